@@ -142,7 +142,7 @@ class GrpcFront:
     async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None:
         server: Any = build_server(engine, Limits(), fast_path=fast_path)
         self._server = server
-        self._server.add_insecure_port("127.0.0.1:0")
+        self._server.add_port("127.0.0.1:0")
         await self._server.start()
         self._method = [path for path, _ in self._server._table].index(requests.METHOD)
         self._transport, self._server._front = self._server._front, self

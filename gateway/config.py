@@ -41,7 +41,8 @@ class Settings(BaseModel):
     http: str = Field("127.0.0.1:8000", description="REST address, HOST:PORT")
     grpc: str = Field("127.0.0.1:8001", description="gRPC address, HOST:PORT")
     grpc_server: GrpcServer = Field(
-        "native", description="native: fastest; grpcio: enforces size limits while a message arrives"
+        "native",
+        description="native: fastest; guarded: native behind a guard against floods, as always with TLS; grpcio",
     )
     grpc_keepalive_s: float = Field(
         0.0, ge=0, le=DAY_S, description="idle seconds after which a gRPC connection is pinged; 0: never"

@@ -123,9 +123,9 @@ class Front:
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))
         grpc = build_server(
-            self._engine, limits, options.grpc_server, grpc_options, access=self._access, fast_path=fast_path
+            self._engine, limits, options.grpc_server, grpc_options, access=self._access, fast_path=fast_path, tls=tls
         )
-        grpc.add_insecure_port(str(Address(options.grpc_host, options.grpc_port)))
+        grpc.add_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
         report = asyncio.create_task(self._report())
         trim = asyncio.create_task(_keep_trimmed())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-GrpcServer = Literal["native", "grpcio"]
+GrpcServer = Literal["native", "guarded", "grpcio"]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 # How often files are read again. A longer interval delays renewals; a shorter one wakes an idle process more often.
 _CHECK_S = 1.0
+# What OpenSSL calls a handshake that begins with a request of HTTP/1.1 or, among others, of HTTP/2.
+_NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 
 
 class TlsError(Exception):
@@ -145,7 +147,7 @@ class _ServerObject(ssl.SSLObject):
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as error:
-                if error.reason == "HTTP_REQUEST":  # a client without TLS, which would not understand an alert
+                if error.reason in _NO_TLS:  # a client without TLS, which would not understand an alert
                     raise
                 self._failed = True
         self.incoming.read()

@@ -13,7 +13,7 @@ from tests.support.gateway_process import Gateway
 from tests.support.triton_models import add_simple, add_simple_identity, add_simple_string
 
 # The native server supports no others: docs/decisions/0009-grpc-native.md.
-COMPRESSIONS = {"native": ["gzip"], "grpcio": ["gzip", "deflate"]}
+COMPRESSIONS = {"native": ["gzip"], "guarded": ["gzip"], "grpcio": ["gzip", "deflate"]}
 
 
 @pytest.mark.parametrize("grpc_server", get_args(GrpcServer))

@@ -173,7 +173,7 @@ async def serve(
 @asynccontextmanager
 async def _grpc(engine: WatchedEngine, kind: GrpcServer, access: Access | None) -> AsyncIterator[grpc.Channel]:
     server = build_server(engine, LIMITS, kind, health_period_s=0.01, access=access)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_port("127.0.0.1:0")
     await server.start()
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -16,7 +16,7 @@ from gateway.front.grpc.server import build_server
 
 async def main(kind: Any) -> None:
     server = build_server(FakeEngine([], lambda request: []), Limits(binary_bytes=1 << 20), kind)
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    print(server.add_port("127.0.0.1:0"), flush=True)
     await server.start()
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.stop(None)

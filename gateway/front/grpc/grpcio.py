@@ -9,9 +9,12 @@ from grpc_health.v1 import health_pb2  # noqa: F401 - reflection describes healt
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from gateway.domain.identity import Action
+from gateway.errors import ModelportError
 from gateway.front.base.access import Access, Check, check_of
 from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod
 from gateway.front.grpc.errors import to_status
+from gateway.front.grpc.port import GuardedPort
+from gateway.process.tls import ServerTls
 
 # By default, grpc cancels some calls at random, without a message, when 1000 of them wait for Python. This limit is out
 # of reach, so the admission limit decides instead, with RESOURCE_EXHAUSTED and a message.
@@ -27,24 +30,91 @@ _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 _Context: TypeAlias = Any
 
 
+class GrpcioServer:
+    """A server with one port."""
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        options: Sequence[tuple[str, Any]],
+        access: Access | None,
+        tls: ServerTls | None = None,
+    ) -> None:
+        """Must be called inside the running event loop. Without `tls`, connections are not encrypted."""
+        self._server, self._tls = grpcio_server(services, options, access), tls
+
+    def add_port(self, address: str) -> int:
+        """Bind the address, and return its port. Raises RuntimeError."""
+        port: int
+        if self._tls is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, _credentials(self._tls))
+        return port
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self, grace: float | None) -> None:
+        """Reject new calls, and wait up to `grace` seconds until running ones are answered."""
+        await self._server.stop(grace)
+
+
+def _credentials(tls: ServerTls) -> Any:
+    """Return credentials by which each connection uses the newest certificate."""
+
+    def newest() -> Any:
+        pem = tls.pem
+        client_ca = None if pem.client_ca is None else pem.client_ca.encode()
+        return grpc.ssl_server_certificate_configuration([(pem.key.encode(), pem.cert.encode())], client_ca)
+
+    return grpc.dynamic_ssl_server_credentials(newest(), newest, tls.pem.client_ca is not None)
+
+
 def grpcio_server(
-    services: Sequence[Service], options: Sequence[tuple[str, Any]], access: Access | None
+    services: Sequence[Service],
+    options: Sequence[tuple[str, Any]],
+    access: Access | None,
+    port: GuardedPort | None = None,
 ) -> "grpc.aio.Server":
-    """Return a server of these services and of reflection. Must be called inside the running event loop."""
+    """Return a server of these services and of reflection. Must be called inside the running event loop.
+
+    port: what clients connect to, if there is a native server between it and this one
+    """
+    check = _Checks(access, port)
     server = grpc.aio.server(options=[*_PENDING_OPTIONS, *options])
     for service in services:
         path = f"/{service.name}/"
-        handlers = {name: _unary(path + name, method, access) for name, method in service.methods.items()}
-        handlers |= {name: _server_stream(path + name, each, access) for name, each in service.server_streams.items()}
-        handlers |= {name: _stream(path + name, each, access) for name, each in service.streams.items()}
+        handlers = {name: _unary(path + name, method, check) for name, method in service.methods.items()}
+        handlers |= {name: _server_stream(path + name, each, check) for name, each in service.server_streams.items()}
+        handlers |= {name: _stream(path + name, each, check) for name, each in service.streams.items()}
         server.add_registered_method_handlers(service.name, handlers)
-    reflected = Reflection((*[service.name for service in services], reflection.SERVICE_NAME), access)
+    reflected = Reflection((*[service.name for service in services], reflection.SERVICE_NAME), check)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, server)
     return server
 
 
-def _check(access: Access | None, context: _Context, path: str) -> Check | None:
-    return None if access is None else check_of(access, context.peer(), context.invocation_metadata() or (), path)
+class _Checks:
+    def __init__(self, access: Access | None, port: GuardedPort | None) -> None:
+        self._access, self._port = access, port
+
+    def __call__(self, context: _Context, path: str) -> Check | None:
+        if self._access is None:
+            return None
+        metadata = context.invocation_metadata() or ()
+        peer = context.peer() if self._port is None else self._port.peer(metadata)
+        return check_of(self._access, peer, metadata, path)
+
+    async def accepted(self, messages: AsyncIterator[bytes], refused: list[Exception]) -> AsyncIterator[bytes]:
+        """Yield the messages until the port has refused one, and note why."""
+        async for message in messages:
+            try:
+                if self._port is not None:
+                    self._port.refusals.check(message)
+            except ModelportError as error:
+                refused.append(error)
+                return
+            yield message
 
 
 async def _abort(context: _Context, error: Exception) -> None:
@@ -52,12 +122,12 @@ async def _abort(context: _Context, error: Exception) -> None:
     await context.abort(grpc.StatusCode[code.name], details, trailing_metadata)
 
 
-def _unary(path: str, method: Method, access: Access | None) -> Any:
+def _unary(path: str, method: Method, check: _Checks) -> Any:
     """Return grpc's handler. It has no deserializer: for invalid protobuf, grpc would answer INTERNAL."""
 
     async def call(raw: bytes, context: _Context) -> bytes:
         try:
-            return await method(raw, context.time_remaining(), _check(access, context, path))
+            return await method(raw, context.time_remaining(), check(context, path))
         except Exception as error:
             failure = error
         await _abort(context, failure)
@@ -67,12 +137,12 @@ def _unary(path: str, method: Method, access: Access | None) -> Any:
     return grpc.unary_unary_rpc_method_handler(call)
 
 
-def _server_stream(path: str, stream: ServerStreamMethod, access: Access | None) -> Any:
+def _server_stream(path: str, stream: ServerStreamMethod, check: _Checks) -> Any:
     """Return grpc's handler."""
 
     async def call(raw: bytes, context: _Context) -> AsyncIterator[bytes]:
         try:
-            async with aclosing(stream(raw, _check(access, context, path))) as answers:
+            async with aclosing(stream(raw, check(context, path))) as answers:
                 async for answer in answers:
                     yield answer
             return
@@ -83,13 +153,17 @@ def _server_stream(path: str, stream: ServerStreamMethod, access: Access | None)
     return grpc.unary_stream_rpc_method_handler(call)
 
 
-def _stream(path: str, stream: StreamMethod, access: Access | None) -> Any:
+def _stream(path: str, stream: StreamMethod, check: _Checks) -> Any:
     """Return grpc's handler."""
 
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-        async with aclosing(stream(requests, context.time_remaining, _check(access, context, path))) as answers:
+        refused: list[Exception] = []
+        messages = check.accepted(requests, refused)
+        async with aclosing(stream(messages, context.time_remaining, check(context, path))) as answers:
             async for answer in answers:
                 yield answer
+        for error in refused:
+            await _abort(context, error)
 
     return grpc.stream_stream_rpc_method_handler(call)
 
@@ -97,9 +171,9 @@ def _stream(path: str, stream: StreamMethod, access: Access | None) -> Any:
 class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
     """The library's reflection service with an access check."""
 
-    def __init__(self, services: Iterable[str], access: Access | None) -> None:
+    def __init__(self, services: Iterable[str], check: _Checks) -> None:
         super().__init__(services)
-        self._access = access
+        self._check = check
 
     async def ServerReflectionInfo(self, requests: Any, context: _Context) -> AsyncIterator[Any]:
         await self._authorize("read", context)
@@ -109,7 +183,7 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
     async def _authorize(self, action: Action, context: _Context) -> None:
         """Abort the call if the caller lacks permission."""
         try:
-            if (check := _check(self._access, context, _REFLECTION)) is not None:
+            if (check := self._check(context, _REFLECTION)) is not None:
                 check(action, "")
             return
         except Exception as error:

@@ -5,7 +5,10 @@ pyproject.toml pins it. Each has a test in tests/unit/front/grpc/test_grpc_nativ
 """
 
 import asyncio
+import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -22,6 +25,7 @@ from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.io_thread import IoThread
+from gateway.front.grpc.port import GuardedPort
 from gateway.front.grpc.streams import StreamServer
 
 if TYPE_CHECKING:
@@ -56,7 +60,7 @@ class Submit(Protocol):
 
 
 class NativeServer:
-    """Used like grpc.aio.Server, with one port.
+    """A server with one port.
 
     Calls of hot methods (InferCall) need no task. Bidirectional streams, unknown methods and reflection are left to
     grpcio, behind this server.
@@ -68,8 +72,12 @@ class NativeServer:
         options: Sequence[tuple[str, Any]],
         access: Access | None = None,
         fast_path: "FastPath | None" = None,
+        port: GuardedPort | None = None,
     ) -> None:
-        """`fast_path` takes the usual calls of ModelInfer."""
+        """`fast_path` takes the usual calls of ModelInfer.
+
+        port: what clients connect to; without it, they connect to this server directly.
+        """
         given = dict(options)
         self._receive_limit: int | None = given.get("grpc.max_receive_message_length")
         self._send_limit: int | None = given.get("grpc.max_send_message_length")
@@ -83,7 +91,9 @@ class NativeServer:
             for name, stream in service.server_streams.items():
                 self._streaming.add(len(self._table))
                 self._table.append((f"/{service.name}/{name}", stream))
-        self._others = StreamServer(services, options, access)
+        self._port = port
+        self._folder = ""  # of the socket behind `port`
+        self._others = StreamServer(services, options, access, port)
         self._front: NativeGrpcFront | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._submit: dict[int, Submit] = {
@@ -109,8 +119,13 @@ class NativeServer:
                     sys.maxsize if self._send_limit is None else self._send_limit,
                 )
 
-    def add_insecure_port(self, address: str) -> int:
+    def add_port(self, address: str) -> int:
         """Bind the address, and return its port. Raises OSError."""
+        bound = 0
+        if self._port is not None:
+            bound = self._port.bind(address, self._arguments.get("reuse_port", False))
+            self._folder = tempfile.mkdtemp(prefix="grpc-")
+            address = f"unix:{self._path}"
         self._front = NativeGrpcFront(
             address,
             [],
@@ -120,7 +135,11 @@ class NativeServer:
             metrics=True,  # they count the answers that have been sent: see stop
             **{"keepalive_permit_without_calls": False, **self._arguments},
         )
-        return self._front.bound_port
+        return bound or self._front.bound_port
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self._folder, "server")
 
     async def start(self) -> None:
         assert self._front is not None
@@ -128,6 +147,8 @@ class NativeServer:
         self._front.set_fallback(await self._others.listen())
         self._front.add_methods([(path, number in self._streaming) for number, (path, _) in enumerate(self._table)])
         self._front.start()
+        if self._port is not None:
+            self._port.start(self._path)
         threading.Thread(target=self._dispatch, name="pygrpc-native-dispatch", daemon=True).start()
 
     async def stop(self, grace: float | None) -> None:
@@ -135,6 +156,8 @@ class NativeServer:
         assert self._front is not None
         ends = time.monotonic() + (grace or 0.0)
         self._stopping = True
+        if self._port is not None:
+            self._port.stop_accepting()
         others = asyncio.ensure_future(self._others.stop(grace))
         while self._unsent_answers() and time.monotonic() < ends:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(_POLL_S)
@@ -148,6 +171,9 @@ class NativeServer:
             await asyncio.wait(tasks)
         await others
         await asyncio.to_thread(self._front.close)
+        if self._port is not None:
+            await self._port.close(max(0.0, ends - time.monotonic()))
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _unsent_answers(self) -> int:
         """The number of calls, other than of streams, whose answer has not been sent completely."""
@@ -173,6 +199,7 @@ class NativeServer:
         others = []
         handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
         fast_method, fast_calls, callers = self._fast_method, self._fast_calls, self._callers
+        port = self._port
         for event in events:
             kind, call, method, message, _, details = event
             if kind == EVENT_CANCEL:
@@ -191,6 +218,10 @@ class NativeServer:
                 # The library makes this check in the code around the handler, which is not called here.
                 if limit is not None and len(message) > limit:
                     raise _too_large("message", message, limit)
+                if port is not None:
+                    port.refusals.check(message)
+                    if callers is not None:
+                        peer = port.peer(metadata)
                 if method == fast_method and fast_calls is not None:
                     identity = None if callers is None else callers.find(peer, metadata)
                     if (callers is None or identity is not None) and fast_calls.take(call, message, seconds, identity):
@@ -199,9 +230,8 @@ class NativeServer:
                 if access is None:
                     handles[call] = submit(message, seconds, done)
                 else:
-                    handles[call] = submit(
-                        message, seconds, done, check_of(access, peer, metadata, self._table[method][0])
-                    )
+                    check = check_of(access, peer, metadata, self._table[method][0])
+                    handles[call] = submit(message, seconds, done, check)
             except Exception as error:
                 self._reject(call, error)
         # The library's thread keeps the list, and with it all messages, until the next event.
@@ -228,6 +258,9 @@ class NativeServer:
         try:
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise _too_large("message", message, self._receive_limit)
+            if self._port is not None:
+                self._port.refusals.check(message)
+                peer = self._port.peer(metadata)
             check = check_of(self._access, peer, metadata, self._table[number][0])
             if number in self._streaming:
                 await self._send_all(call, method(message, check))

@@ -12,7 +12,9 @@ from gateway.front.base.access import Access
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.registry import DIALECTS
 from gateway.front.grpc.health import health_service
+from gateway.front.grpc.port import GuardedPort
 from gateway.process.address import GrpcServer
+from gateway.process.tls import ServerTls
 
 try:
     from gateway.front.grpc.native import NativeServer
@@ -26,10 +28,8 @@ log = logging.getLogger("front")
 
 
 class Server(Protocol):
-    """The part of grpc.aio.Server that the native server has as well."""
-
-    def add_insecure_port(self, address: str) -> int:
-        """Bind an address, and return its port."""
+    def add_port(self, address: str) -> int:
+        """Bind an address, HOST:PORT, and return its port. Called once."""
 
     async def start(self) -> None: ...
 
@@ -45,11 +45,13 @@ def build_server(
     health_period_s: float = 1.0,
     access: Access | None = None,
     fast_path: "FastPath | None" = None,
+    tls: ServerTls | None = None,
 ) -> Server:
-    """Return a server that has no ports and is not started. Must be called inside the running event loop.
+    """Return a server that has no port and is not started. Must be called inside the running event loop.
 
-    If pygrpc-native is not installed, "native" is replaced by grpcio. `options` are further grpc.* channel arguments,
-    such as ("grpc.so_reuseport", 1). Clients that watch health are notified of a change within `health_period_s`.
+    Without `tls`, connections are not encrypted. If pygrpc-native is not installed, grpcio serves instead. `options`
+    are further grpc.* channel arguments, such as ("grpc.so_reuseport", 1). Clients that watch health are notified of a
+    change within `health_period_s`.
     """
     options = [
         ("grpc.max_receive_message_length", limits.binary_bytes),
@@ -60,11 +62,13 @@ def build_server(
     ]
     services = [service for dialect in DIALECTS for service in dialect.services(engine, limits)]
     services.append(health_service(engine, [service.name for service in services], health_period_s))
-    if kind == "native" and NativeServer is not None:
-        return NativeServer(services, options, access, fast_path)
-    if kind == "native":
+    if kind != "grpcio" and NativeServer is not None:
+        port = None
+        if tls is not None or kind == "guarded":
+            port = GuardedPort(limits, lambda: engine.reserve_body("", ""), tls, identify=access is not None)
+        return NativeServer(services, options, access, fast_path, port)
+    if kind != "grpcio":
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
-    from gateway.front.grpc.grpcio import grpcio_server
+    from gateway.front.grpc.grpcio import GrpcioServer
 
-    server: Server = grpcio_server(services, options, access)
-    return server
+    return GrpcioServer(services, options, access, tls)

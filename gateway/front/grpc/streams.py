@@ -12,10 +12,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gateway.front.base.access import Access
 from gateway.front.base.grpc_method import Service
+from gateway.front.grpc.port import GuardedPort
+from gateway.front.grpc.relay import End
 
 if TYPE_CHECKING:
     import grpc
@@ -26,8 +28,14 @@ log = logging.getLogger("front")
 class StreamServer:
     """The native server connects once, and keeps the connection, so its bytes are passed on here for good."""
 
-    def __init__(self, services: Sequence[Service], options: Sequence[tuple[str, Any]], access: Access | None) -> None:
-        self._services, self._options, self._access = services, options, access
+    def __init__(
+        self,
+        services: Sequence[Service],
+        options: Sequence[tuple[str, Any]],
+        access: Access | None,
+        port: GuardedPort | None = None,
+    ) -> None:
+        self._services, self._options, self._access, self._port = services, options, access, port
         self._folder = ""
         self._listener: asyncio.Server | None = None
         self._server: asyncio.Task[grpc.aio.Server] | None = None
@@ -35,7 +43,7 @@ class StreamServer:
     async def listen(self) -> str:
         """Listen, and return the path of the socket."""
         self._folder = tempfile.mkdtemp(prefix="grpc-")
-        self._listener = await asyncio.get_running_loop().create_unix_server(lambda: _End(self), self._path("front"))
+        self._listener = await asyncio.get_running_loop().create_unix_server(lambda: _Near(self), self._path("front"))
         return self._path("front")
 
     async def stop(self, grace: float | None) -> None:
@@ -50,19 +58,19 @@ class StreamServer:
     async def _start(self) -> "grpc.aio.Server":
         # Imported in a thread, because it takes a tenth of a second, in which other requests should be served.
         grpcio = await asyncio.to_thread(_import_grpcio)
-        server = grpcio.grpcio_server(self._services, self._options, self._access)
+        server = grpcio.grpcio_server(self._services, self._options, self._access, self._port)
         server.add_insecure_port(f"unix:{self._path('grpcio')}")
         await server.start()
         return server
 
-    async def connect(self, near: "_End") -> None:
+    async def connect(self, near: End) -> None:
         """Connect a connection of the native server to grpcio, which is started first if necessary."""
         if self._server is None:
             self._server = asyncio.create_task(self._start())
         loop = asyncio.get_running_loop()
         try:
             await asyncio.shield(self._server)
-            _, far = await loop.create_unix_connection(_End, self._path("grpcio"))
+            _, far = await loop.create_unix_connection(End, self._path("grpcio"))
         except Exception:
             log.exception("the gRPC server for streams could not be started")
             self._server = None  # the next connection tries again
@@ -80,62 +88,14 @@ def _import_grpcio() -> Any:
     return grpcio
 
 
-class _End(asyncio.Protocol):
-    """One of two connections, each of which passes on to the other what it receives.
+class _Near(End):
+    """A connection of the native server."""
 
-    It stops reading while the other one cannot write, or is not connected yet. If one is closed, so is the other.
-    """
-
-    def __init__(self, server: StreamServer | None = None) -> None:
+    def __init__(self, server: StreamServer) -> None:
+        super().__init__()
         self._server = server
-        self._transport: asyncio.Transport | None = None
-        self._other: asyncio.Transport | None = None
-        self._early: list[bytes] = []  # received before `join`
         self._connecting: asyncio.Task[None] | None = None
 
-    def join(self, other: "_End") -> None:
-        """Connect both. If one has been closed, the other is."""
-        if self._transport is None or other._transport is None:
-            self.close()
-            other.close()
-            return
-        self._other, other._other = other._transport, self._transport
-        self._start()
-        other._start()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
-        if self._server is not None:
-            self._connecting = asyncio.create_task(self._server.connect(self))
-
-    def data_received(self, data: bytes) -> None:
-        if self._other is None:
-            assert self._transport is not None
-            self._transport.pause_reading()
-            self._early.append(data)
-        else:
-            self._other.write(data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        if self._other is not None:
-            self._other.close()
-
-    def pause_writing(self) -> None:
-        if self._other is not None:
-            self._other.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._other is not None:
-            self._other.resume_reading()
-
-    def _start(self) -> None:
-        assert self._transport is not None
-        assert self._other is not None
-        self._other.writelines(self._early)
-        self._early.clear()
-        self._transport.resume_reading()
+        super().connection_made(transport)
+        self._connecting = asyncio.create_task(self._server.connect(self))

@@ -81,7 +81,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         listener = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(rest.serve([listener]))
         server = build_server(engine, LIMITS, "native")
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_port("127.0.0.1:0")
         await server.start()
         ports = listener.getsockname()[1], port
         started.set_result((asyncio.get_running_loop(), Front(repository, engine, *ports)))

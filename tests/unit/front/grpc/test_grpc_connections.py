@@ -33,7 +33,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 async def served(kind: GrpcServer, options: list[tuple[str, int]]) -> AsyncIterator[tuple[WatchedEngine, int]]:
     engine = WatchedEngine(models(), answer)
     server = build_server(engine, Limits(), kind, options)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_port("127.0.0.1:0")
     await server.start()
     yield engine, port
     await server.stop(None)

@@ -52,7 +52,7 @@ def test_calls_that_end_before_they_start_are_forgotten() -> None:
             raise AssertionError("it was cancelled")
 
         server = serves(handler)
-        server.add_insecure_port("127.0.0.1:0")
+        server.add_port("127.0.0.1:0")
         await server.start()
         events: list[tuple[Any, ...]] = []
         for number in range(1 << 40, (1 << 40) + 3):
@@ -98,7 +98,7 @@ LIMITS = [("grpc.max_receive_message_length", 100), ("grpc.max_send_message_leng
 async def fast_path() -> AsyncIterator[tuple[NativeServer, Submitted, Any]]:
     submitted = Submitted()
     server = serves(submitted, LIMITS)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield server, submitted, channel
@@ -213,7 +213,7 @@ def test_an_answer_being_sent_is_finished_before_the_stop(size: int) -> None:
             return bytes(size)
 
         server = serves(handler)
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_port("127.0.0.1:0")
         await server.start()
         options = [("grpc.max_receive_message_length", -1)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
@@ -251,7 +251,7 @@ def test_grpcio_serves_if_it_is_not_installed(
 
 # The memory as a share of the bytes sent at a time; docs/decisions/0009-grpc-native.md explains why it is not 0.
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize(("kind", "share"), [("grpcio", 0), ("native", 2)])
+@pytest.mark.parametrize(("kind", "share"), [("grpcio", 0), ("guarded", 0), ("native", 2)])
 def test_a_flood_of_messages_over_the_limit_has_bounded_memory(kind: str, share: int) -> None:
     clients, size, slack = 8, 16 << 20, 48 << 20
     command = [sys.executable, "-m", "tests.support.grpc_server_script", kind]

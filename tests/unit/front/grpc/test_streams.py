@@ -39,7 +39,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
 @asynccontextmanager
 async def served() -> AsyncIterator[tuple[NativeServer, grpc.aio.Channel]]:
     server = NativeServer([Service("tests.Service", {}, {"Echo": echo})], NO_LIMIT)  # type: ignore[dict-item]
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=NO_LIMIT) as channel:
         yield server, channel

@@ -127,7 +127,7 @@ def test_a_stopping_server_waits_neither_for_idle_streams_nor_for_health_watches
     async def main() -> None:
         engine = FakeEngine(models(), answer)
         server = build_server(engine, LIMITS, kind)
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stream = channel.stream_stream(PATH)()

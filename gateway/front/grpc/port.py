@@ -1,0 +1,259 @@
+"""The port in front of the native gRPC server: it speaks TLS, and keeps floods from the server.
+
+The native server listens at a Unix socket, in a folder that only this user can enter, so that no client gets past the
+port. The bytes of each connection go through the front's event loop.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.engine.protocol import BodyReservation
+from gateway.front.base.limits import Limits
+from gateway.front.grpc.guard import Guard, Policy, Violation
+from gateway.front.grpc.messages import Refusals
+from gateway.front.grpc.relay import End
+from gateway.process.tls import ServerTls
+
+log = logging.getLogger("front")
+
+# How often slow clients are looked for.
+_SWEEP_S = 1.0
+# Clients that have not begun to speak HTTP/2: one more, and the oldest of them is disconnected. An honest client needs
+# some milliseconds, so more of them would only let an attacker use more memory, about 50 KiB each with TLS.
+_MAX_SILENT = 1000
+_BACKLOG = 1024
+# How often disconnections are logged, because a client could fill the log.
+_LOG_S = 10.0
+# HPACK: a literal field that is never indexed, with a new name. Each length has one byte, as it is below 127.
+_LITERAL = 0x10
+_ALPN = "h2"
+# How long a connection that is closed may take to send the rest.
+_SHUTDOWN_S = 5.0
+
+
+class GuardedPort:
+    """Listens, and connects each client to the server.
+
+    reserve   returns a reservation for a message that is being received
+    identify  whether `peer` must work; if so, each call gets a header with the number of its connection
+    """
+
+    def __init__(
+        self, limits: Limits, reserve: Callable[[], BodyReservation], tls: ServerTls | None, identify: bool
+    ) -> None:
+        self.refusals = Refusals()
+        self.policy = Policy(limits, self.refusals, reserve)
+        self._tls = None if tls is None else tls.context(_ALPN)
+        self._identify = identify
+        self._header = f"x-peer-{secrets.token_hex(16)}"  # no client can guess it, so this header is always ours
+        self._numbers = itertools.count(1)
+        self._peers: dict[str, str] = {}  # number → address
+        self._socket: socket.socket | None = None
+        self._loop = asyncio.get_event_loop()
+        self._silent: dict[Client, float] = {}  # and when each was accepted, in this order
+        self._clients: set[Client] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._disconnected, self._logged_at = 0, -_LOG_S
+        self.path = ""
+
+    def bind(self, address: str, reuse_port: bool) -> int:
+        """Bind HOST:PORT, and return the port. Raises OSError."""
+        host, _, port = address.rpartition(":")
+        family, kind, protocol, _, name = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        self._socket = socket.socket(family, kind, protocol)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.bind(name)
+        bound: int = self._socket.getsockname()[1]
+        return bound
+
+    def start(self, path: str) -> None:
+        """Accept clients, and connect them to the server at the Unix socket `path`."""
+        assert self._socket is not None
+        self.path = path
+        self._socket.setblocking(False)
+        self._socket.listen(_BACKLOG)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._accept)
+        self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def stop_accepting(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    async def close(self, seconds: float) -> None:
+        """Wait up to `seconds` until clients have what the closed server has sent, and close their connections."""
+        self.stop_accepting()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for client in list(self._silent):
+            self.lost(client)
+            client.abort()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        for client in list(self._clients):
+            client.abort()
+
+    def peer(self, metadata: Sequence[tuple[str, Any]]) -> str:
+        """Return the address of who sent the call with this metadata, such as ipv4:127.0.0.1:1234.
+
+        A call that did not come through this port has none.
+        """
+        return next((self._peers.get(value, "") for name, value in metadata if name == self._header), "")
+
+    def _accept(self) -> None:
+        for _ in range(_BACKLOG):
+            assert self._socket is not None
+            try:
+                accepted, _ = self._socket.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError as error:  # there are too many open files, for example
+                log.warning("gRPC clients cannot be accepted for now: %s", error.strerror)
+                self._loop.remove_reader(self._socket)
+                self._loop.call_later(_SWEEP_S, self._resume, self._socket)
+                return
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = Client(self)
+            self._silent[client] = time.monotonic()
+            client.opening = self._loop.create_task(self._open(client, accepted))
+            if len(self._silent) > _MAX_SILENT:
+                self.disconnect(
+                    next(iter(self._silent)), f"{_MAX_SILENT} others are connected but have not said anything"
+                )
+
+    def _resume(self, listening: socket.socket) -> None:
+        if self._socket is listening:
+            self._loop.add_reader(listening, self._accept)
+
+    async def _open(self, client: "Client", accepted: socket.socket) -> None:
+        """Make the client's connection, with the handshake of TLS."""
+        times: dict[str, Any] = {}
+        if self._tls is not None:
+            times["ssl_handshake_timeout"] = self.policy.limits.header_timeout_s
+            times["ssl_shutdown_timeout"] = _SHUTDOWN_S
+        try:
+            await self._loop.connect_accepted_socket(lambda: client, accepted, ssl=self._tls, **times)
+        except OSError:  # the client does not speak TLS, or has gone; ssl.SSLError and TimeoutError are OSErrors
+            self.lost(client)
+
+    def spoke(self, client: "Client") -> None:
+        """The client has begun to speak HTTP/2."""
+        self._silent.pop(client, None)
+        self._clients.add(client)
+        self._empty.clear()
+
+    def lost(self, client: "Client") -> None:
+        self._silent.pop(client, None)
+        self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
+        self._peers.pop(client.number, None)
+
+    def disconnect(self, client: "Client", reason: str) -> None:
+        """Close the connection at once."""
+        self.lost(client)
+        client.abort()
+        self._disconnected += 1
+        now = time.monotonic()
+        if now - self._logged_at >= _LOG_S:
+            self._logged_at = now
+            log.warning("%d gRPC clients were disconnected; the last one: %s", self._disconnected, reason)
+
+    def identified(self, client: "Client", peer: str) -> bytes:
+        """Return the header field that the client's calls get, if any."""
+        if not self._identify:
+            return b""
+        client.number = str(next(self._numbers))
+        self._peers[client.number] = peer
+        name, value = self._header.encode(), client.number.encode()
+        return bytes([_LITERAL, len(name)]) + name + bytes([len(value)]) + value
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for client, accepted_at in list(self._silent.items()):
+            if now - accepted_at < self.policy.limits.header_timeout_s:
+                break
+            self.disconnect(client, "it did not begin to speak HTTP/2 in time")
+        for client in list(self._clients):
+            client.cut_slow()
+        self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
+
+
+class Client(End):
+    """A client's connection. It is connected to the server once the client has begun to speak HTTP/2.
+
+    opening  the task that makes the connection
+    number   the connection's, if its peer must be known
+    """
+
+    def __init__(self, port: GuardedPort) -> None:
+        super().__init__()
+        self.opening: asyncio.Task[None] | None = None
+        self.number = ""
+        self._port = port
+        self._guard = Guard(port.policy)
+        self._connecting: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called after the handshake, with TLS."""
+        super().connection_made(transport)
+        secure = transport.get_extra_info("ssl_object")
+        # Like grpcio, so that what a client sends for another protocol is never read as HTTP/2.
+        if secure is not None and secure.selected_alpn_protocol() != _ALPN:
+            self._port.disconnect(self, "it did not agree on HTTP/2 (ALPN h2)")
+            return
+        host, number, *_ = transport.get_extra_info("peername") or ("", 0)
+        self._guard.field = self._port.identified(
+            self, f"ipv6:[{host}]:{number}" if ":" in host else f"ipv4:{host}:{number}"
+        )
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._guard.close()
+        self._port.lost(self)
+
+    def abort(self) -> None:
+        """Close the connection at once, even before it has been made."""
+        if self._transport is not None:
+            self._transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            passed = self._guard.feed(data)
+        except Violation as violation:
+            self._port.disconnect(self, str(violation))
+            return
+        if self._guard.is_silent:
+            return
+        if self._connecting is None:
+            self._port.spoke(self)
+            self._connecting = asyncio.create_task(self._connect())
+        if passed:
+            super().data_received(passed)
+
+    def cut_slow(self) -> None:
+        if self._guard.has_messages and self._other is not None:
+            self._other.write(self._guard.cut_slow())
+
+    async def _connect(self) -> None:
+        try:
+            _, server = await asyncio.get_running_loop().create_unix_connection(End, self._port.path)
+        except OSError as error:
+            self._port.disconnect(self, f"the server cannot be reached: {error.strerror}")
+            return
+        self.join(server)
