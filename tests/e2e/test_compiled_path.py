@@ -132,6 +132,19 @@ def http_requests(random: Random) -> Iterator[bytes]:
         yield over_http(random, each.path, body, headers)
         spaced = json.dumps(json.loads(as_json(each)), indent=random.randrange(3)).encode()
         yield over_http(random, each.path, spaced, {})
+        yield from (over_http(random, path, json.dumps(body).encode(), {}) for path, body in named_values(each))
+
+
+def named_values(each: Call) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same inputs in the plain dialect and in TensorFlow Serving's."""
+    columns = {value.name: [value.data[at : at + 3] for at in range(0, len(value.data), 3)] for value in each.inputs}
+    more = {"outputs": list(each.outputs)} if each.outputs else {}
+    yield f"/predict/{each.model}", {"inputs": columns, "parameters": dict(each.parameters), **more}
+    yield f"/v1/models/{each.model}:predict", {"inputs": columns}
+    if len(columns) == 1:
+        [rows] = columns.values()
+        yield f"/predict/{each.model}", {"instances": rows}
+        yield f"/v1/models/{each.model}:predict", {"instances": rows}
 
 
 class Connection:
