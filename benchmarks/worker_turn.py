@@ -84,7 +84,7 @@ def worker(program: Path, artifact: Path, in_flight: int) -> Iterator[Contender]
         control, theirs = (opened.enter_context(each) for each in socket.socketpair())
         control.settimeout(_WAIT_S)
         passed = theirs.fileno(), listener.fileno()
-        command = [str(python_of("onnx")), "-I", str(program), str(os.getpid()), *map(str, passed), str(page)]
+        command = [str(python_of("onnx")), "-I", str(program), str(os.getpid()), *map(str, passed), str(page), ""]
         process = subprocess.Popen(
             command, pass_fds=passed, stdout=subprocess.PIPE, text=True, env={"ORT_DISABLE_TELEMETRY": "1"}
         )

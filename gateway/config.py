@@ -112,6 +112,10 @@ class Settings(BaseModel):
     allowed_hosts: str = Field(
         "", description="host names by which browsers may change the server, separated by commas"
     )
+    sandbox: bool = Field(True, description="run each model in a box: its own files, no network, few system calls")
+    allow_sandbox_exceptions: bool = Field(
+        False, description="let model.toml open the box: [sandbox], and links that lead out of a model's folder"
+    )
     shared_memory: bool = Field(False, description="let clients on this machine register shared memory")
     allow_export: bool = Field(False, description="let clients export models: POST /v2/models/{model}/export")
     require_locks: bool = Field(False, description="build environments only from lock files, which have hashes")

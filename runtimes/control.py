@@ -67,6 +67,7 @@ class Load(NamedTuple):
     device              cpu or cuda
     warmup              how many times the model runs before it is ready
     max_response_bytes  limit for the bytes of a response's tensors
+    memory_limit        limit for the bytes of memory that the worker may use; 0: none that the worker sets itself
     """
 
     runtime: str
@@ -81,6 +82,7 @@ class Load(NamedTuple):
     audit: AuditOptions = AuditOptions()
     warmup: int = 0
     max_response_bytes: int = 1 << 40
+    memory_limit: int = 0
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

@@ -25,7 +25,9 @@ _ROWS_AT = SIZE - _EVERY_SLOT.size
 _PACE_AT = _ROWS_AT - _PACE.size
 _AUDITS = struct.Struct("<QQ")
 _AUDITS_AT = _PACE_AT - _AUDITS.size
-_MAX_IDS = (_AUDITS_AT - _IDS_AT) // 8
+_OVER_LIMIT = struct.Struct("<Q")
+_OVER_LIMIT_AT = _AUDITS_AT - _OVER_LIMIT.size
+_MAX_IDS = (_OVER_LIMIT_AT - _IDS_AT) // 8
 
 
 class Pace(NamedTuple):
@@ -83,6 +85,13 @@ class StatusPage:
 
     def audits(self) -> Tuple[int, int]:
         return _AUDITS.unpack_from(self._map, _AUDITS_AT)
+
+    def set_over_limit(self) -> None:
+        """Publish that the worker is ended because it exceeds its memory limit. The supervisor does this before."""
+        _OVER_LIMIT.pack_into(self._map, _OVER_LIMIT_AT, 1)
+
+    def is_over_limit(self) -> bool:
+        return bool(_OVER_LIMIT.unpack_from(self._map, _OVER_LIMIT_AT)[0])
 
     def set_rows(self, front: int, rows: int) -> None:
         """Publish how many rows a front has in progress at this worker. Fronts equal modulo 64 share a slot."""

@@ -92,6 +92,7 @@ def main() -> None:
     runpy.run_path(os.path.join(_ROOT, "runtimes", "bootstrap.py"))
     from importlib import import_module
 
+    from runtimes.status_page import StatusPage
     from runtimes.worker import loop, start
 
     stopwatch = Stopwatch()
@@ -111,7 +112,7 @@ def main() -> None:
 
     loop.Poller = Poller  # type: ignore[misc, attr-defined]
     control, listener = (socket.socket(fileno=int(number)) for number in sys.argv[2:4])
-    start.serve(control, listener, sys.argv[4])
+    start.serve(control, listener, StatusPage(sys.argv[4]))
     turns = stopwatch.turns / 1e6
     stages = {stage: seconds / turns for stage, seconds in stopwatch.spent.items()}
     print(json.dumps({"stages": stages, "clock": stopwatch.reads * stopwatch.cost / turns}))

@@ -59,6 +59,11 @@ class GetMetrics(ControlRequest[str]):
 
 
 @dataclass(frozen=True)
+class GetSecurity(ControlRequest[dict[str, Any]]):
+    """Return what protects the gateway: feature → {enforced, reason}."""
+
+
+@dataclass(frozen=True)
 class GetStatistics(ControlRequest[dict[str, Any]]):
     """Return Triton's statistics of these [name, version] pairs, with the newest metrics of all fronts."""
 

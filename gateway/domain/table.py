@@ -16,12 +16,14 @@ class WorkerAddress:
 
     socket, status  paths of its socket and of its status page
     window          a front that has this many rows in flight sends no further request
+    memory_events   path of the file in which the kernel counts what the worker's memory limit has done; "": no group
     """
 
     id: int
     socket: str
     status: str
     window: int
+    memory_events: str = ""
 
 
 @dataclass(frozen=True, slots=True)

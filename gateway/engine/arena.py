@@ -1,8 +1,8 @@
 """A front's shared memory: large inputs are received into it, and workers read them from it without a copy.
 
 It is one anonymous file (memfd), as large as the front's limit of admitted bytes. The file is sparse: only pages
-that were written take memory. A worker opens it through /proc, which the kernel allows to processes of the same
-user, and maps it read-only. A worker that cannot do this gets all inputs through its socket.
+that were written take memory. A worker gets a descriptor that is open for reading, and maps it. A worker that cannot do
+this gets all inputs through its socket.
 """
 
 import bisect
@@ -28,6 +28,8 @@ _RETAINED_BYTES = 1 << 26
 class Arena:
     """Allocates blocks as arrays of bytes. A block is free when nothing refers to its array any more.
 
+    descriptor  of the file, open for reading
+
     Blocks are never cleared: the code that allocates one must overwrite all bytes that are read later.
     """
 
@@ -36,6 +38,10 @@ class Arena:
         self._file = os.memfd_create("modelport-arena", os.MFD_CLOEXEC)
         os.ftruncate(self._file, size)
         self._map = mmap.mmap(self._file, size)
+        # For workers, which must not write to it: opened again without the right to write, and the mode keeps them from
+        # doing the same in the other direction.
+        self.descriptor = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
+        os.fchmod(self._file, 0o400)
         self._whole = np.frombuffer(self._map, np.uint8)
         self._start = self._whole.ctypes.data
         # Offset and length of each free range, ascending and never adjacent.
@@ -46,11 +52,6 @@ class Arena:
         self._released: list[tuple[int, int]] = []
         self._busy = False
         self._owner = get_ident()
-
-    @property
-    def path(self) -> str:
-        """The path by which a worker opens the arena."""
-        return f"/proc/{os.getpid()}/fd/{self._file}"
 
     @property
     def free_bytes(self) -> int:

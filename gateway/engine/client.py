@@ -1,6 +1,8 @@
 """A front's connection to one worker: sends requests, and receives their answers by request id."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -8,6 +10,7 @@ from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.frames import Frames, pack_alike
 from gateway.engine.slo import Estimator
+from gateway.process.cgroup import has_exceeded
 from runtimes import wire
 from runtimes.status_page import StatusPage
 from runtimes.tensor_bytes import Buffer
@@ -44,6 +47,7 @@ class WorkerClient(asyncio.Protocol):
         self.rows_in_flight = 0
         self.retiring = False
         self.closed = False
+        self.over_limit = False  # whether the worker ended because it exceeded its memory limit
         self._arena = arena
         self._worker_maps_arena = False
         # Request id → its blocks in the arena. The reference keeps them allocated while the worker may read them.
@@ -127,7 +131,13 @@ class WorkerClient(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._update_window()
         if self._arena is not None:
-            self._transport.write(wire.pack_json(wire.ARENA, {"path": self._arena.path, "size": self._arena.size}))
+            self._send_arena(transport.get_extra_info("socket").dup(), self._arena)
+
+    @staticmethod
+    def _send_arena(sock: socket.socket, arena: Arena) -> None:
+        """Send the arena's descriptor. asyncio's transports cannot, but nothing has been written to this one yet."""
+        with sock, contextlib.suppress(OSError):  # if it fails, inputs go through the socket
+            socket.send_fds(sock, [wire.pack_json(wire.ARENA, {"size": arena.size})], [arena.descriptor])
 
     def data_received(self, data: bytes) -> None:
         for received in self._frames.read(self._reader, data):
@@ -143,6 +153,8 @@ class WorkerClient(asyncio.Protocol):
         self._requests, self._out = [], []
         self._arena_inputs.clear()
         running = self._status.running()
+        # In this order: the supervisor publishes it on the page before it removes the group with its events.
+        self.over_limit = has_exceeded(self.address.memory_events) or self._status.is_over_limit()
         self._status.close()
         self._on_lost(self, running)
 

@@ -15,6 +15,7 @@ from gateway.domain.control import (
     GetExportArchive,
     GetIndex,
     GetMetrics,
+    GetSecurity,
     GetStatistics,
     LoadModel,
     RegisterRegion,
@@ -44,6 +45,7 @@ CONFIGURATION: Mapping[str, Any] = MappingProxyType(
         "labels": {},
         "reshape": {"inputs": {}, "outputs": {}},
         "formats": {},
+        "memory_limit": 0,
         "batching": "batching up to 32 rows",
     }
 )
@@ -132,6 +134,7 @@ class FakeEngine:
         handlers.add(UnloadModel, lambda request: self._check_known(request.name))
         handlers.add(GetConfiguration, lambda _: CONFIGURATION)
         handlers.add(GetMetrics, lambda _: "# no metrics here\n")
+        handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})
         handlers.add(GetStatistics, _statistics)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)

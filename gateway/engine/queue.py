@@ -9,7 +9,7 @@ from gateway.engine.fair_queue import FairQueue
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
-from gateway.errors import Internal, ModelportError, from_kind
+from gateway.errors import Internal, ModelportError, OutOfMemory, from_kind
 from runtimes import wire
 from runtimes.fair_order import level_and_flow
 from runtimes.wire import Frame, ResultGroup
@@ -232,7 +232,10 @@ class ModelQueue:
                     continue
             self._enqueue(sent)
         for sent in failed:  # only now, because a closing queue that has no requests left is removed
-            sent.fail(Internal("the model's worker died while it ran this request; it will not be retried"))
+            if client.over_limit:
+                sent.fail(OutOfMemory("the model exceeded its memory limit on this request; send fewer rows"))
+            else:
+                sent.fail(Internal("the model's worker died while it ran this request; it will not be retried"))
         self.pump()
 
     def close_if_done(self, client: WorkerClient) -> None:

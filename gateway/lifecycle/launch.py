@@ -7,15 +7,23 @@ from pathlib import Path
 
 from gateway.environments.environment import Environment
 from gateway.lifecycle.devices import device_variables
+from gateway.process.cgroup import MemoryGroups
 from gateway.process.cores import available_cores, threads_per_instance
 from gateway.repository.model_toml import DeclaredTensor
 from gateway.repository.scan import ModelConfig
 from runtimes.control import AuditOptions, BatchingOff, BatchingOptions, Load, Reshapes
+from runtimes.sandbox.box import Box
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a worker. `environment` has the variables that it gets in addition to the clean environment."""
+    """How to start a worker.
+
+    environment   the variables that it gets in addition to the clean environment
+    memory_limit  bytes; 0: none
+    memory_groups what enforces it; None: the worker itself and a check from time to time
+    box           without the worker's scratch folder; None: no box
+    """
 
     model: str
     version: str
@@ -24,6 +32,9 @@ class Launch:
     load: Load
     execution_timeout_s: float
     load_timeout_s: float
+    memory_limit: int = 0
+    memory_groups: MemoryGroups | None = None
+    box: Box | None = None
 
 
 def plan_launch(
@@ -35,6 +46,8 @@ def plan_launch(
     batching_off: BatchingOff | None = None,
     trial: bool = True,
     audit_share: float = 0.0,
+    box: Box | None = None,
+    memory_groups: MemoryGroups | None = None,
 ) -> Launch:
     """Return the launch of one instance. Raises EnvironmentUnavailable.
 
@@ -43,6 +56,7 @@ def plan_launch(
     batching_off  set if another worker of this version found that batching is unsafe
     trial         whether the worker may run the model on generated inputs; not if a worker crashed while loading
     audit_share   the default, if model.toml has none
+    memory_groups  what enforces memory limits; None: the worker itself
     """
     assert config.artifact is not None
     toml = config.toml
@@ -76,6 +90,7 @@ def plan_launch(
         ),
         warmup=default_warmup if toml.warmup is None else toml.warmup,
         max_response_bytes=max_response_bytes,
+        memory_limit=0 if memory_groups else toml.memory_limit,
     )
     return Launch(
         config.name,
@@ -85,6 +100,9 @@ def plan_launch(
         load,
         toml.execution_timeout_s,
         toml.load_timeout_s,
+        toml.memory_limit,
+        memory_groups,
+        box,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
 from gateway.lifecycle.model_version import ModelVersion, add_counts
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
+from gateway.lifecycle.sandbox import ExceptionRefused, SandboxPolicy, plan_box
 from gateway.lifecycle.selection import ModelSelection
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
+from gateway.process.cgroup import MemoryGroups
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
 from gateway.repository.scanner import Scanner
+from runtimes.sandbox.box import Box
 
 log = logging.getLogger("models")
 
-# How often workers are checked for hangs. A longer interval adds to the timeouts of model.toml; a shorter one wakes the
-# supervisor more often.
+# How often workers are checked for hangs and for their memory. A longer interval adds to the limits of model.toml; a
+# shorter one wakes the supervisor more often.
 _HANG_CHECK_S = 0.25
 # Time for idle workers to end on their own when the gateway stops. No request waits for them, so they are killed after
 # that; a longer time takes from the grace period.
@@ -49,6 +52,8 @@ class ManagerOptions:
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
     scan: Scan = scan  # called with `repository`
+    sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
+    memory_groups: MemoryGroups | None = None
 
 
 class Manager:
@@ -263,17 +268,20 @@ class Manager:
         try:
             accelerator = self._options.accelerator
             placement(toml.device, accelerator, accelerator, 0)  # rejects an impossible device before anything is built
+            policy, folder = self._options.sandbox, artifact.runtime.folder
+            box = await asyncio.to_thread(plan_box, version.config, folder, policy)
             environment = await self._builder.environment(artifact.runtime)
             version.devices = await self._place(version, environment)
             if version.unloading:
                 return
-            launches = [partial(self._launch, version, environment, each) for each in version.devices * toml.instances]
+            devices = version.devices * toml.instances
+            launches = [partial(self._launch, version, environment, each, box) for each in devices]
             for launch in launches:
                 launch()  # raises the error of any instance before the first worker starts
             async with asyncio.TaskGroup() as group:
                 for launch in launches:
                     group.create_task(version.run_instance(launch, self._options.run_dir))
-        except EnvironmentUnavailable as error:
+        except (EnvironmentUnavailable, ExceptionRefused) as error:
             version.fail(str(error))
         except Exception:
             log.exception("%s could not be started", version.key)
@@ -287,7 +295,7 @@ class Manager:
             log.info("%s: device = 'auto' selects %s", version.key, devices[0])
         return devices
 
-    def _launch(self, version: ModelVersion, environment: Environment, device: str) -> Launch:
+    def _launch(self, version: ModelVersion, environment: Environment, device: str, box: Box | None) -> Launch:
         instances = sum(each.toml.workers for each in self._desired.values() if each.artifact)
         max_bytes, share = self._options.max_response_bytes, self._options.audit_share
         return plan_launch(
@@ -299,6 +307,8 @@ class Manager:
             version.batching_off,
             version.trial_allowed,
             share,
+            box and box._replace(gpu=device != "cpu"),
+            self._options.memory_groups,
         )
 
     async def _retire(self, version: ModelVersion, running: "asyncio.Task[None]") -> None:
@@ -325,7 +335,7 @@ class Manager:
             await asyncio.sleep(_HANG_CHECK_S)
             for version in self.versions.values():
                 for worker in list(version.workers):
-                    worker.kill_if_hung()
+                    worker.enforce_limits()
 
     def _entry(self, version: ModelVersion) -> TableEntry:
         artifact = version.config.artifact

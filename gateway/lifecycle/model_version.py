@@ -179,6 +179,7 @@ class ModelVersion:
                 for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
             },
             "formats": {tensor.name: tensor.format for tensor in toml.inputs if tensor.format},
+            "memory_limit": toml.memory_limit,
             "batching": self._loaded.note if self._loaded else "",
         }
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import logging
 import os
 import shutil
@@ -15,10 +16,13 @@ from pathlib import Path
 
 import runtimes
 from gateway.domain.table import WorkerAddress
+from gateway.lifecycle.denied_calls import DeniedCalls
 from gateway.lifecycle.launch import Launch
+from gateway.process.cgroup import MemoryGroup, has_exceeded
 from gateway.process.channel import Channel
 from gateway.process.child import Child, clean_environment
-from runtimes import status_page, wire
+from gateway.process.memory import private_bytes
+from runtimes import memory, status_page, wire
 from runtimes.contract import Signature
 from runtimes.control import BatchingOff, Failed, Learned, Ready
 from runtimes.status_page import StatusPage
@@ -62,9 +66,13 @@ class WorkerProcess:
         self._loaded: Ready | None = None
         self._socket_path = run_dir / f"{self.id}.sock"
         self._status_path = run_dir / f"{self.id}.status"
-        # A folder for the worker's temporary files, deleted when it ends, even after a crash. There is none if the run
-        # directory is not in TMPDIR (whose path may be too long for sockets): large files belong where TMPDIR says.
-        self._temporary = run_dir / f"{self.id}.tmp" if run_dir.parent == Path(tempfile.gettempdir()) else None
+        # A folder for the worker's temporary files, deleted when it ends, even after a crash. If the run directory is
+        # not in TMPDIR (whose path may be too long for sockets), it is elsewhere: large files belong where TMPDIR says.
+        self._temporary = run_dir / f"{self.id}.tmp"
+        if run_dir.parent != Path(tempfile.gettempdir()):
+            self._temporary = Path(tempfile.gettempdir(), f"{run_dir.name}-{self.id}.tmp")
+        self._memory_group: MemoryGroup | None = None
+        self._denied_calls: DeniedCalls | None = None
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._status: StatusPage | None = None
@@ -77,7 +85,8 @@ class WorkerProcess:
     @property
     def address(self) -> WorkerAddress:
         assert self.ready is not None
-        return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready.window)
+        events = str(self._memory_group.events) if self._memory_group else ""
+        return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready.window, events)
 
     @property
     def audits(self) -> tuple[int, int]:
@@ -98,14 +107,19 @@ class WorkerProcess:
                 self._checking.cancel()
             if self._channel is not None:
                 self._channel.close()
+            if self._denied_calls is not None:
+                self._denied_calls.close()
+            if self._memory_group is not None and has_exceeded(str(self._memory_group.events)):
+                self._end_over_limit()
             if self._status is not None:
                 self._audits, status, self._status = self._status.audits(), self._status, None
                 status.close()
             self.ended = True
             self._socket_path.unlink(missing_ok=True)
             self._status_path.unlink(missing_ok=True)
-            if self._temporary is not None:
-                shutil.rmtree(self._temporary, ignore_errors=True)
+            if self._memory_group is not None:
+                self._memory_group.remove()
+            shutil.rmtree(self._temporary, ignore_errors=True)
             self._on_change()
 
     async def _run_process(self) -> None:
@@ -118,21 +132,34 @@ class WorkerProcess:
             listener.bind(str(self._socket_path))
             listener.listen(64)
             self._channel = await Channel.open(ours, self._on_frame)
-            self._child = await self._spawn(theirs, listener)
+            self._child = await self._spawn(theirs, listener, stack)
         if self._killed:
             self._child.kill()
+        groups, limit = self.launch.memory_groups, self.launch.memory_limit
+        if groups is not None and limit and self.pid:
+            self._memory_group = groups.create(f"worker-{self.id}", limit)
+            self._memory_group.add(self.pid)
         self._channel.send(wire.LOAD, self.launch.load.to_json())
         self.exit_code = await self._child.wait()
 
-    async def _spawn(self, control: socket.socket, listener: socket.socket) -> Child:
-        environment = clean_environment()
-        if self._temporary is not None:
-            self._temporary.mkdir()
-            environment["TMPDIR"] = str(self._temporary)
+    async def _spawn(self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack) -> Child:
+        self._temporary.mkdir(mode=0o700)
+        environment = clean_environment() | {"TMPDIR": str(self._temporary)}
+        passed = [control.fileno(), listener.fileno()]
+        box, described = self.launch.box, ""
+        if box is not None:
+            # Frameworks keep caches there, and Python asks for a name where the list of users cannot be read.
+            environment |= {"HOME": str(self._temporary), "LOGNAME": "modelport"}
+            reports, theirs = socket.socketpair()
+            stack.enter_context(theirs)
+            self._denied_calls = DeniedCalls(reports, self._log)
+            passed.append(theirs.fileno())
+            box = box._replace(write=(*box.write, str(self._temporary)), reports=theirs.fileno())
+            described = json.dumps(box.to_json())
         environment.update(self.launch.environment)
         command = [str(self.launch.python), "-I", "-u", str(_MAIN)]
-        command += [str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path)]
-        return await Child.spawn(command, self._log, (control.fileno(), listener.fileno()), environment)
+        command += [str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path), described]
+        return await Child.spawn(command, self._log, passed, environment)
 
     def _on_frame(self, frame: Frame) -> None:
         body = wire.unpack_json(frame.body)
@@ -183,15 +210,28 @@ class WorkerProcess:
         if self._child is not None and self._child.pid:
             self._child.kill()
 
-    def kill_if_hung(self) -> None:
-        """Kill the worker if loading, or one batch, takes longer than model.toml allows."""
+    def enforce_limits(self) -> None:
+        """Kill the worker if loading, or one batch, takes longer or more memory than model.toml allows."""
         if self.ended or self._status is None:
             return
+        allowed = self.launch.memory_limit
+        if allowed and not self._killed and self.pid and private_bytes(self.pid) > allowed:
+            self._end_over_limit()
+            self.kill()
         if self.ready is None:
             self._kill_if_late(self._started, self.launch.load_timeout_s, "it loaded for longer than load_timeout_s")
         elif since := self._status.busy_since():
             limit = self.launch.execution_timeout_s
             self._kill_if_late(since, limit, "a batch ran for longer than execution_timeout_s")
+
+    def _end_over_limit(self) -> None:
+        """Record that the worker is ended, or was, because it exceeded its memory limit. Fronts read it on the page."""
+        limit = self.launch.memory_limit
+        self._kill_reason = f"it used more memory than memory_limit = {memory.written(limit)}"
+        if self.ready is None:
+            self.failure = memory.too_small(limit)
+        if self._status is not None:
+            self._status.set_over_limit()
 
     def _kill_if_late(self, since: float, limit_s: float, what: str) -> None:
         if time.monotonic() - since >= limit_s:

@@ -85,6 +85,26 @@ class VersionPolicy(_Strict):
         return sorted(versions)[-(self.latest or 1) :]
 
 
+class SandboxToml(_Strict):
+    """Exceptions from the worker's box, which the operator must allow (`allow_sandbox_exceptions`).
+
+    enabled  False: no box
+    network  whether the model may use the network
+    read     files and folders that the model may read, besides its own
+    """
+
+    enabled: bool = True
+    network: bool = False
+    read: tuple[str, ...] = ()
+
+    @field_validator("read")
+    @classmethod
+    def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(path.startswith("/") for path in value):
+            raise ValueError('every path must be absolute, such as "/data/lookup"')
+        return value
+
+
 class ModelToml(_Strict):
     """The keys of model.toml. Values of absent keys come from the artifact, or are the defaults here.
 
@@ -115,6 +135,8 @@ class ModelToml(_Strict):
     execution_timeout_s: float = Field(60.0, gt=0)
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
+    memory_limit: int = Field(0, ge=0)  # bytes of one worker; 0: none
+    sandbox: SandboxToml = SandboxToml()
     parameters: Mapping[str, Any] = Field(default_factory=dict)
     _limits_batch_only: bool = PrivateAttr(False)
 
@@ -142,6 +164,18 @@ class ModelToml(_Strict):
         if not cards or len(cards) < len(value) or len(set(cards)) < len(cards):
             raise ValueError('a list must name cards, each once, such as ["cuda:0", "cuda:1"]')
         return tuple(cards)
+
+    @field_validator("memory_limit", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMGT]i?B|B|)", value) if isinstance(value, str) else None
+        if match is None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError('it must be a number of bytes, or text such as "512MiB" or "2GiB"')
+        if match is None:
+            return value
+        number, unit = match.groups()
+        power = " KMGT".index(unit[0]) if len(unit) > 1 else 0
+        return int(float(number) * (1024 if "i" in unit else 1000) ** power)
 
     @property
     def workers(self) -> int:

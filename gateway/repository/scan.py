@@ -8,11 +8,14 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
 from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
+from runtimes.contract import LoadError
+from runtimes.external_data import weight_files
 
 log = logging.getLogger("models")
 
@@ -26,6 +29,8 @@ class ModelConfig:
     artifact      None if there is none to load; `problem` has the reason, in one sentence
     class_labels  output → labels of the indices in its last dimension
     warning       what is ignored in the model's configuration, in one line
+    readable      the files and folders that its worker may read
+    folder        the folder in which links may lead from one place to another: the model's, or None
     files, extra  what the fingerprint was computed from: files, and settings that are not in files
     config_fingerprint  of the configuration files only, which `warning` is about
     """
@@ -38,6 +43,8 @@ class ModelConfig:
     problem: str = ""
     class_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warning: str = ""
+    readable: tuple[Path, ...] = ()
+    folder: Path | None = None
     files: tuple[Path, ...] = ()
     extra: str = ""
     config_fingerprint: str = ""
@@ -165,14 +172,30 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     except UnknownFormat as error:
         raise RepositoryError(str(error)) from None
     name = path.name.split(".")[0] or path.name
-    files = artifact_files(path)
-    return ModelConfig(name, "1", _fingerprint(*files), artifact, files=tuple(files))
+    files = tuple(artifact_files(path))
+    return ModelConfig(name, "1", _fingerprint(*files), artifact, readable=files, files=files)
 
 
 def artifact_files(path: Path) -> list[Path]:
-    """Return an artifact and the files next to it that share its stem: MXNet's parameters, ONNX's external data."""
+    """Return an artifact, the files next to it that share its stem (MXNet's parameters), and ONNX's external data."""
+    if not path.is_file():
+        return [path]
     stem = re.split(r"[-.]", path.name)[0]
-    return sorted(path.parent.glob(f"{glob.escape(stem)}[-.]*")) if path.is_file() else [path]
+    found = set(path.parent.glob(f"{glob.escape(stem)}[-.]*"))
+    if path.suffix == ".onnx":
+        status = path.stat()
+        found |= {path.parent / name for name in _weight_files(path, status.st_mtime_ns, status.st_size)}
+    return sorted(found)
+
+
+@lru_cache(maxsize=64)
+def _weight_files(path: Path, modified_ns: int, size: int) -> list[str]:
+    """Return the files in which an ONNX model keeps weights, except hidden ones, such as .ssh/id_rsa."""
+    try:
+        names = weight_files(str(path))
+    except (LoadError, OSError):
+        return []  # the worker reports it
+    return [name for name in names if not any(map(is_foreign, name.split("/")))]
 
 
 def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
@@ -209,6 +232,8 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             toml=toml,
             class_labels=class_labels,
             warning=warning,
+            readable=(version_folder,),
+            folder=folder,
             files=files,
             extra=extra,
             config_fingerprint=config_fingerprint,

@@ -10,6 +10,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,7 @@ from gateway.domain.control import (
     GetExportArchive,
     GetIndex,
     GetMetrics,
+    GetSecurity,
     GetStatistics,
     LoadModel,
     RegisterRegion,
@@ -38,6 +40,7 @@ from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.sandbox import SandboxPolicy
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
 from gateway.metrics.selection import metrics_text
 from gateway.metrics.server import serve_metrics
@@ -50,6 +53,7 @@ from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.identities import Identities
 from gateway.supervisor.ports import listen, reserve
+from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 
 log = logging.getLogger("gateway")
@@ -101,6 +105,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._table = Table()
         self._shared_memory = RegionRegistry()
+        memory_groups, no_memory_groups = delegated_memory_groups()
+        self._security = SecurityStatus(worker_protections(settings, no_memory_groups))
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._exports = ExportJobs(
             _models_folder(repository), self._run_dir, external, settings.allow_export, settings.require_locks
@@ -120,11 +126,15 @@ class Supervisor:
             control=settings.repository_control,
             load_model=tuple(split_names(settings.load_model)),
             scan=scan,
+            sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions),
+            memory_groups=memory_groups,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         self.handlers = self._control_handlers()
         own = SupervisorCollector(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
-        self._registry: CollectorRegistry = build_registry(GatewayCollector(self._metrics, own.collect))
+        self._registry: CollectorRegistry = build_registry(
+            GatewayCollector(self._metrics, lambda: chain(own.collect(), self._security.collect()))
+        )
 
     def ports(self) -> dict[str, int]:
         bound = {"http": self.http, "grpc": self.grpc}
@@ -137,6 +147,7 @@ class Supervisor:
 
         `on_serving` is called when a front accepts requests.
         """
+        self._security.log()
         manager = asyncio.create_task(self.manager.run())
         fronts = [asyncio.create_task(self._run_front(on_serving)) for _ in range(self.settings.fronts)]
         watches = [
@@ -301,6 +312,7 @@ class Supervisor:
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
         handlers.add(GetMetrics, lambda request: metrics_text(self._registry, request.patterns))
+        handlers.add(GetSecurity, lambda _: self._security.to_json())
         handlers.add(GetStatistics, self._statistics)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)

@@ -20,6 +20,10 @@ pipelined         true                             `start` and `finish` are supp
 not_batchable     true                             the mean of all elements is added, so rows influence each other
 stateful          true                             the number of earlier calls is added
 counts_hits       true                             outputs have one row per positive element, not per row
+tries             {number: [act, argument, …]}     an element that equals a number has the model do this, as a hostile
+                                                   one would: connect HOST PORT, fork, run PROGRAM, read PATH,
+                                                   write PATH, chmod PATH, signal PID; or allocate MEGABYTES, and
+                                                   compute forever if that succeeds
 
 An element of a numeric input that equals one of these has this effect:
 
@@ -30,8 +34,9 @@ An element of a numeric input that equals one of these has this effect:
 import json
 import os
 import signal
+import socket
 import time
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import numpy as np
 
@@ -79,6 +84,9 @@ class FakeModel(Model):
         arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
         for array in arrays:
             _apply_effects(array)
+            for number, act in self._described.get("tries", {}).items():
+                if array.dtype.kind == "f" and (array == float(number)).any():
+                    _ACTS[act[0]](*act[1:])
         rows: int = arrays[0].shape[0] if arrays and arrays[0].ndim else 1
         if rows > self._described.get("memory_rows", rows):
             raise MemoryError("%d rows are too many" % rows)
@@ -141,3 +149,53 @@ def _apply_effects(array: np.ndarray) -> None:
         raise {400: InvalidInput, 500: RuntimeError, 501: Unsupported, 507: MemoryError}[value](
             "an input holds the value %d" % value
         )
+
+
+def _connect(host: str, port: int) -> None:
+    with socket.socket() as sock:
+        sock.connect((host, port))
+
+
+def _fork() -> None:
+    if not os.fork():
+        os._exit(0)
+
+
+def _run(program: str) -> None:
+    os.execv(program, [program])
+
+
+def _read(path: str) -> None:
+    with open(path, "rb") as file:
+        file.read()
+
+
+def _write(path: str) -> None:
+    with open(path, "wb") as file:
+        file.write(b"x")
+
+
+def _chmod(path: str) -> None:
+    os.chmod(path, 0o600)
+
+
+def _signal(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+
+
+def _allocate(megabytes: int) -> None:
+    ballast = b"x" * (megabytes << 20)
+    while ballast:
+        time.sleep(3600)
+
+
+_ACTS: Dict[str, Callable[..., None]] = {
+    "connect": _connect,
+    "fork": _fork,
+    "run": _run,
+    "read": _read,
+    "write": _write,
+    "chmod": _chmod,
+    "signal": _signal,
+    "allocate": _allocate,
+}

@@ -31,7 +31,7 @@ class PrivateCopy:
             for name in os.listdir(folder):
                 source, target = os.path.join(os.path.abspath(folder), name), os.path.join(self.folder, name)
                 if name == _ASSETS:
-                    shutil.copytree(source, target)
+                    _copy_folder(source, target)
                 else:
                     os.symlink(source, target)
         except (OSError, shutil.Error) as error:
@@ -44,3 +44,12 @@ class PrivateCopy:
         """Remove the copy, if there is one."""
         if self._copy is not None:
             self._copy.cleanup()
+
+
+def _copy_folder(source: str, target: str) -> None:
+    """Copy the contents of a folder without owners and times, which a worker may not set (shutil.copytree does)."""
+    os.mkdir(target)
+    for name in os.listdir(source):
+        each = os.path.join(source, name)
+        copy = _copy_folder if os.path.isdir(each) else shutil.copyfile
+        copy(each, os.path.join(target, name))

@@ -1,6 +1,7 @@
 """A non-blocking stream of frames, to a front or to the supervisor."""
 
 import socket
+import struct
 from typing import List, Optional, Sequence
 
 from runtimes.tensors import Buffer
@@ -37,13 +38,29 @@ class Connection:
         self.output: List[Buffer] = []
         self.arena: Optional[memoryview] = None
         self._reader = FrameReader()
+        # A descriptor comes with the first bytes, if at all. The usual `recv` would drop it, but costs less.
+        self._read = self._read_first
+        self._received_descriptor = -1
+
+    def take_descriptor(self) -> int:
+        """Return the descriptor that came with the first bytes, which the caller must close; -1 if there was none."""
+        descriptor, self._received_descriptor = self._received_descriptor, -1
+        return descriptor
+
+    def _read_first(self, size: int) -> bytes:
+        data, ancillary, _, _ = self.sock.recvmsg(size, socket.CMSG_SPACE(struct.calcsize("i")))
+        self._read = self.sock.recv
+        for level, kind, rights in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                (self._received_descriptor,) = struct.unpack("i", rights)
+        return data
 
     def receive(self) -> List[Frame]:
         """Return the frames that have arrived, up to _MAX_PER_TURN bytes. Raises WireError."""
         frames: List[Frame] = []
         for _ in range(_MAX_PER_TURN // _CHUNK):
             try:
-                data = self.sock.recv(_CHUNK)
+                data = self._read(_CHUNK)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:

@@ -38,6 +38,7 @@ class Executor:
     """Runs batches on a model.
 
     on_run            called with the requests that are about to run together
+    on_failure        called with the exception for which a request fails
     on_batching_off   called when batching turns out to be unsafe: a reason (see Facts), and a sentence for the log
     last_run          arrays of the last successful run: (signature, inputs, outputs). Its reader sets it to None
     refusal           the words with which the model refuses every input (worker/refusal.py); "" once it accepts one
@@ -49,6 +50,7 @@ class Executor:
         self.max_response_bytes = max_response_bytes
         self.on_run: Callable[[Batch], None] = lambda batch: None
         self.on_batching_off: Callable[[str, str], None] = lambda reason, note: None
+        self.on_failure: Callable[[BaseException], None] = lambda error: None
         self.last_run: Optional[Tuple[str, Arrays, Arrays]] = None
         self.chunked_model = ChunkedModel(model, batching)
         self.refusal = ""
@@ -193,6 +195,7 @@ class Executor:
         return Failure("too_large", message % (size, limit))
 
     def _failure(self, error: BaseException) -> Failure:
+        self.on_failure(error)
         if isinstance(error, InvalidInput) and not (self.refusal and without_numbers(str(error)) == self.refusal):
             return Failure("invalid", str(error))
         if isinstance(error, Unsupported):

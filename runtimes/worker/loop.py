@@ -194,7 +194,7 @@ class Loop:
             if self._batcher.cancel(connection, frame.id):
                 send_failure(connection, frame.id, Failure("cancelled", "cancelled"))
         elif frame.kind == wire.ARENA:
-            connection.arena = map_arena(**wire.unpack_json(frame.body))
+            connection.arena = map_arena(connection.take_descriptor(), **wire.unpack_json(frame.body))
             if connection.arena is not None:
                 connection.queue([wire.pack_json(wire.ARENA, {})])
         elif frame.kind == wire.BATCHING_OFF:

@@ -7,12 +7,13 @@ import socket
 import sys
 import traceback
 import types
-from typing import List, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
-from runtimes import wire
+from runtimes import memory, wire
 from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
 from runtimes.control import AuditOptions, BatchingOptions, Failed, Load
 from runtimes.redaction import redacted
+from runtimes.sandbox.box import Box, Denials, seal
 from runtimes.status_page import StatusPage
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
@@ -26,11 +27,21 @@ from runtimes.worker.refusal import common_refusal
 from runtimes.worker.reshape import reshaped
 
 
-def serve(control: socket.socket, listener: socket.socket, status_path: str) -> int:
-    """Run the worker and return its exit code. A model that cannot be loaded is reported as FAILED, not as a crash."""
-    load = _receive_load(control)
+def serve(control: socket.socket, listener: socket.socket, status: StatusPage, box: Optional[Box] = None) -> int:
+    """Run the worker and return its exit code. A model that cannot be loaded is reported as FAILED, not as a crash.
+
+    box: what confines this process already; it is sealed when the framework has been imported
+    """
+    load, denials = _receive_load(control), Denials()
+
+    def on_import() -> None:
+        if box is not None:
+            seal(box)
+        if load.memory_limit:
+            memory.limit(load.memory_limit, load.threads)
+
     try:
-        model = load_model(load)
+        model = load_model(load, on_import)
         options, fixed = load.batching, model.signatures
         model.signatures = with_free_rows(fixed, options.sizes, options.dim)
         on_card = load.device != "cpu"
@@ -40,18 +51,22 @@ def serve(control: socket.socket, listener: socket.socket, status_path: str) -> 
             model.signatures = fixed
         return_free_memory()  # before the warm-up, because the runs allocate what requests will need
         durations, refusal_words = _warm_up(model, batching, load.warmup, decision.stateful, on_card)
-    except LoadError as error:
-        return _fail(control, str(error))
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user needs the reason
+        if box is not None:
+            denials.observe(error)
+        if load.memory_limit and memory.is_exhausted(error):
+            return _fail(control, memory.too_small(load.memory_limit))
+        if isinstance(error, LoadError):
+            return _fail(control, str(error))
         traceback.print_exc()
         return _fail(control, redacted(first_line(error)))
     facts = Facts(model.signatures, fixed, model.pipelined, batching, decision.reason, decision.note)
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refusal_words
-    loop = Loop(
-        executor, listener, Connection(control), StatusPage(status_path), facts, _audit_share(load.audit, decision)
-    )
+    if box is not None:
+        executor.on_failure = denials.observe
+    loop = Loop(executor, listener, Connection(control), status, facts, _audit_share(load.audit, decision))
     for rows, seconds in durations:
         loop.seed_cost(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7
@@ -72,13 +87,17 @@ def _receive_load(control: socket.socket) -> Load:
             return Load.from_json(wire.unpack_json(frame.body))
 
 
-def load_model(load: Load) -> Model:
-    """Return the model as clients see it. Raises what the runtime's `load` raises."""
+def load_model(load: Load, on_import: Callable[[], None] = lambda: None) -> Model:
+    """Return the model as clients see it. Raises what the runtime's `load` raises.
+
+    on_import: called when the framework has been imported, and before anything of the model is read
+    """
     # The runtime is imported as a package, so that it may consist of several files: `from . import tables`.
     package = types.ModuleType("modelport_runtime")
     package.__path__ = [load.runtime]
     sys.modules[package.__name__] = package
     module = importlib.import_module("modelport_runtime.runtime")
+    on_import()
     options = LoadOptions(
         artifact=load.artifact,
         inputs=_with_fixed_batch(load.inputs, load.batching),

@@ -60,7 +60,13 @@ def test_every_key_of_runtime_toml_is_documented() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    modules = ("metrics/collector.py", "metrics/gpu.py", "metrics/identities.py", "supervisor/supervisor_metrics.py")
+    modules = (
+        "metrics/collector.py",
+        "metrics/gpu.py",
+        "metrics/identities.py",
+        "supervisor/security.py",
+        "supervisor/supervisor_metrics.py",
+    )
     sources = "".join((ROOT / "gateway" / name).read_text() for name in modules)
     names = set(re.findall(r'"((?:modelport|nv)_[a-z_]+)"', sources))
     text = (ROOT / "docs/metrics.md").read_text()

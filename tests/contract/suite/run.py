@@ -35,10 +35,33 @@ labels, accuracy    an npz {output: right class per row}, and the share of rows 
 """
 
 import os
+import runpy
+import shutil
 import sys
+import tempfile
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from suite.suite import Suite
+CONTRACT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, CONTRACT)
+
+
+def main(runtime, artifact, case):
+    """Run in the box of a worker, which must not change what a runtime can do."""
+    runpy.run_path(os.path.join(CONTRACT, os.pardir, os.pardir, "runtimes", "bootstrap.py"))
+    from runtimes.sandbox.box import Box, confine, seal
+
+    scratch = tempfile.mkdtemp()
+    os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch
+    folders = [runtime, CONTRACT, os.path.dirname(os.path.abspath(case)), os.path.dirname(os.path.abspath(artifact))]
+    box = Box(read=tuple(folders), write=(scratch,))
+    confine(box)
+    from suite.suite import Suite
+
+    suite = Suite(runtime, artifact, case)
+    seal(box)
+    done = suite.run()
+    shutil.rmtree(scratch, ignore_errors=True)
+    return done
+
 
 if __name__ == "__main__":
-    sys.exit(0 if Suite(*sys.argv[1:4]).run() else 1)
+    sys.exit(0 if main(*sys.argv[1:4]) else 1)

@@ -79,7 +79,7 @@ def test_a_worker_maps_the_arena_read_only(arena: Arena) -> None:
     block = arena.allocate(5)
     assert block is not None
     block[:] = b"hello"
-    seen = map_arena(arena.path, arena.size)
+    seen = map_arena(os.dup(arena.descriptor), arena.size)
     assert seen is not None
     offset = arena.offset_of(block)
     assert offset is not None
@@ -87,14 +87,19 @@ def test_a_worker_maps_the_arena_read_only(arena: Arena) -> None:
     assert seen.readonly
 
 
-def test_a_worker_that_cannot_open_the_arena_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert map_arena("/proc/0/fd/0", PAGE) is None
+def test_the_descriptor_for_workers_cannot_be_mapped_for_writing(arena: Arena) -> None:
+    with pytest.raises(PermissionError):
+        mmap.mmap(arena.descriptor, arena.size)
+
+
+def test_a_worker_that_cannot_map_the_arena_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert map_arena(-1, PAGE) is None
     assert "inputs come through the socket" in capsys.readouterr().out
 
 
 def test_memory_of_a_peak_is_returned_to_the_system(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     def used() -> int:
-        return os.stat(arena.path).st_blocks * 512
+        return os.fstat(arena.descriptor).st_blocks * 512
 
     monkeypatch.setattr(arena_module, "_RETAINED_BYTES", 8 * PAGE)
     low, high = arena.allocate(8 * PAGE), arena.allocate(8 * PAGE)

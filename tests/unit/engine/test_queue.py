@@ -19,7 +19,7 @@ from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
-from gateway.errors import DeadlineExceeded, Internal, ModelportError
+from gateway.errors import DeadlineExceeded, Internal, ModelportError, OutOfMemory
 from runtimes import status_page, wire
 from runtimes.fair_order import priority_of
 from runtimes.layouts import layout_of
@@ -36,7 +36,7 @@ class FakeClient:
         self.cancelled: list[int] = []
         self.in_flight: dict[int, QueuedRequest] = {}
         self.rows_in_flight = 0
-        self.retiring = self.closed = False
+        self.retiring = self.closed = self.over_limit = False
 
     def send(self, queued: QueuedRequest) -> None:
         self.sent.append((queued.id, wire.ISOLATED if queued.crashes else 0))
@@ -211,6 +211,24 @@ def test_a_crash_retries_the_running_request_alone_and_the_others_as_before() ->
         bench.queue.on_lost(cast(WorkerClient, successor), frozenset({running.id}))
         assert isinstance(running.outcome, Internal)
         assert other.outcome is None
+
+    run(test)
+
+
+def test_the_request_that_exceeds_the_memory_limit_twice_gets_507_and_its_neighbors_an_answer() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client()
+        running, neighbor = bench.put(), bench.put()
+        client.over_limit = True
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id, neighbor.id}))
+        successor = bench.client()
+        bench.queue.pump()
+        successor.over_limit = True
+        bench.queue.on_lost(cast(WorkerClient, successor), frozenset({running.id}))
+        assert isinstance(running.outcome, OutOfMemory)
+        last = bench.client()
+        bench.queue.pump()
+        assert last.sent == [(neighbor.id, wire.ISOLATED)]
 
     run(test)
 

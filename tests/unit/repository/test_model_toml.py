@@ -21,6 +21,11 @@ WRONG = [
     ('[[outputs]]\nname = "y"\nshape = [-1, 4]\nreshape = [4]', "same number of elements and of -1"),
     ('[[inputs]]\nname = "x"\nformat = "HWC"', "'inputs.0.format' is 'HWC', but"),
     ("[version_policy]\nlatest = 0", "'version_policy.latest' is 0, but"),
+    ('memory_limit = "many"', "'memory_limit' is 'many', but it must be a number of bytes, or text such as \"512MiB\""),
+    ("memory_limit = -1", "'memory_limit' is -1, but"),
+    ("memory_limit = true", "'memory_limit' is True, but it must be a number of bytes"),
+    ('[sandbox]\nread = ["data"]', "'sandbox.read' is ['data'], but every path must be absolute"),
+    ("[sandbox]\nnetworks = true", "there is no key 'sandbox.networks'; the keys are enabled, network, read"),
     ("max_batch_size = = 4", "is not TOML"),
 ]
 
@@ -39,6 +44,22 @@ def test_invalid_values_are_explained(tmp_path: Path, text: str, said: str) -> N
 def test_all_keys_are_optional(tmp_path: Path) -> None:
     toml = read_model_toml(tmp_path / "model.toml")
     assert (toml.max_batch_size, toml.instances, toml.device, toml.stateful) == (None, 1, ("cpu",), False)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ('"2GiB"', 2 << 30),
+        ('"1.5 GiB"', 3 << 29),
+        ('"2GB"', 2 * 10**9),
+        ('"512MiB"', 1 << 29),
+        ("4096", 4096),
+        ("0", 0),
+    ],
+)
+def test_memory_limits_are_bytes(tmp_path: Path, text: str, size: int) -> None:
+    (tmp_path / "model.toml").write_text(f"memory_limit = {text}")
+    assert read_model_toml(tmp_path / "model.toml").memory_limit == size
 
 
 def test_version_policies() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from gateway.domain.control import GetMetrics, LoadModel, UnloadModel
+from gateway.domain.control import GetMetrics, GetSecurity, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import acts, identity_of, readable_models
@@ -54,6 +54,12 @@ def _add_health(app: AppRoutes, engine: Engine) -> None:
     async def ready() -> JSONResponse:
         """Whether the server is ready for requests."""
         return _readiness({"ready": engine.ready})
+
+    @app.get("/v2/security", tags=["server"])
+    @acts("read")
+    async def security() -> dict[str, Any]:
+        """What protects the server, and why a protection is not in force: {feature: {"enforced", "reason"}}."""
+        return await engine.control(GetSecurity())
 
     @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     @acts("metrics")

@@ -1,0 +1,74 @@
+"""Plans the box of a worker: what it may read, and the exceptions that model.toml asks for."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.repository.scan import ModelConfig
+from runtimes.sandbox.box import Box
+
+
+class ExceptionRefused(Exception):
+    """The message is one sentence that says what the operator would have to allow."""
+
+
+@dataclass(frozen=True)
+class SandboxPolicy:
+    """The gateway's settings `sandbox` and `allow_sandbox_exceptions`."""
+
+    enabled: bool = True
+    exceptions: bool = False
+
+
+def plan_box(config: ModelConfig, runtime: Path, policy: SandboxPolicy) -> Box | None:
+    """Return the box of a model's workers, without their scratch folder; None if they run without one.
+
+    It looks at all files of the model, so call it in a thread. Raises ExceptionRefused.
+
+    runtime: the folder of runtime.py
+    """
+    if not policy.enabled:
+        return None
+    wanted = config.toml.sandbox
+    asked = [name for name in ("network", "read") if getattr(wanted, name)] + ([] if wanted.enabled else ["enabled"])
+    if asked and not policy.exceptions:
+        raise ExceptionRefused(
+            f"its model.toml asks for exceptions from the sandbox ({', '.join(asked)}), which this gateway does not "
+            "allow; start it with --allow-sandbox-exceptions if you trust the model"
+        )
+    if not wanted.enabled:
+        return None
+    linked = list(_links(config))
+    outside = [link for link, _, leaves in linked if leaves]
+    if outside and not policy.exceptions:
+        raise ExceptionRefused(
+            f"its file '{outside[0].name}' is a link to a file outside the model's folder; put the file itself there, "
+            "or start the gateway with --allow-sandbox-exceptions if you trust the model"
+        )
+    read = [str(runtime), *map(str, config.readable), *(target for _, target, _ in linked), *wanted.read]
+    return Box(tuple(read), network=wanted.network)
+
+
+def _links(config: ModelConfig) -> Iterator[tuple[Path, str, bool]]:
+    """Yield each link in the folders that the model may read, its target, and whether that is outside the model.
+
+    A link to the folder of a model or of a version was put there by whoever made the repository. A link in such a
+    folder may have come with the model.
+    """
+    own = [os.path.realpath(path) for path in (*config.readable, config.folder) if path is not None]
+    seen: set[str] = set()
+    waiting = [os.fspath(path) for path in config.readable]
+    while waiting:
+        top = waiting.pop()
+        for folder, folders, files in os.walk(top):
+            for name in (*folders, *files):
+                link = os.path.join(folder, name)
+                target = os.path.realpath(link)
+                if not os.path.islink(link) or not os.path.exists(target):
+                    continue
+                leaves = not any(os.path.commonpath([target, each]) == each for each in own)
+                yield Path(link), target, leaves
+                if target not in seen and os.path.isdir(target):
+                    waiting.append(target)
+                seen.add(target)
