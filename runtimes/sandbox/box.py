@@ -87,7 +87,7 @@ def _readable(box: Box) -> List[str]:
     paths = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path]
     paths += [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), os.path.dirname(os.path.dirname(__file__))]
     paths += [*_SYSTEM, *(_NETWORK if box.network else ()), *(_GPU if box.gpu else ()), *box.read]
-    return [path for path in paths if path]
+    return [path for path in paths if os.path.isabs(path)]  # not the working directory
 
 
 def seal(box: Box) -> None:

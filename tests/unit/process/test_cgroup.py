@@ -69,6 +69,7 @@ def test_the_files_that_a_kernel_has_are_set(machine: Machine, monkeypatch: pyte
         ("cgroup.controllers", "cpu pids\n", "no memory controller"),
         ("cgroup.procs", f"{os.getpid()}\n4321\n", "other processes"),
     ],
+    ids=["controllers", "procs"],
 )
 def test_other_groups_are_left_alone(machine: Machine, name: str, text: str, reason: str) -> None:
     machine.write(name, text)
