@@ -6,6 +6,7 @@ is made once, from what the Python front asked, and both fronts get the same byt
 
 import asyncio
 import re
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,13 +117,25 @@ class Client:
             self.receiver.connection_lost(error)
 
 
+class _WorkerTransport(Transport):
+    """A front sends its arena's descriptor by the socket. Here nobody receives it."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else super().get_extra_info(name, default)
+
+    def dup(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
+
+
 class Worker:
     """A worker of a front that exists only as the front's connection to it."""
 
     def __init__(self, client: WorkerClient, arena: Arena | None) -> None:
         self.client = client
         self._arena = None if arena is None else memoryview(arena._map)
-        self._transport = Transport(lambda: client.connection_lost(None))
+        self._transport = _WorkerTransport(lambda: client.connection_lost(None))
         client.connection_made(self._transport)
         client._worker_maps_arena = arena is not None
         self._reader = wire.FrameReader()
