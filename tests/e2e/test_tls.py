@@ -6,13 +6,14 @@ import shutil
 import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPSConnection
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -25,8 +26,21 @@ from tests.support.model_repositories import add_fake
 from tests.support.perf_analyzer import measure, perf_analyzer_command
 
 SCRIPT = Path(__file__).parent / "tls_script.py"
+GRPC_SCRIPT = Path(__file__).parent / "grpc_tls_script.py"
 INFER = "/v2/models/m/infer"
+LIVE = "/inference.GRPCInferenceService/ServerLive"
 BODY = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
+
+
+CLIENTS: dict[str, Callable[[], Path]] = {
+    "tritonclient": lambda: client_python("tritonclient", "tritonclient[all]==2.73.0"),
+    "kserve": lambda: client_python("kserve", "kserve==0.19.0"),
+    # As in test_tfserving.py.
+    "tfserving": lambda: client_python(
+        "tfserving", "tensorflow-cpu==2.21.0", "grpcio==1.85.1", "protobuf==7.36.2",
+        alone=("tensorflow-serving-api==2.21.0",),
+    ),
+}  # fmt: skip
 
 
 class Secured:
@@ -51,6 +65,12 @@ class Secured:
 
     def connect(self) -> HTTPSConnection:
         return HTTPSConnection(self.gateway.http, context=self.context, timeout=60)
+
+    def channel(self) -> grpc.Channel:
+        root, cert, key = (file.read_bytes() for file in (self.authority.cert, *self.client))
+        credentials = grpc.ssl_channel_credentials(root, key, cert)
+        # Without this option, channels of one process share connections.
+        return grpc.secure_channel(self.gateway.grpc, credentials, [("grpc.use_local_subchannel_pool", 1)])
 
     def renew(self, issued: Issued) -> int:
         """Replace the server's files one after the other. Return the log's length before."""
@@ -127,6 +147,13 @@ def test_clients_of_other_servers(secured: Secured, client: str, requirement: st
     assert "all of it worked" in run_client(python, SCRIPT, client, secured.gateway.http, *map(str, files))
 
 
+@pytest.mark.parametrize("client", ["tritonclient", "kserve", "tfserving"])
+def test_grpc_clients_of_other_servers(secured: Secured, client: str) -> None:
+    python = CLIENTS[client]()
+    files = (secured.authority.cert, *secured.client)
+    assert "all of it worked" in run_client(python, GRPC_SCRIPT, client, secured.gateway.grpc, *map(str, files))
+
+
 @pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
     reason="perf_analyzer's wheel is for Linux on x86-64",
@@ -137,6 +164,20 @@ def test_perf_analyzer(secured: Secured, tmp_path: Path) -> None:
     flags += ["--ssl-https-ca-certificates-file", str(secured.authority.cert)]
     flags += ["--ssl-https-client-certificate-file", str(secured.client.cert)]
     flags += ["--ssl-https-private-key-file", str(secured.client.key)]
+    (row,) = measure(perf_analyzer_command(), tmp_path / "report.csv", *flags)
+    assert float(row["Inferences/Second"]) > 10
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="perf_analyzer's wheel is for Linux on x86-64",
+)
+def test_perf_analyzer_by_grpc(secured: Secured, tmp_path: Path) -> None:
+    flags = ["-m", "m", "-u", secured.gateway.grpc, "-i", "grpc", "--shape", "x:4", "--concurrency-range", "2"]
+    flags += ["--measurement-mode", "count_windows", "--measurement-request-count", "50", "-s", "1000", "-r", "3"]
+    flags += ["--ssl-grpc-use-ssl", "--ssl-grpc-root-certifications-file", str(secured.authority.cert)]
+    flags += ["--ssl-grpc-certificate-chain-file", str(secured.client.cert)]
+    flags += ["--ssl-grpc-private-key-file", str(secured.client.key)]
     (row,) = measure(perf_analyzer_command(), tmp_path / "report.csv", *flags)
     assert float(row["Inferences/Second"]) > 10
 
@@ -159,7 +200,7 @@ class Load:
         self.answered = 0
         self.certificates: set[str] = set()
         self._failures: list[BaseException] = []
-        self._threads = [Thread(target=self._run, args=(kept,)) for kept in (True, False)]
+        self._threads = [Thread(target=run, args=(kept,)) for kept in (True, False) for run in (self._run, self._call)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -188,6 +229,27 @@ class Load:
                 if not kept:
                     connection.close()
             connection.close()
+        except BaseException as error:
+            self._failures.append(error)
+
+    def _call(self, kept: bool) -> None:
+        """The same over gRPC. Its channels connect again by themselves, so the kept one must stay connected."""
+        ready = grpc.ChannelConnectivity.READY
+        states: list[grpc.ChannelConnectivity] = []
+        try:
+            channel = self._secured.channel()
+            if kept:
+                channel.subscribe(states.append)
+            while not self._stop.is_set():
+                if not kept:
+                    channel = self._secured.channel()
+                assert channel.unary_unary(LIVE)(b"", timeout=60) == b"\x08\x01"
+                self.answered += 1
+                if not kept:
+                    channel.close()
+            if kept:
+                assert states[states.index(ready) :] == [ready]
+            channel.close()
         except BaseException as error:
             self._failures.append(error)
 
