@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # many clients are checked again and again, about 0.2 ms each; more are memory that one client can fill.
 _MAX_TOKENS = 4096
 
-# Those that have credentials: see credentials.py.
-_HEADERS = frozenset({"authorization", "x-api-key"})
-
 UsageOf = Callable[[str, Quota], Usage | None]
 
 
@@ -46,13 +43,10 @@ class _Token(NamedTuple):
 class PolicyAccess:
     """The Access (gateway/front/base/access.py) of a server with a policy. Not for several threads.
 
-    credentials  see Access
     record      is called with what the audit log records
     usage_of    returns what counts the use of the identity with this name and quota
     on_unknown  is called for a token with an unknown key, which the issuer may have published meanwhile
     """
-
-    credentials = NAMES
 
     def __init__(
         self,
@@ -90,7 +84,7 @@ class PolicyAccess:
             return self._anonymous  # the credentials, if any, are those of a proxy in front
         header, count = None, 0
         for each in caller.headers:
-            if each[0] in _HEADERS:
+            if each[0] in NAMES:
                 header, count = each, count + 1
         if header is None:
             return self._anonymous

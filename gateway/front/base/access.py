@@ -10,7 +10,7 @@ There are three doors. Every request of a transport passes through its door, wha
 A server without an Access allows everything, and no Caller and no Identity is created.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gateway.domain.caller import Caller, Event
@@ -18,22 +18,12 @@ from gateway.domain.identity import Action, Identity
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import ModelportError, Unauthenticated
-from runtimes.bounded_cache import BoundedCache
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-# Clients of one server have few credentials. With a smaller cache, several hundred of them evict each other's; only
-# credentials that were accepted are in it.
-_MAX_CALLERS = 1024
-
-
 class Access(Protocol):
-    @property
-    def credentials(self) -> Collection[str]:
-        """The names of the headers by which `identify` finds out who it is."""
-
     def identify(self, caller: Caller) -> Identity:
         """Return who this is. Without credentials, that is the anonymous identity.
 
@@ -44,26 +34,12 @@ class Access(Protocol):
         """Add the event to the audit log, if there is one."""
 
 
-class KnownCallers:
-    """Finds out who sends a call, once for each of the credentials in use."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._identities: BoundedCache[tuple[Any, ...], Identity] = BoundedCache(_MAX_CALLERS)
-
-    def find(self, peer: str, metadata: Sequence[Any]) -> Identity | None:
-        """Return None for credentials that are not accepted."""
-        names = self._access.credentials
-        credentials = tuple([entry for entry in metadata if entry[0] in names])
-        identity = self._identities.entries.get(credentials)
-        if identity is not None and identity.is_valid:
-            return identity
-        try:
-            identity = self._access.identify(Caller(peer, credentials))
-        except ModelportError:
-            return None
-        self._identities.put(credentials, identity)
-        return identity
+def known_caller(access: Access, peer: str, metadata: Sequence[Any]) -> Identity | None:
+    """Return who sends a call; None for credentials that are not accepted."""
+    try:
+        return access.identify(Caller(peer, metadata))
+    except ModelportError:
+        return None
 
 
 class DeniedModel(Exception):

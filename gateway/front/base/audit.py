@@ -58,8 +58,6 @@ class AuditTrail:
 class OpenAccess:
     """Allows everything, and records it: the Access of a server without identities, but with an audit log."""
 
-    credentials = ()
-
     def __init__(self, trail: AuditTrail) -> None:
         everything: Grants = dict.fromkeys(get_args(Action), ("*",))
         self._anyone = Identity("anonymous", everything, anonymous=True)

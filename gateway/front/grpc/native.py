@@ -20,7 +20,7 @@ from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFr
 
 from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge, Unavailable
-from gateway.front.base.access import Access, Check, KnownCallers, check_of
+from gateway.front.base.access import Access, Check, check_of, known_caller
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
@@ -82,7 +82,7 @@ class NativeServer:
         self._receive_limit: int | None = given.get("grpc.max_receive_message_length")
         self._send_limit: int | None = given.get("grpc.max_send_message_length")
         self._arguments = {name: kind(given[key]) for key, (name, kind) in _ARGUMENTS.items() if key in given}
-        self._access, self._callers = access, None if access is None else KnownCallers(access)
+        self._access = access
         self._table: list[tuple[str, Method | ServerStreamMethod]] = []
         self._streaming: set[int] = set()
         for service in services:
@@ -198,7 +198,7 @@ class NativeServer:
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
         others = []
         handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
-        fast_method, fast_calls, callers = self._fast_method, self._fast_calls, self._callers
+        fast_method, fast_calls = self._fast_method, self._fast_calls
         port = self._port
         for event in events:
             kind, call, method, message, _, details = event
@@ -220,11 +220,11 @@ class NativeServer:
                     raise _too_large("message", message, limit)
                 if port is not None:
                     port.refusals.check(message)
-                    if callers is not None:
+                    if access is not None:
                         peer = port.peer(metadata)
                 if method == fast_method and fast_calls is not None:
-                    identity = None if callers is None else callers.find(peer, metadata)
-                    if (callers is None or identity is not None) and fast_calls.take(call, message, seconds, identity):
+                    identity = None if access is None else known_caller(access, peer, metadata)
+                    if (access is None or identity is not None) and fast_calls.take(call, message, seconds, identity):
                         continue
                 done = partial(self._answer, call)
                 if access is None:

@@ -5,16 +5,14 @@ import time
 from dataclasses import replace
 from hashlib import sha256
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from gateway.access.access import PolicyAccess
 from gateway.access.policy import Policy, Rights
 from gateway.access.roles import read_roles
-from gateway.domain.identity import Identity
 from gateway.domain.quota import Quota
-from gateway.front.base.access import KnownCallers
+from gateway.front.base.access import known_caller
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
@@ -171,8 +169,8 @@ def test_a_call_is_taken_if_its_client_may_make_it(run: Run, module: ModuleType)
         path = module.FastPath(bench.pair.fast.engine, Limits())
         calls = path.calls(reader, None, {}, [], lambda: None, lambda *outcome: None, 1 << 20)
         assert bench.pair.fast.access is not None
-        callers = KnownCallers(bench.pair.fast.access)
-        found = [callers.find("", [("x", "y"), ("authorization", f"Bearer {KEYS[name]}")]) for name in KEYS]
+        access = bench.pair.fast.access
+        found = [known_caller(access, "", [("x", "y"), ("authorization", f"Bearer {KEYS[name]}")]) for name in KEYS]
         assert [each and each.name for each in found] == list(KEYS)
         assert [calls.take(7, text, None, each) for each in found] == [True, False, True]
         assert not calls.take(7, text, None, found[2])  # one is in flight
@@ -183,7 +181,7 @@ def test_a_call_is_taken_if_its_client_may_make_it(run: Run, module: ModuleType)
         access = bench.pair.plain.access
         assert access is not None
         for name in ("ours", "limited"):
-            identity = KnownCallers(access).find("", [("x-api-key", KEYS[name])])
+            identity = known_caller(access, "", [("x-api-key", KEYS[name])])
             bench.pair.plain.engine.submit(reader.read(text, None)[0], lambda answer: None, identity)
         await bench.pair.compare()
         await bench.expire()
@@ -192,22 +190,13 @@ def test_a_call_is_taken_if_its_client_may_make_it(run: Run, module: ModuleType)
     run(with_the_same_requests, policy=POLICY)
 
 
-def test_callers_are_remembered_while_their_credentials_are_valid() -> None:
-    asked_for: list[Any] = []
-
-    class Counted(PolicyAccess):
-        def identify(self, caller: Any) -> Identity:
-            asked_for.append(caller)
-            return super().identify(caller)
-
-    access = Counted(POLICY)
-    callers = KnownCallers(access)
+def test_callers_are_known_while_their_credentials_are_valid() -> None:
+    access = PolicyAccess(POLICY)
     metadata = [("traceparent", "1"), ("x-api-key", KEYS["ours"])]
-    ours = callers.find("here", metadata)
+    ours = known_caller(access, "here", metadata)
     assert ours is not None
-    assert callers.find("there", [("traceparent", "2"), metadata[1]]) is ours
-    assert len(asked_for) == 1
-    assert callers.find("here", [("x-api-key", "wrong")]) is None
-    assert callers.find("here", [metadata[1], metadata[1]]) is None
+    assert known_caller(access, "there", [("traceparent", "2"), metadata[1]]) is ours
+    assert known_caller(access, "here", [("x-api-key", "wrong")]) is None
+    assert known_caller(access, "here", [metadata[1], metadata[1]]) is None
     access.apply(replace(POLICY, keys={}))
-    assert callers.find("here", metadata) is None
+    assert known_caller(access, "here", metadata) is None
