@@ -89,6 +89,8 @@ def _rows(tensor: Tensor) -> Iterator[Any]:
 
 def _check_rows(outputs: Sequence[Tensor], instances: int) -> None:
     """Check that each row belongs to one instance. A single instance may have any number, as in TensorFlow Serving."""
+    if not outputs:
+        raise InvalidRequest("the answer has no outputs, so it has no rows; send 'inputs' instead of 'instances'")
     first = outputs[0]
     for tensor in outputs:
         if not tensor.shape:

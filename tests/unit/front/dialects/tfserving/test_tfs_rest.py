@@ -96,6 +96,13 @@ def test_a_single_tensor_has_no_name(body: Any, answer: Any) -> None:
     assert post(engine(), SAVED, body) == (200, answer)
 
 
+def test_an_answer_without_outputs_has_no_rows() -> None:
+    silent = FakeEngine(models(), lambda request: [])
+    status, document = post(silent, SAVED, {"instances": [[1, 2]]})
+    assert (status, "has no outputs" in document["error"]) == (400, True)
+    assert post(silent, SAVED, {"inputs": [[1, 2]]}) == (200, {"outputs": {}})
+
+
 def test_several_outputs_are_objects() -> None:
     rows = [{"a": [1, 2], "b": b64(b"\xff")}, {"a": [3, 4], "b": "text"}]
     predictions = [
