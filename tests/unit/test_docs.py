@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.identities_file import AnonymousToml, IdentitiesToml, IdentityToml, JwtToml, KeysToml
 from gateway.config import Settings
 from gateway.environments import runtime
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
@@ -44,6 +45,13 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_every_key_of_model_toml_is_documented() -> None:
     assert sorted(keys(CONFIGURATION, "| key | default | meaning |")) == sorted(ModelToml.model_fields)
+
+
+def test_every_key_of_the_identities_file_is_documented() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    documented = {word for row in rows(text, "| key | default | meaning |") for word in re.findall(r"\w+", row[1])}
+    kinds = (AnonymousToml, IdentitiesToml, IdentityToml, JwtToml, KeysToml)
+    assert documented - {"NAME"} == {name for kind in kinds for name in kind.model_fields}
 
 
 def test_every_key_for_images_is_documented() -> None:

@@ -8,7 +8,8 @@ _FILES = {"type": "object", "additionalProperties": {"type": "string", "format":
 IMAGES = {"image/*": BINARY, "application/octet-stream": BINARY, "multipart/form-data": {"schema": _FILES}}
 STATUSES = {
     400: "Invalid request",
-    403: "A web page of another origin requested a change",
+    401: "An API key or a token is needed, or is not valid",
+    403: "Not permitted, or a web page of another origin requested a change",
     404: "No such model, version or region",
     413: "Over a limit",
     429: "Too many requests; see Retry-After",
