@@ -2,10 +2,10 @@
 
     python -m benchmarks.load_generator
 
-Each line on standard input is JSON. ["http" or "grpc", port, file, number in flight] connects to a server on loopback;
-the file holds prepared requests (benchmarks/prepared.py). A number sends that many of them, and prints a line of JSON:
-the elapsed seconds, the program's own CPU seconds, and the latencies. The program fails if one request is not answered
-with 200 or with grpc-status 0.
+Each line on standard input is JSON. ["http" or "grpc", port, file, number in flight, calls per gRPC connection]
+connects to a server on loopback; the file holds prepared requests (benchmarks/prepared.py). A number sends that many
+of them, and prints a line of JSON: the elapsed seconds, the program's own CPU seconds, and the latencies. The program
+fails if one request is not answered with 200 or with grpc-status 0.
 
 No packaged program sends different requests over both protocols at this rate. h2load repeats one body. wrk sends
 prepared requests from a Lua script, but speaks HTTP/1.1 only, and ghz speaks gRPC only; k6 interprets a script for each
@@ -214,7 +214,7 @@ def read(file: Path) -> list[tuple[bytes, bytes]]:
 
 
 def connect(
-    protocol: str, port: int, file: Path, in_flight: int
+    protocol: str, port: int, file: Path, in_flight: int, streams: int
 ) -> tuple[list[HttpConnection] | list[GrpcConnection], int]:
     """Return the connections, and how many requests each has in flight."""
     every = read(file)
@@ -224,8 +224,7 @@ def connect(
         return [HttpConnection(port, whole) for _ in range(in_flight)], 1
     first, *calls = [_call(*each) for each in every]
     order = cycle(shuffled.choices(calls, k=_ORDER))
-    # One channel carries many calls; 8 is a plausible number for one client process.
-    channels, streams = (in_flight // 8, 8) if in_flight >= 8 else (1, in_flight)
+    channels, streams = (in_flight // streams, streams) if in_flight >= streams else (1, in_flight)
     return [GrpcConnection(port, order, first) for _ in range(channels)], streams
 
 
@@ -264,8 +263,8 @@ def main() -> None:
         if isinstance(command, list):
             for connection in connections:
                 connection.socket.close()
-            protocol, port, file, in_flight = command
-            connections, streams = connect(protocol, port, Path(file), in_flight)
+            protocol, port, file, in_flight, streams = command
+            connections, streams = connect(protocol, port, Path(file), in_flight, streams)
             continue
         cpu, clock = time.process_time(), time.perf_counter()
         latencies = drive(connections, streams, command)

@@ -86,9 +86,12 @@ class Generator:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def connect(self, prepared: Prepared, in_flight: int) -> None:
-        """Open new connections in place of those that are open, to send these requests."""
-        self._command([prepared.protocol, prepared.port, str(prepared.file), in_flight])
+    def connect(self, prepared: Prepared, in_flight: int, streams: int = 8) -> None:
+        """Open new connections in place of those that are open, to send these requests.
+
+        streams: the calls of one gRPC channel at a time; 8 is a plausible number for one client process
+        """
+        self._command([prepared.protocol, prepared.port, str(prepared.file), in_flight, streams])
 
     def run(self, count: int) -> GeneratorRun:
         """Send `count` requests. Raises RuntimeError unless all succeed."""
