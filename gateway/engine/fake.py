@@ -55,7 +55,7 @@ class FakeEngine:
     """Implements gateway.engine.protocol.Engine: checks a request as FrontEngine does, and answers with `compute`.
 
     requests        all requests that passed the checks
-    identities      who sent each of them
+    identities      who sent each of them; of their usage, `admit` was called before, and `end` never is
     gate            while it is cleared, requests wait as if in a queue
     max_bytes       limits the bytes of bodies that are being received, unless it is None
     reserved_bytes  the bytes of bodies that are being received
@@ -91,7 +91,7 @@ class FakeEngine:
         return matching[-1]
 
     def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> "_FakeReservation":
-        return _FakeReservation(self)
+        return _FakeReservation(self, identity)
 
     def buffer(self, size: int) -> memoryview:
         return memoryview(bytearray(size))
@@ -105,11 +105,18 @@ class FakeEngine:
             error = task.exception()
             on_answer(error if isinstance(error, Exception) else task.result())
 
-        task = asyncio.get_running_loop().create_task(self.infer(request, identity))
+        if identity is not None and identity.usage is not None:
+            identity.usage.admit(0)
+        task = asyncio.get_running_loop().create_task(self._infer(request, identity))
         task.add_done_callback(on_done)
         return task
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
+        if identity is not None and identity.usage is not None:
+            identity.usage.admit(0)
+        return await self._infer(request, identity)
+
+    async def _infer(self, request: InferRequest, identity: Identity | None) -> InferResponse:
         status = self.model(request.model, request.version)
         if status.state != "READY":
             raise unavailable(status)
@@ -200,11 +207,14 @@ class FakeExports:
 
 
 class _FakeReservation:
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: FakeEngine, identity: Identity | None) -> None:
         self._engine = engine
+        self._usage = None if identity is None else identity.usage
         self._reserved = 0
 
     def reserve(self, size: int) -> None:
+        if self._usage is not None:
+            self._usage.reserve(size, self._reserved)
         engine, limit = self._engine, self._engine.max_bytes
         is_only_body = engine.reserved_bytes == self._reserved
         if limit is not None and not is_only_body and engine.reserved_bytes + size > limit:
@@ -214,6 +224,8 @@ class _FakeReservation:
 
     def close(self, error: BaseException | None = None) -> None:
         self._engine.reserved_bytes -= self._reserved
+        if self._usage is not None:
+            self._usage.unreserve(self._reserved)
         self._reserved = 0
 
     def __enter__(self) -> "_FakeReservation":

@@ -41,12 +41,12 @@ class WatchedEngine(FakeEngine):
         self.arrived, self.left = Event(), Event()
         self.failure: Exception | None = None
 
-    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
+    async def _infer(self, request: InferRequest, identity: Identity | None) -> InferResponse:
         self.arrived.set()
         if self.failure is not None:
             raise self.failure
         try:
-            return await super().infer(request, identity)
+            return await super()._infer(request, identity)
         except asyncio.CancelledError:
             self.left.set()
             raise

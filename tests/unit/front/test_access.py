@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Action, Identity
 from gateway.engine.fake import FakeEngine
-from gateway.errors import Forbidden, ModelportError, Unauthenticated
+from gateway.errors import Forbidden, ModelportError, QuotaExceeded, Unauthenticated
 from gateway.front.admin.app import build_admin
 from gateway.front.dialects.registry import DIALECTS
 from gateway.generated import open_inference_pb2 as pb
@@ -172,6 +172,77 @@ def test_heads_that_are_remembered_are_checked_again(guarded: Serving, guard: Gu
     assert [event.peer for event in guard.events] == [peer]
     assert all(("x-key", "open sesame") in caller.headers for caller in guard.callers)
     assert len(guarded.engine.requests) == 3
+
+
+class UsedUp:
+    """The usage of an identity whose limit is reached. Bodies over 1000 bytes are refused for their size."""
+
+    flow = 1
+
+    def reserve(self, size: int, already_reserved: int) -> None:
+        if size > 1000:
+            raise QuotaExceeded("your limit of bytes is reached", "bytes_per_second", 2.1)
+
+    def unreserve(self, size: int) -> None:
+        pass
+
+    def admit(self, size: int) -> None:
+        raise QuotaExceeded(USED_UP, "requests_per_second", 6.5)
+
+    def end(self, size: int) -> None:
+        raise AssertionError("it was not admitted")
+
+    def charge(self, seconds: float) -> None:
+        raise AssertionError("it did not run")
+
+
+USED_UP = "your limit is reached; try again in 7 s"
+
+
+def _is_recorded(guard: Guard, *whats: str) -> bool:
+    recorded = [(event.action, event.identity, event.what, event.outcome) for event in guard.events]
+    return recorded == [("infer", "someone", what, "quota") for what in whats]
+
+
+@pytest.mark.parametrize(("path", "body"), HOT)
+def test_a_client_that_has_used_up_its_quota_learns_when_to_try_again(
+    guarded: Serving, guard: Guard, path: str, body: bytes
+) -> None:
+    guard.error, guard.identity.usage = None, UsedUp()
+    answer = guarded.http.post(path, content=body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    assert answer.json()["message" if path.startswith("/predictions") else "error"] == USED_UP
+    assert _is_recorded(guard, path)
+    assert guarded.engine.requests == []
+
+
+def test_a_body_over_the_quota_need_not_be_sent(guarded: Serving, guard: Guard) -> None:
+    guard.error, guard.identity.usage = None, UsedUp()
+    with guarded.connect() as connection:
+        connection.sendall(b"POST " + GOOD.path.encode() + b" HTTP/1.1\r\nContent-Length: 1001\r\n\r\n")
+        status, headers, _ = Answers(connection).next()
+    assert (status, headers["retry-after"]) == (429, "3")
+    assert _is_recorded(guard, GOOD.path)
+
+
+@pytest.mark.parametrize("name", ["ModelInfer", "Predict"])
+def test_over_grpc_the_trailing_metadata_says_when_to_try_again(guarded_grpc: Serving, guard: Guard, name: str) -> None:
+    guard.error, guard.identity.usage = None, UsedUp()
+    (path,) = [path for path in grpc_methods() if path.endswith(f"/{name}")]
+    with pytest.raises(grpc.RpcError) as caught:
+        guarded_grpc.channel.unary_unary(path)(MESSAGES[name], timeout=WAIT_S)
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, USED_UP)
+    assert dict(caught.value.trailing_metadata())["retry-after"] == "7"
+    assert _is_recorded(guard, path)
+
+
+def test_each_request_of_a_stream_counts(guarded_grpc: Serving, guard: Guard) -> None:
+    guard.error, guard.identity.usage = None, UsedUp()
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+    call = guarded_grpc.channel.stream_stream(path)(iter([MESSAGES["ModelInfer"]] * 2), timeout=WAIT_S)
+    answers = [pb.ModelStreamInferResponse.FromString(raw) for raw in call]
+    assert [answer.error_message for answer in answers] == [USED_UP] * 2
+    assert _is_recorded(guard, path, path)
 
 
 def test_a_denied_client_need_not_send_the_body(guarded: Serving, guard: Guard) -> None:
