@@ -1,6 +1,6 @@
 """The latency of a client with one connection, alone and beside one with 1,000; and what quotas admit.
 
-    python -m benchmarks.fairness [--connections 1000] [--rounds 3] [--requests 200] [--fronts 1 2]
+    python -m benchmarks.fairness [--connections 1000] [--rounds 3] [--requests 200] [--fronts 1 2] [--batch-ms 10]
 
 Both are known by API keys. A fake model sleeps 10 ms per batch of at most 16 rows, so that it takes no core from the
 gateway; each request has one row. The busy client fills every batch. Everything runs on loopback: the gateway on the
@@ -33,10 +33,10 @@ from gateway.generated import open_inference_pb2 as pb
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_fake
 
-SECONDS_PER_BATCH, ROWS = 0.010, 16
+ROWS = 16
 KEYS = {"busy": "key-of-the-busy-client", "light": "key-of-the-light-client"}
-# The busy client sends this many requests before its process looks for the end, and pauses for the last answers.
-_SLICE = 20_000
+# The busy client sends requests for this long before its process looks for the end, and pauses for the last answers.
+_SLICE_S = 10.0
 # The quota of the last part, and how long it is measured.
 _RATE, _BURST, _QUOTA_S = 200, 50, 10.0
 
@@ -84,8 +84,8 @@ def load(server: Gateway, protocol: str, name: str) -> Load:
 
 
 @contextmanager
-def busy(prepared: Prepared, connections: int) -> Iterator[list[GeneratorRun]]:
-    """Keep so many connections busy. At the end, the list that it yields has what was measured."""
+def busy(prepared: Prepared, connections: int, count: int) -> Iterator[list[GeneratorRun]]:
+    """Keep so many connections busy, with `count` requests at a time. In the end, the list has what was measured."""
     runs: list[GeneratorRun] = []
     stop = threading.Event()
     with generator() as client:
@@ -94,7 +94,7 @@ def busy(prepared: Prepared, connections: int) -> Iterator[list[GeneratorRun]]:
 
         def go_on() -> None:
             while not stop.is_set():
-                runs.append(client.run(_SLICE))
+                runs.append(client.run(count))
 
         thread = threading.Thread(target=go_on)
         thread.start()
@@ -115,7 +115,8 @@ def compare(server: Gateway, protocol: str, folder: Path, light: Generator, opti
     busy_runs: list[GeneratorRun] = []
     for _ in range(options.rounds):
         alone.append(light.run(options.requests))
-        with busy(prepared["busy"], options.connections) as runs:
+        count = max(2 * options.connections, int(_SLICE_S * ROWS / options.batch_ms * 1000))
+        with busy(prepared["busy"], options.connections, count) as runs:
             beside.append(light.run(options.requests))
         busy_runs += runs
     cells = []
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=200, help="of the light client, in each round")
+    parser.add_argument("--batch-ms", type=float, default=10, help="how long the model takes for a batch")
     parser.add_argument("--fronts", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -170,7 +172,7 @@ def main() -> None:
     rows, admitted = [], []
     with tempfile.TemporaryDirectory() as name, generator() as light:
         folder = Path(name)
-        add_fake(folder / "models", "m", toml=f"max_batch_size = {ROWS}\n", seconds_per_batch=SECONDS_PER_BATCH)
+        add_fake(folder / "models", "m", toml=f"max_batch_size = {ROWS}\n", seconds_per_batch=options.batch_ms / 1000)
         for fronts in options.fronts:
             file = identities(folder)
             with started(folder, fronts, file) as server:

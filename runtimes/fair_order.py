@@ -11,7 +11,7 @@ A client is known by its flow, a number. The field `priority` of a request carri
 from typing import Dict, Tuple
 
 _LEVEL_BITS = 32
-_MAX_LEVEL = (1 << _LEVEL_BITS) - 1
+MAX_LEVEL = (1 << _LEVEL_BITS) - 1
 MAX_FLOW = (1 << 31) - 1
 # Flows of one level that are remembered before those that have nothing waiting are looked for. A smaller number looks
 # for them more often; a larger one takes more memory.
@@ -24,9 +24,9 @@ def priority_of(level: int, flow: int) -> int:
 
 
 def level_and_flow(priority: int) -> Tuple[int, int]:
-    if priority <= _MAX_LEVEL:
+    if priority <= MAX_LEVEL:
         return priority, 0
-    return priority & _MAX_LEVEL, priority >> _LEVEL_BITS
+    return priority & MAX_LEVEL, priority >> _LEVEL_BITS
 
 
 class FairOrder:
@@ -48,8 +48,8 @@ class FairOrder:
             if not flow:
                 return 0.0
             ends = self._ends[level] = {}
-        served = self._served.get(level, 1.0)
-        start = max(ends[flow], served) if flow in ends else served + under_way
+        served, end = self._served.get(level, 1.0), ends.get(flow, 0.0)
+        start = end if end > served else served + under_way
         ends[flow] = start + (rows or 1)
         if len(ends) > self._max_flows:
             self._ends[level] = ends = {flow: end for flow, end in ends.items() if end > served}
@@ -66,9 +66,3 @@ class FairOrder:
         """Note that a request with this rank runs now."""
         if rank > self._served.get(level, 0.0):
             self._served[level] = rank
-
-    def clear(self) -> None:
-        """Forget everything, because nothing waits."""
-        if self._ends:
-            self._ends.clear()
-            self._served.clear()

@@ -41,15 +41,9 @@ class FairQueue:
         rank = self._places.pop(queued.id, 0.0)
         if rank:
             self._order.served(level_and_flow(queued.priority)[0], rank)
-            self._end_if_empty()
 
     def remove(self, queued: "QueuedRequest") -> None:
         """Remove a request that will not be sent, if it is here."""
         self._heap.remove(queued)
         if self._places.pop(queued.id, 0.0):
             self._order.give_back(*level_and_flow(queued.priority), queued.rows)
-            self._end_if_empty()
-
-    def _end_if_empty(self) -> None:
-        if not self.items:
-            self._order.clear()

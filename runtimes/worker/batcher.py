@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.bounded_cache import BoundedCache
-from runtimes.fair_order import FairOrder, level_and_flow
+from runtimes.fair_order import MAX_LEVEL, FairOrder, level_and_flow
 from runtimes.layouts import TensorLayout, is_by_row
 from runtimes.status_page import Pace
 from runtimes.wire import RequestGroup
@@ -41,6 +41,19 @@ class Batching(NamedTuple):
     delay: float = 0.0
     sizes: Tuple[int, ...] = ()
     target: float = 0.0
+
+
+def _runs(priorities: Sequence[int]) -> List[Tuple[int, int, int, int]]:
+    """Return level, flow, start and stop of the adjacent requests of a frame whose priorities are equal."""
+    count, first = len(priorities), priorities[0]
+    if priorities.count(first) == count:  # nearly always
+        return [(*level_and_flow(first), 0, count)]
+    runs, start = [], 0
+    for priority, run in groupby(priorities):
+        stop = start + len(list(run))
+        runs.append((*level_and_flow(priority), start, stop))
+        start = stop
+    return runs
 
 
 class Batcher:
@@ -86,16 +99,9 @@ class Batcher:
                 group = PendingGroup(source, requests, member, member + 1, now, unit, key)
                 self._waiting.add(level_and_flow(priority)[0], deadline, group)
             return
-        count, start = len(numbers), 0
-        runs = [(priorities[0], count)]  # of requests with equal priorities; nearly always this one
-        if priorities.count(priorities[0]) != count:
-            runs = [(priority, len(list(run))) for priority, run in groupby(priorities)]
-        for priority, length in runs:
-            stop = start + length
+        for level, flow, start, stop in _runs(priorities):
             group = PendingGroup(source, requests, start, stop, now, unit, key)
-            level, flow = level_and_flow(priority)
             self._waiting.add(level, self._fair.rank(level, flow, group.rows or len(group)), group)
-            start = stop
 
     def cancel(self, source: Any, request_id: int) -> bool:
         """Remove a request. Return whether it was still waiting."""
@@ -147,11 +153,10 @@ class Batcher:
 
     def _note_served(self) -> None:
         """Note what the batch that was just formed means for the order of those that come."""
-        if not self._waiting.items:
-            self._fair.clear()
-        elif not self.batching.target:
+        if not self.batching.target:
             level, rank, _, _ = self._waiting.last_taken
-            self._fair.served(level, rank)
+            if rank:
+                self._fair.served(level, rank)
 
     def has_full_batch(self) -> bool:
         """Return whether the next batch has as many rows as it may have; False if requests run alone."""
@@ -175,13 +180,17 @@ class Batcher:
         Otherwise return None: they have to be added. Nothing may be waiting, and there must be no target and no delay.
         Their priorities may differ: they decide which requests run first, and these run together.
         """
-        numbers, deadlines, _, inputs = requests
+        numbers, deadlines, priorities, inputs = requests
         unit, key = self._known_layouts.entries.get(inputs.layout) or self._unit_and_key(inputs.layout)
         count = len(numbers)
         if min(deadlines) <= now:
             return None
         if count > 1 and (key is None or not self._sizing.accepts(key, unit * inputs.offsets[-1])):
             return None
+        if priorities[0] > MAX_LEVEL:
+            # What comes while they run is ordered as if they had waited.
+            for level, flow, start, stop in _runs(priorities):
+                self._fair.served(level, self._fair.rank(level, flow, stop - start))
         return unit, key
 
     def all_at_once(self, source: Any, requests: RequestGroup, now: float) -> Batch:

@@ -33,18 +33,23 @@ LAYOUT = layout_of("default", (), [TENSOR])
 
 
 class Front(FakeClient):
-    """A front whose requests reach the worker at once."""
+    """A front. Requests that it sends in one turn of its event loop reach the worker in one frame."""
 
     def __init__(self, worker: Batcher, ids: "itertools.count[int]") -> None:
         super().__init__(window=2 * ROWS)
         self.queue = ModelQueue(ModelStatus("m", "1", "READY", admits=True), ModelMetrics())
         self.queue.clients.append(cast(WorkerClient, self))
         self._worker, self._ids = worker, ids
+        self._out: list[tuple[int, InferFrame]] = []
 
     def send(self, queued: QueuedRequest) -> None:
         super().send(queued)
-        frame = InferFrame(1e9, queued.priority, "default", (), [TENSOR])
-        self._worker.add(self, one_frame((queued.id, frame)), False, 0.0)
+        self._out.append((queued.id, InferFrame(1e9, queued.priority, "default", (), [TENSOR])))
+
+    def flush(self) -> None:
+        if self._out:
+            self._worker.add(self, one_frame(*self._out), False, 0.0)
+            self._out = []
 
     def request(self, flow: int) -> WatchedRequest:
         priority = priority_of(1, flow) if flow else 1
@@ -61,24 +66,31 @@ def latencies(fronts: int, busy_flow: int, light_flow: int, connections: int = 3
     every = [Front(worker, ids) for _ in range(fronts)]
     for number in range(connections):
         every[number % fronts].request(busy_flow)
+    for front in every:
+        front.flush()
     found: list[float] = []
     now, arrives_at = 0.0, 2.0 + random_.random()
     began: dict[int, float] = {}
+    done: list[tuple[Front, int]] = []
     while len(found) < count and now < 50 * count:
         batch, _ = worker.next(0.0)
         assert batch is not None
-        sources = [pending.source for pending in batch]
-        while arrives_at < now + 1:  # while the batch runs
-            light = random_.choice(every).request(light_flow)
-            began[light.id], arrives_at = arrives_at, float("inf")
-        now += 1
-        for front, number in zip(sources, batch.ids, strict=True):
+        # While it runs, fronts read the results of the batch before, and clients send their next requests.
+        for front, number in done:
             front.queue.on_results(cast(WorkerClient, front), front.answer(number))
             if number in began:
                 found.append(now - began.pop(number))
                 arrives_at = now + random_.random()
             else:
                 front.request(busy_flow)
+        for front in every:
+            front.flush()
+        if arrives_at < now + 1:
+            front = random_.choice(every)
+            began[front.request(light_flow).id], arrives_at = arrives_at, float("inf")
+            front.flush()
+        done = list(zip([pending.source for pending in batch], batch.ids, strict=True))
+        now += 1
     return found
 
 
