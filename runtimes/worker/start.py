@@ -40,6 +40,12 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         if load.memory_limit:
             memory.limit(load.memory_limit, load.threads)
 
+    def on_failure(error: BaseException) -> None:
+        if box is not None:
+            denials.observe(error)
+        if load.memory_limit and memory.is_exhausted(error):
+            print("an allocation failed: memory_limit = " + memory.written(load.memory_limit))
+
     try:
         model = load_model(load, on_import)
         options, fixed = load.batching, model.signatures
@@ -52,8 +58,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         return_free_memory()  # before the warm-up, because the runs allocate what requests will need
         durations, refusal_words = _warm_up(model, batching, load.warmup, decision.stateful, on_card)
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user needs the reason
-        if box is not None:
-            denials.observe(error)
+        on_failure(error)
         if load.memory_limit and memory.is_exhausted(error):
             return _fail(control, memory.too_small(load.memory_limit))
         if isinstance(error, LoadError):
@@ -64,8 +69,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refusal_words
-    if box is not None:
-        executor.on_failure = denials.observe
+    executor.on_failure = on_failure
     loop = Loop(executor, listener, Connection(control), status, facts, _audit_share(load.audit, decision))
     for rows, seconds in durations:
         loop.seed_cost(rows, seconds)

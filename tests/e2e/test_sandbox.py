@@ -55,6 +55,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) -
     }
     add_fake(repository, "hostile", tries=attempts)
     add_fake(repository, "limited", toml=LIMITED, tries=TRIES)
+    # The requests of a stateful model are not retried, which saves a worker for each.
+    add_fake(repository, "stateful", toml='memory_limit = "200MiB"\nthreads = 4\nstateful = true', tries=TRIES)
     add_fake(repository, "too_big", toml='memory_limit = "100MiB"', allocate_mb=500)
     add_fake(repository, "asks", toml="[sandbox]\nnetwork = true")
     gateway = start_gateway(repository, top)
@@ -111,16 +113,17 @@ def test_beyond_its_memory_limit_a_worker_ends_alone_and_its_batch_is_answered(r
 
 
 def test_an_allocation_that_the_kernel_refuses_gets_507_without_a_new_worker(running: Gateway) -> None:
-    [before] = running.worker_pids("limited")
+    [before], mark = running.worker_pids("limited"), len(running.log)
     assert "ran out of memory" in refused(running.post("/predict/limited", row(TOO_MUCH)))
+    running.wait_for(r"worker\.limited: an allocation failed: memory_limit = 200MiB", mark)
     assert running.worker_pids("limited") == [before]
     assert running.post("/predict/limited", row(1.0)).status == 200
 
 
 def test_each_dialect_has_its_own_form_of_that_answer(running: Gateway) -> None:
     v2 = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [FILL] * 4}]}
-    assert "memory limit" in refused(running.post("/v2/models/limited/infer", v2))
-    assert "memory limit" in refused(running.post("/v1/models/limited:predict", {"instances": [[FILL] * 4]}))
+    assert "memory limit" in refused(running.post("/v2/models/stateful/infer", v2))
+    assert "memory limit" in refused(running.post("/v1/models/stateful:predict", {"instances": [[FILL] * 4]}))
     with grpc.insecure_channel(running.grpc) as channel:
         infer = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -128,7 +131,7 @@ def test_each_dialect_has_its_own_form_of_that_answer(running: Gateway) -> None:
             response_deserializer=pb.ModelInferResponse.FromString,
         )
         with pytest.raises(grpc.RpcError) as caught:
-            infer(as_message(Call("limited", (Value("x", "FP32", (1, 4), [FILL] * 4),)), raw=True), timeout=60)
+            infer(as_message(Call("stateful", (Value("x", "FP32", (1, 4), [FILL] * 4),)), raw=True), timeout=60)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "memory limit" in caught.value.details()
 
