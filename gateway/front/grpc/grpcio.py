@@ -6,12 +6,12 @@ from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2  # noqa: F401 - reflection describes health by it
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gateway.domain.identity import Action
 from gateway.errors import ModelportError
 from gateway.front.base.access import Access, Check, check_of
-from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod
+from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod, parse
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.port import GuardedPort
 from gateway.process.tls import ServerTls
@@ -90,7 +90,10 @@ def grpcio_server(
         handlers |= {name: _stream(path + name, each, check) for name, each in service.streams.items()}
         server.add_registered_method_handlers(service.name, handlers)
     reflected = Reflection((*[service.name for service in services], reflection.SERVICE_NAME), check)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        reflected.ServerReflectionInfo, None, reflection_pb2.ServerReflectionResponse.SerializeToString
+    )
+    server.add_registered_method_handlers(reflection.SERVICE_NAME, {"ServerReflectionInfo": handler})
     return server
 
 
@@ -169,7 +172,7 @@ def _stream(path: str, stream: StreamMethod, check: _Checks) -> Any:
 
 
 class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
-    """The library's reflection service with an access check."""
+    """The library's reflection service with an access check, for messages that are not parsed yet."""
 
     def __init__(self, services: Iterable[str], check: _Checks) -> None:
         super().__init__(services)
@@ -177,8 +180,15 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
 
     async def ServerReflectionInfo(self, requests: Any, context: _Context) -> AsyncIterator[Any]:
         await self._authorize("read", context)
-        async for answer in super().ServerReflectionInfo(requests, context):
-            yield answer
+        refused: list[Exception] = []
+        try:
+            messages = _parsed(self._check.accepted(requests, refused))
+            async for answer in super().ServerReflectionInfo(messages, context):
+                yield answer
+        except ModelportError as error:
+            refused.append(error)
+        for failure in refused:
+            await _abort(context, failure)
 
     async def _authorize(self, action: Action, context: _Context) -> None:
         """Abort the call if the caller lacks permission."""
@@ -189,3 +199,9 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
         except Exception as error:
             failure = error
         await _abort(context, failure)
+
+
+async def _parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    """Parse the messages, which the library does without telling the client what is wrong. Raises ModelportError."""
+    async for raw in requests:
+        yield parse(reflection_pb2.ServerReflectionRequest, raw)

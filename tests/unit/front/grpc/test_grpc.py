@@ -202,3 +202,12 @@ def test_reflection_describes_every_service(serving: Serving) -> None:
         described = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
         (answer,) = list(stub.ServerReflectionInfo(iter([described]), timeout=WAIT_S))
         assert answer.file_descriptor_response.file_descriptor_proto, name
+
+
+def test_reflection_refuses_what_is_not_a_message(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    call = serving.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter([b"\xff"]), timeout=WAIT_S))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == ("the message is not a valid grpc.reflection.v1alpha.ServerReflectionRequest")
+    assert not caplog.records
