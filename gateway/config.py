@@ -81,6 +81,12 @@ class Settings(BaseModel):
         gt=0,
         description="maximum bytes of input in progress, including bodies that are being received",
     )
+    max_connections: int = Field(
+        0, ge=0, description="maximum number of REST connections of a front; 0: three quarters of its open files"
+    )
+    max_connections_per_peer: int = Field(
+        0, ge=0, description="maximum number of REST connections of a front from one address; 0: any"
+    )
     request_timeout_s: float = Field(
         default.REQUEST_TIMEOUT_S, gt=0, description="timeout of requests that set no deadline of their own, in seconds"
     )

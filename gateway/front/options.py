@@ -28,6 +28,8 @@ class FrontOptions:
     request_timeout_s: float
     header_timeout_s: float
     min_body_rate: int
+    max_connections: int
+    max_connections_per_peer: int
     shared_memory: bool
     server_name: str
     fast_path: bool

@@ -33,10 +33,12 @@ from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.grpc.connections import connection_options
 from gateway.front.grpc.server import build_server
+from gateway.front.http.open_connections import ConnectionLimits
 from gateway.front.http.server import HttpServer
 from gateway.front.options import FrontOptions
 from gateway.process.address import Address
 from gateway.process.channel import DRAIN, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.file_limit import max_connections
 from gateway.process.memory import system_trimmer
 from gateway.process.tls import Pem, ServerTls
 from gateway.process.usage_page import USAGE_FILE
@@ -118,7 +120,12 @@ class Front:
         admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
         fast_path = None if self._fast_path is None else self._fast_path.FastPath(self._engine, limits)
-        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls)
+        connection_limits = ConnectionLimits(
+            min(options.max_connections or sys.maxsize, max_connections()),
+            options.max_connections_per_peer,
+            options.max_admitted_bytes,
+        )
+        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls, connection_limits)
         serving = asyncio.create_task(rest.serve([http]))
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))
@@ -247,7 +254,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this module logs the start and the end itself
-    warnings.filterwarnings("ignore", module="PIL")  # oddities of client images do not belong in the log
+    # Oddities of clients' forms and images do not belong in the log.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="PIL")
     uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
 
 

@@ -10,6 +10,16 @@ _MAX_FILES = 1 << 20
 _FALLBACK = 10240
 
 
+# The part of its descriptors that a process may use for connections of one kind. The rest is for those of other kinds,
+# and for files and workers.
+_SHARE = 0.75
+
+
+def max_connections() -> int:
+    """Return how many connections this process can have."""
+    return max(1, int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * _SHARE))
+
+
 def raise_open_files() -> int:
     """Raise the soft limit as far as possible for this process and its children, and return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

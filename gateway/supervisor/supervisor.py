@@ -268,6 +268,8 @@ class Supervisor:
             request_timeout_s=settings.request_timeout_s,
             header_timeout_s=settings.header_timeout_s,
             min_body_rate=settings.min_body_rate,
+            max_connections=settings.max_connections,
+            max_connections_per_peer=settings.max_connections_per_peer,
             shared_memory=settings.shared_memory,
             server_name=settings.server_name,
             fast_path=settings.fast_path,

@@ -15,6 +15,7 @@ from gateway.front.base.access import Access, http_caller
 from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, Route, encode_error
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
+from gateway.front.http.open_connections import UNREAD_TIMEOUT_S
 from gateway.front.http.shared_state import SharedState
 from gateway.front.http.states import Answering, Receiving
 from gateway.front.http.upgrade import without_upgrade
@@ -38,7 +39,7 @@ class HttpConnection(HttpToolsProtocol):
     """uvicorn's protocol, except that a request to a hot path is a HotRequest instead of uvicorn's own cycle.
 
     states.py has its states: Receiving and Answering. `cycle`, which uvicorn defines, is the request received last;
-    `_running` is the hot request started last. The compiled path (fast_path.pyx) reads and writes what is public here.
+    `_running` is the request started last. The compiled path (fast_path.pyx) reads and writes what is public here.
     """
 
     cycle: Any
@@ -52,7 +53,7 @@ class HttpConnection(HttpToolsProtocol):
         self.last_active = self._began = self.loop.time()
         # The bytes of the request being received; those of its head and chunk heads: see _MAX_CHUNK_OVERHEAD.
         self._received = self._overhead = 0
-        self._running: HotRequest | None = None
+        self._running: Any = None
         self.receiving = _AT_BOUNDARY
         self._answering = _READY
         # The text of the head with which the current read begins, or b"" if it does not begin with a whole head.
@@ -61,6 +62,48 @@ class HttpConnection(HttpToolsProtocol):
         self._head_without_upgrade = b""
         # HTTP/1.0 clients keep the connection only if the answer confirms it.
         self.confirms_keep_alive = False
+        self._is_counted = False
+        # The bytes that the client has not read at the last check, and the time of the first check that found as many.
+        self._last_unread, self._unread_since = 0, 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        try:
+            self._shared.open_connections.add(self, self._peer_host, self.connections)
+            self._is_counted = True
+        except ModelportError as error:
+            self.receiving, self._answering = _BROKEN, _CLOSING
+            self._write(Reply(error.status, [encode_error(error)], headers=b"retry-after: 1\r\n"), keep_alive=False)
+            transport.close()
+
+    @property
+    def _peer_host(self) -> str:
+        return self.client[0] if self.client else ""
+
+    @property
+    def idle_since(self) -> tuple[bool, float] | None:
+        """Whether a request was ever received, and since when none is in progress; None if one is."""
+        cycle = self.cycle
+        if self.transport.is_closing() or not (cycle is None or cycle.response_complete):
+            return None
+        if self.receiving is _AT_BOUNDARY:
+            return cycle is not None, self.last_active
+        return (cycle is not None, self._began) if self.receiving is _HEAD else None
+
+    def evict(self) -> None:
+        """Close the connection to make room for another. It counts no more."""
+        self._uncount()
+        self.transport.abort()
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was written, and the system did not take yet."""
+        return self.transport.get_write_buffer_size()
+
+    def _uncount(self) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._shared.open_connections.remove(self, self._peer_host)
 
     def receive_buffer(self) -> memoryview | None:
         """Where to receive the next bytes if they belong to a large body, otherwise None."""
@@ -153,6 +196,7 @@ class HttpConnection(HttpToolsProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._uncount()
         self._abandon()
         if _is_hot(self.cycle):
             self.cycle = None
@@ -265,8 +309,8 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.on_body_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
         if type(cycle) is HotRequest:
-            self._running = cycle
             cycle.start()
         else:
             super()._start_asgi_task(cycle, app)
@@ -283,8 +327,14 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self._advance()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._shared.open_connections.on_unread(self)
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.last_active = self.loop.time()
+        self._shared.open_connections.on_read(self)
         if self._answering is _WRITE_BLOCKED:
             self._answering = _READY
             self._advance()
@@ -312,10 +362,18 @@ class HttpConnection(HttpToolsProtocol):
                 self._answering = _READY
 
     def check_timeouts(self, now: float) -> None:
-        """Called regularly. Ends a connection that is idle for too long or receives too slowly."""
+        """Called regularly. Ends a connection that is idle for too long, or receives or reads too slowly."""
+        if unread := self.unread_bytes:
+            if unread != self._last_unread:
+                self._last_unread, self._unread_since = unread, now
+            elif now - self._unread_since > UNREAD_TIMEOUT_S:
+                self.transport.abort()
+                return
+        else:
+            self._last_unread = 0
         cycle, silence = self.cycle, now - self.last_active
         if self.receiving is _AT_BOUNDARY:
-            if silence > self.timeout_keep_alive and (cycle is None or cycle.response_complete):
+            if silence > self.timeout_keep_alive and not unread and (cycle is None or cycle.response_complete):
                 self.transport.close()
             return
         if self.receiving is _BROKEN:

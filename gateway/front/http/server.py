@@ -26,6 +26,7 @@ from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
+from gateway.front.http.open_connections import UNLIMITED, ConnectionLimits
 from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
 from gateway.front.http.states import Receiving
 from gateway.process.tls import ServerTls
@@ -49,6 +50,7 @@ class HttpServer(uvicorn.Server):
         access: Access | None = None,
         fast_path: "FastPath | None" = None,
         tls: ServerTls | None = None,
+        connection_limits: ConnectionLimits = UNLIMITED,
     ) -> None:
         """`access` checks hot requests; `fallback` serves the others and checks access itself.
 
@@ -56,7 +58,7 @@ class HttpServer(uvicorn.Server):
 
         `fast_path` takes the usual requests.
         """
-        shared = self._shared = SharedState(engine, limits, access)
+        shared = self._shared = SharedState(engine, limits, access, connection_limits)
         if fast_path is not None:
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)

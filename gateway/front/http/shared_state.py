@@ -12,6 +12,7 @@ from gateway.front.base.access import Access
 from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH, HeadCache
+from gateway.front.http.open_connections import UNLIMITED, ConnectionLimits, OpenConnections
 from gateway.front.http.routes import match
 from runtimes.bounded_cache import BoundedCache
 
@@ -35,8 +36,15 @@ _CHECKS_PER_TIMEOUT = 10
 class SharedState:
     """Shared by all connections of one server."""
 
-    def __init__(self, engine: Engine, limits: Limits, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        access: Access | None = None,
+        connection_limits: ConnectionLimits = UNLIMITED,
+    ) -> None:
         self.engine, self.limits, self.access = engine, limits, access
+        self.open_connections = OpenConnections(connection_limits)
         self.keep_alive = True
         self.fast_path: FastPath | None = None  # set if it is used
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))

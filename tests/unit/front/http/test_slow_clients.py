@@ -47,13 +47,20 @@ class Loop:
 class Transport:
     def __init__(self) -> None:
         self.written = b""
-        self.is_closed = False
+        self.is_closed = self.is_aborted = False
+        self.unread = 0
 
     def write(self, data: bytes) -> None:
         self.written += data
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = self.is_aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def is_closing(self) -> bool:
         return self.is_closed
@@ -203,3 +210,51 @@ def test_the_rest_of_a_large_body_is_ignored_after_an_error(is_overloaded: bool)
     client.send(b"}" + head(GOOD.path, len(BODY)) + BODY)
     assert client.transport.written == written
     assert client.engine.reserved_bytes == 1 << 20  # those of the other client
+
+
+def test_all_cold_requests_learn_of_the_disconnect() -> None:
+    """Also one that runs while others wait behind it. Otherwise its answer is written to a closed connection."""
+    client = Client()
+    for cold in (COLD, COLD):
+        client.send(head(cold, 0))
+    client.send(head(GOOD.path, len(BODY)) + BODY)
+    running = client.connection._running
+    waiting = [cycle for cycle, _ in client.connection.pipeline]
+    assert len(waiting) == 2
+    client.connection.connection_lost(None)
+    assert running.disconnected
+    assert waiting[1].disconnected
+
+
+def test_a_client_that_reads_nothing_is_disconnected() -> None:
+    """Also if its connection is being closed already: that alone has no time limit."""
+    for closes in (False, True):
+        client = Client()
+        client.send(head(COLD, 0))
+        client.transport.unread = 1000
+        client.transport.is_closed = closes
+        client.wait(1)
+        client.wait(59)
+        client.transport.unread = 999  # it has read a byte
+        client.wait(59)
+        client.wait(59)
+        assert not client.transport.is_aborted
+        client.wait(10)
+        assert client.transport.is_aborted
+
+
+def test_a_client_that_reads_a_large_answer_slowly_is_not_idle() -> None:
+    client = Client()
+    client.connection.cycle = Mock(response_complete=True)
+    for unread in range(1000, 0, -100):
+        client.transport.unread = unread
+        client.wait(50)
+    client.connection.flow.pause_reading()
+    client.connection.pause_writing()
+    client.connection.resume_writing()
+    client.transport.unread = 0
+    client.wait(4)  # uvicorn's default for idle connections is 5 s
+    assert not client.transport.is_closed
+    client.wait(2)
+    assert client.transport.is_closed
+    assert not client.transport.is_aborted
