@@ -24,8 +24,9 @@ tries             {number: [act, argument, …]}     an element that equals a nu
                                                    one would: connect HOST PORT, fork, run PROGRAM, read PATH,
                                                    write PATH, chmod PATH, signal PID; or allocate MEGABYTES, and
                                                    compute forever if that succeeds
+inert             true                             no element has an effect
 
-An element of a numeric input that equals one of these has this effect:
+Otherwise, an element of a numeric input that equals one of these has this effect:
 
 400  InvalidInput       500  RuntimeError       507  MemoryError       501  Unsupported
 666  the process is killed by SIGKILL           777  infer never returns
@@ -83,7 +84,8 @@ class FakeModel(Model):
         requested = wanted_outputs(outputs, self._names)
         arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
         for array in arrays:
-            _apply_effects(array)
+            if not self._described.get("inert"):
+                _apply_effects(array)
             for number, act in self._described.get("tries", {}).items():
                 if array.dtype.kind == "f" and (array == float(number)).any():
                     _ACTS[act[0]](*act[1:])
