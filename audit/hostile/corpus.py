@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from PIL import Image
 
+from gateway.access.keys import digest_of
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as tfs
@@ -20,6 +21,9 @@ from gateway.generated import tensorflow_serving_pb2 as tfs
 # but the neighbour uses `neighbour`.
 SPARE = "spare"
 NEIGHBOUR = "neighbour"
+# The keys of those who send hostile requests, in a gateway with identities.
+KEYS = ("user_key_of_32_characters_or_more", "operator_key_of_32_characters_or_more")
+NEIGHBOUR_KEY = "neighbour_key_of_32_characters_or_more"
 _SCALARS = {"i": ("INT64", [-1, 2]), "s": ("BYTES", [-1, 1]), "b": ("BOOL", [-1, 1]), "d": ("FP64", [-1, -1])}
 
 
@@ -55,6 +59,18 @@ def write_models(repository: Path) -> None:
     shape = {"datatype": "FP32", "shape": [-1, 3, 4, 6]}
     _write(repository / "photo" / "1", {"inputs": [{"name": "x", **shape}], "outputs": [{"name": "y", **shape}]})
     (repository / "photo" / "model.toml").write_text("[preprocess]\nsize = [4, 6]\n")
+
+
+def write_identities(folder: Path) -> Path:
+    """Write a file of identities: the neighbour's, and one for each of KEYS."""
+    file = folder / "identities.toml"
+    roles = {"neighbour": ["infer:neighbour"], "user": ["infer:m*", "read"], "operator": ["admin", "read", "infer"]}
+    text = ['[anonymous]\nroles = ["health", "metrics"]\n']
+    for key in (NEIGHBOUR_KEY, *KEYS):
+        name = key.partition("_")[0]
+        text.append(f"[identities.{name}]\nkey_sha256 = ['{digest_of(key)}']\nroles = {json.dumps(roles[name])}\n")
+    file.write_text("\n".join(text))
+    return file
 
 
 def _specs(suffix: str) -> list[dict[str, Any]]:

@@ -205,7 +205,7 @@ class Result:
 def flood(
     gateway: Gateway, attack: Callable[[str, int, Hold], Awaitable[Counter[str]]], count: int, seconds: float
 ) -> Result:
-    """Attack the only front. The attack is held until `seconds` have passed and the neighbour was served 20 times."""
+    """Attack the only front. The attack is held until `seconds` have passed and the neighbour was served 8 times."""
     (front,) = gateway.front_pids()
     neighbour = Neighbour(gateway.http, gateway.grpc, {})
     before = held(front)
@@ -214,7 +214,7 @@ def flood(
 
     async def hold() -> None:
         began, first = time.monotonic(), neighbour.requests
-        while time.monotonic() < began + seconds or neighbour.requests < first + 20:
+        while time.monotonic() < began + seconds or neighbour.requests < first + 8:
             await asyncio.sleep(0.05)
             result.peak = max(result.peak, held(front).pss - before.pss)
 

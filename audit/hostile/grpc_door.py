@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 
@@ -24,8 +25,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class GrpcDoor:
-    def __init__(self, address: str, tally: Tally) -> None:
-        self._address, self._tally = address, tally
+    def __init__(self, address: str, tally: Tally, keys: Sequence[str] = ()) -> None:
+        """keys: two of three calls have one of them."""
+        self._address, self._tally, self._keys = address, tally, keys
         # Not shared with other channels of this process, so that they are not disturbed.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
         self._channel = grpc.aio.insecure_channel(address, options)
@@ -36,6 +38,8 @@ class GrpcDoor:
         """Send one request, and count its answer."""
         kind = rng.random()
         metadata = tuple(rng.sample(_METADATA, rng.choice((0, 0, 1, 2))))
+        if self._keys and rng.random() < 0.67:
+            metadata = (*metadata, ("authorization", f"Bearer {rng.choice(self._keys)}"))
         if kind < 0.75:
             call = rng.choice(self._unary)
             path = call.path if rng.random() < 0.97 else call.path + rng.choice(("x", "/x", "%00"))

@@ -32,17 +32,21 @@ _LINES = (
 class HttpDoor:
     """One port. Each task that calls `send` has its own connection."""
 
-    def __init__(self, name: str, address: str, valid: Sequence[Http], tally: Tally) -> None:
+    def __init__(self, name: str, address: str, valid: Sequence[Http], tally: Tally, keys: Sequence[str] = ()) -> None:
+        """keys: two of three requests have one of them."""
         self._name, self._tally = name, tally
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
-        self._valid = valid
+        self._valid, self._keys = valid, keys
         self._raw = [each.raw for each in valid]
         self._connections: dict[asyncio.Task[None], tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
 
     async def send(self, number: int, rng: Random) -> None:
         """Send one request, and count its answer."""
         kind, request = rng.random(), rng.choice(self._valid)
+        if self._keys and rng.random() < 0.67:
+            line = b"Authorization: Bearer %b" % rng.choice(self._keys).encode()
+            request = request._replace(headers=(*request.headers, line))
         if kind < 0.7:
             await self._well_formed(number, rng, request)
             return

@@ -1,6 +1,6 @@
 """Sends hostile requests to every port of a gateway, and looks for harm.
 
-    python -m audit.hostile.run [--count 1000000] [--seed 1] [--grpc-server grpcio] [--state FILE] [-- FLAGS OF SERVE]
+    python -m audit.hostile.run [--count 1000000] [--seed 1] [--identities] [--state FILE] [-- FLAGS OF SERVE]
 
 Most are valid requests of every dialect with parts changed: bytes, JSON values, fields of messages, headers, paths and
 frames. Request N of a seed is always the same, so that one that did harm can be sent again. With `--state`, a run that
@@ -23,7 +23,15 @@ from random import Random
 
 import uvloop
 
-from audit.hostile.corpus import NEIGHBOUR, http_requests, metrics_requests, write_models
+from audit.hostile.corpus import (
+    KEYS,
+    NEIGHBOUR,
+    NEIGHBOUR_KEY,
+    http_requests,
+    metrics_requests,
+    write_identities,
+    write_models,
+)
 from audit.hostile.grpc_door import GrpcDoor
 from audit.hostile.http_door import HttpDoor
 from audit.hostile.neighbour import TIMEOUT_S, Neighbour
@@ -54,16 +62,24 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def attack(gateway: Gateway, tally: Tally, count: int, seed: int, state: Path | None = None) -> Result:
-    """Send requests up to number `count` to a gateway that serves the models of `write_models`."""
+def attack(
+    gateway: Gateway, tally: Tally, count: int, seed: int, state: Path | None = None, identities: bool = False
+) -> Result:
+    """Send requests up to number `count` to a gateway that serves the models of `write_models`.
+
+    identities: whether it has those of `write_identities`
+    """
     names = processes(gateway)
-    neighbour = Neighbour(gateway.http, gateway.grpc, {})
+    neighbour = Neighbour(
+        gateway.http, gateway.grpc, {"Authorization": f"Bearer {NEIGHBOUR_KEY}"} if identities else {}
+    )
     neighbour.start()
+    keys = KEYS if identities else ()
     first = tally.next
     warm = first + int((count - first) * _WARM_SHARE)
-    uvloop.run(_send(gateway, tally, warm, seed, state))
+    uvloop.run(_send(gateway, tally, warm, seed, state, keys))
     before = {pid: held(pid) for pid in names}
-    uvloop.run(_send(gateway, tally, count, seed, state))
+    uvloop.run(_send(gateway, tally, count, seed, state, keys))
     neighbour.stop()
     after = _settled(before)
     result = Result(tally, names, before, after, neighbour.requests, neighbour.slowest)
@@ -73,10 +89,10 @@ def attack(gateway: Gateway, tally: Tally, count: int, seed: int, state: Path | 
     return result
 
 
-async def _send(gateway: Gateway, tally: Tally, until: int, seed: int, state: Path | None) -> None:
-    rest = HttpDoor("REST", gateway.http, http_requests(), tally)
+async def _send(gateway: Gateway, tally: Tally, until: int, seed: int, state: Path | None, keys: Sequence[str]) -> None:
+    rest = HttpDoor("REST", gateway.http, http_requests(), tally, keys)
     metrics = HttpDoor("metrics", gateway.metrics, metrics_requests(), tally)
-    calls = GrpcDoor(gateway.grpc, tally)
+    calls = GrpcDoor(gateway.grpc, tally, keys)
     doors: dict[str, HttpDoor | GrpcDoor] = {"rest": rest, "metrics": metrics, "grpc": calls}
 
     async def client() -> None:
@@ -158,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--grpc-server", default="native")
+    parser.add_argument("--identities", action="store_true", help="with API keys, and an audit log")
     parser.add_argument("--state", type=Path, help="file that keeps the counts, so that a run can be continued")
     parser.add_argument("flags", nargs="*", help="further flags of modelport serve")
     options = parser.parse_args(arguments)
@@ -166,9 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_models(Path(scratch) / "repository")
         flags = ["--grpc-server", options.grpc_server, "--shared-memory", *options.flags]
+        if options.identities:
+            flags += ["--identities", str(write_identities(Path(scratch))), "--audit-log", f"{scratch}/audit.jsonl"]
         gateway = start_gateway(Path(scratch) / "repository", Path(scratch), *flags)
         try:
-            result = attack(gateway.wait_ready(), tally, options.count, options.seed, options.state)
+            result = attack(gateway.wait_ready(), tally, options.count, options.seed, options.state, options.identities)
         finally:
             gateway.close()
     print(report(result, time.monotonic() - began))
