@@ -7,7 +7,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.access.credentials import NAMES, read_credentials
-from gateway.access.policy import ANONYMOUS, Policy, Rights, TokenRules
+from gateway.access.policy import ANONYMOUS, Policy, Rights, TokenRules, UnknownKey
 from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Identity
 from gateway.domain.quota import Quota, Usage
@@ -76,6 +76,11 @@ class PolicyAccess:
             self._anonymous = self._new_anonymous(policy)
         self._use(policy, previous.tokens)
 
+    def prepare(self) -> None:
+        """Import what checks tokens, if they are accepted. Otherwise the first token waits for that, 0.1 s."""
+        if self._policy.tokens is not None:
+            self._find_verifier(self._policy.tokens)
+
     def identify(self, caller: Caller) -> Identity:
         """Return who this is. Without credentials, that is the anonymous identity. Raises Unauthenticated, and
         Unavailable as long as tokens cannot be checked.
@@ -115,12 +120,8 @@ class PolicyAccess:
         rules = self._policy.tokens
         if rules is None:
             raise Unauthenticated("this server accepts no tokens; send an API key as Authorization: Bearer")
-        from gateway.access.tokens import UnknownKey, Verifier
-
-        if self._verifier is None:
-            self._verifier = Verifier(rules)
         try:
-            name, grants, expires, key = self._verifier.verify(token)
+            name, grants, expires, key = self._find_verifier(rules).verify(token)
         except UnknownKey:
             self._on_unknown()
             raise
@@ -130,6 +131,13 @@ class PolicyAccess:
             self._tokens.pop(next(iter(self._tokens))).identity.withdrawn = True
         self._tokens[digest] = _Token(identity, key)
         return identity
+
+    def _find_verifier(self, rules: TokenRules) -> "Verifier":
+        if self._verifier is None:
+            from gateway.access.tokens import Verifier
+
+            self._verifier = Verifier(rules)
+        return self._verifier
 
     def _use(self, policy: Policy, previous: TokenRules | None) -> None:
         old, self._keys = self._keys, {}

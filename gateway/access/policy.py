@@ -10,6 +10,7 @@ from typing import Any
 from gateway.access.roles import grants_from_json, read_roles
 from gateway.domain.identity import Grants
 from gateway.domain.quota import UNLIMITED, Quota, quota_from_json
+from gateway.errors import Unauthenticated
 
 ANONYMOUS = "anonymous"
 
@@ -43,6 +44,10 @@ class TokenRules:
     roles: Mapping[str, Grants] | None
     rights: Rights
     keys: tuple[Mapping[str, str], ...] = ()
+
+
+class UnknownKey(Unauthenticated):
+    """A token's key is not among those of its issuer. It may be a new one, which has not been fetched yet."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from gateway.access.policy import TokenRules
+from gateway.access.policy import TokenRules, UnknownKey
 from gateway.access.roles import known_roles, merge
 from gateway.domain.identity import Grants
 from gateway.errors import Unauthenticated, Unavailable, shorten
@@ -28,10 +28,6 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (jwt.InvalidIssuerError, "the token is from another issuer; get one from the issuer of this server"),
     (jwt.InvalidSignatureError, "the signature of the token is not valid; get a new one"),
 )
-
-
-class UnknownKey(Unauthenticated):
-    """The token's key is not known. It may be a new one that has not been fetched yet."""
 
 
 class Verified(NamedTuple):

@@ -114,6 +114,7 @@ class Front:
             self._access = self._policy_access = PolicyAccess(
                 self._policy, record, self._engine.usages.of, self._refetch_keys
             )
+            self._policy_access.prepare()
         if options.tls and not await self._wait_for(self._tls):
             return
         tls = self._tls.result() if options.tls else None

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from gateway.access.jwks import parse_keys
-from gateway.access.policy import Rights, TokenRules
+from gateway.access.policy import Rights, TokenRules, UnknownKey
 from gateway.access.roles import read_roles
-from gateway.access.tokens import UnknownKey, Verifier
+from gateway.access.tokens import Verifier
 from gateway.errors import Unauthenticated, Unavailable
 from tests.support.tokens import AUDIENCE, ISSUER, Issuer, key_set
 
