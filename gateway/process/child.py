@@ -5,11 +5,17 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 
 # How long to read a process's last lines after it has ended. A grandchild may hold the pipe open, so there must be a
 # limit; if it is too short, the end of a traceback may be missing from the log.
 _LAST_LINES_S = 1.0
+# Longer lines are cut off, or dropped.
+_MAX_LINE_BYTES = 1 << 16
+# How many lines of a child's output are logged per second. A larger number takes more of the supervisor's time if a
+# model prints in a loop; a smaller one may cut off tracebacks.
+_LINES_PER_SECOND = 1000
 # The environment variables that a child with a framework needs from the gateway's own environment.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -87,12 +93,39 @@ async def _pump(descriptor: int, log: logging.Logger) -> None:
 
 
 async def _log_lines(reader: asyncio.StreamReader, log: logging.Logger) -> None:
-    while True:
-        try:
-            line = await reader.readline()
-        except ValueError:
-            continue  # the line is longer than the reader's buffer, and is dropped
-        if not line:
-            return
-        if text := line.decode(errors="replace").rstrip():
-            log.info("%s", text)
+    lines, rest = _LimitedLines(log), b""
+    while data := await reader.read(_MAX_LINE_BYTES):
+        *complete, rest = (rest + data).split(b"\n")
+        lines.log(complete)
+        if len(rest) > _MAX_LINE_BYTES:
+            rest = b""
+    lines.log([rest] if rest else [])
+    lines.report()
+
+
+class _LimitedLines:
+    """Logs lines, up to _LINES_PER_SECOND, so that a model that prints in a loop does not take the gateway's time."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._since = 0.0
+        self._left = self._dropped = 0
+
+    def log(self, lines: list[bytes]) -> None:
+        now = time.monotonic()
+        if now - self._since >= 1.0:
+            self.report()
+            self._since, self._left = now, _LINES_PER_SECOND
+        for line in lines[: self._left]:
+            if text := line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip():
+                self._log.info("%s", text)
+        self._dropped += max(0, len(lines) - self._left)
+        self._left = max(0, self._left - len(lines))
+
+    def report(self) -> None:
+        """Log how many lines were not logged since the last report."""
+        if self._dropped:
+            self._log.warning(
+                "%d lines of output are not shown: more than %d in a second", self._dropped, _LINES_PER_SECOND
+            )
+        self._dropped = 0
