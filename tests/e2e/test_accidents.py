@@ -118,7 +118,9 @@ def test_a_child_of_a_worker_neither_hides_its_death_nor_survives_it(gateway: St
     (info / "entry_points.txt").write_text("[modelport.runtimes]\nbreeding = breeding\n")
     (tmp_path / "repository" / "m" / "1").mkdir(parents=True)
     (tmp_path / "repository" / "m" / "1" / "model.breeding").touch()
-    running = gateway(tmp_path / "repository", "--python", f"breeding={psutil.Process().exe()}").wait_ready()
+    running = gateway(
+        tmp_path / "repository", "--no-sandbox", "--python", f"breeding={psutil.Process().exe()}"
+    ).wait_ready()
     child = psutil.Process(int(running.wait_for(r"worker\.m: child (\d+)")[1]))
     (pid,) = running.worker_pids("m")
     mark = len(running.log)
