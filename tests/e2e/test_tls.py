@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -88,6 +89,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield secured
     finally:
         secured.gateway.close()
+
+
+def test_the_log_names_the_addresses(secured: Secured) -> None:
+    secured.gateway.wait_for(r"REST on https://\S+, gRPC on \S+ \(TLS\), metrics on https://\S+/metrics$")
 
 
 def test_httpx_and_the_compiled_path(secured: Secured) -> None:
@@ -301,6 +306,8 @@ def test_a_removed_client_ca(secured: Secured, tmp_path: Path) -> None:
     """After the other tests, because their client is refused afterwards."""
     kept = secured.connect()
     assert status(kept) == 200
+    session = kept.sock.session
+    assert session is not None
     new = Authority(tmp_path, "new")
     since = len(secured.gateway.log)
     shutil.copy(new.cert, secured.client_ca)
@@ -316,5 +323,11 @@ def test_a_removed_client_ca(secured: Secured, tmp_path: Path) -> None:
     for _ in range(4):
         with closing(secured.connect()) as connection, pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
             status(connection)
+        with closing(secured.connect()) as resumed:
+            resumed.sock = secured.context.wrap_socket(
+                socket.create_connection((resumed.host, resumed.port)), server_hostname=resumed.host, session=session
+            )
+            with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+                status(resumed)
     assert status(kept) == 200  # an established connection stays
     kept.close()
