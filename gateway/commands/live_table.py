@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 
+from gateway.commands.connection import KEY_VARIABLE
 from gateway.commands.console import Row, screen, state_word
 from gateway.domain.types import ModelStatus
 from gateway.supervisor.supervisor import Supervisor
@@ -15,6 +16,8 @@ from runtimes.contract import kind_of
 _REFRESH_S = 0.5
 # A longer command is hard to read, and wraps in most terminals.
 _MAX_HINT_LENGTH = 150
+# The variable from which modelport's own commands take the key.
+_WITH_KEY = f'curl -H "X-API-Key: ${KEY_VARIABLE}"'
 # Up to _FEW values are written out; more are produced by a shell command. No dimension repeats more than _MANY times.
 _FEW, _MANY = 8, 1000
 
@@ -64,7 +67,8 @@ def hints(supervisor: Supervisor, url: str, width: int) -> list[str]:
     for version in supervisor.manager.versions.values():
         status = supervisor.manager.status(version)
         if status.state == "READY":
-            return ["Try it:", curl(status, url, min(width, _MAX_HINT_LENGTH))]
+            client = _WITH_KEY if supervisor.identities.requires_keys else "curl"
+            return ["Try it:", curl(status, url, min(width, _MAX_HINT_LENGTH), client)]
     return ["no model is ready yet"]
 
 
@@ -73,7 +77,7 @@ def notes(supervisor: Supervisor) -> list[str]:
     return [supervisor.identities.note] if supervisor.identities.note else []
 
 
-def curl(status: ModelStatus, url: str, longest: int = _MAX_HINT_LENGTH) -> str:
+def curl(status: ModelStatus, url: str, longest: int = _MAX_HINT_LENGTH, client: str = "curl") -> str:
     """Return a curl command that the model accepts; without known shapes, one for its metadata.
 
     It has at most `longest` characters, because a line break by the terminal would break the command.
@@ -83,9 +87,9 @@ def curl(status: ModelStatus, url: str, longest: int = _MAX_HINT_LENGTH) -> str:
     if any(spec.shape is None or kind_of(spec.datatype) in ("", "bytes", "bool") for spec in specs):
         specs = ()
     inputs = ", ".join(f'"{spec.name}": {_example(spec.shape or ())}' for spec in specs)
-    command = f"curl {url}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
+    command = f"{client} {url}/predict/{status.name} -d '{{\"inputs\": {{{inputs}}}}}'"
     if not specs or len(command) > longest:
-        return f"curl {url}/v2/models/{status.name}"
+        return f"{client} {url}/v2/models/{status.name}"
     return command
 
 

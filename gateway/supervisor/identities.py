@@ -51,6 +51,11 @@ class Identities:
         """What checks the clients of the metrics port, on any thread."""
         return None if self._metrics is None else self._metrics.check
 
+    @property
+    def requires_keys(self) -> bool:
+        """Whether clients without credentials may query no model."""
+        return self.policy is not None and not self.policy.anonymous.grants.get("infer")
+
     async def run(self, publish: Callable[[Policy], None]) -> None:
         """Call `publish` with each new policy, until cancelled."""
 

@@ -149,7 +149,10 @@ def acts(action: Action) -> Callable[[_Endpoint], _Endpoint]:
 
 
 def action_of(endpoint: object, method: str) -> Action:
-    """Return what `acts` declared; by default, "read" for safe methods and "admin" for the others."""
-    default: Action = "read" if method in _SAFE_METHODS else "admin"
+    """Return what `acts` declared; by default, "read" for safe methods and "admin" for the others.
+
+    endpoint  None if there is none, which is only said to those who may read the documentation
+    """
+    default: Action = "read" if endpoint is None or method in _SAFE_METHODS else "admin"
     action: Action = getattr(endpoint, "action", default)
     return action
