@@ -10,8 +10,8 @@ A client is known by its flow, a number. The field `priority` of a request carri
 
 from typing import Dict, Tuple
 
-_LEVEL_BITS = 32
-MAX_LEVEL = (1 << _LEVEL_BITS) - 1
+LEVEL_BITS = 32
+MAX_LEVEL = (1 << LEVEL_BITS) - 1
 MAX_FLOW = (1 << 31) - 1
 # Flows of one level that are remembered before those that have nothing waiting are looked for. A smaller number looks
 # for them more often; a larger one takes more memory.
@@ -20,13 +20,13 @@ _MAX_IDLE_FLOWS = 1024
 
 def priority_of(level: int, flow: int) -> int:
     """Return what the field `priority` carries. flow: 1 to MAX_FLOW; 0 if the client is not known."""
-    return flow << _LEVEL_BITS | level
+    return flow << LEVEL_BITS | level
 
 
 def level_and_flow(priority: int) -> Tuple[int, int]:
     if priority <= MAX_LEVEL:
         return priority, 0
-    return priority & MAX_LEVEL, priority >> _LEVEL_BITS
+    return priority & MAX_LEVEL, priority >> LEVEL_BITS
 
 
 class FairOrder:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from gateway.domain.identity import Identity
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.fair_queue import FairQueue
@@ -11,7 +12,7 @@ from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, ModelportError, OutOfMemory, from_kind
 from runtimes import wire
-from runtimes.fair_order import level_and_flow
+from runtimes.fair_order import LEVEL_BITS, MAX_LEVEL, level_and_flow
 from runtimes.wire import Frame, ResultGroup
 
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
@@ -75,7 +76,11 @@ class ModelQueue:
             self._enqueue(queued)
             self.pump()
             return
-        self._send(queued, client, queued.queued_at)
+        queued.worker, queued.sent_at = client, queued.queued_at
+        self._sent += 1
+        if queued.priority > MAX_LEVEL:
+            self._add_rows(queued.priority >> LEVEL_BITS, queued.rows)
+        client.send(queued)
         if self.target_s:
             self._publish_rows()
 
@@ -102,30 +107,38 @@ class ModelQueue:
             if client is None:
                 return
             self._queued.take(queued)
-            self._send(queued, client, time.monotonic())
+            queued.worker, queued.sent_at = client, time.monotonic()
+            self._sent += 1
+            if queued.priority > MAX_LEVEL:
+                self._add_rows(queued.priority >> LEVEL_BITS, queued.rows)
+            client.send(queued)
 
     def _enqueue(self, queued: QueuedRequest) -> None:
         _, flow = level_and_flow(queued.priority)
         self._queued.add(queued, self._rows_by_flow.get(flow, 0) if flow else 0)
 
-    def _send(self, queued: QueuedRequest, client: WorkerClient, now: float) -> None:
-        queued.worker, queued.sent_at = client, now
-        self._sent += 1
-        _, flow = level_and_flow(queued.priority)
-        if flow:
-            self._rows_by_flow[flow] = self._rows_by_flow.get(flow, 0) + queued.rows
-        client.send(queued)
+    def _add_rows(self, flow: int, rows: int) -> None:
+        """Count rows of a known client that are sent, or less of them."""
+        by_flow = self._rows_by_flow
+        rows += by_flow.get(flow, 0)
+        if rows:
+            by_flow[flow] = rows
+        else:
+            del by_flow[flow]
 
-    def _end(self, queued: QueuedRequest) -> None:
+    def _end(self, sent: QueuedRequest) -> None:
         """Stop counting a request that was sent: it has its final answer, or its worker has ended."""
         self._sent -= 1
-        _, flow = level_and_flow(queued.priority)
-        if flow:
-            rows = self._rows_by_flow[flow] - queued.rows
-            if rows:
-                self._rows_by_flow[flow] = rows
-            else:
-                del self._rows_by_flow[flow]
+        if sent.priority > MAX_LEVEL:
+            self._add_rows(sent.priority >> LEVEL_BITS, -sent.rows)
+
+    def _end_known(self, ended: list[tuple[int, QueuedRequest]], results: ResultGroup) -> None:
+        """Do for the requests of a frame what the requests of known clients need."""
+        for _, sent in ended:
+            if sent.priority > MAX_LEVEL:
+                self._add_rows(sent.priority >> LEVEL_BITS, -sent.rows)
+            if sent.identity is not None:
+                _charge(sent.identity, sent.rows, results)
 
     def _pick_for_guest(self, queued: QueuedRequest) -> WorkerClient | None:
         """Return a worker beyond its window, for a request of a client that has little in flight."""
@@ -176,10 +189,9 @@ class ModelQueue:
         if results.final:
             # All leave the window before the first is answered, because an answer may admit further requests.
             ended = client.complete(results.numbers)
-            for _, sent in ended:
-                self._end(sent)
-                if sent.identity is not None:
-                    _charge(sent, results)
+            self._sent -= len(ended)
+            if self._rows_by_flow:
+                self._end_known(ended, results)
             for index, sent in ended:
                 if not sent.settled:
                     answered += 1
@@ -190,7 +202,7 @@ class ModelQueue:
                 asked = client.in_flight.get(request_id)
                 if asked is not None:
                     if asked.identity is not None:
-                        _charge(asked, results)
+                        _charge(asked.identity, asked.rows, results)
                     asked.answered = True
                     asked.answer(results, index)
         # Even if all clients have disconnected: the batch ran.
@@ -244,9 +256,8 @@ class ModelQueue:
             client.close()
 
 
-def _charge(sent: QueuedRequest, results: ResultGroup) -> None:
+def _charge(identity: Identity, rows: int, results: ResultGroup) -> None:
     """Charge a request's client for its share of its batch, also if nobody waits for the answer any more."""
-    assert sent.identity is not None
-    if sent.identity.usage is not None:
-        share = sent.rows / max(sent.rows, results.batch_rows, 1)
-        sent.identity.usage.charge(results.compute_infer_ns * 1e-9 * share)
+    usage = identity.usage
+    if usage is not None:
+        usage.charge(results.compute_infer_ns * 1e-9 * rows / (max(rows, results.batch_rows) or 1))

@@ -87,6 +87,11 @@ class UsagePage:
                         self.cells[cell] = 0.0
                 self._owners[column] = 0
 
+    @property
+    def columns_used(self) -> int:
+        """How many columns were ever used, the first ones."""
+        return self._owners[_USED]
+
     def in_flight(self, start: int) -> float:
         """Return the requests in flight of all fronts, in the slot whose cells begin at `start`."""
         first = start + IN_FLIGHT

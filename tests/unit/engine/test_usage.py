@@ -135,12 +135,44 @@ def test_compute_time_is_charged_afterwards_and_may_leave_a_debt(tmp_path: Path)
     one.charge(5.9)
     assert admitted(two)
     two.charge(0.7)
+    gateway.clock.now += 0.02  # what was admitted in advance
     with pytest.raises(
         QuotaExceeded, match="your limit of 6 seconds of compute time per minute is reached; try again in 6 s"
     ):
         one.admit(0)
     gateway.clock.now += 6.1
     assert admitted(one)
+
+
+@pytest.mark.parametrize("fronts", [1, 2, 5])
+def test_high_rates_are_taken_in_advance_and_hold_nevertheless(tmp_path: Path, fronts: int) -> None:
+    gateway = Fronts(tmp_path, fronts)
+    usages = gateway.usages(Quota(requests_per_second=10_000, burst=500, bytes_per_second=5e5))
+    count = 0
+    for tick in range(40_000):  # a second of four times the rate
+        gateway.clock.now += 0.000_025
+        usage = usages[tick * 7 % fronts]
+        if admitted(usage, 10):
+            count += 1
+            usage.end(10)
+    assert count == pytest.approx(10_500, rel=0.01)
+    for _ in range(200):  # now the bytes
+        gateway.clock.now += 0.01
+        for usage in usages:
+            if admitted(usage, 10_000):
+                count += 1
+                usage.end(10_000)
+    assert count - 10_500 == pytest.approx((5e5 * 3 - 10_500 * 10) / 10_000, rel=0.1)
+
+
+def test_requests_in_flight_that_are_admitted_in_advance_exceed_the_limit_by_little(tmp_path: Path) -> None:
+    gateway = Fronts(tmp_path, 4)
+    usages = gateway.usages(Quota(in_flight=1000))
+    for usage in usages:
+        usage.admit(0)  # each takes permits in advance
+    admitted_by_one = sum(admitted(usages[0]) for _ in range(2000))
+    others = sum(admitted(usage) for usage in usages[1:] for _ in range(2000))
+    assert 1000 <= 4 + admitted_by_one + others <= 1100
 
 
 def test_requests_in_flight_are_limited_over_all_fronts_and_a_front_that_dies_frees_its_own(tmp_path: Path) -> None:
