@@ -13,7 +13,7 @@ skips the parser.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
 from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
+from gateway.front.http.handshakes import Handshakes
 from gateway.front.http.open_connections import UNLIMITED, ConnectionLimits
 from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
 from gateway.front.http.states import Receiving
@@ -33,10 +34,6 @@ from gateway.process.tls import ServerTls
 
 if TYPE_CHECKING:
     from gateway.front.fast_path import FastPath
-
-# How long a client may take to read its last answer over TLS. Without TLS, closing a connection sets no limit; a short
-# one would cut off large answers to slow clients.
-_FLUSH_S = 3600
 
 
 class HttpServer(uvicorn.Server):
@@ -75,21 +72,17 @@ class HttpServer(uvicorn.Server):
         )
         super().__init__(config)
         self._tls = tls
-        self._handshake_timeout_s = limits.header_timeout_s
+        self._handshake_limits = limits.header_timeout_s, connection_limits.connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections. uvicorn's own method allows a handshake more time than the headers of a request."""
+        """Accept connections. uvicorn's own method does not limit TLS handshakes as the headers of requests."""
         await self.lifespan.startup()
         config, loop = self.config, asyncio.get_running_loop()
+        connect: Callable[[], asyncio.BaseProtocol]
         connect = partial(self._connect, config=config, server_state=self.server_state, app_state={})
-        tls: dict[str, Any] = {}
         if self._tls is not None:
-            tls["ssl"] = self._tls.context("http/1.1")
-            tls["ssl_handshake_timeout"] = self._handshake_timeout_s
-            tls["ssl_shutdown_timeout"] = _FLUSH_S
-        self.servers = [
-            await loop.create_server(connect, sock=sock, backlog=config.backlog, **tls) for sock in sockets or []
-        ]
+            connect = Handshakes(self._tls, *self._handshake_limits, connect).protocol
+        self.servers = [await loop.create_server(connect, sock=sock, backlog=config.backlog) for sock in sockets or []]
         self.started = True
 
     def disable_keep_alive(self) -> None:

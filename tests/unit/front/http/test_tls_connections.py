@@ -151,3 +151,21 @@ def test_an_ended_connection_is_freed_without_the_collector(mutual: Serving) -> 
         assert count() == before
     finally:
         gc.enable()
+
+
+def test_too_many_incomplete_handshakes_end_the_oldest(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.front.http.handshakes._MAX_HANDSHAKES", 3)
+    cert, key = authority.server("crowded")
+    tls = ServerTls(TlsFiles(str(cert), str(key)).read())
+    context = authority.client_context()
+    with in_thread(tls=tls, client_context=context) as serving:
+        oldest, *others = (plain(serving) for _ in range(3))
+        for _ in range(4):  # complete ones do not count, whether they are open or not
+            assert serving.http.get("/v2/health/live").status_code == 200
+            serving.connect().close()
+        with oldest:
+            assert oldest.recv(1) == b""
+        for other in others:
+            with context.wrap_socket(other, server_hostname="localhost") as connection:
+                connection.sendall(LAST)
+                assert connection.recv(100).startswith(b"HTTP/1.1 200")
