@@ -46,15 +46,17 @@ http {{
   keepalive_requests 1000000;
   upstream gateway {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000; }}
   server {{
-    listen 127.0.0.1:{port} ssl;
+    listen 127.0.0.1:{port} ssl{http2};
     ssl_certificate {cert};
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
     client_body_buffer_size 1m;
-    location / {{ proxy_pass http://gateway; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    location / {{ {location} }}
   }}
 }}
 """
+HTTP = 'proxy_pass http://gateway; proxy_http_version 1.1; proxy_set_header Connection "";'
+GRPC = "grpc_pass grpc://gateway; client_max_body_size 0;"
 
 
 class Contender:
@@ -83,13 +85,17 @@ def certificate(folder: Path, key: str) -> tuple[str, str]:
     return cert, private
 
 
-def nginx(program: str, folder: Path, upstream: int, files: tuple[str, str], stack: ExitStack) -> tuple[Server, int]:
+def nginx(
+    program: str, folder: Path, upstream: int, files: tuple[str, str], stack: ExitStack, grpc: bool = False
+) -> tuple[Server, int]:
     """Start nginx in front of this port. Return it and its own port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder.mkdir()
     configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, upstream=upstream, port=port, cert=files[0], key=files[1]))
+    addresses = {"folder": folder, "upstream": upstream, "port": port, "cert": files[0], "key": files[1]}
+    protocol = {"location": GRPC, "http2": " http2"} if grpc else {"location": HTTP, "http2": ""}
+    configuration.write_text(NGINX.format(**addresses, **protocol))
     command = [program, "-p", str(folder), "-e", "stderr", "-c", str(configuration)]
     return stack.enter_context(serving("nginx", command, {}, ["start worker process "], first_core())), port
 
