@@ -26,7 +26,7 @@ log = logging.getLogger("front")
 # How often slow clients are looked for.
 _SWEEP_S = 1.0
 # Clients that have not begun to speak HTTP/2: one more, and the oldest of them is disconnected. An honest client needs
-# some milliseconds, so more of them would only let an attacker use more memory, about 50 KiB each with TLS.
+# some milliseconds, so more of them would only let an attacker use more memory, about 75 KiB each with TLS.
 _MAX_SILENT = 1000
 _BACKLOG = 1024
 # How often disconnections are logged, because a client could fill the log.
@@ -34,8 +34,9 @@ _LOG_S = 10.0
 # HPACK: a literal field that is never indexed, with a new name. Each length has one byte, as it is below 127.
 _LITERAL = 0x10
 _ALPN = "h2"
-# How long a connection that is closed may take to send the rest.
-_SHUTDOWN_S = 5.0
+# How long a client may take to read its last answer over TLS. Without TLS, closing a connection sets no limit; a short
+# one would cut off large answers to slow clients.
+_SHUTDOWN_S = 3600.0
 
 
 class GuardedPort:
