@@ -1,5 +1,6 @@
 """The metrics port: serves /metrics from a thread of the supervisor."""
 
+import io
 import json
 import logging
 import socket
@@ -93,6 +94,23 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         pass
 
 
+class _Writer(io.BufferedIOBase):
+    """Writes to a client. wsgiref prints a traceback for each client that leaves or does not read, except for this."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            self._connection.sendall(data)
+        except OSError:
+            raise ConnectionAbortedError from None
+        return len(data)
+
+
 class _QuietHandler(WSGIRequestHandler):
     def setup(self) -> None:
         super().setup()
@@ -100,6 +118,7 @@ class _QuietHandler(WSGIRequestHandler):
         self.connection.settimeout(self.server.idle_timeout_s)
         if isinstance(self.connection, ssl.SSLSocket):
             self.connection.do_handshake()
+        self.wfile = _Writer(self.connection)
 
     def get_environ(self) -> dict[str, Any]:
         return {**super().get_environ(), "REMOTE_PORT": self.client_address[1]}

@@ -69,6 +69,19 @@ def test_idle_connections_are_closed_after_the_timeout(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
+def test_clients_that_do_not_read_are_disconnected_and_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    registry = CollectorRegistry()
+    Gauge("large", "x" * (16 << 20), registry=registry)
+    with port(max_connections=1, idle_timeout_s=0.05, registry=registry) as number, connect(number) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        while True:  # until the only connection is free again
+            with connect(number) as other:
+                other.sendall(b"GET /metrics?name[]=no HTTP/1.0\r\n\r\n")
+                if other.recv(12) == b"HTTP/1.0 200":
+                    break
+    assert capfd.readouterr().err == ""
+
+
 def test_a_scrape_chooses_the_format_and_the_metrics() -> None:
     registry = CollectorRegistry()
     for name in ("wanted", "other"):
