@@ -17,16 +17,24 @@ _PAUSE_S = 0.02
 
 
 class Neighbour(Thread):
-    """requests: how many were sent. slowest: seconds. wrong: a sentence for each answer that was not right."""
+    """A thread that sends requests until `stop`.
+
+    requests  how many were sent
+    slowest   the longest time that an answer took, in seconds
+    stalled   the longest time by which a pause was too long, in seconds: whatever this process or the machine did then
+              delayed answers, too
+    wrong     a sentence for each answer that was not right
+    """
 
     def __init__(self, rest: str, grpc_address: str, headers: Mapping[str, str]) -> None:
         super().__init__(daemon=True)
-        self.requests, self.slowest = 0, 0.0
+        self.requests, self.slowest, self.stalled = 0, 0.0, 0.0
         self.wrong: list[str] = []
         self._rest, self._grpc, self._headers = rest, grpc_address, headers
         self._stop_event = Event()
 
     def run(self) -> None:
+        Thread(target=self._watch, daemon=True).start()
         with grpc.insecure_channel(self._grpc) as channel:
             infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             while not self._stop_event.wait(_PAUSE_S):
@@ -40,6 +48,13 @@ class Neighbour(Thread):
                     self.wrong.append(repr(error)[:300])
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 self.requests += 1
+
+    def _watch(self) -> None:
+        began = time.monotonic()
+        while not self._stop_event.wait(_PAUSE_S):
+            now = time.monotonic()
+            self.stalled = max(self.stalled, now - began - _PAUSE_S)
+            began = now
 
     def stop(self) -> None:
         self._stop_event.set()

@@ -59,6 +59,7 @@ class Result:
     after: dict[int, Held]
     requests: int = 0
     slowest_s: float = 0.0
+    stalled_s: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
@@ -82,9 +83,9 @@ def attack(
     uvloop.run(_send(gateway, tally, count, seed, state, keys))
     neighbour.stop()
     after = _settled(before)
-    result = Result(tally, names, before, after, neighbour.requests, neighbour.slowest)
+    result = Result(tally, names, before, after, neighbour.requests, neighbour.slowest, neighbour.stalled)
     result.problems = [*tally.failures, *neighbour.wrong[:10], *_harm(gateway, result)]
-    if neighbour.slowest > TIMEOUT_S:
+    if neighbour.slowest > TIMEOUT_S + neighbour.stalled:
         result.problems.append(f"the neighbour waited {neighbour.slowest:.1f} s for an answer")
     return result
 
@@ -157,7 +158,7 @@ def report(result: Result, seconds: float) -> str:
     ]
     lines = [
         f"{result.tally.count} requests, {seconds:.0f} s; the neighbour sent {result.requests}, and waited "
-        f"{result.slowest_s:.2f} s at most.",
+        f"{result.slowest_s:.2f} s at most. This process was delayed by {result.stalled_s:.2f} s at most.",
         table(["door", "outcome", "count"], rows),
         table(["process", "PSS MiB, warm", "descriptors", "PSS MiB, at the end", "descriptors"], held_rows),
         *(result.problems or ["No harm was done."]),
