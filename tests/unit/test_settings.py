@@ -171,6 +171,11 @@ def _folder_for_toml(patch: pytest.MonkeyPatch) -> None:
         ([], lambda patch: patch.setattr(Path, "home", _no_home), "set MODELPORT_HOME to a folder for environments"),
         ([], _folder_for_toml, "modelport.toml cannot be read: Is a directory"),
         (["--python", "onnx=" + "x" * 300], lambda patch: None, "use RUNTIME=PATH"),
+        (
+            ["--tls-cert", "no.pem", "--tls-key", "k"],
+            lambda patch: None,
+            "tls_cert: the file 'no.pem' cannot be read: ",
+        ),
         (["--audit-log", "nosuch/audit"], lambda patch: None, "nosuch/audit cannot be written: No such file"),
     ],
 )
