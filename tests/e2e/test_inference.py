@@ -290,7 +290,7 @@ def test_live_while_building_and_not_ready_before_all_have_settled(gateway: Star
         index = f"http://127.0.0.1:{silent_index.getsockname()[1]}/simple"
         environment = {"PIP_INDEX_URL": index, "PIP_EXTRA_INDEX_URL": "", "MODELPORT_HOME": str(tmp_path / "home")}
         running = gateway(tmp_path / "repository", **environment)
-        running.wait_for(r"waiting: building its environment \(only once; about 1 MB to download\)")
+        running.wait_for(r"waiting: building its environment \(only once; about 1 MB to download; not locked\)")
         running.wait_for(r"front\.\d+: serving")
         silent_index.accept()[0].close()  # pip has sent a request, so the build is in progress
         running.wait_served("good")
