@@ -40,7 +40,7 @@ from gateway.process.address import Address
 from gateway.process.channel import DRAIN, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.file_limit import max_connections
 from gateway.process.memory import system_trimmer
-from gateway.process.tls import Pem, ServerTls
+from gateway.process.tls import Pem, ServerTls, TlsError
 from gateway.process.usage_page import USAGE_FILE
 from runtimes import wire
 from runtimes.leash import die_with_parent
@@ -50,6 +50,8 @@ log = logging.getLogger("front")
 
 # How often figures are sent to the supervisor: if the front crashes, the counts since then are lost.
 _SNAPSHOT_S = 1.0
+# The supervisor has checked the certificate, so only a lack of resources prevents its use.
+_TLS_RETRY_S = 1.0
 # How often freed memory is returned to the system, if there is enough: see process/memory.py.
 _TRIM_S = 5.0
 # The net number of new containers at which Python collects the youngest generation. A few hundred concurrent requests
@@ -67,6 +69,7 @@ class Front:
         self._options = options
         self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
+        self._pem: Pem | None = None
         self._tls: asyncio.Future[ServerTls] = asyncio.get_running_loop().create_future()
         self._audit: AuditTrail | None = None
         self._policy: Policy | None = None
@@ -169,11 +172,8 @@ class Front:
         if frame.kind == TABLE:
             self._engine.apply(table_from_json(body))
         elif frame.kind == TLS:
-            pem = Pem(**body)
-            if self._tls.done():
-                self._tls.result().renew(pem)
-            else:
-                self._tls.set_result(ServerTls(pem))
+            self._pem = Pem(**body)
+            self._use_certificate()
         elif frame.kind == POLICY:
             self._policy = policy_from_json(body)
             if self._policy_access is not None:
@@ -184,6 +184,18 @@ class Front:
             self._engine.draining = True
             log.info("draining: new requests are rejected")
             self._draining.set_result(body["grace_s"])
+
+    def _use_certificate(self) -> None:
+        """Use the newest certificate for new connections, or try again if the system has no memory or files for it."""
+        assert self._pem is not None
+        try:
+            if self._tls.done():
+                self._tls.result().renew(self._pem)
+            else:
+                self._tls.set_result(ServerTls(self._pem))
+        except TlsError as error:
+            log.warning("%s; this is tried again", error)
+            asyncio.get_running_loop().call_later(_TLS_RETRY_S, self._use_certificate)
 
     async def _control(self, request: ControlRequest[Any]) -> Any:
         assert self._channel is not None

@@ -101,10 +101,10 @@ class ServerTls:
 
     def renew(self, pem: Pem) -> None:
         """Use `pem` for new connections. Raises TlsError and changes nothing if it is invalid."""
-        _build(pem, ())
+        newest = [_build(pem, context.protocols) for context in self._contexts] or [_build(pem, ())]
+        for context, built in zip(self._contexts, newest, strict=False):
+            context.newest = built
         self.pem = pem
-        for context in self._contexts:
-            context.newest = _build(pem, context.protocols)
 
 
 class _RenewableContext(ssl.SSLContext):
@@ -175,6 +175,8 @@ def _build(pem: Pem, protocols: tuple[str, ...]) -> ssl.SSLContext:
             context.load_cert_chain(cert, key, password=_refuse_password)
     except ssl.SSLError as error:
         raise TlsError(_explain(error.reason or "")) from None
+    except OSError as error:  # too many open files, for example
+        raise TlsError(f"tls_cert: the certificate and its key cannot be loaded: {error.strerror}") from None
     if pem.client_ca is not None:
         _trust("tls_client_ca", context, pem.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED

@@ -1,9 +1,12 @@
 """TLS files: what is wrong with them, and how renewed ones are taken up."""
 
 import asyncio
+import errno
 import logging
+import os
 import shutil
 import ssl
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -143,6 +146,8 @@ def test_a_removed_client_ca_is_not_accepted(tmp_path: Path, authority: Authorit
             connect(context, client, session)
     with pytest.raises(ssl.SSLError, match=r"CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE"):
         connect(context, authority.client_context())
+    with pytest.raises(ssl.SSLError, match="UNSUPPORTED_CERTIFICATE"):
+        connect(context, authority.client_context(authority.server("another server")))
     connect(context, authority.client_context(authority.client()))
 
 
@@ -194,6 +199,31 @@ def test_files_that_cannot_be_used_are_reported_once(authority: Authority, caplo
     reasons = ["the key is encrypted", "cannot be read: No such file"] * 2
     assert len(caplog.messages) == 4
     assert all(reason in message for reason, message in zip(reasons, caplog.messages, strict=True))
+
+
+def test_a_renewal_is_repeated_that_the_system_prevented(
+    authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = authority.server()
+    watched = Watched(files(server))
+    context, client = watched.tls.context(), authority.client_context()
+    for file, renewed in zip(server, authority.server("new"), strict=True):
+        shutil.copy(renewed, file)
+
+    def no_file(*_: Any, **options: Any) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", no_file, raising=False)
+        patch.setattr(tempfile, "TemporaryFile", no_file)
+        watched.check(3)
+    assert caplog.messages == [
+        "the TLS files have changed, but the earlier ones stay in use: "
+        "tls_cert: the certificate and its key cannot be loaded: Too many open files"
+    ]
+    assert common_name(connect(context, client)) == "server"
+    watched.check(1)
+    assert common_name(connect(context, client)) == "new"
 
 
 def test_files_that_are_being_written_are_not_used(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
