@@ -133,12 +133,21 @@ class ModelQueue:
             self._add_rows(sent.priority >> LEVEL_BITS, -sent.rows)
 
     def _end_known(self, ended: list[tuple[int, QueuedRequest]], results: ResultGroup) -> None:
-        """Do for the requests of a frame what the requests of known clients need."""
+        """Do for the requests of a frame what the requests of known clients need. Mostly, one has sent all of them."""
+        last, rows = ended[0][1], 0
         for _, sent in ended:
-            if sent.priority > MAX_LEVEL:
-                self._add_rows(sent.priority >> LEVEL_BITS, -sent.rows)
-            if sent.identity is not None:
-                _charge(sent.identity, sent.rows, results)
+            if sent.priority != last.priority or sent.identity is not last.identity:
+                self._end_rows(last, rows, results)
+                last, rows = sent, 0
+            rows += sent.rows
+        self._end_rows(last, rows, results)
+
+    def _end_rows(self, sent: QueuedRequest, rows: int, results: ResultGroup) -> None:
+        """Stop counting rows of the client that sent this request, and charge it for them."""
+        if sent.priority > MAX_LEVEL:
+            self._add_rows(sent.priority >> LEVEL_BITS, -rows)
+        if sent.identity is not None:
+            _charge(sent.identity, rows, results)
 
     def _pick_for_guest(self, queued: QueuedRequest) -> WorkerClient | None:
         """Return a worker beyond its window, for a request of a client that has little in flight."""
@@ -190,7 +199,7 @@ class ModelQueue:
             # All leave the window before the first is answered, because an answer may admit further requests.
             ended = client.complete(results.numbers)
             self._sent -= len(ended)
-            if self._rows_by_flow:
+            if self._rows_by_flow and ended:
                 self._end_known(ended, results)
             for index, sent in ended:
                 if not sent.settled:
@@ -257,7 +266,7 @@ class ModelQueue:
 
 
 def _charge(identity: Identity, rows: int, results: ResultGroup) -> None:
-    """Charge a request's client for its share of its batch, also if nobody waits for the answer any more."""
+    """Charge a client for its share of a batch, also if nobody waits for the answer any more."""
     usage = identity.usage
     if usage is not None:
         usage.charge(results.compute_infer_ns * 1e-9 * rows / (max(rows, results.batch_rows) or 1))

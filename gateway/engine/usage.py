@@ -29,8 +29,9 @@ class IdentityUsage:
     """
 
     __slots__ = (
-        "__weakref__", "_byte_permits", "_counted", "_counts", "_key", "_max_owed_s", "_now", "_owed_s", "_permits",
-        "_slot", "_until", "_usages", "bytes", "flow", "quota", "requests",
+        "__weakref__", "_admission", "_byte_permits", "_counted", "_counts", "_key", "_max_bytes", "_max_owed_s",
+        "_max_requests", "_now", "_owed_s", "_permits", "_slot", "_until", "_usages", "bytes", "flow", "quota",
+        "requests",
     )  # fmt: skip
 
     def __init__(self, name: str, quota: Quota, usages: "Usages") -> None:
@@ -38,6 +39,8 @@ class IdentityUsage:
         self._key, self.flow = digest or 1, digest % MAX_FLOW + 1
         self.requests = self.bytes = 0
         self._usages, self._now, self._counts = usages, usages.clock, usages.metrics.of(name)
+        self._admission = usages.admission
+        self._max_requests, self._max_bytes = usages.admission.limits.max_requests, usages.admission.limits.max_bytes
         self._slot: QuotaSlot | None = None
         self._counted = 0  # the requests that the slot counts as in flight
         self._permits, self._byte_permits, self._until = 0, 0.0, 0.0
@@ -95,14 +98,11 @@ class IdentityUsage:
         return True
 
     def _admit(self, size: int) -> None:
-        usages = self._usages
-        if usages.has_several:
-            # Both already count this request.
-            admission, limits = usages.admission, usages.admission.limits
-            if self.requests > limits.max_requests - admission.requests:
-                _refuse_share(counted(self.requests, "request"))
-            if self.bytes and self.bytes > limits.max_bytes - admission.admitted_bytes:
-                _refuse_share(counted(self.bytes, "byte"))
+        admission = self._admission  # it already counts this request
+        if self.requests > self._max_requests - admission.requests:
+            self._check_share()
+        if self.bytes > self._max_bytes - admission.admitted_bytes:
+            self._check_share()
         slot = self._slot
         if slot is not None:
             if self._permits and size <= self._byte_permits and self._now() < self._until:
@@ -119,6 +119,16 @@ class IdentityUsage:
         counts = self._counts
         counts.requests += 1
         counts.input_bytes += size
+
+    def _check_share(self) -> None:
+        """Refuse what leaves other identities less than this one has."""
+        admission, limits = self._admission, self._admission.limits
+        if not self._usages.has_several:
+            return
+        if self.requests > limits.max_requests - admission.requests:
+            _refuse_share(counted(self.requests, "request"))
+        if self.bytes and self.bytes > limits.max_bytes - admission.admitted_bytes:
+            _refuse_share(counted(self.bytes, "byte"))
 
     def _take(self, slot: QuotaSlot, size: int) -> None:
         now = self._now()
