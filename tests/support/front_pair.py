@@ -61,6 +61,9 @@ class Transport(asyncio.Transport):
     def writelines(self, parts: Any) -> None:
         self.write(b"".join(parts))
 
+    def get_write_buffer_size(self) -> int:
+        return 0  # all that was written was sent
+
     def is_closing(self) -> bool:
         return self._closing
 
