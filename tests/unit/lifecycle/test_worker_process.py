@@ -6,16 +6,19 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.lifecycle import worker_process
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_process import WorkerProcess
+from gateway.process.cgroup import MemoryGroup, MemoryGroups
 from runtimes import wire
 from runtimes.control import Load, Ready
+from runtimes.status_page import StatusPage
 
 
 class SlowChild:
@@ -107,6 +110,56 @@ def test_temporary_files_are_deleted_however_a_worker_ends(monkeypatch: pytest.M
         run_dir = Path(short, "run")
         run_dir.mkdir()
         asyncio.run(main(run_dir))
+
+
+class Groups:
+    """Control groups as folders, in which a test writes what the kernel would."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+
+    def create(self, name: str, limit: int) -> MemoryGroup:
+        return MemoryGroup(self.top / name, limit)
+
+
+@pytest.mark.parametrize("loading", [True, False])
+def test_a_worker_that_its_control_group_ends_has_exceeded_its_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loading: bool
+) -> None:
+    monkeypatch.setattr(worker_process, "Child", SlowChild)
+
+    async def main(run_dir: Path) -> None:
+        SlowChild.spawning, SlowChild.may_start = asyncio.Event(), asyncio.Event()
+        SlowChild.may_start.set()
+        limited = replace(LAUNCH, memory_limit=1 << 30, memory_groups=cast(MemoryGroups, Groups(tmp_path)))
+        worker, started = WorkerProcess(limited, run_dir, lambda: None, Check()), asyncio.Event()
+        wait = SlowChild.wait
+
+        async def waiting(child: SlowChild) -> int:
+            started.set()
+            return await wait(child)
+
+        monkeypatch.setattr(SlowChild, "wait", waiting)
+        living = asyncio.create_task(worker.run())
+        await started.wait()
+        group = tmp_path / f"worker-{worker.id}"
+        assert (group / "memory.max").read_text() == str(1 << 30)
+        assert (group / "cgroup.procs").read_text() == "1"
+        if not loading:
+            worker.ready = facts("")
+            assert worker.address.memory_events == str(group / "memory.events")
+        page = StatusPage(str(run_dir / f"{worker.id}.status"))
+        (group / "memory.events").write_text("oom 1\noom_kill 1\n")
+        worker.kill()
+        async with asyncio.timeout(5):
+            await living
+        assert page.is_over_limit()
+        page.close()
+        assert ("memory_limit of 1GiB" in worker.failure) is loading
+        assert "memory_limit" in worker.describe_end()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(main(Path(folder)))
 
 
 def facts(note: str) -> Ready:
