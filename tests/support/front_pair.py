@@ -319,6 +319,7 @@ class Pair:
         for front in self.fronts:
             client = front.workers.pop(worker).client
             client._status.running = lambda: running  # type: ignore[method-assign]
+            client._status.is_over_limit = lambda: False  # type: ignore[method-assign]
             client.connection_lost(None)
 
     def expire(self, within_s: float) -> None:
