@@ -5,9 +5,7 @@ many, the oldest is closed: an honest client needs some milliseconds, and an att
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from typing import Any
 
 from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]
 
@@ -23,8 +21,10 @@ _MIN_HANDSHAKES = 64
 _FLUSH_S = 3600
 
 
-class Handshakes:
-    """Creates the protocols of connections: TLS, above which `connect` creates the protocol for HTTP.
+class Handshakes(asyncio.Protocol):
+    """Creates the TLS of connections, and `connect` creates the protocol above it when the handshake is complete.
+
+    Until then, this is the protocol above it, for all connections.
 
     connections  the limit of open ones; where that is low, so is the number of descriptors for handshakes
     """
@@ -32,14 +32,14 @@ class Handshakes:
     def __init__(
         self, tls: ServerTls, timeout_s: float, connections: int, connect: Callable[[], asyncio.BaseProtocol]
     ) -> None:
-        self._context = tls.context("http/1.1")
-        self._timeout_s = timeout_s
+        self.context = tls.context("http/1.1")
+        self.timeout_s = timeout_s
         self._most = min(_MAX_HANDSHAKES, max(_MIN_HANDSHAKES, connections // 8))
         self._connect = connect
         self._incomplete: dict[_SecureConnection, asyncio.Transport] = {}  # in the order of arrival
 
-    def protocol(self) -> asyncio.BaseProtocol:
-        connection: asyncio.BaseProtocol = _SecureConnection(self, self._connect(), self._context, self._timeout_s)
+    def accept(self) -> asyncio.BaseProtocol:
+        connection: asyncio.BaseProtocol = _SecureConnection(self)
         return connection
 
     def begin(self, connection: "_SecureConnection", transport: asyncio.Transport) -> None:
@@ -50,20 +50,25 @@ class Handshakes:
     def end(self, connection: "_SecureConnection") -> None:
         self._incomplete.pop(connection, None)
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called when a handshake is complete."""
+        self.end(transport.get_extra_info("uvloop.sslproto"))
+        protocol = self._connect()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
 
 class _SecureConnection(SSLProtocol):  # type: ignore[misc]
-    """What uvloop itself creates for a server with TLS, which does not say when a handshake begins and ends."""
+    """What uvloop itself creates for a server with TLS, which does not say when a handshake begins and fails."""
 
-    def __init__(
-        self, handshakes: Handshakes, protocol: asyncio.BaseProtocol, context: ssl.SSLContext, timeout_s: float
-    ) -> None:
+    def __init__(self, handshakes: Handshakes) -> None:
         super().__init__(
             asyncio.get_running_loop(),
-            protocol,
-            context,
+            handshakes,
+            handshakes.context,
             None,
             server_side=True,
-            ssl_handshake_timeout=timeout_s,
+            ssl_handshake_timeout=handshakes.timeout_s,
             ssl_shutdown_timeout=_FLUSH_S,
         )
         self._handshakes = handshakes
@@ -71,11 +76,6 @@ class _SecureConnection(SSLProtocol):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._handshakes.begin(self, transport)
         super().connection_made(transport)
-
-    def _get_app_transport(self, context: Any = None) -> Any:
-        """uvloop calls this when the handshake is complete, to create the transport for HTTP."""
-        self._handshakes.end(self)
-        return super()._get_app_transport(context)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._handshakes.end(self)

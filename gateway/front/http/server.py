@@ -81,7 +81,7 @@ class HttpServer(uvicorn.Server):
         connect: Callable[[], asyncio.BaseProtocol]
         connect = partial(self._connect, config=config, server_state=self.server_state, app_state={})
         if self._tls is not None:
-            connect = Handshakes(self._tls, *self._handshake_limits, connect).protocol
+            connect = Handshakes(self._tls, *self._handshake_limits, connect).accept
         self.servers = [await loop.create_server(connect, sock=sock, backlog=config.backlog) for sock in sockets or []]
         self.started = True
 
