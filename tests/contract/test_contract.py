@@ -344,6 +344,7 @@ def common_files() -> list[Path]:
     top = PROJECT / "runtimes"
     return [
         *top.glob("*.py"),
+        *(top / "sandbox").glob("*.py"),
         *(top / "worker").glob("*.py"),
         *(top / "fake").glob("*.py"),
         *(HERE / "suite").glob("*.py"),
