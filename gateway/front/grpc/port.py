@@ -6,8 +6,10 @@ port. The bytes of each connection go through the front's event loop.
 
 import asyncio
 import contextlib
+import heapq
 import itertools
 import logging
+import resource
 import secrets
 import socket
 import time
@@ -28,6 +30,10 @@ _SWEEP_S = 1.0
 # Clients that have not begun to speak HTTP/2: one more, and the oldest of them is disconnected. An honest client needs
 # some milliseconds, so more of them would only let an attacker use more memory, about 75 KiB each with TLS.
 _MAX_SILENT = 1000
+# Of the descriptors that the process may have open, the part for clients, which need two each. REST has three quarters.
+_PART_OF_FILES = 12
+# A part of the clients is disconnected at once when there are too many, because all are looked at to find them.
+_PART_CLOSED = 64
 _BACKLOG = 1024
 # How often disconnections are logged, because a client could fill the log.
 _LOG_S = 10.0
@@ -60,6 +66,8 @@ class GuardedPort:
         self._loop = asyncio.get_event_loop()
         self._silent: dict[Client, float] = {}  # and when each was accepted, in this order
         self._clients: set[Client] = set()
+        self._max_clients = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _PART_OF_FILES)
+        self.sweeps = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -151,8 +159,12 @@ class GuardedPort:
             self.lost(client)
 
     def spoke(self, client: "Client") -> None:
-        """The client has begun to speak HTTP/2."""
+        """The client has begun to speak HTTP/2. If there are too many, those that were silent for longest must go."""
         self._silent.pop(client, None)
+        if len(self._clients) >= self._max_clients:
+            number = max(1, self._max_clients // _PART_CLOSED)
+            for other in heapq.nsmallest(number, self._clients, key=lambda each: each.heard_at):
+                self.disconnect(other, f"there are {self._max_clients}, and it was silent for longest")
         self._clients.add(client)
         self._empty.clear()
 
@@ -188,6 +200,7 @@ class GuardedPort:
             if now - accepted_at < self.policy.limits.header_timeout_s:
                 break
             self.disconnect(client, "it did not begin to speak HTTP/2 in time")
+        self.sweeps += 1
         for client in list(self._clients):
             client.cut_slow()
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -196,14 +209,16 @@ class GuardedPort:
 class Client(End):
     """A client's connection. It is connected to the server once the client has begun to speak HTTP/2.
 
-    opening  the task that makes the connection
-    number   the connection's, if its peer must be known
+    opening   the task that makes the connection
+    number    the connection's, if its peer must be known
+    heard_at  the port's `sweeps` when the client has last sent something
     """
 
     def __init__(self, port: GuardedPort) -> None:
         super().__init__()
         self.opening: asyncio.Task[None] | None = None
         self.number = ""
+        self.heard_at = port.sweeps
         self._port = port
         self._guard = Guard(port.policy)
         self._connecting: asyncio.Task[None] | None = None
@@ -234,6 +249,7 @@ class Client(End):
             self.opening.cancel()
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = self._port.sweeps
         try:
             passed = self._guard.feed(data)
         except Violation as violation:

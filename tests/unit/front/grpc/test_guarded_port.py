@@ -312,6 +312,31 @@ def test_of_many_silent_clients_the_oldest_are_disconnected(
     run(main())
 
 
+def test_of_many_clients_those_that_were_silent_for_longest_are_disconnected() -> None:
+    async def main() -> None:
+        async with served() as (server, number), contextlib.AsyncExitStack() as stack:
+            port = server._port
+            assert port is not None
+            port._max_clients = 10
+            async with connect(number) as first:
+                assert await ask(first, b"one") == b"3"
+                idle = []
+                for _ in range(12):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+                    stack.callback(writer.close)
+                    writer.write(PREFACE + frame(SETTINGS))
+                    await reader.readexactly(9)
+                    idle.append(reader)
+                    port.sweeps += 1
+                    assert await ask(first, b"one") == b"3"
+                for reader in idle[:3]:
+                    with contextlib.suppress(ConnectionError):
+                        await reader.read()
+                assert len(port._clients) == 10
+
+    run(main())
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 def test_a_client_that_stays_silent_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, authority: Authority, secure: bool
