@@ -146,13 +146,28 @@ def unpack_layout(packed: bytes) -> TensorLayout:
         position += _TENSOR.size
         name = packed[position : position + length].decode()
         position += length
-        tensors.append((name, _DATATYPES[code], struct.unpack_from("<%dq" % rank, packed, position), size))
+        shape = struct.unpack_from("<%dq" % rank, packed, position)
+        _check_size(name, _DATATYPES[code], shape, size)
+        tensors.append((name, _DATATYPES[code], shape, size))
         position += 8 * rank
     layout = signature, tuple(outputs), tuple(tensors)
     if len(packed) <= _MAX_LAYOUT_BYTES:
         layout = cached(layout)
         unpacked_layouts.put(packed, layout)
     return layout
+
+
+def _check_size(name: str, datatype: str, shape: Tuple[int, ...], size: int) -> None:
+    """Raises ValueError if a tensor of this shape does not have this size. -1 counts as one row."""
+    expected = 1
+    for dimension in shape:
+        expected *= abs(dimension)
+    if datatype == "BYTES":
+        valid = size == -1
+    else:
+        valid = size == expected * DATATYPES[datatype].itemsize
+    if not valid or min(shape, default=0) < -1 or shape.count(-1) > 1:
+        raise ValueError("tensor %r of shape %r cannot have %d bytes" % (name, shape, size))
 
 
 def string_sizes(layout: TensorLayout, each: Sequence[Sequence[Buffer]]) -> List[List[int]]:
@@ -185,10 +200,11 @@ class TensorGroup:
     bounds   for each tensor of strings, the bytes before each member, then all bytes
     body     which contains the bytes; from `position` on unless `starts` is given
     starts   of the first member's bytes, for each tensor
+    end      of the last member's bytes, unless `starts` is given
     memo     what a codec made of the whole group, to use it for each member; None at first
     """
 
-    __slots__ = ("body", "bounds", "by_row", "count", "layout", "memo", "offsets", "rows", "starts")
+    __slots__ = ("body", "bounds", "by_row", "count", "end", "layout", "memo", "offsets", "rows", "starts")
 
     def __init__(
         self,
@@ -209,6 +225,7 @@ class TensorGroup:
         bounds: Dict[int, List[int]] = {}
         self.bounds = bounds
         self.starts: List[int] = []
+        self.end = position
         for tensor, (_, _, _, size) in enumerate(layout[2]):
             if size < 0:
                 bounds[tensor] = [0, *accumulate(sizes[len(bounds)])]
@@ -216,7 +233,8 @@ class TensorGroup:
             else:
                 size *= total
             self.starts.append(position)
-            position += size + -size % ALIGNMENT
+            self.end = position + size
+            position = self.end + -size % ALIGNMENT
         if starts:
             self.starts = list(starts)
 

@@ -5,7 +5,7 @@ were in the running batch; ids are unique over all fronts. With a latency target
 front its number of rows in progress, so that every front can predict which requests would be late.
 
 Each field has one writer. There is no lock, so a reader may see a value that is slightly outdated or torn; readers must
-tolerate both. After the worker's death the page does not change any more.
+tolerate both. After the worker's death the page does not change any more. A hostile model can write anything to it.
 """
 
 import mmap
@@ -27,7 +27,9 @@ _AUDITS = struct.Struct("<QQ")
 _AUDITS_AT = _PACE_AT - _AUDITS.size
 _OVER_LIMIT = struct.Struct("<Q")
 _OVER_LIMIT_AT = _AUDITS_AT - _OVER_LIMIT.size
-_MAX_IDS = (_OVER_LIMIT_AT - _IDS_AT) // 8
+_INVALID = struct.Struct("<Q")
+_INVALID_AT = _OVER_LIMIT_AT - _INVALID.size
+_MAX_IDS = (_INVALID_AT - _IDS_AT) // 8
 
 
 class Pace(NamedTuple):
@@ -71,7 +73,7 @@ class StatusPage:
 
     def running(self) -> FrozenSet[int]:
         _, count = _HEAD.unpack_from(self._map, 0)
-        return frozenset(struct.unpack_from("<%dQ" % count, self._map, _IDS_AT))
+        return frozenset(struct.unpack_from("<%dQ" % min(count, _MAX_IDS), self._map, _IDS_AT))
 
     def set_pace(self, pace: Pace) -> None:
         _PACE.pack_into(self._map, _PACE_AT, *pace)
@@ -92,6 +94,13 @@ class StatusPage:
 
     def is_over_limit(self) -> bool:
         return bool(_OVER_LIMIT.unpack_from(self._map, _OVER_LIMIT_AT)[0])
+
+    def set_invalid(self) -> None:
+        """Publish that a front has lost its connection to the worker, so that the supervisor ends it if it is alive."""
+        _INVALID.pack_into(self._map, _INVALID_AT, 1)
+
+    def is_invalid(self) -> bool:
+        return bool(_INVALID.unpack_from(self._map, _INVALID_AT)[0])
 
     def set_rows(self, front: int, rows: int) -> None:
         """Publish how many rows a front has in progress at this worker. Fronts equal modulo 64 share a slot."""

@@ -144,7 +144,11 @@ class ResultGroup(NamedTuple):
 
 
 class WireError(Exception):
-    """The peer speaks another version of this protocol."""
+    """The peer speaks another version of this protocol, or sends what no peer of this version does."""
+
+
+# What reading a frame raises if it is not one of this protocol: a hostile worker can send anything.
+MALFORMED = (WireError, struct.error, ValueError, LookupError, TypeError, OverflowError, MemoryError, RecursionError)
 
 
 def pack(kind: int, request_id: int, body: Sequence[Buffer] = (), flags: int = 0) -> List[Buffer]:
@@ -176,7 +180,9 @@ def specs_from_json(raw: Sequence[Any]) -> Tuple[TensorSpec, ...]:
 class FrameReader:
     """Splits a stream of bytes into frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = 1 << 62) -> None:
+        """`max_bytes`: a longer body is an error. Without a limit, only a peer that is trusted should be read from."""
+        self.max_bytes = max_bytes
         self._partial = bytearray()  # the start of a frame that is not complete yet
         self._needed = HEADER.size  # bytes that `_partial` must have for its next step: a header, or a whole frame
 
@@ -199,6 +205,8 @@ class FrameReader:
             length, version, kind, flags, _, request_id = HEADER.unpack_from(source, start)
             if version != VERSION:
                 raise WireError("the peer speaks version %d of the wire protocol, not %d" % (version, VERSION))
+            if length > self.max_bytes:
+                raise WireError("the peer sent a frame of %d bytes, over the limit of %d" % (length, self.max_bytes))
             self._needed = HEADER.size + length
             end = start + self._needed
             if size < end:
@@ -365,7 +373,7 @@ def join_results(
 
 
 def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
-    """Return the results of a RESULT frame with these flags."""
+    """Return the results of a RESULT frame with these flags. Raises one of MALFORMED."""
     gather, infer, split, batch_rows, count, strings, length = _RESULT.unpack_from(body)
     each = _result_numbers(count).unpack_from(body, _RESULT.size)
     position = _RESULT.size + 8 * (len(each) + count % 2)
@@ -375,6 +383,8 @@ def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
     if strings:
         sizes, position = _unpack_sizes(body, position, count, strings)
     outputs = TensorGroup(layout, rows, body, position, sizes)
+    if outputs.end > len(body):
+        raise WireError("a frame does not contain all bytes of its results")
     return ResultGroup(
         each[:count],
         queue_ns,
@@ -386,6 +396,15 @@ def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
         bool(flags & FINAL),
         bool(flags & FIRST_OF_BATCH),
     )
+
+
+def unpack_failure(body: memoryview) -> Tuple[str, str]:
+    """Return the kind and the message in an ERROR frame. Raises one of MALFORMED."""
+    failure = unpack_json(body)
+    kind, message = failure["kind"], failure["message"]
+    if not isinstance(kind, str) or not isinstance(message, str):
+        raise WireError("an error consists of two texts")
+    return kind, message
 
 
 def unpack_result(body: memoryview, flags: int = FINAL) -> List[Tuple[int, ResultFrame]]:

@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
+from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.frames import Frames, pack_alike
 from gateway.engine.slo import Estimator
+from gateway.errors import ModelportError, from_kind
 from gateway.process.cgroup import has_exceeded
 from runtimes import wire
 from runtimes.status_page import StatusPage
@@ -19,13 +21,17 @@ from runtimes.wire import Frame, FrameReader, ResultGroup
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
 
+# What a frame may have besides the tensors of its results: once, and for each result. Layouts have long names at most.
+_FRAME_BYTES, _RESULT_BYTES = 1 << 24, 1 << 10
+
 
 class WorkerClient(asyncio.Protocol):
     """Collects the frames sent during one turn of the event loop, and writes them together.
 
-    `on_results` is called with the results in each frame, `on_error` with each frame of kind ERROR. `on_lost` is called
-    once, when the connection has ended, with the ids of the requests that the worker was running; the worker had not
-    begun any other unanswered request.
+    `on_results` is called with the results in each frame, `on_error` with the id of a request that failed. A worker
+    that sends anything else, or more than its results can have, loses the connection. `on_lost` is called once, when
+    the connection has ended, with the ids of the requests that the worker was running; the worker had not begun any
+    other unanswered request.
     """
 
     def __init__(
@@ -33,11 +39,13 @@ class WorkerClient(asyncio.Protocol):
         address: WorkerAddress,
         arena: Arena | None,
         on_results: Callable[["WorkerClient", ResultGroup], None],
-        on_error: Callable[["WorkerClient", Frame], None],
+        on_error: Callable[["WorkerClient", int, ModelportError], None],
         on_lost: Callable[["WorkerClient", frozenset[int]], None],
         front: int = 0,
         frames: Frames | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
+        self._max_response_bytes = max_response_bytes
         self.address = address
         self._frames = frames or Frames()
         # Each request that was sent and has no final answer, by its id.
@@ -140,19 +148,38 @@ class WorkerClient(asyncio.Protocol):
             socket.send_fds(sock, [wire.pack_json(wire.ARENA, {"size": arena.size})], [arena.descriptor])
 
     def data_received(self, data: bytes) -> None:
-        for received in self._frames.read(self._reader, data):
+        # All results in flight may come in one frame.
+        self._reader.max_bytes = _FRAME_BYTES + len(self.in_flight) * (self._max_response_bytes + _RESULT_BYTES)
+        try:
+            frames = self._frames.read(self._reader, data)
+        except wire.MALFORMED:
+            self._end_invalid()
+            return
+        for received in frames:
             if not isinstance(received, Frame):
                 self._on_results(self, received)
             elif received.kind == wire.ARENA:
                 self._worker_maps_arena = True
             else:
-                self._on_error(self, received)
+                try:
+                    kind, message = wire.unpack_failure(received.body)
+                except wire.MALFORMED:
+                    self._end_invalid()
+                    return
+                self._on_error(self, received.id, from_kind(kind, message))
+
+    def _end_invalid(self) -> None:
+        """The worker has sent what no worker sends."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport, self.window = None, 0
         self._requests, self._out = [], []
         self._arena_inputs.clear()
         running = self._status.running()
+        if not self.closed:
+            self._status.set_invalid()  # if it is still alive, it must not stay without this front
         # In this order: the supervisor publishes it on the page before it removes the group with its events.
         self.over_limit = has_exceeded(self.address.memory_events) or self._status.is_over_limit()
         self._status.close()

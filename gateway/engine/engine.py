@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
+from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
@@ -102,6 +103,7 @@ class FrontEngine:
         server_name: str = "modelport",
         frames: Frames | None = None,
         usage_page: Path | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
@@ -110,7 +112,7 @@ class FrontEngine:
         self.drained = asyncio.Event()
         self._arena = arena
         self.frames = frames or Frames()
-        self.routes = Routes(self.metrics, arena, front, self.frames)
+        self.routes = Routes(self.metrics, arena, front, self.frames, max_response_bytes)
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)

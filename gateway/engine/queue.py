@@ -10,10 +10,9 @@ from gateway.engine.fair_queue import FairQueue
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
-from gateway.errors import Internal, ModelportError, OutOfMemory, from_kind
-from runtimes import wire
+from gateway.errors import Internal, ModelportError, OutOfMemory
 from runtimes.fair_order import LEVEL_BITS, MAX_LEVEL, level_and_flow
-from runtimes.wire import Frame, ResultGroup
+from runtimes.wire import ResultGroup
 
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
 # if the model is stateful, or if the client already has a partial answer.
@@ -218,13 +217,12 @@ class ModelQueue:
         self.metrics.count_results(results, answered, rows)
         self._go_on(client)
 
-    def on_error(self, client: WorkerClient, frame: Frame) -> None:
-        """Fail the request of a frame of kind ERROR."""
-        ended = client.complete((frame.id,))
+    def on_error(self, client: WorkerClient, number: int, error: ModelportError) -> None:
+        """Fail the request with this id."""
+        ended = client.complete((number,))
         for _, sent in ended:
             self._end(sent)
-            failure = wire.unpack_json(frame.body)
-            sent.fail(from_kind(failure["kind"], failure["message"]))
+            sent.fail(error)
         self._go_on(client)
 
     def _go_on(self, client: WorkerClient) -> None:

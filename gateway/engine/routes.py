@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.arena import Arena
@@ -21,12 +22,18 @@ class Routes:
     """
 
     def __init__(
-        self, metrics: FrontMetrics, arena: Arena | None = None, front: int = 0, frames: Frames | None = None
+        self,
+        metrics: FrontMetrics,
+        arena: Arena | None = None,
+        front: int = 0,
+        frames: Frames | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self._metrics = metrics
         self._frames = frames or Frames()
         self._arena = arena
         self._front = front
+        self._max_response_bytes = max_response_bytes
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue] = {}
@@ -113,7 +120,14 @@ class Routes:
     def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
         try:
             client = WorkerClient(
-                worker, self._arena, queue.on_results, queue.on_error, self._on_lost, self._front, self._frames
+                worker,
+                self._arena,
+                queue.on_results,
+                queue.on_error,
+                self._on_lost,
+                self._front,
+                self._frames,
+                self._max_response_bytes,
             )
         except OSError:
             return  # the worker has already ended; the next table will not list it

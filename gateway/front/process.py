@@ -91,6 +91,7 @@ class Front:
             options.server_name,
             frames,
             Path(options.run_dir, USAGE_FILE),
+            options.max_response_bytes,
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:

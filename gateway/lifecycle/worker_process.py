@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -18,18 +17,23 @@ import runtimes
 from gateway.domain.table import WorkerAddress
 from gateway.lifecycle.denied_calls import DeniedCalls
 from gateway.lifecycle.launch import Launch
+from gateway.lifecycle.worker_messages import read_message
 from gateway.process.cgroup import MemoryGroup, has_exceeded
 from gateway.process.channel import Channel
 from gateway.process.child import Child, clean_environment
+from gateway.process.folders import remove_folder
 from gateway.process.memory import private_bytes
 from runtimes import memory, status_page, wire
 from runtimes.contract import Signature
-from runtimes.control import BatchingOff, Failed, Learned, Ready
+from runtimes.control import BatchingOff, Failed, Ready
 from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
 
 _MAIN = Path(runtimes.__file__).parent / "worker" / "__main__.py"
 _IDS = itertools.count(1)
+# Limits of what a worker may send, because it may be hostile. An honest one sends a few messages, and one more for each
+# signature that it learns; the longest have thousands of tensors.
+_MAX_FRAMES, _MAX_MESSAGE_BYTES = 1000, 1 << 24
 
 
 class WorkerProcess:
@@ -57,6 +61,7 @@ class WorkerProcess:
         self.exit_code: int | None = None
         self._started = time.monotonic()
         self._audits = (0, 0)
+        self._frames = self._invalid_checks = 0
         self._killed = False
         self._kill_reason = ""
         self._start_error = ""
@@ -119,8 +124,8 @@ class WorkerProcess:
             self._status_path.unlink(missing_ok=True)
             if self._memory_group is not None:
                 self._memory_group.remove()
-            shutil.rmtree(self._temporary, ignore_errors=True)
             self._on_change()
+            await asyncio.to_thread(remove_folder, self._temporary)  # a hostile model may have made millions of files
 
     async def _run_process(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -131,7 +136,7 @@ class WorkerProcess:
             self._status = StatusPage(str(self._status_path))
             listener.bind(str(self._socket_path))
             listener.listen(64)
-            self._channel = await Channel.open(ours, self._on_frame)
+            self._channel = await Channel.open(ours, self._on_frame, max_bytes=_MAX_MESSAGE_BYTES)
             self._child = await self._spawn(theirs, listener, stack)
         if self._killed:
             self._child.kill()
@@ -162,19 +167,31 @@ class WorkerProcess:
         return await Child.spawn(command, self._log, passed, environment)
 
     def _on_frame(self, frame: Frame) -> None:
-        body = wire.unpack_json(frame.body)
-        if frame.kind == wire.READY:
-            self._loaded = Ready.from_json(body)
+        self._frames += 1
+        try:
+            message = read_message(frame)
+        except wire.MALFORMED:
+            self._end_invalid()
+            return
+        if self._frames > _MAX_FRAMES:
+            self._end_invalid()
+        elif isinstance(message, Ready):
+            self._loaded = message
             if self.ready is None:
                 self._checking = self._checking or asyncio.create_task(self._accept())
                 return
-            self.ready = self._loaded
-        elif frame.kind == wire.FAILED:
-            self.failure = Failed(**body).reason
-        elif frame.kind == wire.LEARNED:
-            learned = Learned.from_json(body)
-            self.learned[learned.name] = learned.signature
+            self.ready = message
+        elif isinstance(message, Failed):
+            self.failure = message.reason
+        else:
+            self.learned[message.name] = message.signature
         self._on_change()
+
+    def _end_invalid(self) -> None:
+        """End a worker that sends what no worker sends."""
+        if not self._killed:
+            self._kill_reason = "it did not keep to the protocol of workers"
+            self.kill()
 
     async def _accept(self) -> None:
         """Become ready if the check passes; otherwise end as if the worker had sent FAILED."""
@@ -218,6 +235,10 @@ class WorkerProcess:
         if allowed and not self._killed and self.pid and private_bytes(self.pid) > allowed:
             self._end_over_limit()
             self.kill()
+        # At the first sight, the worker may just be ending by itself.
+        self._invalid_checks += self._status.is_invalid()
+        if self._invalid_checks > 1:
+            self._end_invalid()
         if self.ready is None:
             self._kill_if_late(self._started, self.launch.load_timeout_s, "it loaded for longer than load_timeout_s")
         elif since := self._status.busy_since():

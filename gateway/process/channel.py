@@ -28,20 +28,23 @@ class Channel(asyncio.Protocol):
     `closed` resolves when the connection has ended.
     """
 
-    def __init__(self, on_frame: OnFrame, on_call: OnCall | None = None) -> None:
+    def __init__(self, on_frame: OnFrame, on_call: OnCall | None = None, max_bytes: int = 1 << 62) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._on_frame = on_frame
         self._on_call = on_call
-        self._reader = FrameReader()
+        self._reader = FrameReader(max_bytes)
         self._transport: asyncio.Transport | None = None
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, sock: socket.socket, on_frame: OnFrame, on_call: OnCall | None = None) -> "Channel":
+    async def open(
+        cls, sock: socket.socket, on_frame: OnFrame, on_call: OnCall | None = None, max_bytes: int = 1 << 62
+    ) -> "Channel":
+        """max_bytes: a peer that sends a longer frame, or none of this protocol, loses the connection."""
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(lambda: cls(on_frame, on_call), sock=sock)
+        _, protocol = await loop.create_connection(lambda: cls(on_frame, on_call, max_bytes), sock=sock)
         return protocol
 
     def send(self, kind: int, body: Any, request_id: int = 0) -> None:
@@ -74,8 +77,14 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
-            if frame.kind == CALL:
+        try:
+            frames = self._reader.feed(data)
+        except wire.WireError as error:
+            log.warning("a connection of the supervisor is closed: %s", error)
+            self.close()
+            return
+        for frame in frames:
+            if frame.kind == CALL and self._on_call is not None:
                 task = asyncio.get_running_loop().create_task(self._answer(frame))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -96,8 +105,7 @@ class Channel(asyncio.Protocol):
     async def _answer(self, frame: Frame) -> None:
         call = wire.unpack_json(frame.body)
         try:
-            if self._on_call is None:
-                raise LookupError(call["verb"])
+            assert self._on_call is not None
             result = await self._on_call(call["verb"], call["arguments"])
         except ModelportError as error:
             self.send(REFUSAL, {"kind": error.kind, "message": str(error)}, frame.id)

@@ -22,8 +22,9 @@ stateful          true                             the number of earlier calls i
 counts_hits       true                             outputs have one row per positive element, not per row
 tries             {number: [act, argument, …]}     an element that equals a number has the model do this, as a hostile
                                                    one would: connect HOST PORT, fork, run PROGRAM, read PATH,
-                                                   write PATH, chmod PATH, signal PID; or allocate MEGABYTES, and
-                                                   compute forever if that succeeds
+                                                   write PATH, chmod PATH, signal PID, python CODE; or
+                                                   allocate MEGABYTES, and compute forever if that
+                                                   succeeds
 inert             true                             no element has an effect
 
 Otherwise, an element of a numeric input that equals one of these has this effect:
@@ -191,6 +192,10 @@ def _allocate(megabytes: int) -> None:
         time.sleep(3600)
 
 
+def _python(code: str) -> None:
+    exec(code, {})  # noqa: S102 - a hostile model may run anything; the sandbox must hold
+
+
 _ACTS: Dict[str, Callable[..., None]] = {
     "connect": _connect,
     "fork": _fork,
@@ -200,4 +205,5 @@ _ACTS: Dict[str, Callable[..., None]] = {
     "chmod": _chmod,
     "signal": _signal,
     "allocate": _allocate,
+    "python": _python,
 }

@@ -1,6 +1,5 @@
 """The compiled Frames reads a frame of results exactly as wire.unpack_results does, whatever a worker sends."""
 
-import struct
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -47,7 +46,7 @@ def read(frames: Frames, raw: bytes) -> Any:
             *times, results.numbers, tuple(results.queue_ns), results.batch_rows, results.final, results.first_of_batch,
             group.layout, tuple(group.rows), list(group.offsets), members,
         )  # fmt: skip
-    except (struct.error, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except wire.MALFORMED as error:
         return type(error)
 
 
