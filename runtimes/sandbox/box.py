@@ -28,7 +28,9 @@ _NETWORK = (
     "/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates",
 )  # fmt: skip
 # The driver's own files.
-_GPU = ("/sys", "/proc/driver", "/proc/devices", "/proc/modules", "/proc/sys/vm", "/etc/nvidia", "/etc/vulkan", "/opt")
+_GPU = ("/sys", "/proc/driver", "/proc/devices", "/proc/modules", "/proc/sys/vm", "/etc/nvidia", "/etc/vulkan")
+# Where drivers and their libraries are installed beside other things that a model may not read.
+_GPU_FOLDERS = ("/opt/nvidia*", "/opt/cuda*", "/opt/rocm*", "/opt/amdgpu*")
 _GPU_DEVICES = ("/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/dri", "/dev/dxg", "/dev/kfd")
 _THREADS = "/proc/self/task"  # CUDA writes the names of its threads there, and does not start without
 
@@ -87,6 +89,7 @@ def _readable(box: Box) -> List[str]:
     paths = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path]
     paths += [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), os.path.dirname(os.path.dirname(__file__))]
     paths += [*_SYSTEM, *(_NETWORK if box.network else ()), *(_GPU if box.gpu else ()), *box.read]
+    paths += [path for pattern in _GPU_FOLDERS if box.gpu for path in glob.glob(pattern)]
     return [path for path in paths if os.path.isabs(path)]  # not the working directory
 
 

@@ -14,7 +14,7 @@ import sys
 from typing import List, Optional, Tuple
 
 from runtimes.sandbox.kernel import IS_LINUX, system_call
-from runtimes.sandbox.system_calls import ARCHITECTURES, DENIED
+from runtimes.sandbox.system_calls import ARCHITECTURES, BY_THREAD, DENIED
 
 _SET_MODE_FILTER, _GET_ACTION_AVAILABLE = 1, 2
 _TSYNC, _SPECULATION_ALLOWED, _NEW_LISTENER, _TSYNC_ESRCH = 1 << 0, 1 << 2, 1 << 3, 1 << 4
@@ -29,6 +29,14 @@ _CLONE_THREAD = 0x10000
 _X32 = 0x40000000  # numbers from here on are those of x86-64's other ABI
 _MSG_FASTOPEN = 0x20000000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_NOT_STREAM = 0xE  # bits of the types of sockets other than streams, which may send to any address without `connect`
+_DATAGRAM = 0x2  # the bit of datagrams and raw sockets
+# By these, the kernel sends a signal of the caller's choice to any process of the user: fcntl and ioctl.
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+# They change a file that is only open for reading.
+_FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR, _FS_IOC_ENABLE_VERITY = 0x40086602, 0x401C5820, 0x40806685
+_PRIO_PROCESS = 0
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 
 Instruction = Tuple[int, int, int, int]
@@ -70,12 +78,21 @@ def program(machine: str, network: bool, gpu: bool, reported: bool, watched: boo
     deny = [(_RETURN, 0, 0, _USER_NOTIF if reported else _ERRNO | errno.EPERM)]
     allow = [(_RETURN, 0, 0, _ALLOW)]
     families = [AF_INET, AF_INET6, AF_NETLINK] if network else []
-    families += [AF_UNIX] if gpu else []
+    # A Unix socket for datagrams could reach any other.
+    unix = _if_any_bit(1, _DATAGRAM, deny, allow) if gpu else deny
     # Calls whose arguments decide.
     conditions = {
         "clone": _if_any_bit(0, _CLONE_THREAD, allow, deny),
         "clone3": [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)],  # its flags are in memory; libc then calls clone
-        "socket": _if_equal(0, families, allow, deny),
+        "socket": _if_equal(0, families, allow, _if_equal(0, [AF_UNIX], unix, deny)),
+        "socketpair": _if_equal(0, [AF_UNIX], _if_any_bit(1, _NOT_STREAM, deny, allow), deny),
+        "fcntl": _if_equal(1, [_F_SETOWN, _F_SETSIG, _F_SETOWN_EX], deny, allow),
+        "ioctl": _if_equal(
+            1, [_FIOSETOWN, _SIOCSPGRP, _FS_IOC_SETFLAGS, _FS_IOC_FSSETXATTR, _FS_IOC_ENABLE_VERITY], deny, allow
+        ),
+        # Of other processes. A thread that names itself by its id is let through by the supervisor, if it watches.
+        **{name: _if_equal(0, [0, own], allow, deny) for name in BY_THREAD},
+        "setpriority": _if_equal(0, [_PRIO_PROCESS], _if_equal(1, [0, own], allow, deny), deny),
         "kill": _if_equal(0, [own], allow, deny),
         "tgkill": _if_equal(0, [own], allow, deny),
         "rt_sigqueueinfo": _if_equal(0, [own], allow, deny),

@@ -12,7 +12,8 @@ DENIED: Tuple[str, ...] = (
     "connect", "bind", "listen",
     # other processes
     "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "kcmp", "pidfd_open",
-    "pidfd_getfd", "pidfd_send_signal", "tkill", "shmget", "shmat", "shmctl", "semget", "msgget", "mq_open",
+    "pidfd_getfd", "pidfd_send_signal", "tkill", "shmget", "shmat", "shmctl", "semget", "semctl", "semop",
+    "semtimedop", "msgget", "msgctl", "msgsnd", "msgrcv", "mq_open", "mq_unlink", "ioprio_set", "migrate_pages",
     # properties of files, which Landlock does not cover
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "setxattr", "lsetxattr",
     "fsetxattr", "setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat", "file_setattr",
@@ -31,9 +32,14 @@ DENIED: Tuple[str, ...] = (
     "modify_ldt", "uselib", "vhangup", "lookup_dcookie",
 )  # fmt: skip
 
+# Calls that change how a thread is scheduled, which is their first argument.
+BY_THREAD: Tuple[str, ...] = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+
 # name → number on x86-64, on arm64 (0: it has no such call). Calls of conditions come first (seccomp.py).
 _NUMBERS: Dict[str, Tuple[int, int]] = {
-    "open": (2, 0), "openat": (257, 56),
+    "open": (2, 0), "openat": (257, 56), "socketpair": (53, 199), "fcntl": (72, 25), "ioctl": (16, 29),
+    "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274), "setpriority": (141, 140),
     "clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "kill": (62, 129), "tgkill": (234, 131),
     "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "prctl": (157, 167),
     "fork": (57, 0), "vfork": (58, 0), "execve": (59, 221), "execveat": (322, 281), "connect": (42, 203),
@@ -41,6 +47,8 @@ _NUMBERS: Dict[str, Tuple[int, int]] = {
     "process_vm_writev": (311, 271), "process_madvise": (440, 440), "process_mrelease": (448, 448),
     "kcmp": (312, 272), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424),
     "tkill": (200, 130), "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190),
+    "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192), "msgctl": (71, 187), "msgsnd": (69, 189),
+    "msgrcv": (70, 188), "mq_unlink": (241, 181), "ioprio_set": (251, 30), "migrate_pages": (256, 238),
     "msgget": (68, 186), "mq_open": (240, 180), "chmod": (90, 0), "fchmod": (91, 52), "fchmodat": (268, 53),
     "fchmodat2": (452, 452), "chown": (92, 0), "fchown": (93, 55), "lchown": (94, 0), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),

@@ -28,6 +28,19 @@ STOPPED = r"worker\.{}: the sandbox stopped the model: it "
 # The limit, and an allocation beyond it that the kernel would allow: the stacks of four threads are reserved as well.
 LIMITED = 'memory_limit = "200MiB"\nthreads = 4\nmax_batch_size = 8\nqueue_delay_ms = 300\n'
 FILL, TOO_MUCH = 5.0, 6.0
+OWN_THREAD = """
+import os, threading
+failures = []
+def pin():
+    try:
+        os.sched_setaffinity(threading.get_native_id(), os.sched_getaffinity(0))
+    except OSError as error:
+        failures.append(error)
+thread = threading.Thread(target=pin)
+thread.start()
+thread.join()
+assert not failures
+"""
 TRIES = {str(FILL): ["allocate", 200], str(TOO_MUCH): ["allocate", 4000]}
 
 
@@ -52,6 +65,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) -
         "16": ["read", "/etc/passwd"],
         "17": ["chmod", str(neighbor)],
         "18": ["signal", os.getpid()],
+        "19": ["python", f"import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, {os.getpid()})"],
+        "20": ["python", f"import os; os.sched_setaffinity({os.getpid()}, {{0}})"],
+        "21": ["python", OWN_THREAD],
     }
     add_fake(repository, "hostile", tries=attempts)
     add_fake(repository, "limited", toml=LIMITED, tries=TRIES)
@@ -77,6 +93,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) -
         (16, "tried to use a file that is not its own: .*/etc/passwd'"),
         (17, r"tried to change the file '.*/neighbor/1/model\.fake\.json'"),
         (18, "tried to send a signal to process {pid} "),
+        (19, "made the system call fcntl"),
+        (20, "made the system call sched_setaffinity"),
     ],
 )
 def test_an_attempt_is_stopped_and_named(
@@ -93,6 +111,11 @@ def test_an_attempt_is_stopped_and_named(
     assert running.post("/predict/hostile", row(3)).status == 200, "the worker serves on"
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_a_model_may_pin_its_own_threads(running: Gateway) -> None:
+    """OpenMP and oneDNN do, by the thread's id, which a filter cannot tell from that of another process."""
+    assert running.post("/predict/hostile", row(21)).status == 200
 
 
 def refused(reply: Any) -> str:

@@ -18,7 +18,7 @@ boxed = pytest.mark.skipif(
 )
 
 _SCRIPT = """
-import ctypes, json, os, runpy, socket, sys, threading
+import ctypes, fcntl, json, os, runpy, socket, sys, threading
 runpy.run_path(sys.argv[1])
 from runtimes.sandbox.box import Box, confine, seal
 box = Box.from_json(json.loads(sys.argv[2]))
@@ -83,6 +83,20 @@ def test_a_box_denies_what_leads_out_of_it_and_leaves_the_rest(tmp_path: Path) -
         "os.kill(os.getppid(), 0)",
         "os.kill(-1, 0)",
         "os.chroot('/')",
+        # Datagrams reach any Unix socket without a call of `connect`.
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)",
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW)",
+        # The kernel would signal the owner of a descriptor, by a signal of choice.
+        "fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+        "fcntl.fcntl(0, 15, bytes(8))",
+        "fcntl.fcntl(0, 10, 9)",
+        "fcntl.ioctl(0, 0x8901, (0).to_bytes(4, sys.byteorder))",
+        # Other processes would get less time.
+        "os.sched_setaffinity(os.getppid(), {0})",
+        "os.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0))",
+        "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+        "os.setpriority(os.PRIO_USER, 0, 19)",
+        f"fcntl.ioctl(os.open({str(own / 'file')!r}, os.O_RDONLY), 0x40086602, bytes(8))",  # chattr
         f"os.setxattr({str(own / 'file')!r}, 'user.x', b'1')",
     ]
     allowed = [
@@ -93,6 +107,9 @@ def test_a_box_denies_what_leads_out_of_it_and_leaves_the_rest(tmp_path: Path) -
         "__import__('numpy').ones(3) @ __import__('numpy').ones(3)",
         "threading.Thread(target=int).start()",
         "socket.socketpair()",
+        "fcntl.fcntl(0, fcntl.F_GETFL)",
+        "os.sched_setaffinity(0, os.sched_getaffinity(0))",
+        "os.nice(1)",
         "os.kill(os.getpid(), 0)",
         "open('/dev/null', 'w').write('x')",
         "os.urandom(1)",
@@ -165,6 +182,9 @@ def test_calls_are_judged_by_their_arguments() -> None:
     assert decide(59) == _DENIED
     assert decide(59, reported=True) == _REPORTED  # execve
     assert decide(0x40000000) == _MISSING  # a number of x32
+    assert decide(41, (1, 2), gpu=True) == _DENIED  # socket(AF_UNIX, SOCK_DGRAM)
+    assert decide(53, (30, 1)) == _DENIED  # socketpair(AF_TIPC)
+    assert decide(69) == _DENIED  # msgsnd, to a queue that others have made
     assert decide(157, (1, 0)) == _DENIED  # prctl(PR_SET_PDEATHSIG)
     assert decide(157, (15,)) == _ALLOWED  # prctl(PR_SET_NAME)
 
