@@ -33,7 +33,7 @@ def test_hostile_requests_do_no_harm_where_clients_are_identified(
     gateway: Callable[..., Gateway], repository: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "audit.jsonl"
-    flags = ["--identities", str(write_identities(tmp_path)), "--audit-log", str(log), "--grpc-server", "grpcio"]
+    flags = ["--identities", str(write_identities(tmp_path)), "--audit-log", str(log), "--grpc-server", "guarded"]
     result = attack(gateway(repository, *flags).wait_ready(), Tally(), 1000, 8, identities=True)
     assert result.problems == []
     outcomes = result.tally.outcomes
