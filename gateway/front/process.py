@@ -143,9 +143,14 @@ class Front:
         trim = asyncio.create_task(_keep_trimmed())
         self._channel.send(SERVING, {})
         log.info("serving")
-        ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed]
+        unreachable = asyncio.create_task(grpc.wait_unreachable())
+        ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed, unreachable]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         grace = self._draining.result() if self._draining.done() else 0.0
+        grpc_failed = unreachable.done()
+        if grpc_failed:
+            log.error("the gRPC server has failed, and accepts no connections; this front ends and is replaced")
+        unreachable.cancel()
         rest.disable_keep_alive()
         ends_at = time.monotonic() + grace
         await self._engine.drain(grace)
@@ -153,7 +158,8 @@ class Front:
         seconds = max(ends_at - time.monotonic(), _MIN_CLOSE_S)
         rest.config.timeout_graceful_shutdown = math.ceil(seconds)
         rest.should_exit = True
-        await grpc.stop(seconds)
+        if not grpc_failed:
+            await grpc.stop(seconds)
         await serving
         report.cancel()
         trim.cancel()

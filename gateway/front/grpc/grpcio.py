@@ -1,5 +1,6 @@
 """grpcio's server, which also serves reflection. Only this module imports grpcio, which takes 16 MiB."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeAlias
@@ -23,6 +24,10 @@ _PENDING_OPTIONS = [
     ("grpc.server.max_pending_requests", _MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
 ]
+
+# How often the server is asked whether it still accepts connections. A longer time leaves clients without a server for
+# that long; a shorter one costs more connections.
+_PROBE_S = 1.0
 
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 
@@ -50,6 +55,7 @@ class GrpcioServer:
             port = self._server.add_insecure_port(address)
         else:
             port = self._server.add_secure_port(address, _credentials(self._tls))
+        self._address = address.rpartition(":")[0].strip("[]"), port
         return port
 
     async def start(self) -> None:
@@ -58,6 +64,21 @@ class GrpcioServer:
     async def stop(self, grace: float | None) -> None:
         """Reject new calls, and wait up to `grace` seconds until running ones are answered."""
         await self._server.stop(grace)
+
+    async def wait_unreachable(self) -> None:
+        """Wait until clients can no longer connect, although the server was not stopped.
+
+        grpc.aio's server stops for good if its own loop fails on a request. It tells nobody, so this asks.
+        """
+        while True:
+            await asyncio.sleep(_PROBE_S)
+            try:
+                _, writer = await asyncio.open_connection(*self._address)
+            except ConnectionRefusedError:
+                return
+            except OSError:
+                continue  # such as too many open files
+            writer.transport.abort()
 
 
 def _credentials(tls: ServerTls) -> Any:

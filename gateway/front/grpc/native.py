@@ -154,6 +154,10 @@ class NativeServer:
             self._port.start(self._path)
         threading.Thread(target=self._dispatch, name="pygrpc-native-dispatch", daemon=True).start()
 
+    async def wait_unreachable(self) -> None:
+        """Wait forever: a thread of its own, or the guarded port, accepts connections until the server is stopped."""
+        await asyncio.Event().wait()
+
     async def stop(self, grace: float | None) -> None:
         """Reject new calls, and wait up to `grace` seconds until running calls are answered and the answers sent."""
         assert self._front is not None

@@ -36,6 +36,9 @@ class Server(Protocol):
     async def stop(self, grace: float | None) -> None:
         """Reject new calls, and wait up to `grace` seconds until running ones are answered."""
 
+    async def wait_unreachable(self) -> None:
+        """Wait until clients can no longer connect, although the server was not stopped."""
+
 
 def build_server(
     engine: Engine,

@@ -112,3 +112,23 @@ def test_each_call_of_a_burst_is_answered_or_rejected_with_a_message(kind: GrpcS
             assert codes.keys() <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
     run(main())
+
+
+def test_a_server_that_stops_by_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """grpcio's does so if its loop fails on a request."""
+    from gateway.front.grpc import grpcio
+
+    monkeypatch.setattr(grpcio, "_PROBE_S", 0.01)
+
+    async def main() -> None:
+        server = build_server(WatchedEngine(models(), answer), Limits(), "grpcio")
+        assert isinstance(server, grpcio.GrpcioServer)
+        server.add_port("127.0.0.1:0")
+        await server.start()
+        waiting = asyncio.create_task(server.wait_unreachable())
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        await server._server.stop(0)
+        await waiting
+
+    run(main())
