@@ -25,8 +25,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class GrpcDoor:
-    def __init__(self, address: str, tally: Tally, keys: Sequence[str] = ()) -> None:
-        """keys: two of three calls have one of them."""
+    def __init__(self, address: str, tally: Tally, keys: Sequence[str] = (), frames: bool = True) -> None:
+        """keys: two of three calls have one of them. frames: whether to send connections that are no valid HTTP/2."""
+        self._frames_too = frames
         self._address, self._tally, self._keys = address, tally, keys
         # Not shared with other channels of this process, so that they are not disturbed.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
@@ -45,7 +46,7 @@ class GrpcDoor:
             path = call.path if rng.random() < 0.97 else call.path + rng.choice(("x", "/x", "%00"))
             unary = self._channel.unary_unary(path)(_message(rng, call), timeout=_TIMEOUT_S, metadata=metadata)
             await self._count(number, "gRPC", unary)
-        elif kind < 0.85:
+        elif kind < 0.85 or not self._frames_too:
             call = rng.choice(self._streams)
             messages = [_message(rng, call) for _ in range(rng.choice((0, 1, 3, 30)))]
             stream = self._channel.stream_stream(call.path)(iter(messages), timeout=_TIMEOUT_S, metadata=metadata)
@@ -61,6 +62,11 @@ class GrpcDoor:
             await call  # type: ignore[misc]
         except grpc.aio.AioRpcError as error:
             self._tally.grpc(number, door, error.code().name, error.details() or "")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._tally.grpc(number, door, "CANCELLED", "")  # by the server
         else:
             self._tally.grpc(number, door, "OK", "")
 
