@@ -36,6 +36,8 @@ _MAX_BLOCK_BYTES, _MAX_BLOCK_FRAMES = 1 << 16, 32
 _MAX_OVERHEAD = 1000
 # Calls that were refused while the client goes on sending. Honest clients end a call that has been answered.
 _MAX_REFUSED = 1000
+# Messages of which not even the length has arrived. The server sees nothing of them, so it does not limit their number.
+_MAX_PREFIXES = 1000
 # As much may be dropped of what a client sends: the server does not make room for it in the connection's window.
 _MAX_DROPPED = 1 << 29
 
@@ -183,6 +185,8 @@ class Guard:
                 if message is None:
                     if len(content) - at < PREFIX_BYTES and not ends:
                         self._prefixes[stream] = content[at:]
+                        if len(self._prefixes) > _MAX_PREFIXES:
+                            raise Violation(f"it has begun {_MAX_PREFIXES} messages without their length")
                         break
                     message = self._begin(stream, content, at)
                 part = content[at : at + message.left]

@@ -171,6 +171,13 @@ def test_a_message_over_the_limit_is_refused_by_its_prefix(frame_size: int) -> N
     assert reserved.open == 0
 
 
+def test_messages_whose_length_never_arrives_are_not_kept_without_limit() -> None:
+    guard = opened()
+    begun = b"".join(frame(DATA, 0, 2 * number + 1, b"\0") for number in range(guard_module._MAX_PREFIXES + 1))
+    with pytest.raises(Violation, match="without their length"):
+        guard.feed(begun)
+
+
 def test_earlier_messages_of_a_stream_arrive_before_one_that_is_refused() -> None:
     sent = HEAD + frame(DATA, 0, 1, message(b"good") + message(b"bad", length=1 << 30))
     got, ended = content(opened().feed(sent))
