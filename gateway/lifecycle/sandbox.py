@@ -1,7 +1,7 @@
 """Plans the box of a worker: what it may read, and the exceptions that model.toml asks for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,15 @@ def plan_box(config: ModelConfig, runtime: Path, policy: SandboxPolicy) -> Box |
             f"its file '{outside[0].name}' is a link to a file outside the model's folder; put the file itself there, "
             "or start the gateway with --allow-sandbox-exceptions if you trust the model"
         )
-    read = [str(runtime), *map(str, config.readable), *(target for _, target, _ in linked), *wanted.read]
+    folders = [os.path.realpath(path) for path in config.readable]
+    # The box is an argument of the worker's command line, which thousands of links would make too long.
+    targets = dict.fromkeys(target for _, target, _ in linked if not _is_in(target, folders))
+    read = [str(runtime), *map(str, config.readable), *targets, *wanted.read]
     return Box(tuple(read), network=wanted.network)
+
+
+def _is_in(path: str, folders: Iterable[str]) -> bool:
+    return any(os.path.commonpath([path, each]) == each for each in folders)
 
 
 def _links(config: ModelConfig) -> Iterator[tuple[Path, str, bool]]:
@@ -67,8 +74,7 @@ def _links(config: ModelConfig) -> Iterator[tuple[Path, str, bool]]:
                 target = os.path.realpath(link)
                 if not os.path.islink(link) or not os.path.exists(target):
                     continue
-                leaves = not any(os.path.commonpath([target, each]) == each for each in own)
-                yield Path(link), target, leaves
+                yield Path(link), target, not _is_in(target, own)
                 if target not in seen and os.path.isdir(target):
                     waiting.append(target)
                 seen.add(target)

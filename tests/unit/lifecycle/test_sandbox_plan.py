@@ -83,6 +83,17 @@ def test_links_inside_a_model_and_links_to_a_model_are_followed(tmp_path: Path) 
     assert str(elsewhere / "shared" / "weights.bin") in box.read
 
 
+def test_links_to_what_a_model_may_read_anyway_do_not_lengthen_its_box(tmp_path: Path) -> None:
+    """Thousands of them, as in caches of models, would make the worker's command line too long."""
+    made = config(tmp_path)
+    version = tmp_path / "tiny" / "1"
+    for number in range(10):
+        (version / f"link-{number}").symlink_to("model.fake.json")
+    box = plan_box(made, RUNTIME, SandboxPolicy())
+    assert box is not None
+    assert box.read == (str(RUNTIME), str(version))
+
+
 def test_a_single_artifact_may_read_its_own_files_only(tmp_path: Path) -> None:
     artifact = tmp_path / "tiny.fake.json"
     artifact.write_text("{}")
