@@ -38,6 +38,11 @@ class FairOrder:
         self._served: Dict[int, float] = {}
         self._max_flows = _MAX_IDLE_FLOWS
 
+    @property
+    def is_active(self) -> bool:
+        """Whether a client is known, so that ranks are not 0.0."""
+        return bool(self._ends)
+
     def rank(self, level: int, flow: int, rows: int, under_way: int = 0) -> float:
         """Return the rank of a request, or of several that follow each other, with this many rows together.
 

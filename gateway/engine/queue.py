@@ -11,7 +11,7 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, ModelportError, OutOfMemory
-from runtimes.fair_order import LEVEL_BITS, MAX_LEVEL, level_and_flow
+from runtimes.fair_order import LEVEL_BITS, MAX_LEVEL
 from runtimes.wire import ResultGroup
 
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
@@ -102,7 +102,9 @@ class ModelQueue:
 
     def _pump(self) -> None:
         while (queued := self._queued.first()) is not None:
-            client = self._pick() or self._pick_for_guest(queued)
+            client = self._pick()
+            if client is None and queued.priority > MAX_LEVEL:
+                client = self._pick_for_guest(queued)
             if client is None:
                 return
             self._queued.take(queued)
@@ -113,8 +115,8 @@ class ModelQueue:
             client.send(queued)
 
     def _enqueue(self, queued: QueuedRequest) -> None:
-        _, flow = level_and_flow(queued.priority)
-        self._queued.add(queued, self._rows_by_flow.get(flow, 0) if flow else 0)
+        known = queued.priority > MAX_LEVEL
+        self._queued.add(queued, self._rows_by_flow.get(queued.priority >> LEVEL_BITS, 0) if known else 0)
 
     def _add_rows(self, flow: int, rows: int) -> None:
         """Count rows of a known client that are sent, or less of them."""
@@ -149,12 +151,11 @@ class ModelQueue:
             _charge(sent.identity, rows, results)
 
     def _pick_for_guest(self, queued: QueuedRequest) -> WorkerClient | None:
-        """Return a worker beyond its window, for a request of a client that has little in flight."""
-        _, flow = level_and_flow(queued.priority)
-        if not flow or not self.clients:
+        """Return a worker beyond its window, for a request of a known client that has little in flight."""
+        if not self.clients:
             return None
         client = min(self.clients, key=lambda client: client.rows_in_flight)
-        rows, window = self._rows_by_flow.get(flow, 0), client.window
+        rows, window = self._rows_by_flow.get(queued.priority >> LEVEL_BITS, 0), client.window
         # Many clients together may not send more than another window.
         return client if rows <= window * _GUEST_SHARE and client.rows_in_flight < 2 * window else None
 

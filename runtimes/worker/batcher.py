@@ -99,6 +99,10 @@ class Batcher:
                 group = PendingGroup(source, requests, member, member + 1, now, unit, key)
                 self._waiting.add(level_and_flow(priority)[0], deadline, group)
             return
+        first, count = priorities[0], len(numbers)
+        if first <= MAX_LEVEL and not self._fair.is_active and priorities.count(first) == count:
+            self._waiting.add(first, 0.0, PendingGroup(source, requests, 0, count, now, unit, key))
+            return
         for level, flow, start, stop in _runs(priorities):
             group = PendingGroup(source, requests, start, stop, now, unit, key)
             self._waiting.add(level, self._fair.rank(level, flow, group.rows or len(group)), group)
