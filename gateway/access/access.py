@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Tokens, and headers, that are remembered. Only valid ones are, so that wrong ones evict none. With fewer, tokens of
 # many clients are checked again and again, about 0.2 ms each; more are memory that one client can fill.
 _MAX_TOKENS = 4096
+# Longer headers are not remembered, because one client can send its key in many of them, with spaces around it. Their
+# tokens still are.
+_MAX_HEADER_LENGTH = 2048
 
 UsageOf = Callable[[str, Quota], Usage | None]
 
@@ -96,7 +99,7 @@ class PolicyAccess:
         identity = self._headers.entries.get(header)
         if identity is None or count > 1 or not identity.is_valid:
             identity = self._identify(read_credentials(caller.headers))
-            if count == 1:
+            if count == 1 and len(header[1]) <= _MAX_HEADER_LENGTH:
                 self._headers.put(header, identity)
         return identity
 

@@ -17,6 +17,8 @@ Grants = Mapping[Action, Sequence[str]]
 # Answers to `allows` that are remembered. Clients choose the names of models, so there must be a limit; with a smaller
 # one, the patterns are matched again for each request of clients with many models.
 _MAX_REMEMBERED = 1024
+# Nor are longer names remembered: a folder, which is what a model is, has no longer one.
+_MAX_NAME_LENGTH = 255
 
 
 class Identity:
@@ -66,9 +68,11 @@ class Identity:
         key = (action, model)
         allowed = self._allowed.get(key)
         if allowed is None:
-            if len(self._allowed) >= _MAX_REMEMBERED:
-                self._allowed.clear()
-            allowed = self._allowed[key] = self._matches(action, model)
+            allowed = self._matches(action, model)
+            if len(model) <= _MAX_NAME_LENGTH:
+                if len(self._allowed) >= _MAX_REMEMBERED:
+                    self._allowed.clear()
+                self._allowed[key] = allowed
         return allowed
 
     def _matches(self, action: Action, model: str) -> bool:

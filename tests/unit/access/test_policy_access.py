@@ -67,6 +67,15 @@ def test_headers_are_remembered_one_by_one() -> None:
     assert access.identify(Caller("127.0.0.1:1", [("x-api-key", CI), ("authorization", f"Bearer {CI}")])) is found
 
 
+def test_long_headers_are_not_remembered() -> None:
+    """A client could fill the memory by spaces around its key."""
+    access = PolicyAccess(POLICY)
+    for number in range(5):
+        headers = [("authorization", f"Bearer {' ' * (5000 + number)}{CI}")]
+        assert access.identify(Caller("127.0.0.1:1", headers)).name == "ci"
+    assert not access._headers.entries
+
+
 def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lookup before depends on the whole digest, and on a random number of the process: see PolicyAccess."""
     compared: list[tuple[str, str]] = []

@@ -47,6 +47,10 @@ def test_what_a_client_asks_for_is_not_remembered_without_limit() -> None:
     for number in range(5000):
         identity.allows("infer", f"resnet{number}")
     assert len(identity._allowed) <= 1024
+    identity._allowed.clear()
+    for number in range(5):
+        assert identity.allows("infer", f"resnet{number}" + "x" * 10_000)
+    assert not identity._allowed
 
 
 def test_credentials_end_by_their_time_or_when_they_are_withdrawn() -> None:
