@@ -9,11 +9,10 @@ import grpc
 from grpc_health.v1 import health_pb2  # noqa: F401 - reflection describes health by it
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from gateway.domain.identity import Action
 from gateway.errors import ModelportError
 from gateway.front.base.access import Access, Check, check_of
 from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod, parse
-from gateway.front.grpc.errors import to_status
+from gateway.front.grpc.errors import Status, to_status
 from gateway.front.grpc.port import GuardedPort
 from gateway.process.tls import ServerTls
 
@@ -129,20 +128,25 @@ class _Checks:
         peer = context.peer() if self._port is None else self._port.peer(metadata)
         return check_of(self._access, peer, metadata, path)
 
-    async def accepted(self, messages: AsyncIterator[bytes], refused: list[Exception]) -> AsyncIterator[bytes]:
+    async def accepted(self, messages: AsyncIterator[bytes], refused: list[Status]) -> AsyncIterator[bytes]:
         """Yield the messages until the port has refused one, and note why."""
         async for message in messages:
             try:
                 if self._port is not None:
                     self._port.refusals.check(message)
             except ModelportError as error:
-                refused.append(error)
+                refused.append(to_status(error))
                 return
             yield message
 
 
-async def _abort(context: _Context, error: Exception) -> None:
-    code, details, trailing_metadata = to_status(error)
+async def _abort(context: _Context, status: Status) -> None:
+    """End the call.
+
+    grpc keeps the exception that this raises, and so the caller's variables, until the garbage collector runs. So the
+    caller must have no message left, and no error, whose traceback has one.
+    """
+    code, details, trailing_metadata = status
     await context.abort(grpc.StatusCode[code.name], details, trailing_metadata)
 
 
@@ -153,8 +157,9 @@ def _unary(path: str, method: Method, check: _Checks) -> Any:
         try:
             return await method(raw, context.time_remaining(), check(context, path))
         except Exception as error:
-            failure = error
-        await _abort(context, failure)
+            status = to_status(error)
+        del raw
+        await _abort(context, status)
         raise AssertionError("abort does not return")
 
     call.__name__ = path
@@ -171,8 +176,9 @@ def _server_stream(path: str, stream: ServerStreamMethod, check: _Checks) -> Any
                     yield answer
             return
         except Exception as error:
-            failure = error
-        await _abort(context, failure)
+            status = to_status(error)
+        del raw
+        await _abort(context, status)
 
     return grpc.unary_stream_rpc_method_handler(call)
 
@@ -181,13 +187,13 @@ def _stream(path: str, stream: StreamMethod, check: _Checks) -> Any:
     """Return grpc's handler."""
 
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
-        refused: list[Exception] = []
+        refused: list[Status] = []
         messages = check.accepted(requests, refused)
         async with aclosing(stream(messages, context.time_remaining, check(context, path))) as answers:
             async for answer in answers:
                 yield answer
-        for error in refused:
-            await _abort(context, error)
+        for status in refused:
+            await _abort(context, status)
 
     return grpc.stream_stream_rpc_method_handler(call)
 
@@ -200,29 +206,23 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
         self._check = check
 
     async def ServerReflectionInfo(self, requests: Any, context: _Context) -> AsyncIterator[Any]:
-        await self._authorize("read", context)
-        refused: list[Exception] = []
+        refused: list[Status] = []
         try:
-            messages = _parsed(self._check.accepted(requests, refused))
+            check = self._check(context, _REFLECTION)
+            if check is not None:
+                check("read", "")
+            messages = _parsed(self._check.accepted(requests, refused), check)
             async for answer in super().ServerReflectionInfo(messages, context):
                 yield answer
         except ModelportError as error:
-            refused.append(error)
-        for failure in refused:
-            await _abort(context, failure)
-
-    async def _authorize(self, action: Action, context: _Context) -> None:
-        """Abort the call if the caller lacks permission."""
-        try:
-            if (check := self._check(context, _REFLECTION)) is not None:
-                check(action, "")
-            return
-        except Exception as error:
-            failure = error
-        await _abort(context, failure)
+            refused.append(to_status(error))
+        for status in refused:
+            await _abort(context, status)
 
 
-async def _parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+async def _parsed(requests: AsyncIterator[bytes], check: Check | None) -> AsyncIterator[Any]:
     """Parse the messages, which the library does without telling the client what is wrong. Raises ModelportError."""
     async for raw in requests:
+        if check is not None:
+            check("read", "")  # the credentials may have been withdrawn
         yield parse(reflection_pb2.ServerReflectionRequest, raw)

@@ -47,6 +47,8 @@ class _Health:
         sent = b""
         while True:
             drained = self._engine.drained.is_set()
+            if check is not None:
+                check("health", "")  # the credentials may have been withdrawn
             status = self._status(service)
             if status != sent:
                 yield status

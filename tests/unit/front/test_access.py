@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any, get_args
 
 import grpc
@@ -415,6 +416,22 @@ def test_health_and_reflection_have_the_door(guarded_grpc: Serving, guard: Guard
         if caught.value.code() is not grpc.StatusCode.UNIMPLEMENTED:
             assert _is_denied(caught.value)
             assert guard.actions == [("health" if "health" in service else "read", "")]
+
+
+def test_reflection_ends_with_the_permission(guarded_grpc: Serving, guard: Guard) -> None:
+    guard.error = None
+    requests: SimpleQueue[bytes | None] = SimpleQueue()
+    path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    answers = guarded_grpc.channel.stream_stream(path)(iter(requests.get, None), timeout=WAIT_S)
+    for error in (None, Forbidden(DENIED)):
+        guard.error = error
+        requests.put(reflection_pb2.ServerReflectionRequest(list_services="*").SerializeToString())
+        if error is None:
+            next(answers)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(answers)
+    requests.put(None)
+    assert _is_denied(caught.value)
 
 
 def test_a_permitted_client_is_served_over_grpc(guarded_grpc: Serving, guard: Guard) -> None:

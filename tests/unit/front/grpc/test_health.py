@@ -1,12 +1,14 @@
 """grpc.health.v1 without a server: the messages that clients may send. test_grpc.py has real clients."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2
 
+from gateway.domain.identity import Action
 from gateway.engine.fake import FakeEngine
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, Unauthenticated
 from gateway.front.grpc.health import health_service
 
 LONG = "a.service." + "x" * 200
@@ -65,3 +67,22 @@ def test_an_unknown_service() -> None:
         return first
 
     assert asyncio.run(watch()) == UNKNOWN
+
+
+def test_a_watch_ends_with_the_credentials_of_its_client() -> None:
+    valid = [True]
+
+    def check(action: Action, model: str) -> Any:
+        assert (action, model) == ("health", "")
+        if not valid[0]:
+            raise Unauthenticated("the API key is not valid")
+
+    async def watch() -> None:
+        service = health_service(FakeEngine([], lambda request: []), ["a"], 0.001)
+        answers = service.server_streams["Watch"](b"", check)  # type: ignore[arg-type]
+        assert await anext(answers) == SERVING
+        valid[0] = False
+        with pytest.raises(Unauthenticated):
+            await anext(answers)
+
+    asyncio.run(watch())
