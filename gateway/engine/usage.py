@@ -56,6 +56,10 @@ class IdentityUsage:
         if self._slot is not None:
             self._slot.configure(quota)
             self._max_owed_s = self._slot.unflushed_s
+            if self._slot.counts_in_flight and self.requests > self._counted:
+                # They were admitted without this limit. All are counted, so that none gives back what it has not taken.
+                self._slot.count(self.requests - self._counted)
+                self._counted = self.requests
 
     def reserve(self, size: int, already_reserved: int) -> None:
         """See gateway.domain.quota.Usage."""

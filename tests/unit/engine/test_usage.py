@@ -335,3 +335,21 @@ def test_however_a_request_ends_it_no_longer_counts() -> None:
         assert figures["outcomes"]["quota"] == 1
 
     asyncio.run(run())
+
+
+def test_a_limit_that_begins_counts_the_requests_in_progress(tmp_path: Path) -> None:
+    """Otherwise each of them that ends would give back one that it has not taken."""
+    (usage,) = Fronts(tmp_path, 1).usages(UNLIMITED)
+    assert all(admitted(usage) for _ in range(3))
+    usage.configure(Quota(in_flight=2))
+    assert not admitted(usage)
+    usage.end(0)
+    assert not admitted(usage)
+    usage.end(0)
+    assert admitted(usage)
+    assert not admitted(usage)
+    usage.configure(Quota(requests_per_second=1))
+    usage.end(0)
+    usage.configure(Quota(in_flight=2))
+    assert admitted(usage)
+    assert not admitted(usage)
