@@ -12,7 +12,8 @@ from gateway.process.channel import AUDIT, Channel
 # How long events are collected. A longer time loses more of them if the front crashes; a shorter one means more frames.
 _COLLECT_S = 0.1
 # The refusals that are kept until the supervisor gets them. Further ones are only counted, so that a flood takes
-# neither memory nor the supervisor's time. This many per _COLLECT_S is 10,240 a second.
+# neither memory nor the supervisor's time. This many per _COLLECT_S is 10,240 a second. A request of an unknown client
+# changes nothing, whatever its outcome.
 _MAX_REFUSALS = 1024
 # The same for what has changed the server, which a flood of refusals must not hide.
 _MAX_EVENTS = 2 * _MAX_REFUSALS
@@ -31,7 +32,8 @@ class AuditTrail:
         self._timer: asyncio.TimerHandle | None = None
 
     def record(self, event: Event) -> None:
-        if len(self._events) < (_MAX_REFUSALS if event.outcome in _REFUSED else _MAX_EVENTS):
+        is_refused = not event.identity or event.outcome in _REFUSED
+        if len(self._events) < (_MAX_REFUSALS if is_refused else _MAX_EVENTS):
             self._events.append([time.time(), *(shorten(field, _MAX_LENGTH) for field in event)])
         else:
             self._dropped += 1

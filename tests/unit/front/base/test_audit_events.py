@@ -52,18 +52,23 @@ def test_events_are_sent_in_groups(channel: FakeChannel) -> None:
     asyncio.run(main())
 
 
-def test_a_flood_of_refusals_is_counted_and_hides_no_act(channel: FakeChannel) -> None:
+# Of a client whose token cannot be checked.
+UNKNOWN = REFUSAL._replace(identity="", outcome="unavailable")
+
+
+@pytest.mark.parametrize("refusal", [REFUSAL, UNKNOWN])
+def test_a_flood_of_refusals_is_counted_and_hides_no_act(channel: FakeChannel, refusal: Event) -> None:
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         trail = AuditTrail(channel)  # type: ignore[arg-type]
         for _ in range(3):
             channel.backlogs.put_nowait(True)
         for _ in range(audit._MAX_REFUSALS + 10):
-            trail.record(REFUSAL)
+            trail.record(refusal)
         trail.record(ACT)
-        trail.record(REFUSAL)
+        trail.record(refusal)
         first = await channel.sent.get()
         assert channel.backlogs.empty()
-        trail.record(REFUSAL)
+        trail.record(refusal)
         return first, await channel.sent.get()
 
     first, second = asyncio.run(main())
