@@ -9,6 +9,7 @@ tolerate both. After the worker's death the page does not change any more. A hos
 """
 
 import mmap
+import os
 import struct
 from typing import FrozenSet, NamedTuple, Sequence, Tuple
 
@@ -55,6 +56,22 @@ class StatusPage:
     def __init__(self, path: str) -> None:
         with open(path, "r+b") as file:
             self._map = mmap.mmap(file.fileno(), SIZE)
+            self._file = os.fstat(file.fileno())
+
+    def drop_file(self) -> None:
+        """Keep the page, but no descriptor of its file, for a process that runs a model.
+
+        By a descriptor, a hostile model could shorten the file, and SIGBUS would end every process that reads the page.
+        The mmap has one that it does not show, so that all are looked at.
+        """
+        null = os.open(os.devnull, os.O_RDWR)
+        for name in os.listdir("/dev/fd"):
+            try:
+                if os.path.samestat(os.fstat(int(name)), self._file):
+                    os.dup2(null, int(name), False)
+            except OSError:
+                pass  # the descriptor of the list itself
+        os.close(null)
 
     def set_busy(self, ids: Sequence[int], now: float) -> None:
         count = len(ids)

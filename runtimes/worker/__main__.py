@@ -30,6 +30,7 @@ def main() -> int:
     from runtimes.status_page import StatusPage
 
     status, box = StatusPage(status_path), None
+    status.drop_file()
     if box_json:
         from runtimes.sandbox.box import Box, confine
 

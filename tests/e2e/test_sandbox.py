@@ -28,6 +28,15 @@ STOPPED = r"worker\.{}: the sandbox stopped the model: it "
 # The limit, and an allocation beyond it that the kernel would allow: the stacks of four threads are reserved as well.
 LIMITED = 'memory_limit = "200MiB"\nthreads = 4\nmax_batch_size = 8\nqueue_delay_ms = 300\n'
 FILL, TOO_MUCH = 5.0, 6.0
+# Whoever reads a shorter page of memory than there was crashes.
+TRUNCATE = """
+import os
+for name in os.listdir("/proc/self/fd"):
+    try:
+        os.ftruncate(int(name), 0)
+    except OSError:
+        pass
+"""
 OWN_THREAD = """
 import os, threading
 failures = []
@@ -68,6 +77,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) -
         "19": ["python", f"import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, {os.getpid()})"],
         "20": ["python", f"import os; os.sched_setaffinity({os.getpid()}, {{0}})"],
         "21": ["python", OWN_THREAD],
+        "22": ["python", TRUNCATE],
     }
     add_fake(repository, "hostile", tries=attempts)
     add_fake(repository, "limited", toml=LIMITED, tries=TRIES)
@@ -111,6 +121,13 @@ def test_an_attempt_is_stopped_and_named(
     assert running.post("/predict/hostile", row(3)).status == 200, "the worker serves on"
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_what_a_worker_shares_with_the_gateway_cannot_be_shortened(running: Gateway) -> None:
+    assert running.post("/predict/hostile", row(22)).status == 200
+    assert running.post("/predict/hostile", row(3)).status == 200
+    assert running.post("/predict/neighbor", row(3)).status == 200
+    assert running.process.poll() is None
 
 
 def test_a_model_may_pin_its_own_threads(running: Gateway) -> None:
