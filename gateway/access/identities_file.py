@@ -99,7 +99,9 @@ def read_file(path: Path) -> IdentitiesToml:
     """Read and check the file. Raises SettingsError."""
     try:
         with path.open("rb") as stream:
-            raw = stream.read(_MAX_BYTES)
+            raw = stream.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise SettingsError(f"identities: the file '{path}' is over {_MAX_BYTES >> 20} MiB")
         text = raw.decode("utf-8-sig")
         file = IdentitiesToml.model_validate(tomllib.loads(text))
     except OSError as error:

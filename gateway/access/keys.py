@@ -71,13 +71,18 @@ def read_folder(folder: Path) -> KeyFolder:
     for file in key_files(folder):
         try:
             with file.open("rb") as stream:
-                text = stream.read(_MAX_FILE_BYTES).decode("ascii", "replace")
+                raw = stream.read(_MAX_FILE_BYTES + 1)
                 readable_by_all = bool(os.fstat(stream.fileno()).st_mode & stat.S_IROTH)
         except OSError as error:
             found.problems.append(f"the keys of '{file.name}' cannot be read: {error.strerror}")
             continue
+        if len(raw) > _MAX_FILE_BYTES:  # the last line would be a part of a key
+            found.problems.append(
+                f"the keys of '{file.name}' are not accepted: the file is over {_MAX_FILE_BYTES} bytes"
+            )
+            continue
         in_clear = False
-        for line in filter(None, map(str.strip, text.splitlines())):
+        for line in filter(None, map(str.strip, raw.decode("ascii", "replace").splitlines())):
             digest, problem = _read_line(line)
             in_clear |= not line.startswith(PREFIX)
             if problem:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access import identities_file
 from gateway.access.identities_file import build_policy, jwks_location, key_folder, read_file
 from gateway.access.policy import Policy, Rights, TokenRules, policy_from_json, policy_to_json
 from gateway.access.roles import read_roles
@@ -113,3 +114,12 @@ def test_mistakes_are_explained(tmp_path: Path, text: str, said: str) -> None:
 def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"identities: the file '.*' cannot be read: No such file or directory"):
         read_file(tmp_path / "identities.toml")
+
+
+def test_a_file_that_is_too_long_is_not_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[anonymous]\nroles = ["infer"]\n'
+    path = tmp_path / "identities.toml"
+    path.write_text(text + "[identities]\n")
+    monkeypatch.setattr(identities_file, "_MAX_BYTES", len(text))
+    with pytest.raises(SettingsError, match="is over 0 MiB"):
+        read_file(path)

@@ -74,3 +74,11 @@ def test_keys_that_cannot_be_used_are_named_without_being_shown(tmp_path: Path) 
     assert "a key of 'digest' is not accepted: after sha256:, 64 hexadecimal digits are needed" in text
     assert "every user of this machine can read the keys of 'good'; set its mode to 0400" in text
     assert not any(secret in text for secret in [*bad.values(), KEY])
+
+
+def test_a_file_of_keys_that_is_too_long_has_none(tmp_path: Path) -> None:
+    """Read in part, its last line would be a part of a key, which would then be accepted as one."""
+    folder = _write(tmp_path / "keys", long="\n".join([KEY] * 400), good=KEY)
+    found = read_folder(folder)
+    assert found.digests == {"good": [DIGEST]}
+    assert found.problems == ["the keys of 'long' are not accepted: the file is over 16384 bytes"]
