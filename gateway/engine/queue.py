@@ -148,7 +148,7 @@ class ModelQueue:
         if sent.priority > MAX_LEVEL:
             self._add_rows(sent.priority >> LEVEL_BITS, -rows)
         if sent.identity is not None:
-            _charge(sent.identity, rows, results)
+            _charge(sent.identity, rows, results, sent.sent_at)
 
     def _pick_for_guest(self, queued: QueuedRequest) -> WorkerClient | None:
         """Return a worker beyond its window, for a request of a known client that has little in flight."""
@@ -211,7 +211,7 @@ class ModelQueue:
                 asked = client.in_flight.get(request_id)
                 if asked is not None:
                     if asked.identity is not None:
-                        _charge(asked.identity, asked.rows, results)
+                        _charge(asked.identity, asked.rows, results, asked.sent_at)
                     asked.answered = True
                     asked.answer(results, index)
         # Even if all clients have disconnected: the batch ran.
@@ -264,8 +264,12 @@ class ModelQueue:
             client.close()
 
 
-def _charge(identity: Identity, rows: int, results: ResultGroup) -> None:
-    """Charge a client for its share of a batch, also if nobody waits for the answer any more."""
+def _charge(identity: Identity, rows: int, results: ResultGroup, sent_at: float) -> None:
+    """Charge a client for its share of a batch, also if nobody waits for the answer any more.
+
+    No batch takes longer than since `sent_at`, when its request was sent: the worker may be hostile.
+    """
     usage = identity.usage
     if usage is not None:
-        usage.charge(results.compute_infer_ns * 1e-9 * rows / (max(rows, results.batch_rows) or 1))
+        seconds = min(results.compute_infer_ns * 1e-9, time.monotonic() - sent_at)
+        usage.charge(seconds * rows / (max(rows, results.batch_rows) or 1))

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -195,6 +196,11 @@ def test_each_request_is_charged_its_share_of_the_batch_even_if_nobody_waits_for
             # 3 ns of compute for a batch of 5 rows, of which the request has one
             bench.queue.on_results(cast(WorkerClient, client), client.answer(number))
         assert usage.seconds == [pytest.approx(3e-9 / 5)] * 2
+        lied_about = bench.put(priority_of(1, 5), who)
+        lied_about.sent_at = time.monotonic()
+        lie = client.answer(lied_about.id)._replace(compute_infer_ns=1 << 60, batch_rows=0)
+        bench.queue.on_results(cast(WorkerClient, client), lie)
+        assert usage.seconds[-1] < 3600, "a hostile model spends what its client may use of all models"
         assert bench.queue._rows_by_flow == {}
 
     run(test)
