@@ -360,7 +360,9 @@ class HotRequest:
         try:
             self._check(self._head.identity, model)
         except ModelportError as refusal:
-            return refusal
+            # Its traceback refers to the callers, one of which keeps the error and another the body's values. They
+            # would stay in memory until the garbage collector runs.
+            return refusal.with_traceback(None)
         raise AssertionError(f"'{model}' was denied before")
 
     def _reading_engine(self) -> Engine:

@@ -1,7 +1,10 @@
 """A hot request without a connection, with events that neither the parser nor a client can produce on demand."""
 
 import asyncio
+import gc
 import json
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 from gateway.domain.identity import Identity
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.fake import FakeEngine
+from gateway.errors import ModelportError
+from gateway.front.base.access import DeniedModel
 from gateway.front.base.dialect import Reply
 from gateway.front.http.hot_request import HotRequest, read_head
 from gateway.front.http.routes import match
@@ -111,3 +116,49 @@ def test_an_abandoned_request_is_not_answered_and_releases_everything() -> None:
             assert engine.cancelled == (steps == 3)
 
     asyncio.run(main())
+
+
+class Denying(Connection):
+    def check(self, identity: Identity, model: str, path: str = "") -> None:
+        if model:  # which the body names
+            identity.check("infer", model)
+
+
+class Values:
+    """Stands for what was read from a body."""
+
+
+def test_what_a_denied_client_has_sent_leaves_memory_at_once() -> None:
+    """Not when the garbage collector runs: a client could fill the memory."""
+    seen: list[weakref.ref[Values]] = []
+
+    def read() -> None:
+        values = Values()
+        seen.append(weakref.ref(values))
+        try:
+            identity.check("infer", "m")
+        except ModelportError:
+            raise DeniedModel("m") from None
+
+    def refuse() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            error = pool.submit(read).exception()
+        assert isinstance(error, DeniedModel)
+        request.fail(error)
+
+    route = match(b"/predict")
+    assert route is not None
+    identity = Identity("someone", {"infer": ("other",)})
+    connection = Denying()
+    request = HotRequest(FakeEngine(models(), answer), LIMITS, connection, True)  # type: ignore[arg-type]
+    head = read_head(route, [], LIMITS, identity)
+    request.open(head, route, identity)
+    request.start()
+    gc.disable()
+    try:
+        refuse()
+    finally:
+        gc.enable()
+    (reply,) = connection.rejected
+    assert reply.status == 403
+    assert seen[0]() is None
