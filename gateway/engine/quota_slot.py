@@ -1,7 +1,6 @@
 """One identity's counters on the page that all fronts share: what its quota allows, and what it has used."""
 
 import math
-from typing import NoReturn
 
 from gateway.domain.quota import Quota
 from gateway.errors import QuotaExceeded
@@ -60,17 +59,21 @@ class QuotaSlot:
         if self._requests:
             late = cells[start + REQUESTS] + self._requests - now - self._requests_window
             if late > 0:
-                _refuse("requests_per_second", f"{counted(quota.requests_per_second, 'request')} per second", late)
+                raise _exceeded(
+                    "requests_per_second", f"{counted(quota.requests_per_second, 'request')} per second", late
+                )
         if self._bytes:
             # A request with more bytes than come in during a second needs a full bucket, and leaves a debt.
             late = cells[start + BYTES] + min(size * self._bytes, 1.0) - now - 1.0 - _EPSILON_S
             if late > 0:
-                _refuse("bytes_per_second", f"{counted(quota.bytes_per_second, 'byte')} of input per second", late)
+                raise _exceeded(
+                    "bytes_per_second", f"{counted(quota.bytes_per_second, 'byte')} of input per second", late
+                )
         if self._compute:
             late = cells[start + COMPUTE] - now - _MINUTE_S
             if late >= 0:
                 seconds = counted(quota.compute_seconds_per_minute, "second")
-                _refuse("compute_seconds_per_minute", f"{seconds} of compute time per minute", late)
+                raise _exceeded("compute_seconds_per_minute", f"{seconds} of compute time per minute", late)
 
     def take(self, size: int, now: float) -> None:
         """Count a request. Raises QuotaExceeded, with nothing counted."""
@@ -80,7 +83,7 @@ class QuotaSlot:
             self.count(1)
             if self._page.in_flight(self._start) > self._in_flight:
                 self.count(-1)
-                _refuse("in_flight", f"{counted(self._in_flight, 'request')} in flight", 0.0)
+                raise _exceeded("in_flight", f"{counted(self._in_flight, 'request')} in flight", 0.0)
         self._add(REQUESTS, self._requests, now)
         self._add(BYTES, size * self._bytes, now)
 
@@ -144,8 +147,9 @@ def counted(number: float | None, what: str) -> str:
     return f"{number:g} {what}{'s' if number != 1 else ''}"
 
 
-def _refuse(limit: str, what: str, retry_after_s: float) -> NoReturn:
+def _exceeded(limit: str, what: str, retry_after_s: float) -> QuotaExceeded:
+    """Return the error, which is raised by the caller: a variable with an error, where it is raised, is a cycle."""
     error = QuotaExceeded("", limit, retry_after_s)
     when = f"in {error.retry_after_s} s" if retry_after_s else "when one of them has ended"
     error.args = (f"your limit of {what} is reached; try again {when}",)
-    raise error
+    return error

@@ -1,6 +1,8 @@
 """Quotas: what several fronts count together, what is refused and until when, and the room that identities share."""
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +355,25 @@ def test_a_limit_that_begins_counts_the_requests_in_progress(tmp_path: Path) -> 
     usage.configure(Quota(in_flight=2))
     assert admitted(usage)
     assert not admitted(usage)
+
+
+class Values:
+    """Stands for the inputs of a request."""
+
+
+@pytest.mark.parametrize("quota", [Quota(requests_per_second=0.1), Quota(in_flight=1), Quota(bytes_per_second=1)])
+def test_what_a_quota_refuses_leaves_memory_at_once(tmp_path: Path, quota: Quota) -> None:
+    """Not when the garbage collector runs: a client could fill the memory."""
+    (usage,) = Fronts(tmp_path, 1).usages(quota)
+    assert admitted(usage, 1)
+
+    def refused() -> "weakref.ref[Values]":
+        values = Values()
+        assert not admitted(usage, 1)
+        return weakref.ref(values)
+
+    gc.disable()
+    try:
+        assert refused()() is None
+    finally:
+        gc.enable()
