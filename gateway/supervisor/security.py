@@ -46,15 +46,34 @@ def _memory_limit(no_groups: str) -> Protection:
     return Protection(False, "only a check four times a second, because this is not Linux")
 
 
-class SecurityStatus:
-    """Everything that protects this gateway, by the name of its feature."""
+def server_protections(settings: Settings, note: str) -> dict[str, Protection]:
+    """Return what the operator has configured against clients, by feature. note: see Identities."""
+    return {
+        "tls": _configured(settings.tls_cert, "the ports speak plain text; tls_cert and tls_key change that"),
+        "client_certificates": _configured(settings.tls_client_ca, "tls_client_ca is not set"),
+        "identities": _configured(settings.identities, note or "identities is not set; only this machine is served"),
+        "audit_log": _configured(settings.audit_log, "audit_log is not set"),
+    }
 
-    def __init__(self, protections: Mapping[str, Protection]) -> None:
-        self._protections = dict(protections)
+
+def _configured(setting: str, otherwise: str) -> Protection:
+    return Protection(True) if setting else Protection(False, otherwise)
+
+
+class SecurityStatus:
+    """Everything that protects this gateway, by the name of its feature.
+
+    workers  what limits workers; the log has what this machine does not enforce
+    server   what is configured against clients
+    """
+
+    def __init__(self, workers: Mapping[str, Protection], server: Mapping[str, Protection]) -> None:
+        self._workers = workers
+        self._protections = {**server, **workers}
 
     def log(self) -> None:
         """Say once what this machine does not enforce."""
-        missing = {name: each.reason for name, each in self._protections.items() if not each.enforced}
+        missing = {name: each.reason for name, each in self._workers.items() if not each.enforced}
         for reason in dict.fromkeys(missing.values()):
             names = ", ".join(name for name in missing if missing[name] == reason)
             log.warning("security: not enforced: %s: %s", names, reason)

@@ -53,7 +53,7 @@ from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.identities import Identities
 from gateway.supervisor.ports import listen, reserve
-from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, worker_protections
+from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 
 log = logging.getLogger("gateway")
@@ -106,7 +106,9 @@ class Supervisor:
         self._table = Table()
         self._shared_memory = RegionRegistry()
         memory_groups, no_memory_groups = delegated_memory_groups()
-        self._security = SecurityStatus(worker_protections(settings, no_memory_groups))
+        self._security = SecurityStatus(
+            worker_protections(settings, no_memory_groups), server_protections(settings, self.identities.note)
+        )
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._exports = ExportJobs(
             _models_folder(repository), self._run_dir, external, settings.allow_export, settings.require_locks

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config import Settings
 from gateway.supervisor import security
-from gateway.supervisor.security import Protection, SecurityStatus, worker_protections
+from gateway.supervisor.security import Protection, SecurityStatus, server_protections, worker_protections
 
 
 def features() -> Iterator[tuple[str, str]]:
@@ -42,15 +42,25 @@ def test_another_system_enforces_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(each.reason for each in found.values())
 
 
+def test_what_is_configured_against_clients_is_stated() -> None:
+    nothing = server_protections(Settings(), "anyone may query models, but nobody may change them")
+    assert [name for name, each in nothing.items() if each.enforced] == []
+    assert nothing["identities"].reason == "anyone may query models, but nobody may change them"
+    assert "only this machine" in server_protections(Settings(), "")["identities"].reason
+    settings = Settings(tls_cert="a", tls_key="b", tls_client_ca="c", identities="d", audit_log="e")
+    assert all(each == Protection(True) for each in server_protections(settings, "").values())
+
+
 def test_what_is_missing_is_logged_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    status = SecurityStatus({"a": Protection(False, "no x"), "b": Protection(True), "c": Protection(False, "no x")})
+    workers = {"a": Protection(False, "no x"), "b": Protection(True), "c": Protection(False, "no x")}
+    status = SecurityStatus(workers, {"d": Protection(False, "no y")})
     status.log()
-    SecurityStatus({"b": Protection(True)}).log()
+    SecurityStatus({"b": Protection(True)}, {}).log()
     assert [record.getMessage() for record in caplog.records] == [
         "security: not enforced: a, c: no x",
         "security: this machine enforces every limit of workers",
     ]
     [family] = status.collect()
-    assert {sample.labels["feature"]: sample.value for sample in family.samples} == {"a": 0, "b": 1, "c": 0}
+    assert {sample.labels["feature"]: sample.value for sample in family.samples} == {"a": 0, "b": 1, "c": 0, "d": 0}
     assert status.to_json()["a"] == {"enforced": False, "reason": "no x"}
