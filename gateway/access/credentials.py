@@ -8,6 +8,8 @@ from gateway.errors import Unauthenticated
 # Also of tokens, which have a few hundred bytes, a few thousand with many claims.
 MAX_LENGTH = 1 << 13
 NAMES = frozenset({"authorization", "x-api-key"})
+# What may surround the value of a header (RFC 9110, section 5.6.3).
+_SPACE = " \t"
 _ACCEPTED = ("bearer", "apikey")
 # Schemes that clients know, and that are named in the refusal. Anything else could be a key without a scheme.
 _OTHERS = {"basic": "Basic", "digest": "Digest", "negotiate": "Negotiate", "token": "Token", "aws4-hmac-sha256": "AWS"}
@@ -37,18 +39,18 @@ def read_credentials(headers: Sequence[tuple[str, str | bytes]]) -> str | None:
 
 
 def _bearer(value: str) -> str:
-    scheme, _, credentials = value.strip().partition(" ")
+    scheme, _, credentials = value.strip(_SPACE).partition(" ")
     if scheme.lower() in _OTHERS:
         raise Unauthenticated(
             f"the {_OTHERS[scheme.lower()]} scheme of Authorization is not accepted; send the API key or token as "
             "Authorization: Bearer"
         )
     advice = "Authorization must be Bearer, a space, and the API key or token; or leave it out"
-    return _check(credentials.strip() if scheme.lower() in _ACCEPTED else "", advice)
+    return _check(credentials.strip(_SPACE) if scheme.lower() in _ACCEPTED else "", advice)
 
 
 def _check(credentials: str, advice: str) -> str:
-    credentials = credentials.strip()
+    credentials = credentials.strip(_SPACE)
     if len(credentials) > MAX_LENGTH:
         raise Unauthenticated(f"the credentials have {len(credentials)} characters; at most {MAX_LENGTH} are accepted")
     if not FORM.fullmatch(credentials):

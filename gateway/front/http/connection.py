@@ -263,6 +263,7 @@ class HttpConnection(HttpToolsProtocol):
         except Exception as error:
             head = error
         request.open(head, route, identity)
+        del head  # if it is an error, that refers to this frame, which would keep it, and the headers, in turn
         self.cycle = request
         if previous is None or previous.response_complete:
             self._running = request

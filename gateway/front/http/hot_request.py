@@ -133,7 +133,8 @@ class HotRequest:
             if identity is not None:
                 self._check(identity, route.model)  # a body that names the model is checked when it is read, again
             if isinstance(head, Exception):
-                raise head
+                self.fail(head)  # raised again, it would refer to this frame, which refers to it
+                return
             self._head = head
             if head.headers.accept_encoding:
                 self._encoding = choose_encoding(head.headers.accept_encoding)

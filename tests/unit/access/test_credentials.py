@@ -37,6 +37,8 @@ def test_credentials_are_found(headers, found) -> None:
         ([("authorization", f"Bearer {KEY}, Bearer {KEY}")], "Authorization must be Bearer"),
         ([("authorization", f"Bearer {KEY}\0")], "Authorization must be Bearer"),
         ([("authorization", f"Bearer {KEY}é")], "Authorization must be Bearer"),
+        ([("authorization", f"Bearer {KEY}\xa0")], "Authorization must be Bearer"),
+        ([("x-api-key", f"\xa0{KEY}")], "X-API-Key must have the API key alone"),
         (
             [("authorization", "Basic dXNlcjpwYXNz")],
             "the Basic scheme of Authorization is not accepted; send the API key",

@@ -1,7 +1,9 @@
 """The three doors: if Access denies, no request passes any of them. Each request is checked once."""
 
+import gc
 import json
 import re
+import weakref
 from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, get_args
@@ -70,9 +72,12 @@ class Guard:
         self.events: list[Event] = []
         self.error: ModelportError | None = Forbidden(DENIED)
         self.identity = Asked(self)
+        self.strangers: list[ModelportError] = []  # each is raised once
 
     def identify(self, caller: Caller) -> Identity:
         self.callers.append(caller)
+        if self.strangers:
+            raise self.strangers.pop()
         return self.identity
 
     def record(self, event: Event) -> None:
@@ -250,6 +255,23 @@ def test_a_denied_client_need_not_send_the_body(guarded: Serving, guard: Guard) 
     with guarded.connect() as connection:
         connection.sendall(b"POST " + GOOD.path.encode() + b" HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
         assert Answers(connection).next()[0] == 403
+
+
+@pytest.mark.parametrize(("path", "body"), HOT)
+def test_wrong_credentials_are_freed_without_the_garbage_collector(
+    guarded: Serving, guard: Guard, path: str, body: bytes
+) -> None:
+    guard.error, guard.strangers = None, [Unauthenticated(DENIED)]
+    error = weakref.ref(guard.strangers[0])
+    gc.disable()
+    try:
+        with guarded.connect() as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert Answers(connection).next()[0] == 401
+        assert guarded.http.post(path, content=body).status_code == 200  # the server has done with the first
+        assert error() is None
+    finally:
+        gc.enable()
 
 
 def cold_requests() -> list[tuple[str, str]]:
