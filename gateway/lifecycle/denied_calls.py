@@ -207,9 +207,12 @@ def _text(thread: int, address: int) -> str:
 
 def _read(thread: int, address: int, size: int) -> bytes:
     """Return bytes of a thread's memory; fewer, or none, if they cannot be read."""
-    size = min(size, _PAGE - address % _PAGE)  # the next page may not exist
-    try:
-        with open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
-            return os.pread(memory.fileno(), size, address)
-    except (OSError, OverflowError):
-        return b""
+    found = b""
+    with contextlib.suppress(OSError, OverflowError), open(f"/proc/{thread}/mem", "rb", buffering=0) as memory:
+        while len(found) < size:  # page by page, because the next one may not exist
+            position = address + len(found)
+            part = os.pread(memory.fileno(), min(size - len(found), _PAGE - position % _PAGE), position)
+            if not part:
+                break
+            found += part
+    return found

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import logging
+import mmap
 import os
 import re
 import socket
@@ -45,6 +46,16 @@ def test_what_a_call_says_is_read_from_the_worker(
     filled = [address if value == 0 else value for value in arguments]
     assert re.search(words, describe(name, [*filled, 0, 0, 0], os.getpid()))
     assert kept.raw.startswith(data)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no /proc")
+def test_a_text_may_begin_on_one_page_and_end_on_another() -> None:
+    with mmap.mmap(-1, 2 * mmap.PAGESIZE) as pages:
+        pages[mmap.PAGESIZE - 5 : mmap.PAGESIZE + 7] = b"/etc/passwd\0"
+        first = ctypes.c_char.from_buffer(pages)
+        address = ctypes.addressof(first) + mmap.PAGESIZE - 5
+        assert describe("chmod", [address, 0, 0], os.getpid()) == "it tried to change the file '/etc/passwd' (chmod)"
+        del first  # the pages cannot be given back before
 
 
 def test_calls_without_memory_are_named_too() -> None:
