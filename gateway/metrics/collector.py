@@ -5,7 +5,7 @@ nv_* names, which dashboards and autoscalers for Triton query.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from gateway.engine.metrics import DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
-from gateway.metrics.identities import IdentityAggregator, identity_families
+from gateway.metrics.front_sums import FrontSums
+from gateway.metrics.identities import add_identity, identity_families
 
 MetricsSnapshot = dict[str, Any]
 Key = tuple[str, str]
@@ -37,43 +38,25 @@ _NV_DURATIONS = {
 
 
 class MetricsAggregator:
-    """Sums the fronts' cumulative snapshots, including those of fronts that have ended, so that no counter decreases.
-
-    One thread calls `update` and `retire`; `totals` may run on any thread, such as that of a scrape. The dictionaries
-    it reads are never modified, only replaced, both in one assignment: each front is always in exactly one of them.
-    """
+    """Sums the fronts' snapshots by model, and by identity."""
 
     def __init__(self) -> None:
-        live: dict[int, list[MetricsSnapshot]] = {}
-        past: dict[Key, MetricsSnapshot] = {}
-        self._live_and_past = live, past
-        self.identities = IdentityAggregator()
+        self._models = FrontSums(_add, gauges=("in_flight", "queued"))
+        self.identities = FrontSums(add_identity)
 
     def update(
         self, front: int, snapshots: list[MetricsSnapshot], identities: list[MetricsSnapshot] | None = None
     ) -> None:
         self.identities.update(front, identities or [])
-        live, past = self._live_and_past
-        self._live_and_past = {**live, front: snapshots}, past
+        self._models.update(front, snapshots)
 
     def retire(self, front: int) -> None:
-        """Keep the counters of a front that has ended, and drop its gauges."""
+        """See FrontSums."""
         self.identities.retire(front)
-        live, past = self._live_and_past
-        remaining = {number: snapshots for number, snapshots in live.items() if number != front}
-        ended = [{**snapshot, "in_flight": 0, "queued": 0} for snapshot in live.get(front, [])]
-        self._live_and_past = remaining, _sum([*past.values(), *ended])
+        self._models.retire(front)
 
     def totals(self) -> dict[Key, MetricsSnapshot]:
-        live, past = self._live_and_past
-        return _sum(chain(past.values(), *live.values()))
-
-
-def _sum(snapshots: Iterable[MetricsSnapshot]) -> dict[Key, MetricsSnapshot]:
-    totals: dict[Key, MetricsSnapshot] = {}
-    for snapshot in snapshots:
-        _add(totals, snapshot)
-    return totals
+        return self._models.totals()
 
 
 def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
