@@ -1,6 +1,5 @@
 """JSON Web Key Sets: the public keys of a tokens' issuer, from a file or from a URL."""
 
-import ipaddress
 import json
 import ssl
 import time
@@ -11,6 +10,8 @@ from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+from gateway.process.address import is_loopback_address
 
 # Key sets have a few KB. This also bounds what fronts receive.
 _MAX_BYTES = 1 << 18
@@ -45,7 +46,8 @@ def check_url(location: str) -> str:
     if "://" not in location:
         return location
     url = urlsplit(location)
-    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or "")):
+    host = url.hostname or ""
+    if url.scheme == "https" or (url.scheme == "http" and (host == "localhost" or is_loopback_address(host))):
         return location
     raise ValueError("keys that arrive without TLS can be anyone's; use an https URL, or the path of a file")
 
@@ -132,13 +134,6 @@ def _max_age(headers: HTTPMessage) -> float:
         if name.lower() == "max-age" and value.isascii() and value.isdigit() and len(value) < 10:
             return min(max(float(value), _MIN_AGE_S), _MAX_AGE_S)
     return _MAX_AGE_S
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _reason(error: object) -> str:

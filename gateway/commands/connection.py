@@ -6,11 +6,11 @@ import re
 import ssl
 import urllib.parse
 import urllib.request
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.config import SettingsError
+from gateway.process.address import is_loopback_address
 
 KEY_VARIABLE = "MODELPORT_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -139,9 +139,4 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost" or host.endswith(".localhost") or is_loopback_address(host)
