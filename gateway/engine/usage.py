@@ -73,12 +73,8 @@ class IdentityUsage:
     def _check_body(self, size: int, already_reserved: int) -> None:
         if self._slot is not None:
             self._slot.check(already_reserved + size, self._now())
-        admission, others = self._usages.admission, self.bytes - already_reserved
-        if (
-            others
-            and self._usages.has_several
-            and others > admission.limits.max_bytes - admission.admitted_bytes - size
-        ):
+        others, left = self.bytes - already_reserved, self._max_bytes - self._admission.admitted_bytes - size
+        if others > left and others and self._usages.has_several:
             _refuse_share(counted(others, "byte"))
 
     def unreserve(self, size: int) -> None:
@@ -103,10 +99,11 @@ class IdentityUsage:
 
     def _admit(self, size: int) -> None:
         admission = self._admission  # it already counts this request
-        if self.requests > self._max_requests - admission.requests:
-            self._check_share()
-        if self.bytes > self._max_bytes - admission.admitted_bytes:
-            self._check_share()
+        # What it has must not be more than what it leaves to others.
+        if self.requests > self._max_requests - admission.requests and self._usages.has_several:
+            _refuse_share(counted(self.requests, "request"))
+        if self.bytes > self._max_bytes - admission.admitted_bytes and self.bytes and self._usages.has_several:
+            _refuse_share(counted(self.bytes, "byte"))
         slot = self._slot
         if slot is not None:
             if self._permits and size <= self._byte_permits and self._now() < self._until:
@@ -123,16 +120,6 @@ class IdentityUsage:
         counts = self._counts
         counts.requests += 1
         counts.input_bytes += size
-
-    def _check_share(self) -> None:
-        """Refuse what leaves other identities less than this one has."""
-        admission, limits = self._admission, self._admission.limits
-        if not self._usages.has_several:
-            return
-        if self.requests > limits.max_requests - admission.requests:
-            _refuse_share(counted(self.requests, "request"))
-        if self.bytes and self.bytes > limits.max_bytes - admission.admitted_bytes:
-            _refuse_share(counted(self.bytes, "byte"))
 
     def _take(self, slot: QuotaSlot, size: int) -> None:
         now = self._now()
