@@ -416,8 +416,6 @@ class HttpConnection(HttpToolsProtocol):
     # The Connection of a HotRequest.
 
     def check(self, identity: Identity, model: str, path: str) -> None:
-        if identity.allows("infer", model):
-            return
         try:
             identity.check("infer", model)
         except ModelportError as error:
