@@ -109,6 +109,7 @@ class Settings(BaseModel):
         gt=0,
         description="longest time that stopping takes, in seconds; requests in progress are answered",
     )
+    console: bool = Field(True, description="answer browsers at / with the console's pages")
     server_name: str = Field(
         "modelport",
         min_length=1,

@@ -59,6 +59,11 @@ class GetMetrics(ControlRequest[str]):
 
 
 @dataclass(frozen=True)
+class GetOverview(ControlRequest[dict[str, Any]]):
+    """Return what the console shows of all models and of the server: see gateway/supervisor/overview.py."""
+
+
+@dataclass(frozen=True)
 class GetSecurity(ControlRequest[dict[str, Any]]):
     """Return what protects the gateway: feature → {enforced, reason}."""
 

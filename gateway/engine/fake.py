@@ -15,6 +15,7 @@ from gateway.domain.control import (
     GetExportArchive,
     GetIndex,
     GetMetrics,
+    GetOverview,
     GetSecurity,
     GetStatistics,
     LoadModel,
@@ -141,6 +142,7 @@ class FakeEngine:
         handlers.add(UnloadModel, lambda request: self._check_known(request.name))
         handlers.add(GetConfiguration, lambda _: CONFIGURATION)
         handlers.add(GetMetrics, lambda _: "# no metrics here\n")
+        handlers.add(GetOverview, lambda _: {"server": {}, "models": self._index(), "environments": []})
         handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})
         handlers.add(GetStatistics, _statistics)
         handlers.add(RegisterRegion, self._register)

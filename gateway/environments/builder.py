@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway.environments import environment as environments
 from gateway.environments.environment import Environment, Locator
@@ -60,6 +61,17 @@ class Builder:
     def elapsed_s(self, runtime: str) -> float:
         """Return for how long the runtime's environment has been under construction; 0 if it is not."""
         return time.monotonic() - self._building[runtime].since if runtime in self._building else 0.0
+
+    def builds(self) -> list[dict[str, Any]]:
+        """Return the environments that models wait for: {runtime, step, elapsed_s}. One that waits has no step."""
+        return [
+            {
+                "runtime": name,
+                "step": self._building[name].step if name in self._building else "",
+                "elapsed_s": round(self.elapsed_s(name), 1),
+            }
+            for name in self._waiting
+        ]
 
     async def environment(self, runtime: Runtime) -> Environment:
         """Return the runtime's environment, built if necessary. Raises EnvironmentUnavailable."""

@@ -36,4 +36,5 @@ class FrontOptions:
     tls: bool  # the supervisor sends what it needs
     access: bool  # the supervisor sends who may do what; without it, everything is allowed
     audit: bool  # whether there is an audit log
+    console: bool
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

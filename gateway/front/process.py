@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ import uvloop
 
 from gateway.access.access import PolicyAccess
 from gateway.access.policy import Policy, policy_from_json
-from gateway.domain.control import ControlHandlers, ControlRequest, GetMetrics, GetStatistics, SendMetrics, to_json
+from gateway.domain.control import (
+    ControlHandlers,
+    ControlRequest,
+    GetMetrics,
+    GetOverview,
+    GetStatistics,
+    SendMetrics,
+    to_json,
+)
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.engine.admission import AdmissionLimits
@@ -122,7 +130,7 @@ class Front:
         if options.tls and not await self._wait_for(self._tls):
             return
         tls = self._tls.result() if options.tls else None
-        admin = LazyApp(partial(_build_admin, self._engine, limits, options.allowed_hosts, self._access))
+        admin = LazyApp(partial(_build_admin, self._engine, limits, options, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
         fast_path = None if self._fast_path is None else self._fast_path.FastPath(self._engine, limits)
         connection_limits = ConnectionLimits(
@@ -206,7 +214,7 @@ class Front:
 
     async def _control(self, request: ControlRequest[Any]) -> Any:
         assert self._channel is not None
-        if isinstance(request, GetMetrics | GetStatistics):
+        if isinstance(request, GetMetrics | GetStatistics | GetOverview):
             self._send_metrics()  # they arrive before the call
         verb, arguments = to_json(request)
         return await self._channel.call(verb, **arguments)
@@ -236,11 +244,11 @@ async def _keep_trimmed() -> None:
         await asyncio.to_thread(trimmer.check)
 
 
-def _build_admin(engine: FrontEngine, limits: Limits, allowed_hosts: Collection[str], access: Access | None) -> App:
+def _build_admin(engine: FrontEngine, limits: Limits, options: FrontOptions, access: Access | None) -> App:
     # Imported in the thread, because inference does not wait for Starlette.
     from gateway.front.admin.app import build_admin
 
-    return build_admin(engine, limits, allowed_hosts, access)
+    return build_admin(engine, limits, options.allowed_hosts, access, options.console)
 
 
 class LazyApp:

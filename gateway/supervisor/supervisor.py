@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 from prometheus_client import CollectorRegistry
 
+import gateway
 from gateway.access.policy import Policy
 from gateway.config import Settings, SettingsError, home, parse_address, split_names
 from gateway.domain.control import (
@@ -26,6 +28,7 @@ from gateway.domain.control import (
     GetExportArchive,
     GetIndex,
     GetMetrics,
+    GetOverview,
     GetSecurity,
     GetStatistics,
     LoadModel,
@@ -52,6 +55,7 @@ from gateway.supervisor.audit_log import AuditLog
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.identities import Identities
+from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
@@ -101,6 +105,7 @@ class Supervisor:
         self._metrics = MetricsAggregator()
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
+        self._started = time.time()
         self._draining = False
         self._stop = asyncio.Event()
         self._table = Table()
@@ -278,6 +283,7 @@ class Supervisor:
             tls=self._tls is not None,
             access=self.identities.policy is not None,
             audit=self._audit_log is not None,
+            console=settings.console,
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 
@@ -316,6 +322,7 @@ class Supervisor:
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
         handlers.add(GetMetrics, lambda request: metrics_text(self._registry, request.patterns))
+        handlers.add(GetOverview, self._overview)
         handlers.add(GetSecurity, lambda _: self._security.to_json())
         handlers.add(GetStatistics, self._statistics)
         handlers.add(RegisterRegion, self._register)
@@ -326,8 +333,24 @@ class Supervisor:
         handlers.add(CancelExport, lambda request: exports.cancel(request.name, request.export))
         return handlers
 
-    async def _statistics(self, request: GetStatistics) -> dict[str, Any]:
+    async def _request_metrics(self) -> None:
         await asyncio.gather(*[front.request_metrics() for front in self._fronts.values()])
+
+    async def _overview(self, _: GetOverview) -> dict[str, Any]:
+        await self._request_metrics()
+        server = {
+            "name": self.settings.server_name,
+            "version": gateway.__version__,
+            "fronts": len(self._fronts),
+            "front_restarts": self._front_restarts,
+            "started": self._started,
+            "notes": [self.identities.note] if self.identities.note else [],
+            "exports": self.settings.allow_export,
+        }
+        return {"server": server, **overview(self.manager, self.builder, self._metrics.totals())}
+
+    async def _statistics(self, request: GetStatistics) -> dict[str, Any]:
+        await self._request_metrics()
         return model_statistics(self._metrics.totals(), [(name, version) for name, version in request.versions])
 
     def _register(self, request: RegisterRegion) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.engine.protocol import ClientDisconnected, Engine
 from gateway.errors import ModelportError, NotFound
+from gateway.front.admin.console import add_console
 from gateway.front.admin.documentation import Documentation
 from gateway.front.admin.door import Door
 from gateway.front.admin.exports import add_exports
@@ -23,9 +24,17 @@ from gateway.front.dialects.registry import DIALECTS
 
 
 def build_admin(
-    engine: Engine, limits: Limits, allowed_hosts: Collection[str] = (), access: Access | None = None
+    engine: Engine,
+    limits: Limits,
+    allowed_hosts: Collection[str] = (),
+    access: Access | None = None,
+    console: bool = True,
 ) -> Starlette:
-    """`allowed_hosts`: names under which browsers may change the gateway, besides its addresses and host name."""
+    """Return the app.
+
+    allowed_hosts  names under which browsers may change the gateway, besides its addresses and host name
+    console        whether browsers get the console's pages
+    """
 
     def check(request: Request) -> None:
         check_origin(request.method, request.headers, allowed_hosts)
@@ -40,6 +49,7 @@ def build_admin(
     for part in parts:
         if part.add_routes is not None:
             part.add_routes(collected, engine, read)
+    add_console(collected, engine, console)
     add_exports(collected, engine, read)
     documentation = Documentation(collected.routes, [part.hot_paths for part in parts])
     app = Starlette(

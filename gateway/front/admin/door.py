@@ -26,6 +26,9 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             route, parameters = self._find(scope)
+            if getattr(getattr(route, "endpoint", None), "is_public", False):
+                await self._app(scope, receive, send)
+                return
             action, model = action_of(getattr(route, "endpoint", None), scope["method"]), parameters.get("model", "")
             caller = http_caller(scope["client"], scope["headers"])
             event = Event(action, model, caller.peer, "", f"{scope['method']} {scope['path']}")

@@ -148,6 +148,15 @@ def acts(action: Action) -> Callable[[_Endpoint], _Endpoint]:
     return mark
 
 
+def public(endpoint: _Endpoint) -> _Endpoint:
+    """Declare that an endpoint of the admin app answers everybody, because it is the same for all and has no data.
+
+    A browser opens a page without credentials; its scripts add them to their requests.
+    """
+    endpoint.is_public = True  # type: ignore[attr-defined]
+    return endpoint
+
+
 def action_of(endpoint: object, method: str) -> Action:
     """Return what `acts` declared; by default, "read" for safe methods and "admin" for the others.
 

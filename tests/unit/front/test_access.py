@@ -274,16 +274,39 @@ def test_wrong_credentials_are_freed_without_the_garbage_collector(
         gc.enable()
 
 
-def cold_requests() -> list[tuple[str, str]]:
-    """Return every method of every route of the app, including the documentation, and unknown paths."""
-    app = build_admin(FakeEngine([], lambda request: []), LIMITS)
-    found = {("GET", "/nothing/here"), ("POST", "/v2/models/doubler/nothing"), ("DELETE", "/v2")}
-    for route in app.routes:
+# Everybody gets them, because they are the same for all and have no data: `public`.
+PUBLIC = [
+    ("GET", "/"),
+    ("GET", "/console"),
+    ("GET", "/console/files/some/such/thing"),
+    ("GET", "/console/models/doubler"),
+    ("GET", "/console/models/doubler/versions/some"),
+]
+
+
+def all_requests() -> set[tuple[str, str]]:
+    """Return every method of every route of the app, including the documentation."""
+    found: set[tuple[str, str]] = set()
+    for route in build_admin(FakeEngine([], lambda request: []), LIMITS).routes:
         path = re.sub(r"{\w+:path}", "some/such/thing", route.path.replace("{model}", "doubler"))  # type: ignore[attr-defined]
         path = re.sub(r"{\w+}", "some", path)
         found |= {(method, path) for method in route.methods}  # type: ignore[attr-defined]
+    return found
+
+
+def cold_requests() -> list[tuple[str, str]]:
+    """Return all requests that have the app's door, and some for unknown paths."""
+    unknown = {("GET", "/nothing/here"), ("POST", "/v2/models/doubler/nothing"), ("DELETE", "/v2")}
+    found = (all_requests() | unknown) - set(PUBLIC)
     # Hot paths have the other door, for any method.
     return sorted((method, path) for method, path in found if not path.startswith("/predictions/"))
+
+
+@pytest.mark.parametrize(("method", "path"), PUBLIC)
+def test_pages_ask_for_nothing(guarded: Serving, guard: Guard, method: str, path: str) -> None:
+    assert (method, path) in all_requests()
+    assert guarded.http.request(method, path).status_code in (200, 404)
+    assert (guard.actions, guard.callers) == ([], [])
 
 
 @pytest.mark.parametrize(("method", "path"), cold_requests())

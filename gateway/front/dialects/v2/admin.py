@@ -29,12 +29,6 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
 
 
 def _add_health(app: AppRoutes, engine: Engine) -> None:
-    @app.get("/", tags=["KServe v1"])
-    @acts("health")
-    async def alive() -> dict[str, str]:
-        """Whether the server is live, in KServe's v1 protocol."""
-        return {"status": "alive"}
-
     @app.get("/v2", tags=["server"])
     async def metadata() -> dict[str, Any]:
         """Name, version and supported protocol extensions."""

@@ -1,0 +1,12 @@
+"""The console's pages, as browsers get them: HTML, style sheets and ES modules. gateway/front/admin/console.py serves
+them.
+
+    index.html, overview.js   all models (`/`)
+    model.html, model.js      one model (`/console/models/NAME`)
+    api.js                    requests to the server, with the key that the user has entered
+    figures.js                rates and percentiles, from two readings of cumulative figures
+    charts.js                 charts of a series over time
+    vendor/                   libraries of others, unchanged, with their licenses; vendor.toml has their versions
+
+Nothing is built or transpiled, and no page loads anything from another server.
+"""

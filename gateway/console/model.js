@@ -1,0 +1,5 @@
+// The page of one model.
+
+import { drawHeader } from "/console/files/api.js";
+
+drawHeader();

@@ -1,0 +1,55 @@
+"""What the console shows of the whole gateway: models with their cumulative figures, and environments being built."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.engine.metrics import DURATION_BUCKETS, ROW_BUCKETS, ModelMetrics
+from gateway.environments.builder import Builder
+from gateway.lifecycle.manager import Manager
+from gateway.lifecycle.model_version import ModelVersion
+from gateway.metrics.collector import Key, MetricsSnapshot
+from gateway.process.memory import private_bytes
+
+# Of the figures of a model, those that the console reads. Histograms have a count per bucket, not cumulative.
+_FIGURES = ("outcomes", "rows", "executions", "execution_s", "in_flight", "queued", "request", "queue", "batch_rows")
+
+
+def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSnapshot]) -> dict[str, Any]:
+    """Return the state of the gateway as JSON values.
+
+    models        the entries of the repository index, each with {runtime, platform, devices, workers, instances,
+                  restarts, memory_bytes, max_batch_size, figures}. Figures are cumulative since the gateway started
+    environments  being built or waited for: {runtime, step, elapsed_s}
+    buckets       the upper bounds of the histograms' buckets: {"seconds", "rows"}; the last count is for what is above
+    """
+    versions = {key[:2]: version for key, version in sorted(manager.versions.items()) if not version.unloading}
+    models = []
+    for entry in manager.index():
+        version = versions.get((entry["name"], entry["version"]))
+        details = {} if version is None else _version(manager, version)
+        models.append({**entry, **details, "figures": _figures(totals.get((entry["name"], entry["version"])))})
+    return {
+        "models": models,
+        "environments": builder.builds(),
+        "buckets": {"seconds": DURATION_BUCKETS, "rows": ROW_BUCKETS},
+    }
+
+
+def _version(manager: Manager, version: ModelVersion) -> dict[str, Any]:
+    artifact = version.config.artifact
+    workers = list(version.workers)
+    return {
+        "runtime": artifact.runtime.name if artifact else "",
+        "platform": artifact.platform if artifact else "",
+        "devices": list(version.devices),
+        "instances": len(version.devices) * version.config.toml.instances,
+        "workers": sum(worker.ready is not None for worker in workers),
+        "restarts": manager.restarts.get(version.key[:2], 0) + version.restarts,
+        "memory_bytes": sum(private_bytes(worker.pid) for worker in workers if worker.pid),
+        "max_batch_size": manager.status(version).max_batch_size,
+    }
+
+
+def _figures(total: MetricsSnapshot | None) -> dict[str, Any]:
+    total = total or ModelMetrics().snapshot()
+    return {name: total[name] for name in _FIGURES}

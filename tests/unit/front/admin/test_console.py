@@ -1,0 +1,78 @@
+"""The console's routes: who gets pages, what pages are allowed to do, and which figures they get."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+import gateway.console
+from gateway.domain.identity import Identity
+from gateway.engine.fake import FakeEngine
+from gateway.front.admin.app import build_admin
+from tests.support.front_server import LIMITS, Serving, in_thread
+
+FOLDER = Path(gateway.console.__file__).parent
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_browser_gets_the_console_and_others_get_what_kserve_answers(serving: Serving) -> None:
+    page = serving.http.get("/", headers=BROWSER)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<title>modelport</title>" in page.text
+    for accept in ("*/*", "application/json"):
+        other = serving.http.get("/", headers={"accept": accept})
+        assert other.json() == {"status": "alive"}
+        assert other.headers["vary"] == page.headers["vary"] == "accept"
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/models/doubler", "/console/models/none/versions/7"])
+def test_pages_may_only_use_this_server(serving: Serving, path: str) -> None:
+    page = serving.http.get(path, headers=BROWSER)
+    assert page.status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_every_file_that_a_page_names_is_served(serving: Serving) -> None:
+    named: set[str] = set()
+    for file in [*FOLDER.glob("*.html"), *FOLDER.glob("*.js")]:
+        named |= set(re.findall(r"/console/files/[\w./-]+", file.read_text()))
+    assert named
+    for path in sorted(named):
+        answer = serving.http.get(path)
+        assert answer.status_code == 200, path
+        again = serving.http.get(path, headers={"if-none-match": answer.headers["etag"]})
+        assert again.status_code == 304
+        assert answer.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["none.js", "../config.py", "..%2f..%2fpyproject.toml", "", "vendor"])
+def test_only_files_of_the_console_are_served(serving: Serving, path: str) -> None:
+    assert serving.http.get(f"/console/files/{path}").status_code == 404
+
+
+def test_the_data_has_the_models_that_the_client_may_read_about() -> None:
+    class OnlyDoubler:
+        def identify(self, caller: object) -> Identity:
+            return Identity("someone", {"read": ["doubler"]})
+
+        def record(self, event: object) -> None:
+            pass
+
+    with in_thread(OnlyDoubler()) as serving:
+        names = {model["name"] for model in serving.http.get("/console/data").json()["models"]}
+    assert names == {"doubler"}
+
+
+def test_without_the_console_browsers_get_what_others_get() -> None:
+    async def ask() -> tuple[object, int]:
+        app = build_admin(FakeEngine([], lambda request: []), LIMITS, console=False)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            root = await client.get("/", headers=BROWSER)
+            return root.json(), (await client.get("/console", headers=BROWSER)).status_code
+
+    assert asyncio.run(ask()) == ({"status": "alive"}, 404)
