@@ -60,7 +60,7 @@ export function element(tag, attributes = {}, ...children) {
 /** Fill the page's header. Every page has the same links, and a button for the key. */
 export function drawHeader() {
   const button = element("button", { class: "plain", onclick: () => askForKey() }, "");
-  const name = () => { button.textContent = key.get() ? "Key entered" : "Enter key"; };
+  const name = () => { button.textContent = key.get() ? "Change key" : "Enter key"; };
   name();
   document.addEventListener("modelport-key", name);
   document.getElementById("header").replaceChildren(

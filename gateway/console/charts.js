@@ -20,6 +20,7 @@ export class Chart {
     this.title = caption;
     this.figure.append(this.caption, this.box);
     parent.append(this.figure);
+    this.caption.textContent = caption;
     this.draw();
     new ResizeObserver(() => this.plot.setSize({ width: this.width(), height: 120 })).observe(this.figure);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
@@ -48,8 +49,12 @@ export class Chart {
     values.forEach((value, i) => this.data[i + 1].push(value));
     if (this.data[0].length > this.points) this.data.forEach((column) => column.shift());
     this.plot.setData(this.data);
-    const now = this.lines.map(({ label }, i) => `${label} ${this.write(values[i])}`).join(", ");
-    this.caption.textContent = `${this.title}: ${now}`;
+    this.caption.replaceChildren(`${this.title}:`, ...this.lines.flatMap(({ label, color }, i) => {
+      const key = document.createElement("span");
+      key.className = "key";
+      key.style.background = `var(${color})`;
+      return [key, `${label} ${this.write(values[i])}`];
+    }));
   }
 }
 
