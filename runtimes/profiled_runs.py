@@ -11,12 +11,16 @@ Run = TypeVar("Run")
 
 
 class Span(NamedTuple):
-    """What a profiler says about an operator: any key, microseconds by any clock, and its thread."""
+    """What a profiler says about an operator: any key, microseconds by any clock, and its thread.
+
+    own_us  the duration without that of the spans within it; 0 until `self_times` has computed it
+    """
 
     key: Any
     start_us: float
     duration_us: float
     thread: Any = 0
+    own_us: float = 0.0
 
     @property
     def end_us(self) -> float:
@@ -48,7 +52,7 @@ def within(spans: Sequence[Span], around: Span) -> List[Span]:
 
 
 def self_times(spans: Sequence[Span]) -> List[Span]:
-    """Return spans by start, each without the time of those within it on the same thread."""
+    """Return spans by start, each with the duration without those within it on the same thread."""
     ordered = sorted(spans, key=lambda span: (span.start_us, -span.duration_us))
     own = [span.duration_us for span in ordered]
     open_spans = {}  # type: Dict[Any, List[int]]
@@ -60,7 +64,7 @@ def self_times(spans: Sequence[Span]) -> List[Span]:
             # Clocks of whole microseconds can make a span seem to end after the one around it.
             own[around[-1]] -= min(span.end_us, ordered[around[-1]].end_us) - span.start_us
         around.append(index)
-    return [span._replace(duration_us=max(each, 0.0)) for span, each in zip(ordered, own)]
+    return [span._replace(own_us=max(each, 0.0)) for span, each in zip(ordered, own)]
 
 
 def lanes(threads: Sequence[Any]) -> Dict[Any, int]:

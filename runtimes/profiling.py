@@ -34,7 +34,8 @@ class OperatorTime(NamedTuple):
     node          the name of the node in the graph; the last one, if the framework joined several into one operator
     operator      the framework's name of the operator
     start_us      microseconds since the beginning of the inference
-    duration_us   microseconds, without the operators that it calls if the profiler tells
+    duration_us   microseconds, without the operators that it calls
+    total_us      microseconds, with them
     device, lane  where it ran: "cpu" or "cuda:0", and the number of a thread or stream, from 0
     joined        the names of the other nodes that the operator computes
     note          why `node` is not in the graph; "" if it is
@@ -44,6 +45,7 @@ class OperatorTime(NamedTuple):
     operator: str
     start_us: float
     duration_us: float
+    total_us: float
     device: str = "cpu"
     lane: int = 0
     joined: Tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""`modelport profile`: measures a model in batches of several sizes and with several numbers of threads."""
