@@ -21,9 +21,7 @@ def test_spans_of_other_threads_are_not_within() -> None:
 
 
 def test_a_span_that_rounding_makes_longer_than_the_one_around_it_leaves_nothing_negative() -> None:
-    assert [
-        span.own_us for span in self_times([Span("outer", 0, 4), Span("inner", 0, 4), Span("late", 3, 3)])
-    ] == [
+    assert [span.own_us for span in self_times([Span("outer", 0, 4), Span("inner", 0, 4), Span("late", 3, 3)])] == [
         0,
         3,
         3,
