@@ -11,9 +11,10 @@ import pytest
 from gateway.environments import interpreters
 from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
-from gateway.environments.runtime import Runtime, discover
+from gateway.environments.runtime import Runtime, converters, discover
 from gateway.lifecycle.devices import count_gpus
 from tests.support import ROOT
+from tests.support.browser import Browser, node_of
 from tests.support.environments import ready_environment, skip_or_fail
 from tests.support.gateway_process import Gateway, start_gateway
 
@@ -69,6 +70,25 @@ def cuda_python() -> Callable[[str], Path]:
         pytest.skip("no CUDA device is to be seen here")
     runtimes = discover()
     return cache(lambda name: ready_environment(runtimes[name], "cuda").python)
+
+
+@pytest.fixture(scope="session")
+def export_environment() -> Callable[[str], Environment]:
+    """Return a converter's environment by name."""
+    known = converters()
+    return cache(lambda name: ready_environment(known[name]))
+
+
+@pytest.fixture(scope="session")
+def web_python(export_environment: Callable[[str], Environment]) -> Path:
+    return export_environment("export-web").python
+
+
+@pytest.fixture(scope="session")
+def browser(web_python: Path) -> Iterator[Browser]:
+    started = Browser(node_of(web_python))
+    yield started
+    started.close()
 
 
 @pytest.fixture

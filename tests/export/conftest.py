@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +9,12 @@ import pytest
 
 from gateway.config import Settings, home
 from gateway.environments.environment import Environment
-from gateway.environments.runtime import converters
 from gateway.export import export as exporting
 from gateway.export.report import Report
 from gateway.export.routes import Route
 from gateway.export.routes import routes as all_routes
 from gateway.export.workspace import Environments
-from tests.export.browsers import Browser
 from tests.support import ROOT
-from tests.support.environments import ready_environment
-
-
-@pytest.fixture(scope="session")
-def export_environment() -> Callable[[str], Environment]:
-    """Return a converter's environment by name."""
-    known = converters()
-    return cache(lambda name: ready_environment(known[name]))
-
-
-@pytest.fixture(scope="session")
-def web_python(export_environment: Callable[[str], Environment]) -> Path:
-    return export_environment("export-web").python
-
-
-@pytest.fixture(scope="session")
-def browser(web_python: Path) -> Browser:
-    return Browser(web_python)
 
 
 def make(model: str, target: str, out: Path, only: str = "", **wanted: Any) -> Report:

@@ -14,7 +14,7 @@ from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
 from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
-from tests.export.browsers import node_of
+from tests.support.browser import node_of
 from tests.support.image_files import noise, save
 
 _IMAGE_JS = Path(page.__file__).parent / "pages" / "image.js"

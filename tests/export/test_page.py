@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gateway.export.report import Report
 from gateway.export.visit import served
-from tests.export.browsers import Browser, Visit
 from tests.export.conftest import make
 from tests.support import ROOT
+from tests.support.browser import Browser, Visit
 from tests.support.gateway_process import Gateway
 from tests.support.image_files import save
 
@@ -27,6 +27,7 @@ Exported = Callable[..., tuple[Path, Report]]
 
 WEIGHTS = "weights of it, 100 %.bin"
 WAIT: dict[str, Any] = {"do": "wait"}
+PAGE_STEPS = Path(__file__).parent / "page_steps.js"
 DRAW_SEVEN: dict[str, Any] = {"do": "draw", "strokes": SEVEN, "pixels": True}
 
 
@@ -91,14 +92,14 @@ def test_tfjs_on_every_backend(
     for backend in backends:
         steps += [{"do": "backend", "name": backend}, *map(upload, digits), {"do": "clear"}, DRAW_SEVEN]
     with served(folder) as address:
-        visit = browser.visit(address, steps)
+        visit = browser.visit(address, steps, actions=PAGE_STEPS)
     alone(visit, address)
-    ok(visit.states[0], "webgl")
-    assert visit.states[0]["backends"] == backends
+    ok(visit.results[0], "webgl")
+    assert visit.results[0]["backends"] == backends
     wanted = [original(file.read_bytes()) for file in digits]
     assert len(set(wanted)) > 8  # the model misclassifies some
     for backend in backends:
-        ran = [state for state in visit.states[1:] if state["check"]["backend"] == backend]
+        ran = [state for state in visit.results[1:] if state["check"]["backend"] == backend]
         ok(ran[0], backend)
         assert [state["top"] for state in ran[1:11]] == wanted
         assert "top" not in ran[11]
@@ -115,18 +116,18 @@ def test_tfjs_of_the_other_frameworks(
     for backend in ("webgl", "wasm", "cpu"):
         steps += [{"do": "backend", "name": backend}, upload(FOUR)]
     with served(folder) as address:
-        visit = browser.visit(address, steps)
+        visit = browser.visit(address, steps, actions=PAGE_STEPS)
     alone(visit, address)
     for place, backend in enumerate(("webgl", "wasm", "cpu")):
-        ok(visit.states[1 + 2 * place], backend)
-        assert visit.states[2 + 2 * place]["top"] == "4"
+        ok(visit.results[1 + 2 * place], backend)
+        assert visit.results[2 + 2 * place]["top"] == "4"
 
 
 def test_a_backend_is_chosen_in_the_address(exported: Exported, browser: Browser) -> None:
     folder, _ = exported("digits_onnx", "tfjs")
     with served(folder) as address:
-        visit = browser.visit(f"{address}?backend=wasm", [WAIT])
-    ok(visit.states[0], "wasm")
+        visit = browser.visit(f"{address}?backend=wasm", [WAIT], actions=PAGE_STEPS)
+    ok(visit.results[0], "wasm")
 
 
 @pytest.mark.parametrize(
@@ -138,14 +139,14 @@ def test_web(
 ) -> None:  # fmt: skip
     folder, report = exported("digits_onnx", "web", only)
     with served(folder) as address:
-        visit = browser.visit(address, [WAIT, *map(upload, digits), {"do": "clear"}, DRAW_SEVEN])
+        visit = browser.visit(address, [WAIT, *map(upload, digits), {"do": "clear"}, DRAW_SEVEN], actions=PAGE_STEPS)
     alone(visit, address)
-    ok(visit.states[0], "wasm")
+    ok(visit.results[0], "wasm")
     assert f"{address}{file}" in visit.asked
     assert library in (folder / "index.html").read_text()
     assert report.exported.path == file
-    assert [state["top"] for state in visit.states[1:11]] == [original(each.read_bytes()) for each in digits]
-    assert visit.states[12]["top"] == original(picture(visit.states[12])) == "7"
+    assert [state["top"] for state in visit.results[1:11]] == [original(each.read_bytes()) for each in digits]
+    assert visit.results[12]["top"] == original(picture(visit.results[12])) == "7"
 
 
 def counts(path: Path) -> None:
@@ -187,9 +188,9 @@ def test_numbers_in_and_out(tmp_path: Path, browser: Browser, runtime_environmen
     text = json.dumps({"place": [1, 3], "shift": [[0, 0], [10, 20]]})
     steps = [WAIT, {"do": "run"}, {"do": "run", "text": text}, {"do": "run", "text": '{"place": [1]}'}]
     with served(tmp_path / "out") as address:
-        visit = browser.visit(address, steps)
+        visit = browser.visit(address, steps, actions=PAGE_STEPS)
     alone(visit, address)
-    first, example, typed, lacking = visit.states
+    first, example, typed, lacking = visit.results
     ok(first, "wasm")
     assert json.loads(first["inputs"]) == {"place": [2], "shift": [[0.5, 0.25]]}
     assert example["outputs"] == "sum [1,2]\n[\n [4.5,5.25]\n]\n\ntwice [1]\n[4]"
@@ -200,8 +201,8 @@ def test_numbers_in_and_out(tmp_path: Path, browser: Browser, runtime_environmen
 def test_a_wrong_answer_is_told(exported: Exported, browser: Browser) -> None:
     folder, _ = exported("digits_onnx", "web", "onnx")
     with served(folder) as address:
-        visit = browser.visit(address, [WAIT], replaced={"example.json": wrong(folder)})
-    check = visit.states[0]["check"]
+        visit = browser.visit(address, [WAIT], replaced={"example.json": wrong(folder)}, actions=PAGE_STEPS)
+    check = visit.results[0]["check"]
     assert check["verdict"] == "differs"
     assert "do not trust it here" in check["text"]
 
@@ -214,6 +215,6 @@ def wrong(folder: Path) -> str:
 
 def test_opened_as_a_file(exported: Exported, browser: Browser) -> None:
     folder, _ = exported("digits_onnx", "tfjs")
-    visit = browser.visit((folder / "index.html").as_uri(), [WAIT])
-    assert visit.states[0]["state"] == "failed"
-    assert "python3 -m http.server" in visit.states[0]["problem"]
+    visit = browser.visit((folder / "index.html").as_uri(), [WAIT], actions=PAGE_STEPS)
+    assert visit.results[0]["state"] == "failed"
+    assert "python3 -m http.server" in visit.results[0]["problem"]

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.export import visit
 from gateway.export.jobs import RouteFailed
-from tests.export.browsers import Browser
+from tests.support.browser import Browser
 
 PAGE = '<body data-state="{}"><p id="problem">{}</p><p id="check">…</p><script>{}</script></body>'
 

@@ -1,15 +1,6 @@
-// node browser.js PLAYWRIGHT CHROMIUM ORDER: opens an exported page and does what ORDER (JSON) says, step for step.
-// Prints JSON: what the page showed after each step, and what it asked for and complained about.
+// What tests do with an exported page, as steps for tests/support/browser_driver.js. Each returns what the page showed
+// afterwards, and with `pixels` also the content of its canvas.
 'use strict';
-
-const [playwright, executablePath, order] = process.argv.slice(2);
-const {chromium} = require(playwright);
-const FLAGS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync',
-];
-// replaced: file → what the server seems to have in its place
-const {url, steps, width = 1000, height = 900, dark = false, replaced = {}} = JSON.parse(order);
 
 function shown() {
   const text = (id) => document.getElementById(id).textContent;
@@ -64,31 +55,11 @@ const DO = {
     await page.selectOption('#backend', name);
     await page.waitForFunction(settled);
   },
-  screenshot: (page, {file}) => page.screenshot({path: file, fullPage: true}),
 };
 
-(async () => {
-  const browser = await chromium.launch({executablePath, args: FLAGS});
-  const context = await browser.newContext({viewport: {width, height}, colorScheme: dark ? 'dark' : 'light'});
-  const page = await context.newPage();
-  page.setDefaultTimeout(60000);
-  const complaints = [];
-  const asked = [];
-  page.on('console', (message) => { if (message.type() === 'error') complaints.push(message.text()); });
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('request', (request) => asked.push(request.url()));
-  for (const [file, body] of Object.entries(replaced)) await page.route(`**/${file}`, (route) => route.fulfill({body}));
-  await page.goto(url);
-  const states = [];
-  for (const step of steps) {
-    await DO[step.do](page, step);
-    const state = await page.evaluate(shown);
-    if (step.pixels) state.picture = await page.evaluate(() => document.getElementById('canvas').toDataURL());
-    states.push(state);
-  }
-  process.stdout.write(JSON.stringify({states, complaints, asked}));
-  await browser.close();
-})().catch((error) => {
-  console.error(String(error.stack || error));
-  process.exit(1);
-});
+module.exports = Object.fromEntries(Object.entries(DO).map(([name, action]) => [name, async (page, step) => {
+  await action(page, step);
+  const state = await page.evaluate(shown);
+  if (step.pixels) state.picture = await page.evaluate(() => document.getElementById('canvas').toDataURL());
+  return state;
+}]));
