@@ -19,6 +19,7 @@ DAY_S = 24 * 60 * 60
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 
 RepositoryControl = Literal["poll", "explicit", "none"]
+LogFormat = Literal["text", "json"]
 
 
 class SettingsError(Exception):
@@ -54,6 +55,7 @@ class Settings(BaseModel):
     tls_cert: str = Field("", description="certificate chain, a PEM file; with it, every port speaks TLS only")
     tls_key: str = Field("", description="private key of tls_cert, an unencrypted PEM file")
     tls_client_ca: str = Field("", description="CAs, a PEM file; clients must present a certificate of one of them")
+    log: LogFormat = Field("text", description="text or json: how lines of the log are written")
     audit_log: str = Field("", description="file that gets a line for each refused or administrative request")
     audit_log_bytes: int = Field(64 << 20, ge=0, description="size at which the audit log is rotated; 0: never")
     audit_log_files: int = Field(5, ge=1, le=1000, description="files of the audit log that are kept")

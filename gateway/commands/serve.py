@@ -10,6 +10,7 @@ from gateway.config import Settings, SettingsError, parse_address
 from gateway.environments.runtime import discover
 from gateway.process.file_limit import raise_open_files
 from gateway.repository.scan import RepositoryError, Scan, scan
+from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
 
     repository  the models.config file if that setting is used
     """
-    live_table = _live_table()
-    _configure_logging(live_table)
+    live_table = _live_table(settings)
+    log_output = LogOutput(settings.log, None if live_table is None else live_table.log_handler())
+    log_output.install()
     raise_open_files()  # fronts inherit the limit, and need it for their connections
     runtimes = discover()
     if unknown := only - set(runtimes):
@@ -37,7 +39,7 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
     try:
         repository = repository.absolute()
         scan_models(repository, runtimes)
-        supervisor = Supervisor(repository, settings, runtimes, only, scan_models)
+        supervisor = Supervisor(repository, settings, runtimes, only, scan_models, log_output)
     except RepositoryError as error:
         raise SettingsError(str(error)) from None
     except OSError as error:  # no permission for a folder, no space on the disk, and so on
@@ -46,23 +48,13 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
     return 0
 
 
-def _live_table() -> "LiveTable | None":
+def _live_table(settings: Settings) -> "LiveTable | None":
     """Return None without a terminal, so that a service does not import what only a terminal needs."""
-    if not sys.stderr.isatty():
+    if settings.log != "text" or not sys.stderr.isatty():
         return None
     from gateway.commands.live_table import LiveTable
 
     return LiveTable()
-
-
-def _configure_logging(live_table: "LiveTable | None") -> None:
-    if live_table is not None:
-        handler = live_table.log_handler()
-        layout = "%(name)s: %(message)s"
-    else:
-        handler = logging.StreamHandler()
-        layout = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=layout, handlers=[handler])
 
 
 async def _serve(supervisor: Supervisor, live_table: "LiveTable | None") -> None:

@@ -69,6 +69,13 @@ class GetSecurity(ControlRequest[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
+class ChangeLogSettings(ControlRequest[dict[str, Any]]):
+    """Change log settings, and return all of them: see LogSettings. Without changes, they are only returned."""
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class GetStatistics(ControlRequest[dict[str, Any]]):
     """Return Triton's statistics of these [name, version] pairs, with the newest metrics of all fronts."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.domain.control import (
     CancelExport,
+    ChangeLogSettings,
     ControlHandlers,
     ControlRequest,
     GetConfiguration,
@@ -26,6 +27,7 @@ from gateway.domain.control import (
     UnregisterRegion,
 )
 from gateway.domain.identity import Identity
+from gateway.domain.log_settings import DEFAULT_FORMAT, ISO8601, LogSettings
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.protocol import AnswerCallback
@@ -77,6 +79,7 @@ class FakeEngine:
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
         self._registry = RegionRegistry()
+        self._log_settings = LogSettings()
         self.exports = FakeExports()
         self.handlers = self._control_handlers()
 
@@ -145,6 +148,7 @@ class FakeEngine:
         handlers.add(GetOverview, lambda _: {"server": {}, "models": self._index(), "environments": []})
         handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})
         handlers.add(GetStatistics, _statistics)
+        handlers.add(ChangeLogSettings, self._change_log_settings)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)
         handlers.add(StartExport, self.exports.start)
@@ -158,6 +162,10 @@ class FakeEngine:
 
     def _check_known(self, name: str) -> None:
         self.model(name)
+
+    def _change_log_settings(self, request: ChangeLogSettings) -> dict[str, Any]:
+        self._log_settings = self._log_settings.changed(request.changes, (DEFAULT_FORMAT, ISO8601))
+        return self._log_settings.to_json()
 
     def _register(self, request: RegisterRegion) -> None:
         self._registry.register(Region(request.name, request.key, request.offset, request.byte_size))

@@ -29,6 +29,7 @@ from gateway.domain.control import (
     SendMetrics,
     to_json,
 )
+from gateway.domain.log_settings import LogSettings
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.engine.admission import AdmissionLimits
@@ -45,8 +46,9 @@ from gateway.front.http.open_connections import ConnectionLimits
 from gateway.front.http.server import HttpServer
 from gateway.front.options import FrontOptions
 from gateway.process.address import Address
-from gateway.process.channel import DRAIN, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import DRAIN, LOG_SETTINGS, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.file_limit import max_connections
+from gateway.process.logs import FrontFormatter
 from gateway.process.memory import system_trimmer
 from gateway.process.tls import Pem, ServerTls, TlsError
 from gateway.process.usage_page import USAGE_FILE
@@ -195,6 +197,8 @@ class Front:
                 self._policy_access.apply(self._policy)
             elif not self._policy_arrived.done():
                 self._policy_arrived.set_result(None)
+        elif frame.kind == LOG_SETTINGS:
+            _use_log_settings(LogSettings(**body))
         elif frame.kind == DRAIN and not self._draining.done():
             self._engine.draining = True
             log.info("draining: new requests are rejected")
@@ -270,6 +274,14 @@ def _freeze_startup_objects(built: "asyncio.Future[App]") -> None:
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
 
 
+def _use_log_settings(settings: LogSettings) -> None:
+    root = logging.getLogger()
+    root.setLevel(settings.level)
+    for handler in root.handlers:
+        handler.filters = [settings.shows]
+    log.debug("the log has these settings now: %s", settings)
+
+
 async def _main(parent: int, control: int, http: int, options: FrontOptions) -> None:
     die_with_parent(parent)
     # The gRPC server creates a folder with sockets, which it removes only when it is stopped.
@@ -280,7 +292,9 @@ async def _main(parent: int, control: int, http: int, options: FrontOptions) -> 
 def main() -> None:
     parent, control, http, options = sys.argv[1:5]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(FrontFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this module logs the start and the end itself
     # Oddities of clients' forms and images do not belong in the log.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 # Kinds of frames between supervisor and fronts, in addition to those of runtimes/wire.py. All of them contain JSON.
 TABLE, SNAPSHOT, DRAIN, SERVING, TLS, AUDIT, POLICY, REFETCH = 32, 33, 34, 35, 36, 37, 38, 39
+LOG_SETTINGS = 40
 CALL, REPLY, REFUSAL = 48, 49, 50
 
 OnFrame = Callable[[Frame], None]
@@ -104,6 +105,7 @@ class Channel(asyncio.Protocol):
 
     async def _answer(self, frame: Frame) -> None:
         call = wire.unpack_json(frame.body)
+        log.debug("the call %r", call["verb"])
         try:
             assert self._on_call is not None
             result = await self._on_call(call["verb"], call["arguments"])

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 # How long to read a process's last lines after it has ended. A grandchild may hold the pipe open, so there must be a
 # limit; if it is too short, the end of a traceback may be missing from the log.
@@ -16,6 +16,8 @@ _MAX_LINE_BYTES = 1 << 16
 # How many lines of a child's output are logged per second. A larger number takes more of the supervisor's time if a
 # model prints in a loop; a smaller one may cut off tracebacks.
 _LINES_PER_SECOND = 1000
+ToRecord = Callable[[str], logging.LogRecord | None]
+
 # The environment variables that a child with a framework needs from the gateway's own environment.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -39,8 +41,12 @@ class Child:
         log: logging.Logger,
         pass_fds: Sequence[int],
         environment: Mapping[str, str] | None = None,
+        to_record: ToRecord = lambda line: None,
     ) -> "Child":
-        """Start a process whose stdout and stderr go to `log`, line by line. Raises OSError."""
+        """Start a process whose stdout and stderr go to `log`, line by line. Raises OSError.
+
+        to_record  returns the record that a line has; None for other output
+        """
         # With asyncio's own pipe, wait() would also wait for the end of the pipe, which a grandchild may hold open.
         ours, theirs = os.pipe()
         try:
@@ -58,7 +64,7 @@ class Child:
             raise
         finally:
             os.close(theirs)
-        return cls(process, asyncio.create_task(_pump(ours, log)))
+        return cls(process, asyncio.create_task(_pump(ours, _LimitedLines(log, to_record))))
 
     @property
     def pid(self) -> int | None:
@@ -81,19 +87,19 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-async def _pump(descriptor: int, log: logging.Logger) -> None:
+async def _pump(descriptor: int, lines: "_LimitedLines") -> None:
     reader = asyncio.StreamReader()
     with os.fdopen(descriptor, "rb", buffering=0) as pipe:
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
         try:
-            await _log_lines(reader, log)
+            await _log_lines(reader, lines)
         finally:
             transport.close()
 
 
-async def _log_lines(reader: asyncio.StreamReader, log: logging.Logger) -> None:
-    lines, rest = _LimitedLines(log), b""
+async def _log_lines(reader: asyncio.StreamReader, lines: "_LimitedLines") -> None:
+    rest = b""
     while data := await reader.read(_MAX_LINE_BYTES):
         *complete, rest = (rest + data).split(b"\n")
         lines.log(complete)
@@ -106,8 +112,8 @@ async def _log_lines(reader: asyncio.StreamReader, log: logging.Logger) -> None:
 class _LimitedLines:
     """Logs lines, up to _LINES_PER_SECOND, so that a model that prints in a loop does not take the gateway's time."""
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
+    def __init__(self, log: logging.Logger, to_record: ToRecord) -> None:
+        self._log, self._to_record = log, to_record
         self._since = 0.0
         self._left = self._dropped = 0
 
@@ -118,7 +124,11 @@ class _LimitedLines:
             self._since, self._left = now, _LINES_PER_SECOND
         for line in lines[: self._left]:
             if text := line[:_MAX_LINE_BYTES].decode(errors="replace").rstrip():
-                self._log.info("%s", text)
+                record = self._to_record(text)
+                if record is None:
+                    self._log.info("%s", text)
+                elif self._log.isEnabledFor(record.levelno):
+                    self._log.handle(record)
         self._dropped += max(0, len(lines) - self._left)
         self._left = max(0, self._left - len(lines))
 

@@ -8,12 +8,12 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
 from gateway.domain.caller import Event
+from gateway.process.logs import rfc3339
 
 log = logging.getLogger("audit")
 
@@ -78,7 +78,7 @@ class AuditLog:
                 dropped, self._dropped = self._dropped, 0
                 closing = self._closing
             if dropped:
-                lines.append(_json_line(time=_rfc3339(time.time()), dropped=dropped))
+                lines.append(_json_line(time=rfc3339(time.time()), dropped=dropped))
             left = self._write(lines)
             if left:
                 with self._changed:
@@ -154,7 +154,7 @@ class AuditLog:
 def _line(seconds: float, action: str, model: str, peer: str, identity: str, what: str, outcome: str) -> bytes:
     """`identity` is null if the credentials were not accepted."""
     return _json_line(
-        time=_rfc3339(seconds),
+        time=rfc3339(seconds),
         identity=identity or None,
         peer=peer,
         action=action,
@@ -167,7 +167,3 @@ def _line(seconds: float, action: str, model: str, peer: str, identity: str, wha
 def _json_line(**fields: Any) -> bytes:
     # Everything but ASCII is escaped: names come from clients, and a line of the log must stay one line.
     return json.dumps(fields).encode("ascii") + b"\n"
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,21 +7,48 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from gateway.access.policy import Policy, policy_to_json
 from gateway.domain.control import SendMetrics, to_json
+from gateway.domain.log_settings import LogSettings
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
-from gateway.process.channel import AUDIT, DRAIN, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import AUDIT, DRAIN, LOG_SETTINGS, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
 from gateway.process.child import Child
+from gateway.process.logs import from_front
 from gateway.process.tls import Pem
 from runtimes import wire
 from runtimes.wire import Frame
+
+
+class Message(NamedTuple):
+    """A frame for a front. kind: see process/channel.py."""
+
+    kind: int
+    body: Any
+
+
+def table_message(table: Table) -> Message:
+    return Message(TABLE, table_to_json(table))
+
+
+def tls_message(pem: Pem) -> Message:
+    return Message(TLS, pem._asdict())
+
+
+def policy_message(policy: Policy) -> Message:
+    return Message(POLICY, policy_to_json(policy))
+
+
+def log_message(settings: LogSettings) -> Message:
+    return Message(LOG_SETTINGS, settings.to_json())
+
 
 # Called with events for the audit log, and the number of those that were dropped: see base/audit.py of the front.
 OnAudit = Callable[[list[list[Any]], int], None]
@@ -61,9 +88,7 @@ class FrontProcess:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    async def run(
-        self, table: Callable[[], Table], pem: Callable[[], Pem | None], policy: Callable[[], Policy | None]
-    ) -> int:
+    async def run(self, current: Callable[[], Iterable[Message]]) -> int:
         """Start the process, send it what is current, wait for its end, and return its exit code.
 
         Raises OSError if the process cannot be started.
@@ -74,17 +99,17 @@ class FrontProcess:
             command = [sys.executable, "-P", "-m", "gateway.front.process", str(os.getpid())]
             command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(self._options))]
             log = logging.getLogger(f"front.{self.number}")
+            to_record = partial(from_front, logger=log.name)
             try:
-                self._child = await Child.spawn(command, log, (theirs.fileno(), self._http.fileno()))
+                self._child = await Child.spawn(
+                    command, log, (theirs.fileno(), self._http.fileno()), to_record=to_record
+                )
             except OSError:
                 self._channel.close()
                 raise
         try:
-            if (newest := policy()) is not None:
-                self.send_policy(newest)
-            if (current := pem()) is not None:
-                self.send_tls(current)
-            self.send_table(table())
+            for message in current():
+                self.send(message)
             if self._drain_s is not None:
                 self.drain(self._drain_s)
             code = await self._child.wait()
@@ -93,17 +118,9 @@ class FrontProcess:
         finally:
             self._channel.close()
 
-    def send_table(self, table: Table) -> None:
+    def send(self, message: Message) -> None:
         if self._channel is not None:
-            self._channel.send(TABLE, table_to_json(table))
-
-    def send_tls(self, pem: Pem) -> None:
-        if self._channel is not None:
-            self._channel.send(TLS, pem._asdict())
-
-    def send_policy(self, policy: Policy) -> None:
-        if self._channel is not None:
-            self._channel.send(POLICY, policy_to_json(policy))
+            self._channel.send(message.kind, message.body)
 
     async def request_metrics(self) -> None:
         """Have the front send its current metrics. Returns without them if it does not answer in time."""

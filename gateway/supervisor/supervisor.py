@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from gateway.access.policy import Policy
 from gateway.config import Settings, SettingsError, home, parse_address, split_names
 from gateway.domain.control import (
     CancelExport,
+    ChangeLogSettings,
     ControlHandlers,
     GetConfiguration,
     GetExport,
@@ -53,8 +54,16 @@ from gateway.process.usage_page import USAGE_FILE, clear_front
 from gateway.repository.scan import Scan, scan
 from gateway.supervisor.audit_log import AuditLog
 from gateway.supervisor.export_jobs import ExportJobs
-from gateway.supervisor.front_process import FrontProcess
+from gateway.supervisor.front_process import (
+    FrontProcess,
+    Message,
+    log_message,
+    policy_message,
+    table_message,
+    tls_message,
+)
 from gateway.supervisor.identities import Identities
+from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
@@ -84,8 +93,11 @@ class Supervisor:
         runtimes: Mapping[str, Runtime],
         only: frozenset[str] = frozenset(),
         scan: Scan = scan,
+        log_output: LogOutput | None = None,
     ) -> None:
+        """log_output: what the settings of the log apply to."""
         self.settings = settings
+        self._log_output = log_output or LogOutput(settings.log)
         environments = home()
         self._tls_files = _tls_files(settings)
         self._tls = _server_tls(self._tls_files)
@@ -232,11 +244,7 @@ class Supervisor:
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
-                code = await front.run(
-                    lambda: self._table,
-                    lambda: None if self._tls is None else self._tls.pem,
-                    lambda: self.identities.policy,
-                )
+                code = await front.run(self._current)
             except OSError as error:
                 log.error("front %d could not be started: %s", front.number, error.strerror or error)
                 code = 1
@@ -287,18 +295,29 @@ class Supervisor:
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 
+    def _current(self) -> Iterator[Message]:
+        """Yield what a front must know, in this order, before it serves."""
+        yield log_message(self._log_output.settings)
+        if (policy := self.identities.policy) is not None:
+            yield policy_message(policy)
+        if self._tls is not None:
+            yield tls_message(self._tls.pem)
+        yield table_message(self._table)
+
+    def _send_all(self, message: Message) -> None:
+        for front in self._fronts.values():
+            front.send(message)
+
     def _on_audit(self, events: list[list[Any]], dropped: int) -> None:
         if self._audit_log is not None:
             self._audit_log.add(events, dropped)
 
     def _publish(self, table: Table) -> None:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
-        for front in self._fronts.values():
-            front.send_table(self._table)
+        self._send_all(table_message(self._table))
 
     def _publish_policy(self, policy: Policy) -> None:
-        for front in self._fronts.values():
-            front.send_policy(policy)
+        self._send_all(policy_message(policy))
 
     async def _renew_tls(self) -> None:
         if self._tls_files is not None and self._tls is not None:
@@ -308,8 +327,7 @@ class Supervisor:
         """Raises TlsError, before a front gets what cannot be used."""
         assert self._tls is not None
         self._tls.renew(pem)
-        for front in self._fronts.values():
-            front.send_tls(pem)
+        self._send_all(tls_message(pem))
 
     def _on_progress(self) -> None:
         self.manager.refresh()
@@ -325,6 +343,7 @@ class Supervisor:
         handlers.add(GetOverview, self._overview)
         handlers.add(GetSecurity, lambda _: self._security.to_json())
         handlers.add(GetStatistics, self._statistics)
+        handlers.add(ChangeLogSettings, self._change_log_settings)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)
         handlers.add(StartExport, lambda request: exports.start(request.name, request.version, request.options))
@@ -352,6 +371,13 @@ class Supervisor:
     async def _statistics(self, request: GetStatistics) -> dict[str, Any]:
         await self._request_metrics()
         return model_statistics(self._metrics.totals(), [(name, version) for name, version in request.versions])
+
+    def _change_log_settings(self, request: ChangeLogSettings) -> dict[str, Any]:
+        settings = self._log_output.settings
+        if request.changes:
+            settings = self._log_output.change(request.changes)
+            self._send_all(log_message(settings))
+        return settings.to_json()
 
     def _register(self, request: RegisterRegion) -> None:
         self._shared_memory.register(Region(request.name, request.key, request.offset, request.byte_size))

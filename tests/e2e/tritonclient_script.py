@@ -32,7 +32,7 @@ def check_server(client: Any, metadata: Any) -> None:
     assert not client.is_model_ready("broken")
     server = metadata(client.get_server_metadata())
     assert server["name"] == "modelport"
-    assert "binary_tensor_data" in server["extensions"]
+    assert {"binary_tensor_data", "logging"} <= set(server["extensions"])
     model = metadata(client.get_model_metadata("m"))
     assert model["versions"] == ["1"]
     assert [(each["name"], each["datatype"]) for each in model["inputs"]] == [("x", "FP32")]
@@ -50,6 +50,26 @@ def check_repository(client: Any) -> None:
     assert client.is_model_ready("other")
 
 
+def check_log_settings(client: Any, read: Any) -> None:
+    """`read`: an answer as names and values."""
+    before = read(client.get_log_settings())
+    assert before == {
+        "log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0,
+        "log_format": "default",
+    }  # fmt: skip
+    changes = {"log_verbose_level": 1, "log_warning": False, "log_format": "ISO8601", "log_info": None}
+    changed = read(client.update_log_settings(changes))
+    assert changed == {**before, "log_verbose_level": 1, "log_warning": False, "log_format": "ISO8601"}
+    assert read(client.get_log_settings()) == changed
+    assert read(client.update_log_settings(before)) == before
+    check_errors(lambda: client.update_log_settings({"log_file": "x"}), "'log_file' cannot be changed")
+    check_errors(lambda: client.update_log_settings({"log_format": "x"}), "must be 'default' or 'ISO8601'")
+
+
+def log_values(message: Any) -> dict[str, Any]:
+    return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in message.settings.items()}
+
+
 def check_errors(call: Any, expected: str) -> None:
     try:
         call()
@@ -62,6 +82,7 @@ def check_errors(call: Any, expected: str) -> None:
 def check_http(url: str) -> None:
     with triton_http.InferenceServerClient(url) as client:
         check_server(client, lambda made: made)
+        check_log_settings(client, lambda made: made)
         check_repository(client)
         for binary_in in (True, False):
             for binary_out in (True, False):
@@ -81,6 +102,7 @@ def check_http(url: str) -> None:
 def check_grpc(url: str) -> None:
     with triton_grpc.InferenceServerClient(url) as client:
         check_server(client, lambda made: as_dict(made))
+        check_log_settings(client, log_values)
         check_repository(client)
         answer = client.infer(
             "m", inputs(triton_grpc, X, "x", "FP32"), request_id="abc", priority=1, timeout=60_000_000

@@ -71,8 +71,8 @@ class Gateway:
 
     def wait_ready(self) -> "Gateway":
         """Until the server is ready: every model READY or UNAVAILABLE, and the fronts know."""
-        self.wait_for(r"front\.\d+: serving")
-        self.wait_for(r"models: startup is complete: ")
+        self.wait_for(r'front\.\d+.*[ "]serving')
+        self.wait_for(r'models.*[ "]startup is complete: ')
         while self.get("/v2/health/ready").status != 200:
             pass  # each turn is a request: the table is on its way to the front
         return self

@@ -141,22 +141,26 @@ class Service(NamedTuple):
 
 
 def unary(
-    action: Action,
+    action: Action | Callable[[Any], Action],
     kind: type[Message],
     model: Callable[[Any], str],
     answer: Callable[[Any, float | None, Identity | None], Awaitable[Message]],
     max_fields: int = _MAX_FIELDS,
 ) -> Method:
-    """Build a method that is not hot. `model` returns which model a message concerns; "" for none."""
+    """Build a method that is not hot. `model` returns which model a message concerns; "" for none.
+
+    action  or a function that returns what a message asks for
+    """
+    action_of = action if callable(action) else lambda message: action
 
     async def call(raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
         try:
             message = parse(kind, raw, max_fields)
         except ModelportError:
             if check is not None:
-                check(action, "")  # it names no model
+                check(action_of(kind()), "")  # it names no model
             raise
-        name = model(message)
+        name, action = model(message), action_of(message)
         identity = None if check is None else check(action, name)
         if check is None:
             return (await answer(message, seconds, identity)).SerializeToString()

@@ -339,6 +339,8 @@ def test_every_cold_path_has_the_door(guarded: Serving, guard: Guard, method: st
         ("GET", "/v2/models/doubler/export/1/result", ("admin", "doubler")),
         ("GET", "/v2/models/doubler/export/1", ("read", "doubler")),
         ("GET", "/v2/systemsharedmemory/status", ("admin", "")),
+        ("GET", "/v2/logging", ("read", "")),
+        ("POST", "/v2/logging", ("admin", "")),
         ("POST", "/v2/systemsharedmemory/region/r/register", ("admin", "")),
     ],
 )
@@ -432,6 +434,14 @@ def test_grpc_methods_check_the_right_action(guarded_grpc: Serving, guard: Guard
     with pytest.raises(grpc.RpcError):
         guarded_grpc.call(name, MESSAGES.get(name, b""))
     assert [asked for asked, _ in guard.actions] == [action]
+
+
+def test_reading_settings_is_no_change(guarded_grpc: Serving, guard: Guard) -> None:
+    change = pb.LogSettingsRequest(settings={"log_info": pb.LogSettingsRequest.SettingValue(bool_param=True)})
+    for message in (b"", change.SerializeToString()):
+        with pytest.raises(grpc.RpcError):
+            guarded_grpc.call("LogSettings", message)
+    assert guard.actions == [("read", ""), ("admin", "")]
 
 
 def test_each_request_of_a_stream_is_checked(guarded_grpc: Serving, guard: Guard) -> None:

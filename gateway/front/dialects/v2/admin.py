@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from gateway.domain.control import GetMetrics, GetSecurity, LoadModel, UnloadModel
+from gateway.domain.control import ChangeLogSettings, GetMetrics, GetSecurity, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import acts, identity_of, readable_models
@@ -25,6 +25,7 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     _add_models(app, engine)
     _add_repository(app, engine, read_object)
     _add_shared_memory(app, engine, read_object)
+    _add_log_settings(app, engine, read_object)
     _add_configuration(app, engine)
 
 
@@ -166,6 +167,18 @@ def _add_shared_memory(app: AppRoutes, engine: Engine, read_object: ReadObject) 
         await read_object(request)
         shared_memory.cuda_status(engine)
         return Response(status_code=200)
+
+
+def _add_log_settings(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
+    @app.get("/v2/logging", tags=["server"])
+    async def read() -> dict[str, Any]:
+        """What is logged, as in Triton."""
+        return await engine.control(ChangeLogSettings({}))
+
+    @app.post("/v2/logging", tags=["server"])
+    async def change(request: Request) -> dict[str, Any]:
+        """Change what is logged, with those of the settings that change. It holds for the server and its workers."""
+        return await engine.control(ChangeLogSettings(await read_object(request)))
 
 
 def _add_configuration(app: AppRoutes, engine: Engine) -> None:

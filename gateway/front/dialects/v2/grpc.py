@@ -16,6 +16,7 @@ from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.grpc_stream import Stream
+from gateway.front.dialects.v2.log_settings import log_settings
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
 from gateway.front.dialects.v2.output_options import OutputOptions
@@ -104,6 +105,9 @@ def methods(engine: Engine) -> dict[str, Method]:
         cuda_status(engine)
         return pb.CudaSharedMemoryUnregisterResponse()
 
+    async def log(message: pb.LogSettingsRequest, identity: Identity | None) -> Message:
+        return await log_settings(engine, message)
+
     async def model_config(message: pb.ModelConfigRequest, identity: Identity | None) -> Message:
         return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
 
@@ -121,7 +125,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         await engine.control(UnloadModel(message.model_name))
         return pb.RepositoryModelUnloadResponse()
 
-    table: dict[str, tuple[Action, type[Message], Callable[[Any], str], _Answer]] = {
+    table: dict[str, tuple[Action | Callable[[Any], Action], type[Message], Callable[[Any], str], _Answer]] = {
         "ServerLive": ("health", pb.ServerLiveRequest, no_model, server_live),
         "ServerReady": ("health", pb.ServerReadyRequest, no_model, server_ready),
         "ModelReady": ("health", pb.ModelReadyRequest, _NAME, model_ready),
@@ -133,6 +137,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         "SystemSharedMemoryUnregister": ("admin", pb.SystemSharedMemoryUnregisterRequest, no_model, shared_unregister),
         "CudaSharedMemoryStatus": ("admin", pb.CudaSharedMemoryStatusRequest, no_model, cuda_shared_status),
         "CudaSharedMemoryUnregister": ("admin", pb.CudaSharedMemoryUnregisterRequest, no_model, cuda_unregister),
+        "LogSettings": (_settings_action, pb.LogSettingsRequest, no_model, log),
         "ModelConfig": ("read", pb.ModelConfigRequest, _NAME, model_config),
         "RepositoryIndex": ("read", pb.RepositoryIndexRequest, no_model, repository_index),
         "RepositoryModelLoad": ("admin", pb.RepositoryModelLoadRequest, _MODEL_NAME, load),
@@ -146,5 +151,12 @@ _NAME: Callable[[Any], str] = attrgetter("name")
 _MODEL_NAME: Callable[[Any], str] = attrgetter("model_name")
 
 
-def _method(action: Action, kind: type[Message], model: Callable[[Any], str], answer: _Answer) -> Method:
+def _settings_action(message: Any) -> Action:
+    """A message without settings only reads them."""
+    return "admin" if message.settings else "read"
+
+
+def _method(
+    action: Action | Callable[[Any], Action], kind: type[Message], model: Callable[[Any], str], answer: _Answer
+) -> Method:
     return unary(action, kind, model, lambda message, seconds, identity: answer(message, identity))

@@ -9,8 +9,8 @@ from gateway.engine.protocol import Engine
 from runtimes.contract import Signature, TensorSpec
 
 EXTENSIONS = (
-    "binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "schedule_policy",
-    "statistics",
+    "binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "parameters",
+    "schedule_policy", "statistics",
 )  # fmt: skip
 
 
