@@ -49,6 +49,14 @@ class GetConfiguration(ControlRequest[Mapping[str, Any]]):
 
 
 @dataclass(frozen=True)
+class ExplainConfiguration(ControlRequest[list[dict[str, Any]]]):
+    """Return a version's values in force, as {key, value, source, note}: see gateway/supervisor/explanation.py."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
 class GetMetrics(ControlRequest[str]):
     """Return metrics in Prometheus' text format, including the newest ones of the front that sends this.
 

@@ -11,6 +11,7 @@ from gateway.domain.control import (
     ChangeLogSettings,
     ControlHandlers,
     ControlRequest,
+    ExplainConfiguration,
     GetConfiguration,
     GetExport,
     GetExportArchive,
@@ -144,6 +145,7 @@ class FakeEngine:
         handlers.add(LoadModel, lambda request: self._check_known(request.name))
         handlers.add(UnloadModel, lambda request: self._check_known(request.name))
         handlers.add(GetConfiguration, lambda _: CONFIGURATION)
+        handlers.add(ExplainConfiguration, lambda _: [])
         handlers.add(GetMetrics, lambda _: "# no metrics here\n")
         handlers.add(GetOverview, lambda _: {"server": {}, "models": self._index(), "environments": []})
         handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})

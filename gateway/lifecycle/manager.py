@@ -136,12 +136,16 @@ class Manager:
                 )
         return entries
 
-    def configuration(self, name: str, version: str) -> dict[str, Any]:
-        """Return a version's configuration, as far as the fronts do not have it already. Raises NotFound."""
+    def find(self, name: str, version: str) -> ModelVersion:
+        """Return the version that admits requests, if it runs with two fingerprints. Raises NotFound."""
         matching = [each for key, each in self.versions.items() if key[:2] == (name, version)]
         if not matching:
             raise NotFound(f"there is no model '{name}' with version {version}")
-        return max(matching, key=lambda each: each.admits).configuration()
+        return max(matching, key=lambda each: each.admits)
+
+    def configuration(self, name: str, version: str) -> dict[str, Any]:
+        """Return a version's configuration, as far as the fronts do not have it already. Raises NotFound."""
+        return self.find(name, version).configuration()
 
     def status(self, version: ModelVersion) -> ModelStatus:
         return self._entry(version).status

@@ -140,6 +140,11 @@ class ModelToml(_Strict):
     parameters: Mapping[str, Any] = Field(default_factory=dict)
     _limits_batch_only: bool = PrivateAttr(False)
 
+    def with_defaults(self, **defaults: Any) -> "ModelToml":
+        """Return a copy in which keys that are not set have these values. They still count as not set."""
+        absent = {key: value for key, value in defaults.items() if key not in self.model_fields_set}
+        return ModelToml.model_construct(self.model_fields_set, **{**dict(self), **absent})
+
     def without_batching_declared(self) -> "ModelToml":
         """Return a copy whose `max_batch_size` limits batches but does not declare that batching is safe."""
         copy = self.model_copy()

@@ -21,7 +21,7 @@ from gateway.config import explain
 from gateway.environments.runtime import Runtime
 from gateway.errors import shorten
 from gateway.generated import model_config_pb2 as pb
-from gateway.repository.model_toml import ModelConfigError, ModelToml
+from gateway.repository.model_toml import ModelConfigError, ModelToml, VersionPolicy
 from runtimes.contract import DATATYPES
 
 # Real files have a few KiB. Parsing takes about a second per MiB.
@@ -30,6 +30,8 @@ _MAX_DELAY_US = 60_000_000
 _shorten = partial(shorten, max_length=200)
 # The parameters of Triton's backends for the number of threads of one inference.
 _THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS")
+# What differs from the defaults of model.toml.
+_DEFAULTS = {"device": ("auto",), "version_policy": VersionPolicy(latest=1)}
 _USED = frozenset(
     [
         "name",
@@ -101,8 +103,10 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
         **instances,
         **parameters,
     }
+    # What the file does not set must not count as set: the console shows where each value comes from.
+    values = {key: value for key, value in values.items() if value not in (None, "", [], {})}
     try:
-        toml = ModelToml.model_validate(values)
+        toml = ModelToml.model_validate(values).with_defaults(**_DEFAULTS)
     except ValidationError as error:
         raise ModelConfigError(explain(error, lambda _: path, ModelToml, _KEYS)) from None
     # Triton combines requests only if the file has dynamic_batching. Without it, max_batch_size only limits the rows of
@@ -218,13 +222,13 @@ def _enum_name(tensor: Any, field: str, path: str) -> str:
     return name
 
 
-def _delay_ms(config: pb.ModelConfig, path: str) -> float:
+def _delay_ms(config: pb.ModelConfig, path: str) -> float | None:
     delay: int = config.dynamic_batching.max_queue_delay_microseconds
     if delay > _MAX_DELAY_US:
         raise ModelConfigError(
             f"{path}: 'max_queue_delay_microseconds' is {delay}, but at most {_MAX_DELAY_US} is allowed"
         )
-    return delay / 1000
+    return delay / 1000 if delay else None
 
 
 def _priorities(batching: pb.ModelDynamicBatching, path: str) -> dict[str, Any]:
@@ -239,7 +243,7 @@ def _priorities(batching: pb.ModelDynamicBatching, path: str) -> dict[str, Any]:
     return {"priority_levels": levels, "default_priority_level": default}
 
 
-def _version_policy(policy: pb.ModelVersionPolicy, path: str) -> dict[str, Any]:
+def _version_policy(policy: pb.ModelVersionPolicy, path: str) -> dict[str, Any] | None:
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return {"all": True}
@@ -249,7 +253,7 @@ def _version_policy(policy: pb.ModelVersionPolicy, path: str) -> dict[str, Any]:
                 f"{path}: the version_policy is specific, but names no versions; name some, or use all"
             )
         return {"specific": tuple(policy.specific.versions)}
-    return {"latest": policy.latest.num_versions or 1}
+    return {"latest": policy.latest.num_versions or 1} if choice else None
 
 
 def _instances(groups: Collection[pb.ModelInstanceGroup]) -> tuple[dict[str, Any], list[str]]:
@@ -259,7 +263,7 @@ def _instances(groups: Collection[pb.ModelInstanceGroup]) -> tuple[dict[str, Any
     in more than their GPUs, only the first one is used.
     """
     if not groups:
-        return {"device": "auto"}, []
+        return {}, []
     ignored = [f"instance_group.{name}" for group in groups for name in _unused(group, _GROUP_USED)]
     counts = Counter[str]()
     for group in groups:

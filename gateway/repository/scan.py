@@ -27,6 +27,7 @@ class ModelConfig:
     version       without leading zeros; "" if a problem concerns the model as a whole
     fingerprint   changes when the artifact, model.toml or config.pbtxt changes; the version is loaded again then
     artifact      None if there is none to load; `problem` has the reason, in one sentence
+    sources       key of `toml` that is set → the file that sets it: model.toml, config.pbtxt or models.config
     class_labels  output → labels of the indices in its last dimension
     warning       what is ignored in the model's configuration, in one line
     readable      the files and folders that its worker may read
@@ -41,6 +42,7 @@ class ModelConfig:
     artifact: Artifact | None = None
     toml: ModelToml = field(default_factory=ModelToml)
     problem: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
     class_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warning: str = ""
     readable: tuple[Path, ...] = ()
@@ -202,8 +204,12 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     folder, name = model.path, model.name
     config_files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
-        toml, warning = _read_configuration(folder, runtimes)
+        toml, source, warning = _read_configuration(folder, runtimes)
         overrides = model.overrides
+        sources = {
+            **dict.fromkeys(toml.model_fields_set, source),
+            **dict.fromkeys(overrides.model_fields_set, "models.config"),
+        }
         toml = toml.model_copy(update={key: getattr(overrides, key) for key in overrides.model_fields_set})
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
@@ -230,6 +236,7 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             str(version),
             _fingerprint(*files, extra=extra),
             toml=toml,
+            sources=sources,
             class_labels=class_labels,
             warning=warning,
             readable=(version_folder,),
@@ -249,20 +256,21 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             yield replace(config, problem=str(error))
 
 
-def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str]:
-    """Return the model's configuration and a warning about it. Raises ModelConfigError.
+def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str, str]:
+    """Return the model's configuration, the name of its file, and a warning about it. Raises ModelConfigError.
 
     If there are both a model.toml and a config.pbtxt, model.toml is used.
     """
     toml, pbtxt = folder / "model.toml", folder / "config.pbtxt"
     if not pbtxt.exists():
-        return read_model_toml(toml), ""
+        return read_model_toml(toml), toml.name, ""
     if toml.exists():
-        return read_model_toml(toml), "its config.pbtxt is not read, because there is a model.toml"
+        return read_model_toml(toml), toml.name, "its config.pbtxt is not read, because there is a model.toml"
     from gateway.repository.pbtxt import read_config_pbtxt  # imports protobuf's text format, which nothing else needs
 
     declared, ignored = read_config_pbtxt(pbtxt, runtimes)
-    return declared, f"its config.pbtxt has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
+    warning = f"its config.pbtxt has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
+    return declared, pbtxt.name, warning
 
 
 def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime]) -> Artifact:

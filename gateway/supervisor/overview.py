@@ -11,14 +11,18 @@ from gateway.metrics.collector import Key, MetricsSnapshot
 from gateway.process.memory import private_bytes
 
 # Of the figures of a model, those that the console reads. Histograms have a count per bucket, not cumulative.
-_FIGURES = ("outcomes", "rows", "executions", "execution_s", "in_flight", "queued", "request", "queue", "batch_rows")
+_FIGURES = (
+    "outcomes", "rows", "executions", "execution_s", "in_flight", "queued", "request", "queue", "compute_infer",
+    "batch_rows",
+)  # fmt: skip
 
 
 def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSnapshot]) -> dict[str, Any]:
     """Return the state of the gateway as JSON values.
 
     models        the entries of the repository index, each with {runtime, platform, devices, workers, instances,
-                  restarts, memory_bytes, max_batch_size, figures}. Figures are cumulative since the gateway started
+                  restarts, memory_bytes, max_batch_size, version_labels, figures}. Figures are cumulative since the
+                  gateway started
     environments  being built or waited for: {runtime, step, elapsed_s}
     buckets       the upper bounds of the histograms' buckets: {"seconds", "rows"}; the last count is for what is above
     """
@@ -37,7 +41,7 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
 
 def _version(manager: Manager, version: ModelVersion) -> dict[str, Any]:
     artifact = version.config.artifact
-    workers = list(version.workers)
+    workers, status = list(version.workers), manager.status(version)
     return {
         "runtime": artifact.runtime.name if artifact else "",
         "platform": artifact.platform if artifact else "",
@@ -46,7 +50,8 @@ def _version(manager: Manager, version: ModelVersion) -> dict[str, Any]:
         "workers": sum(worker.ready is not None for worker in workers),
         "restarts": manager.restarts.get(version.key[:2], 0) + version.restarts,
         "memory_bytes": sum(private_bytes(worker.pid) for worker in workers if worker.pid),
-        "max_batch_size": manager.status(version).max_batch_size,
+        "max_batch_size": status.max_batch_size,
+        "version_labels": list(status.version_labels),
     }
 
 

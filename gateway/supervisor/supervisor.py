@@ -24,6 +24,7 @@ from gateway.domain.control import (
     CancelExport,
     ChangeLogSettings,
     ControlHandlers,
+    ExplainConfiguration,
     GetConfiguration,
     GetExport,
     GetExportArchive,
@@ -53,6 +54,7 @@ from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
 from gateway.process.usage_page import USAGE_FILE, clear_front
 from gateway.repository.scan import Scan, scan
 from gateway.supervisor.audit_log import AuditLog
+from gateway.supervisor.explanation import explain
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import (
     FrontProcess,
@@ -339,6 +341,7 @@ class Supervisor:
         handlers.add(LoadModel, lambda request: manager.load(request.name))
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
+        handlers.add(ExplainConfiguration, self._explain)
         handlers.add(GetMetrics, lambda request: metrics_text(self._registry, request.patterns))
         handlers.add(GetOverview, self._overview)
         handlers.add(GetSecurity, lambda _: self._security.to_json())
@@ -365,8 +368,13 @@ class Supervisor:
             "started": self._started,
             "notes": [self.identities.note] if self.identities.note else [],
             "exports": self.settings.allow_export,
+            "repository_control": self.settings.repository_control,
         }
         return {"server": server, **overview(self.manager, self.builder, self._metrics.totals())}
+
+    def _explain(self, request: ExplainConfiguration) -> list[dict[str, Any]]:
+        version = self.manager.find(request.name, request.version)
+        return explain(version, self.manager.status(version), self.settings)
 
     async def _statistics(self, request: GetStatistics) -> dict[str, Any]:
         await self._request_metrics()

@@ -1,5 +1,6 @@
 """The console: pages for a browser, and the figures that they show."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 import gateway.console
-from gateway.domain.control import GetOverview
+from gateway.domain.control import ExplainConfiguration, GetOverview
+from gateway.domain.identity import Action, Identity
+from gateway.domain.types import ModelStatus, complete_specs
 from gateway.engine.protocol import Engine
 from gateway.front.base.access import acts, identity_of, may_read, public
 from gateway.front.base.app_routes import AppRoutes
+from runtimes.contract import Signature, TensorSpec
 
 _FOLDER = Path(gateway.console.__file__).parent
 # Scripts and style sheets come from this server only. Charts and Netron set styles of elements, images are dropped by
@@ -69,8 +73,60 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
 
     @app.get("/console/data", include_in_schema=False)
     @acts("read")
-    async def data(request: Request) -> dict[str, Any]:
-        """What `GetOverview` describes, of the models that the client may read about."""
+    async def data(request: Request, model: str = "") -> dict[str, Any]:
+        """What `GetOverview` describes, of the models that the client may read about, or of one of them.
+
+        Each model also has `may`: which actions the client may perform on it.
+        """
         overview = await engine.control(GetOverview())
         identity = identity_of(request)
-        return {**overview, "models": [each for each in overview["models"] if may_read(identity, each["name"])]}
+        models = [
+            {**each, "may": _permitted(identity, each["name"])}
+            for each in overview["models"]
+            if may_read(identity, each["name"]) and model in ("", each["name"])
+        ]
+        return {**overview, "models": models}
+
+    @app.get("/console/models/{model}/configuration", include_in_schema=False)
+    @app.get("/console/models/{model}/versions/{version}/configuration", include_in_schema=False)
+    @acts("read")
+    async def configuration(model: str, version: str = "") -> dict[str, Any]:
+        """What requests to a version look like, and its configuration in force (`ExplainConfiguration`)."""
+        status = engine.model(model, version)
+        values = await engine.control(ExplainConfiguration(status.name, status.version))
+        return {**_interface(status), "values": values}
+
+
+def _permitted(identity: Identity | None, model: str) -> list[Action]:
+    actions: tuple[Action, ...] = ("infer", "read", "admin")
+    return [action for action in actions if identity is None or identity.allows(action, model)]
+
+
+def _interface(status: ModelStatus) -> dict[str, Any]:
+    """Return what a client must know in order to send requests to a version. A shape is null if it is not known."""
+    return {
+        "name": status.name,
+        "version": status.version,
+        "version_labels": list(status.version_labels),
+        "signatures": [
+            {"name": name, **_describe(each, status.learned if name == status.default_signature else None)}
+            for name, each in status.signatures.items()
+        ],
+        "class_labels": status.class_labels,
+        "batch_dim": status.batch_dim if status.has_rows else None,
+        "preprocess": status.preprocess and status.preprocess._asdict(),
+        "postprocess": status.postprocess and status.postprocess._asdict(),
+    }
+
+
+def _describe(signature: Signature, learned: Signature | None) -> dict[str, Any]:
+    revealed = learned or Signature((), ())
+    return {
+        "inputs": _tensors(signature.inputs, revealed.inputs),
+        "outputs": _tensors(signature.outputs or revealed.outputs, revealed.outputs),
+        "refused": signature.refused,
+    }
+
+
+def _tensors(specs: Sequence[TensorSpec], learned: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+    return [spec._asdict() for spec in complete_specs(specs, learned)]

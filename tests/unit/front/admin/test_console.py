@@ -76,3 +76,32 @@ def test_without_the_console_browsers_get_what_others_get() -> None:
             return root.json(), (await client.get("/console", headers=BROWSER)).status_code
 
     assert asyncio.run(ask()) == ({"status": "alive"}, 404)
+
+
+class MayInferDoubler:
+    def identify(self, caller: object) -> Identity:
+        return Identity("someone", {"read": ["doubler"], "infer": ["*"]})
+
+    def record(self, event: object) -> None:
+        pass
+
+
+def test_the_data_of_one_model_says_what_the_client_may_do() -> None:
+    with in_thread(MayInferDoubler()) as serving:
+        (doubler,) = serving.http.get("/console/data", params={"model": "doubler"}).json()["models"]
+        assert doubler["may"] == ["infer", "read"]
+        assert serving.http.get("/console/data", params={"model": "broken"}).json()["models"] == []
+        assert serving.http.get("/console/models/doubler/configuration").status_code == 200
+        assert serving.http.get("/console/models/broken/configuration").status_code == 403
+    with in_thread() as serving:
+        (doubler,) = serving.http.get("/console/data", params={"model": "doubler"}).json()["models"]
+        assert doubler["may"] == ["infer", "read", "admin"]
+
+
+def test_the_interface_of_a_version(serving: Serving) -> None:
+    found = serving.http.get("/console/models/doubler/configuration").json()
+    (signature,) = found["signatures"]
+    assert signature["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+    assert (found["name"], found["version"], found["values"]) == ("doubler", "1", [])
+    assert serving.http.get("/console/models/none/configuration").status_code == 404
+    assert serving.http.get("/console/models/doubler/versions/7/configuration").status_code == 404
