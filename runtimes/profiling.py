@@ -5,10 +5,16 @@ Each runtime can have two modules beside its `runtime.py`, which run in its envi
     graph.py        def read_graph(model: Model, signature: str) -> List[GraphNode]
     operators.py    def time_operators(model: Model, inputs: Dict[str, ndarray], signature: str) -> OperatorProfile
 
-`model` is what the runtime's `load` returned. Nodes have the same names in both.
+`model` is what the runtime's `load` returned. Nodes have the same names in both, and are in the order in which they run
+as far as the graph has one. The graph is the artifact's own, except that of ONNX Runtime, which writes the graph that
+it has optimized: its nodes are the ones that run.
 """
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+# TensorFlow's names consist of these, and TensorBoard gives a meaning to others, such as ":" and "^".
+_OTHERS = re.compile(r"[^A-Za-z0-9_./>\\-]+")
 
 
 class GraphNode(NamedTuple):
@@ -26,6 +32,11 @@ class GraphNode(NamedTuple):
     inputs: Tuple[str, ...] = ()
     shape: Optional[Tuple[int, ...]] = None
     attributes: Dict[str, str] = {}
+
+    @classmethod
+    def from_json(cls, raw: List[Any]) -> "GraphNode":
+        name, operator, inputs, shape, attributes = raw
+        return cls(name, operator, tuple(inputs), None if shape is None else tuple(shape), attributes)
 
 
 class OperatorTime(NamedTuple):
@@ -79,3 +90,27 @@ class OperatorProfile(NamedTuple):
         found = [OperatorTime(*each) for each in raw["operators"]]
         operators = tuple(each._replace(joined=tuple(each.joined)) for each in found)
         return cls(**dict(raw, operators=operators, limits=tuple(raw["limits"])))
+
+
+class Names:
+    """Chooses the names of a graph's nodes."""
+
+    def __init__(self) -> None:
+        self._used: Set[str] = set()
+        self._counts: Dict[str, int] = {}
+
+    def unique(self, preferred: str, scope: str = "") -> str:
+        """Return a name that no other node has: `preferred` in a scope, without unusual characters, and numbered if
+        it is in use."""
+        whole = _OTHERS.sub("_", "%s/%s" % (scope, preferred))
+        first = name = "/".join(part for part in whole.split("/") if part) or "unnamed"
+        while name in self._used:
+            self._counts[first] = self._counts.get(first, 0) + 1
+            name = "%s_%d" % (first, self._counts[first])
+        self._used.add(name)
+        return name
+
+
+def scope_of(name: str) -> str:
+    """Return the scope of a node: all of its name but the last part."""
+    return name.rpartition("/")[0]

@@ -51,7 +51,7 @@ def load(options: LoadOptions) -> Model:
 
 class CntkModel(Model):
     def __init__(self, function: Any, options: LoadOptions) -> None:
-        self._function = function
+        self.function = function
         self._arguments = _named(function.arguments, "input", {})
         self._results = _named(function.outputs, "output", self._arguments)
         for name, variable in self._arguments.items():
@@ -71,10 +71,10 @@ class CntkModel(Model):
         self._has_dynamic_sizes = any(-1 in (spec.shape or ())[1:] for spec in inputs)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return analyze(self._function, self._arguments, self._results)
+        return analyze(self.function, self._arguments, self._results)
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return input_ranges(self._function, self._arguments)
+        return input_ranges(self.function, self._arguments)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         names = wanted_outputs(outputs, list(self._results))
@@ -86,7 +86,7 @@ class CntkModel(Model):
         variables = [self._results[name] for name in names]
         try:
             self._lookups.check(feed)
-            results = self._function.eval(feed, outputs=variables)
+            results = self.function.eval(feed, outputs=variables)
         except ValueError as error:
             raise InvalidInput(_client_message(error)) from error
         except RuntimeError as error:

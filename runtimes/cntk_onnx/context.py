@@ -5,7 +5,7 @@ from typing import Any, List, NoReturn, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.onnx.graph import TYPES, Graph
+from runtimes.onnx.builder import TYPES, Graph
 
 from .dictionary import Axis
 from .functions import Function

@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Set, Tuple
 
 from onnx import helper
 
-from runtimes.onnx.graph import TYPES, Graph
+from runtimes.onnx.builder import TYPES, Graph
 
 from .context import TranslationContext
 from .functions import Function, producer

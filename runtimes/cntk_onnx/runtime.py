@@ -11,10 +11,15 @@ from .translate import serialized, translate
 
 
 def load(options: LoadOptions) -> Model:
+    return served(translated(options), options)
+
+
+def translated(options: LoadOptions) -> bytes:
+    """Return the artifact as the bytes of an ONNX model. Raises LoadError."""
     try:
         # The file is read, not mapped: overwriting it must not change the loaded model.
         with open(options.artifact, "rb") as file:
             data = file.read()
     except OSError as error:
         raise LoadError("the model's file cannot be read: %s" % (error.strerror or "it is not a file")) from None
-    return served(serialized(translate(data)), options)
+    return serialized(translate(data))

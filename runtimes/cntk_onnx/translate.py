@@ -6,7 +6,7 @@ import onnx
 from onnx import helper
 
 from runtimes.contract import LoadError
-from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
+from runtimes.onnx.builder import IR, OPSET, TYPES, Graph
 
 from . import dictionary
 from .context import TranslationContext

@@ -4,7 +4,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.onnx.graph import TYPES
+from runtimes.onnx.builder import TYPES
 
 from .context import TranslationContext
 from .dictionary import Shape

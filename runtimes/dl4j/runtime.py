@@ -11,6 +11,8 @@ unless the network specifies another. A layer that is not covered is a load erro
                              # the two order differently, and does not record its version
 """
 
+from typing import Tuple
+
 from runtimes.checks import known_parameters
 from runtimes.contract import LoadOptions, Model
 from runtimes.onnx.runtime import PARAMETERS as ONNX_PARAMETERS
@@ -22,6 +24,13 @@ from .reader import model_bytes
 
 def load(options: LoadOptions) -> Model:
     known_parameters(options.parameters, PARAMETERS + ONNX_PARAMETERS)
+    model = served(*translated(options))
+    model.options = options
+    return model
+
+
+def translated(options: LoadOptions) -> Tuple[bytes, LoadOptions]:
+    """Return the artifact as the bytes of an ONNX model, and the options for running it. Raises LoadError."""
     onnx_model = model_bytes(options.artifact, options.inputs, choices(options.parameters))
     others = {name: value for name, value in options.parameters.items() if name not in PARAMETERS}
-    return served(onnx_model, options._replace(parameters=others))
+    return onnx_model, options._replace(parameters=others)

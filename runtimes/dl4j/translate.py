@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 
 from runtimes.contract import LoadError
-from runtimes.onnx.graph import IR, OPSET, TYPES, Graph
+from runtimes.onnx.builder import IR, OPSET, TYPES, Graph
 
 from . import layers, normalizers
 from .archive import Archive

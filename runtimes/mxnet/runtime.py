@@ -86,7 +86,7 @@ class MxnetModel(Model):
     def __init__(
         self, symbol: Any, parameters: Dict[str, Any], context: Any, declared: Dict[str, Shape], options: LoadOptions
     ) -> None:
-        self._symbol = symbol
+        self.symbol = symbol
         self._context = context
         self._parameters = {name: parameters.get(name) for name in symbol.list_arguments() if name in parameters}
         self._aux = {name: parameters.get(name) for name in symbol.list_auxiliary_states()}
@@ -105,15 +105,23 @@ class MxnetModel(Model):
         self._served = [spec.name for spec in self.signatures["default"].outputs]
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        arrays = dict(self._parameters, **self._aux)
-        shapes = {name: array.shape for name, array in arrays.items()}
-        return analyze(self._symbol.tojson(), shapes, self.signatures["default"], self._names)
+        shapes = {name: array.shape for name, array in self.stored().items()}
+        return analyze(self.symbol.tojson(), shapes, self.signatures["default"], self._names)
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        inputs, internals = self.signatures["default"].inputs, self._symbol.get_internals()
-        sizes = self._shapes_of(internals, internals.list_outputs(), inputs)
+        inputs = self.signatures["default"].inputs
+        return input_ranges(self.symbol.tojson(), self.shapes_inside(), [spec.name for spec in inputs])
+
+    def stored(self) -> Dict[str, Any]:
+        """Return the arrays of the parameter file that the symbol uses, by name."""
+        return dict(self._parameters, **self._aux)
+
+    def shapes_inside(self) -> Dict[str, Optional[Shape]]:
+        """Return the shapes of the symbol's arguments and of the outputs of all of its nodes, as far as known."""
+        internals = self.symbol.get_internals()
+        sizes = self._shapes_of(internals, internals.list_outputs(), self.signatures["default"].inputs)
         sizes.update((name, array.shape) for name, array in self._parameters.items())
-        return input_ranges(self._symbol.tojson(), sizes, [spec.name for spec in inputs])
+        return sizes
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         names = wanted_outputs(outputs, self._served)
@@ -147,14 +155,14 @@ class MxnetModel(Model):
             return self._executors[key]
         try:
             shapes = self._argument_shapes({name: array.shape for name, array in arrays.items()})
-            self._symbol.infer_type(**dict(self._types, **{name: array.dtype for name, array in arrays.items()}))
+            self.symbol.infer_type(**dict(self._types, **{name: array.dtype for name, array in arrays.items()}))
         except mx.MXNetError as error:
             raise InvalidInput(_client_message(error)) from error
         arguments = dict(self._parameters)
         for name in self._inputs + self._labels:
             dtype = arrays[name].dtype if name in arrays else np.float32
             arguments[name] = mx.nd.zeros(shapes[name], ctx=self._context, dtype=dtype)
-        executor = self._symbol.bind(self._context, arguments, grad_req="null", aux_states=self._aux)
+        executor = self.symbol.bind(self._context, arguments, grad_req="null", aux_states=self._aux)
         self._executors[key] = executor
         if len(self._executors) > _MAX_EXECUTORS:
             self._executors.popitem(last=False)
@@ -167,8 +175,8 @@ class MxnetModel(Model):
                 raise InvalidInput("input '%s' has shape %s, which MXNet does not support" % (name, list(shape)))
         known = {name: array.shape for name, array in self._parameters.items()}
         known.update(inputs)
-        shapes, outputs, _ = self._symbol.infer_shape_partial(**known)
-        result = dict(zip(self._symbol.list_arguments(), shapes))
+        shapes, outputs, _ = self.symbol.infer_shape_partial(**known)
+        result = dict(zip(self.symbol.list_arguments(), shapes))
         for name in self._labels:
             if not _complete(result[name]):
                 result[name] = outputs[0][:1]  # one label per row, as in training
@@ -176,7 +184,7 @@ class MxnetModel(Model):
 
     def _output_names(self, options: LoadOptions) -> List[str]:
         """Return the declared names if there is one per output, because MXNet's are generated (dense1_fwd_output)."""
-        names = self._symbol.list_outputs()  # type: List[str]
+        names = self.symbol.list_outputs()  # type: List[str]
         declared = [spec.name for spec in options.outputs]
         return declared if len(declared) == len(names) and not set(declared) <= set(names) else names
 
@@ -184,7 +192,7 @@ class MxnetModel(Model):
         types = self._inferred_types()
         inputs = tuple(TensorSpec(name, types.get(name, ""), declared.get(name)) for name in self._inputs)
         inputs = declared_inputs(options.inputs, inputs)
-        shapes = self._shapes_of(self._symbol, self._names, inputs)
+        shapes = self._shapes_of(self.symbol, self._names, inputs)
         outputs = tuple(TensorSpec(name, types.get(name, ""), shapes.get(name)) for name in self._names)
         return Signature(inputs, declared_outputs(options.outputs, outputs))
 
@@ -193,10 +201,10 @@ class MxnetModel(Model):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about unknown datatypes of inputs, which are "" here
-                arguments, outputs, _ = self._symbol.infer_type(**self._types)
+                arguments, outputs, _ = self.symbol.infer_type(**self._types)
         except mx.MXNetError:
             return {}
-        names = list(self._symbol.list_arguments()) + list(self._names)
+        names = list(self.symbol.list_arguments()) + list(self._names)
         return {name: _datatype(dtype) for name, dtype in zip(names, (arguments or []) + (outputs or []))}
 
     def _shapes_of(self, symbol: Any, names: Sequence[str], inputs: Sequence[TensorSpec]) -> Dict[str, Optional[Shape]]:

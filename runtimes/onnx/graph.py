@@ -1,85 +1,98 @@
-"""Builds an ONNX graph, for runtimes that translate their own format to ONNX."""
+"""Reads the graph of an ONNX model for a profile, as ONNX Runtime has optimized it, because its nodes are what runs.
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+A constant is in the scope of the first node that takes it, since exporters name weights otherwise than nodes.
+"""
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import os
+import tempfile
+from typing import Any, Dict, List, Union
 
-from runtimes.contract import LoadError
+import onnxruntime as ort
 
-# Old enough for the tools that convert ONNX further, new enough for all operators that our runtimes write.
-OPSET, IR = 17, 8
-TYPES = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.float64): TensorProto.DOUBLE,
-    np.dtype(np.float16): TensorProto.FLOAT16,
-}
-# The limit of a protobuf message, and so of an ONNX file. It is checked while constants are added, because a small
-# source file can request any number of large constants.
-_MAX_BYTES = (1 << 31) - 1
+from runtimes.contract import LoadOptions, Model
+from runtimes.dataflow.graph import Graph, Node
+from runtimes.profiling import GraphNode, Names, scope_of
+
+from .analysis.file import of_bytes, of_file
+from .private import private_copy
+from .runtime import OnnxModel, new_session
 
 
-class Graph:
-    """Nodes and constants. A graph inside another, such as a loop's body, uses the outer tensors by their names."""
+def read_graph(model: Model, signature: str) -> List[GraphNode]:
+    assert isinstance(model, OnnxModel)
+    with private_copy(model.options.artifact) as path:
+        return graph_of(path, model.options)
 
-    def __init__(self, reserved: Sequence[str] = (), outer: "Optional[Graph]" = None) -> None:
-        self.inside = outer is not None
-        self._used: Dict[str, int] = outer._used if outer else dict.fromkeys(reserved, 0)
-        # Key of an array → its name. An array that is identified by its address is kept as well, so that the address
-        # is not reused for another one.
-        self._constants: Dict[Any, Tuple[str, Optional[np.ndarray]]] = outer._constants if outer else {}
-        self._root: Graph = outer._root if outer else self
-        self._bytes = self._computed = 0
-        self.nodes: List[onnx.NodeProto] = []
-        self.initializers: List[TensorProto] = outer.initializers if outer else []
 
-    def unique(self, preferred: str) -> str:
-        """Return `preferred`, or a name that begins with it if it is in use."""
-        count, name = self._used.get(preferred, 0), preferred
-        while name in self._used:
-            count += 1
-            name = "%s_%d" % (preferred, count)
-        self._used[preferred] = count
-        self._used.setdefault(name, 0)
-        return name
+def graph_of(model: Union[str, bytes], options: LoadOptions) -> List[GraphNode]:
+    """Return the optimized graph of a file, or of the bytes of a translated model."""
+    settings = ort.SessionOptions()
+    with tempfile.TemporaryDirectory(prefix="modelport-graph-") as folder:
+        settings.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
+        try:
+            new_session(model, options, settings)
+            read = of_file(settings.optimized_model_filepath)
+        except Exception as error:  # noqa: BLE001 - more than 2 GiB, or a provider that does not write what it made
+            print("ONNX Runtime does not write the optimized graph, so the original is shown: %s" % error)
+            read = of_bytes(model) if isinstance(model, bytes) else of_file(model)
+    return _Reader().nodes(read.graph)
 
-    def emit(self, op: str, inputs: Sequence[str], called: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node. Returns the name of its output, or a list of names if it has several outputs."""
-        names = [self.unique(called) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, names[0], **attributes))
-        return names[0] if outputs == 1 else names
 
-    def constant(self, array: np.ndarray, called: str = "constant") -> str:
-        """Add an initializer and return its name. Raises LoadError if there are too many bytes of constants.
+class _Reader:
+    def __init__(self) -> None:
+        self._names = Names()
+        self._found: List[GraphNode] = []
 
-        Equal small arrays are stored once, and so are read-only arrays (views of the file) at the same address.
-        """
-        array = np.asarray(array)
-        held = None
-        key: Any = None
-        if array.size <= 64:
-            key = (array.dtype.str, array.shape, array.tobytes())
-        elif not array.flags.writeable:
-            key, held = (array.dtype.str, array.shape, array.strides, array.ctypes.data), array
-        if key in self._constants:
-            return self._constants[key][0]
-        self._root._bytes += array.nbytes
-        if self._root._bytes > _MAX_BYTES:
-            raise LoadError("the model has more constants than one ONNX file can hold, %d bytes" % _MAX_BYTES)
-        name = self.unique(called)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
-        if key:
-            self._constants[key] = name, held
-        return name
+    def nodes(self, graph: Graph) -> List[GraphNode]:
+        self._graph(graph, "", {})
+        return self._found
 
-    def compute(self, count: int, most: int) -> bool:
-        """Count values that are computed from constants. Returns whether there are no more than `most` in total."""
-        self._root._computed += count
-        return self._root._computed <= most
+    def _graph(self, graph: Graph, scope: str, outer: Dict[str, str]) -> List[str]:
+        """Add a graph's nodes. Returns the nodes of its outputs. outer: tensor → node, of the enclosing graphs."""
+        made = dict(outer)
+        constants = {tensor.name: tensor for tensor in graph.constants}
+        for name, sizes in graph.inputs:
+            if name in constants:
+                continue
+            shape = None if sizes is None else tuple(size if isinstance(size, int) else -1 for size in sizes)
+            made[name] = self._add(GraphNode(self._names.unique(name, scope), "Placeholder", (), shape))
+        for node in graph.nodes:
+            named = self._names.unique(_preferred(node), scope)
+            for tensor in node.inputs:
+                if tensor in constants and tensor not in made:
+                    made[tensor] = self._constant(constants[tensor], scope_of(named))
+            inputs = [made[tensor] for tensor in node.inputs if tensor in made]
+            for key, value in node.attributes.items():
+                for number, part in enumerate(value if isinstance(value, list) else [value]):
+                    if isinstance(part, Graph):
+                        inner = "%s/%s%s" % (named, key, "_%d" % number if number else "")
+                        inputs += self._graph(part, inner, made)
+            self._add(GraphNode(named, node.operator, tuple(inputs), None, _texts(node)))
+            made.update((tensor, named) for tensor in node.outputs if tensor)
+        return [made[name] for name in graph.outputs if name in made]
 
-    def sizes(self, *sizes: int) -> str:
-        return self.constant(np.array(sizes, np.int64), "sizes")
+    def _constant(self, tensor: Any, scope: str) -> str:
+        last = tensor.name.rpartition("/")[2].rpartition(".")[2]
+        return self._add(GraphNode(self._names.unique(last, scope), "Const", (), tensor.dims))
 
-    def scalar(self, value: float, dtype: np.dtype) -> str:
-        return self.constant(np.array(value, dtype), "scalar")
+    def _add(self, node: GraphNode) -> str:
+        self._found.append(node)
+        return node.name
+
+
+def _preferred(node: Node) -> str:
+    """Return a node's name, or that of its output if it has none, as after ONNX Runtime joined nodes ("fused ")."""
+    if node.name and not node.name.startswith("fused "):
+        return node.name
+    output = next((name for name in node.outputs if name), "")
+    return output if any(letter.isalpha() for letter in output) else "%s_%s" % (node.operator, output)
+
+
+def _texts(node: Node) -> Dict[str, str]:
+    found = {"domain": node.domain} if node.domain else {}
+    for key, value in node.attributes.items():
+        if isinstance(value, (int, float, str)) or (
+            isinstance(value, list) and all(isinstance(each, (int, float, str)) for each in value)
+        ):
+            found[key] = str(value)
+    return found

@@ -92,7 +92,14 @@ def load(options: LoadOptions) -> "OnnxModel":
 
 def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     """Load a model from a file, or from bytes for runtimes that translate their own format. Raises LoadError."""
-    settings = ort.SessionOptions()
+    session = new_session(model, options, ort.SessionOptions())
+    on_device = providers.CUDA in session.get_providers()
+    kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
+    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))
+
+
+def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.SessionOptions) -> ort.InferenceSession:
+    """Create a session that computes as it does when it serves, with additional settings. Raises LoadError."""
     # Log nothing but fatal errors. Older models cause a warning for each initializer. Errors are also raised, and a
     # trial with synthetic inputs provokes them.
     settings.log_severity_level = 4
@@ -111,9 +118,7 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     providers.check(offered, session.get_providers(), options.parameters)
     if not providers.may_fall_back(options.parameters):
         session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
-    on_device = providers.CUDA in session.get_providers()
-    kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))
+    return session
 
 
 class OnnxModel(Model):
@@ -121,6 +126,7 @@ class OnnxModel(Model):
 
     def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
         self._run, self._options = run, ort.RunOptions()
+        self.options = options  # with which a profile loads the artifact again
         inputs, refused_inputs = _specs(session.get_inputs())
         outputs, refused = _specs(session.get_outputs())
         for name, reason in refused_inputs.items():

@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,16 +17,18 @@ _PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 class LoadedSignature(NamedTuple):
     """
-    run      computes outputs: arrays by input name, and names of outputs → arrays by output name
-    analyze  analyzes the rows in the signature's graph, without running it
-    ranges   reads the input ranges from the signature's graph, without running it
-    problem  why it cannot be served; "" if it can
+    run         computes outputs: arrays by input name, and names of outputs → arrays by output name
+    analyze     analyzes the rows in the signature's graph, without running it
+    ranges      reads the input ranges from the signature's graph, without running it
+    definition  returns the GraphDef with the shapes of tensors, and the names of placeholders that stand for variables
+    problem     why it cannot be served; "" if it can
     """
 
     signature: Signature
     run: Callable[[Dict[str, np.ndarray], Sequence[str]], Dict[str, Any]]
     analyze: Callable[[], BatchAnalysis]
     ranges: Callable[[], Dict[str, InputRange]]
+    definition: Callable[[], Tuple[Any, Set[str]]]
     problem: str
 
 
@@ -46,7 +48,8 @@ def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, LoadedSignatur
         needs_python = calls_python and _has_python_nodes(function.graph.as_graph_def())
         analyze = partial(of_function, function, _results(function), scalar_tables)
         ranges = partial(_ranges_of_function, function)
-        entries[name] = _signature(inputs, function.structured_outputs, run, analyze, ranges, needs_python)
+        definition = partial(_definition_of_function, function)
+        entries[name] = _signature(inputs, function.structured_outputs, run, analyze, ranges, definition, needs_python)
     return entries
 
 
@@ -86,7 +89,8 @@ def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, LoadedS
         fed = [tensor for tensor in inputs.values() if tensor is not None]
         analyze = partial(of_graph, graph, fed, _served(outputs))
         ranges = partial(_ranges_of_graph, graph, inputs, _served(outputs))
-        entries[name] = _signature(inputs, outputs, run, analyze, ranges, needs_python)
+        definition = partial(_definition_of_graph, graph, fetched)
+        entries[name] = _signature(inputs, outputs, run, analyze, ranges, definition, needs_python)
     return entries
 
 
@@ -130,8 +134,24 @@ def _ranges_of_graph(graph: tf.Graph, inputs: Dict[str, Any], outputs: Dict[str,
     return input_ranges(graph.as_graph_def(), keys, {}, [tensor.name for tensor in outputs.values()])
 
 
+def _definition_of_function(function: Any) -> Tuple[Any, Set[str]]:
+    captured = {inner.op.name for _, inner in function.graph.captures}
+    return function.graph.as_graph_def(add_shapes=True), captured
+
+
+def _definition_of_graph(graph: tf.Graph, fetched: Sequence[str]) -> Tuple[Any, Set[str]]:
+    definition = graph.as_graph_def(add_shapes=True)
+    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(fetched)), set()
+
+
 def _signature(
-    inputs: Dict[str, Any], outputs: Dict[str, Any], run: Any, analyze: Any, ranges: Any, calls_python: bool
+    inputs: Dict[str, Any],
+    outputs: Dict[str, Any],
+    run: Any,
+    analyze: Any,
+    ranges: Any,
+    definition: Any,
+    calls_python: bool,
 ) -> LoadedSignature:
     refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
     served = _served(outputs)
@@ -148,8 +168,8 @@ def _signature(
         reasons = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
         problem = problem or reasons or "it has no outputs"
     if problem:
-        return LoadedSignature(Signature((), ()), run, analyze, ranges, problem)
-    return LoadedSignature(Signature(_specs(inputs), _specs(served), refused), run, analyze, ranges, "")
+        return LoadedSignature(Signature((), ()), run, analyze, ranges, definition, problem)
+    return LoadedSignature(Signature(_specs(inputs), _specs(served), refused), run, analyze, ranges, definition, "")
 
 
 def _reason(value: Any) -> str:

@@ -76,7 +76,7 @@ class SavedModel(Model):
     def __init__(self, entries: Dict[str, LoadedSignature], options: LoadOptions, private: PrivateCopy) -> None:
         self._copy = private
         names = sorted(entries, key=lambda name: (name != _DEFAULT, name))
-        self._entries = {name: entries[name] for name in names}
+        self.entries = {name: entries[name] for name in names}
         self.signatures = {name: entries[name].signature for name in names}
         default = self.signatures[names[0]]
         self.signatures[names[0]] = Signature(
@@ -86,16 +86,16 @@ class SavedModel(Model):
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._entries[signature].analyze()
+        return self.entries[signature].analyze()
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return self._entries[signature].ranges()
+        return self.entries[signature].ranges()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))
-        if name not in self._entries:
+        if name not in self.entries:
             raise InvalidInput("the model has no signature '%s'" % name)
-        entry = self._entries[name]
+        entry = self.entries[name]
         names = wanted_outputs(outputs, [spec.name for spec in self.signatures[name].outputs])
         # TensorFlow's error messages name internals, and its functions accept any shape, so inputs are checked here.
         arrays = {spec.name: check_input(spec, inputs) for spec in entry.signature.inputs}

@@ -89,9 +89,9 @@ class LiteRtModel(Model):
         options: LoadOptions,
     ) -> None:
         self._runner = runner
-        self._content = content
+        self.content = content
         self._writing = writing
-        self._entries = entries
+        self.entries = entries
         self.signatures = {name: entry.signature for name, entry in entries.items()}
         name, default = next(iter(self.signatures.items()))
         self.signatures[name] = Signature(
@@ -101,17 +101,17 @@ class LiteRtModel(Model):
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        found = analyze(self._content, self._entries[signature], self.signatures[signature])
+        found = analyze(self.content, self.entries[signature], self.signatures[signature])
         return found._replace(writes=tuple(self._writing[signature][:_MAX_REASONS]))
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return input_ranges(self._content, self._entries[signature])
+        return input_ranges(self.content, self.entries[signature])
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         name = signature or next(iter(self.signatures))
-        if name not in self._entries:
+        if name not in self.entries:
             raise InvalidInput("the model has no signature '%s'" % name)
-        entry, served = self._entries[name], self.signatures[name]
+        entry, served = self.entries[name], self.signatures[name]
         names = wanted_outputs(outputs, [spec.name for spec in served.outputs])
         # LiteRT does not check dimensions against those in the file.
         arrays = {entry.inputs[spec.name]: check_input(spec, inputs) for spec in served.inputs}

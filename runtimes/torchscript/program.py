@@ -80,22 +80,22 @@ class TorchModel(Model):
 
     def __init__(self, program: Program, inference_mode: Optional[bool] = None) -> None:
         """inference_mode: whether to use PyTorch's inference mode; None: until an error shows that the model cannot."""
-        self._program = program
+        self.program = program
         self._inference_mode, self._may_leave_inference_mode = inference_mode is not False, inference_mode is None
         self._names = [spec.name for spec in program.signature.outputs]
         self.signatures = {"default": program.signature}
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._program.analyze()
+        return self.program.analyze()
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return self._program.ranges()
+        return self.program.ranges()
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         values = self._values(inputs)
         try:
             with self._mode():
-                return self._arrays(self._call(self._program.call, values, outputs), outputs)
+                return self._arrays(self._call(self.program.call, values, outputs), outputs)
         except ERRORS as error:
             if not self._leaves_inference_mode(error):
                 raise self._to_contract_error(error, values) from error
@@ -121,14 +121,14 @@ class TorchModel(Model):
 
     def _values(self, inputs: Dict[str, np.ndarray]) -> List[Any]:
         """Return one value for each argument."""
-        specs = self._program.signature.inputs
-        return [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self._program.scalars)]
+        specs = self.program.signature.inputs
+        return [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self.program.scalars)]
 
     def _call(self, call: Callable[[List[Any]], Any], values: List[Any], outputs: Sequence[str]) -> Dict[str, Any]:
         """Return the requested outputs by name."""
         named = self._name(call(values))
-        if self._program.widen is not None:
-            named = self._program.widen(named)
+        if self.program.widen is not None:
+            named = self.program.widen(named)
         self._check_names(named, outputs)
         requested = outputs or self._names or list(named)
         return {name: value for name, value in named.items() if name in requested}
@@ -152,14 +152,14 @@ class TorchModel(Model):
         return self._tensor(array)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array if self._program.pure else array.copy())
+        return torch.from_numpy(array if self.program.pure else array.copy())
 
     def _name(self, result: Any) -> Dict[str, Any]:
         if isinstance(result, dict):
             return {str(name): value for name, value in result.items()}
         if hasattr(result, "_asdict"):
             return dict(result._asdict())
-        names, values = self._program.names, list(result) if isinstance(result, (tuple, list)) else [result]
+        names, values = self.program.names, list(result) if isinstance(result, (tuple, list)) else [result]
         return dict(zip(names + unnamed_outputs(len(values))[len(names) :], values))
 
     def _check_names(self, named: Dict[str, Any], outputs: Sequence[str]) -> None:
@@ -196,7 +196,7 @@ class TorchModel(Model):
         if isinstance(value, str):
             return np.asarray(value.encode(), dtype=object)
         array = value.detach().cpu().numpy()
-        return array if self._program.pure else array.copy()
+        return array if self.program.pure else array.copy()
 
 
 def unservable(value: Any) -> str:

@@ -16,7 +16,7 @@ PROCESSES = {
     "front": ("gateway.front.process, gateway.front.admin.app", {"fastapi", "pydantic", "grpc", "zipfile", "jwt"}),
     "supervisor": ("gateway.cli, gateway.commands.serve", {"numpy", "google.protobuf", "jwt"}),
     # Older versions of numpy import it themselves.
-    "worker": ("runtimes.worker.start, runtimes.onnx.graph", {"numpy.random", "hashlib"}),
+    "worker": ("runtimes.worker.start, runtimes.onnx.builder", {"numpy.random", "hashlib"}),
 }
 
 

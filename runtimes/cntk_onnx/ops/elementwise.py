@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
-from runtimes.onnx.graph import TYPES
+from runtimes.onnx.builder import TYPES
 
 from ..context import TranslationContext
 from ..values import Value

@@ -2,7 +2,7 @@
 
 from typing import Callable, Dict, List
 
-from runtimes.onnx.graph import TYPES
+from runtimes.onnx.builder import TYPES
 
 from ..context import TranslationContext
 from ..dictionary import Axis

@@ -5,10 +5,11 @@ import traceback
 
 from .answers import AnswerChecks
 from .batching import BatchingChecks
+from .graphs import GraphChecks
 from .refusals import RefusalChecks
 
 
-class Suite(AnswerChecks, RefusalChecks, BatchingChecks):
+class Suite(AnswerChecks, RefusalChecks, BatchingChecks, GraphChecks):
     """Every method named check_… is one check; its docstring says what must hold. A check fails by raising."""
 
     def run(self):
@@ -21,7 +22,7 @@ class Suite(AnswerChecks, RefusalChecks, BatchingChecks):
         if self.case.get("fails"):
             return report("fails", self.fails)
         # In the order of their definition: later checks rely on what earlier ones left, and `close` is the last.
-        names = [name for group in Suite.__mro__[1:4] + (Suite,) for name in vars(group) if name.startswith("check_")]
+        names = [name for group in Suite.__mro__[1:5] + (Suite,) for name in vars(group) if name.startswith("check_")]
         return all([report(name[len("check_") :], getattr(self, name)) for name in names])
 
     def check_close(self):

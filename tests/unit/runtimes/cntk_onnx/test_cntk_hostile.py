@@ -11,7 +11,7 @@ from runtimes.cntk_onnx.dictionary import Axis, Shape
 from runtimes.cntk_onnx.functions import network
 from runtimes.cntk_onnx.translate import translate_network
 from runtimes.contract import LoadError
-from runtimes.onnx import graph
+from runtimes.onnx import builder
 
 SECONDS, BYTES = 20.0, 64 << 20
 MAX_MESSAGE_LENGTH = 1000
@@ -177,7 +177,7 @@ def test_a_parameter_that_many_read_is_there_once() -> None:
 
 
 def test_constants_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(builder, "_MAX_BYTES", 1 << 20)
     functions = [function(f"f{n}", 68, ["x"], numClass=50000 + n) for n in range(9)]
     every = function("all", 44, [f"f{n}_Output_0" for n in range(9)])
     with pytest.raises(LoadError, match="more constants than one ONNX file can hold"):
