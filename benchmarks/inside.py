@@ -13,7 +13,7 @@ from gateway.domain.control import ControlRequest
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest
 from gateway.engine.admission import AdmissionLimits
-from gateway.engine.arena import open_arena
+from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import discover
@@ -50,7 +50,7 @@ async def _answered(
         raise NotImplementedError(request)
 
     settled = asyncio.Event()
-    engine = FrontEngine(1, AdmissionLimits(1 << 20, _ARENA_BYTES, _LOAD_S), control, open_arena(_ARENA_BYTES))
+    engine = FrontEngine(1, AdmissionLimits(1 << 20, _ARENA_BYTES, _LOAD_S), control, open_arenas(_ARENA_BYTES))
 
     def publish(table: Table) -> None:
         engine.apply(table)

@@ -1,4 +1,4 @@
-"""A front's shared memory: large inputs are received into it, and workers read them from it without a copy.
+"""Memory that a front shares with the workers of one model: they read large inputs from it without a copy.
 
 It is one anonymous file (memfd), as large as the front's limit of admitted bytes. The file is sparse: only pages
 that were written take memory. A worker gets a descriptor that is open for reading, and maps it. A worker that cannot do
@@ -19,29 +19,33 @@ from runtimes.tensors import Buffer
 # it saves; with a higher one, more inputs are copied.
 MIN_ARENA_BYTES = 1 << 16
 _PAGE = mmap.PAGESIZE
-# Free pages below this offset keep their memory, so that blocks in regular use need no new pages from the kernel.
-# Free pages above it are returned, so that a peak does not hold memory for good. A smaller value costs page faults;
-# a larger one costs memory in each front.
-_RETAINED_BYTES = 1 << 26
 
 
 class Arena:
     """Allocates blocks as arrays of bytes. A block is free when nothing refers to its array any more.
 
-    descriptor  of the file, open for reading
+    size            bytes, rounded up to whole pages
+    descriptor      of the file, open for reading
+    retained_bytes  free pages below this offset keep their memory; those above it are returned, so that a peak does not
+                    hold memory for good
 
     Blocks are never cleared: the code that allocates one must overwrite all bytes that are read later.
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self._file = os.memfd_create("modelport-arena", os.MFD_CLOEXEC)
-        os.ftruncate(self._file, size)
-        self._map = mmap.mmap(self._file, size)
-        # For workers, which must not write to it: opened again without the right to write, and the mode keeps them from
-        # doing the same in the other direction.
-        self.descriptor = os.open(f"/proc/self/fd/{self._file}", os.O_RDONLY | os.O_CLOEXEC)
-        os.fchmod(self._file, 0o400)
+        self.size = size = -(-size // _PAGE) * _PAGE
+        self.retained_bytes = size
+        file = os.memfd_create("modelport-arena", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(file, size)
+            self._map = mmap.mmap(file, size)  # has a descriptor of its own
+            # For workers, which must not write to it: opened again without the right to write, and the mode keeps them
+            # from doing the same in the other direction.
+            self.descriptor = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self.descriptor)
+            os.fchmod(file, 0o400)
+        finally:
+            os.close(file)
         self._whole = np.frombuffer(self._map, np.uint8)
         self._start = self._whole.ctypes.data
         # Offset and length of each free range, ascending and never adjacent.
@@ -95,7 +99,7 @@ class Arena:
         self._busy = False
 
     def _merge(self, offset: int, length: int) -> None:
-        if offset + length > _RETAINED_BYTES:
+        if offset + length > self.retained_bytes:
             self._map.madvise(mmap.MADV_REMOVE, offset, length)
         index = bisect.bisect(self._free, (offset, length))
         if index < len(self._free) and self._free[index][0] == offset + length:
@@ -107,8 +111,6 @@ class Arena:
         self._free.insert(index, (offset, length))
 
 
-def open_arena(size: int) -> Arena | None:
-    """Return an arena of `size` bytes, rounded up to pages; None on systems without memfd and /proc (macOS)."""
-    if not hasattr(os, "memfd_create") or not os.path.isdir("/proc/self/fd"):
-        return None
-    return Arena(-(-size // _PAGE) * _PAGE)
+def is_supported() -> bool:
+    """Whether the system has memfd and /proc. macOS has neither."""
+    return hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")

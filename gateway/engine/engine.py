@@ -19,7 +19,7 @@ from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
-from gateway.engine.arena import MIN_ARENA_BYTES, Arena
+from gateway.engine.arenas import Arenas
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
@@ -98,7 +98,7 @@ class FrontEngine:
         front: int,
         limits: AdmissionLimits,
         control: Control,
-        arena: Arena | None = None,
+        arenas: Arenas | None = None,
         shared_memory: SharedMemory | None = None,
         server_name: str = "modelport",
         frames: Frames | None = None,
@@ -110,9 +110,9 @@ class FrontEngine:
         self.server_name = server_name
         self.draining = False
         self.drained = asyncio.Event()
-        self._arena = arena
+        self._arenas = arenas
         self.frames = frames or Frames()
-        self.routes = Routes(self.metrics, arena, front, self.frames, max_response_bytes)
+        self.routes = Routes(self.metrics, arenas, front, self.frames, max_response_bytes)
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
@@ -145,9 +145,11 @@ class FrontEngine:
         usage = None if identity is None else identity.usage
         return AdmissionReservation(self.admission, self._count_rejected, model, version, usage)
 
-    def buffer(self, size: int) -> memoryview:
+    def buffer(self, size: int, model: str = "") -> memoryview:
         """See gateway.engine.protocol.Engine."""
-        block = self._arena.allocate(size) if self._arena is not None and size >= MIN_ARENA_BYTES else None
+        block = None
+        if self._arenas is not None:
+            block = self._arenas.allocate(size, model or self.routes.only_model)
         return memoryview(bytearray(size)) if block is None else block
 
     def _count_rejected(self, model: str, version: str, outcome: str, seconds: float) -> None:
@@ -213,7 +215,7 @@ class FrontEngine:
                 raise DeadlineExceeded("the deadline had passed when the request arrived")
         if target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model is too busy to answer in time; try again later")
-        self.admission.admit(size, servable.under_way, self.routes.has_several_models)
+        self.admission.admit(size, servable.under_way, not self.routes.only_model)
         priority = request.priority
         priority = status.priority_level(priority) if priority else status.default_priority_level
         if identity is not None and identity.usage is not None:

@@ -98,7 +98,7 @@ class FakeEngine:
     def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> "_FakeReservation":
         return _FakeReservation(self, identity)
 
-    def buffer(self, size: int) -> memoryview:
+    def buffer(self, size: int, model: str = "") -> memoryview:
         return memoryview(bytearray(size))
 
     def submit(

@@ -77,8 +77,11 @@ class Engine(Protocol):
     def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> BodyReservation:
         """Return a reservation to hold while a request is read. Close it right before `submit` or `infer`."""
 
-    def buffer(self, size: int) -> memoryview:
-        """Return memory to receive a body of `size` bytes into. Workers read large ones from it without a copy."""
+    def buffer(self, size: int, model: str = "") -> memoryview:
+        """Return memory to receive a body of `size` bytes into. Its workers read large ones from it without a copy.
+
+        model  "" if it is not known before the body has been read
+        """
 
     def submit(
         self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, unavailable
-from gateway.engine.arena import Arena
+from gateway.engine.arenas import Arenas
 from gateway.engine.client import WorkerClient
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
@@ -24,14 +24,14 @@ class Routes:
     def __init__(
         self,
         metrics: FrontMetrics,
-        arena: Arena | None = None,
+        arenas: Arenas | None = None,
         front: int = 0,
         frames: Frames | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self._metrics = metrics
         self._frames = frames or Frames()
-        self._arena = arena
+        self._arenas = arenas
         self._front = front
         self._max_response_bytes = max_response_bytes
         self._table = Table()
@@ -39,7 +39,7 @@ class Routes:
         self._queues: dict[tuple[str, str], ModelQueue] = {}
         # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
         self.known: dict[tuple[str, str], Servable] = {}
-        self.has_several_models = False
+        self.only_model = ""  # the name of the model if there is just one
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,7 +89,7 @@ class Routes:
             versions.sort(key=lambda status: int(status.version or 0), reverse=True)
         # Assigned only when complete: threads that decode large requests read it.
         self._by_model = by_model
-        self.has_several_models = len(by_model) > 1
+        self.only_model = next(iter(by_model)) if len(by_model) == 1 else ""
         entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in entries.items():
             queue = self._queues.get(key)
@@ -113,6 +113,8 @@ class Routes:
                 for client in list(queue.clients):
                     queue.close_if_done(client)
                 self._tidy(queue)
+        if self._arenas is not None:
+            self._arenas.keep({name for name, _ in self._queues})
 
     def _is_listed(self, worker: WorkerAddress) -> bool:
         return any(worker.id == listed.id for entry in self._table.entries for listed in entry.workers)
@@ -121,7 +123,7 @@ class Routes:
         try:
             client = WorkerClient(
                 worker,
-                self._arena,
+                None if self._arenas is None else self._arenas.of(queue.status.name),
                 queue.on_results,
                 queue.on_error,
                 self._on_lost,

@@ -33,7 +33,7 @@ from gateway.domain.log_settings import LogSettings
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.engine.admission import AdmissionLimits
-from gateway.engine.arena import open_arena
+from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
 from gateway.front import fast
 from gateway.front.base.access import Access
@@ -89,14 +89,13 @@ class Front:
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
-        arena = open_arena(options.max_admitted_bytes)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
         frames = None if self._fast_path is None else self._fast_path.Frames()
         self._engine = FrontEngine(
             options.number,
             admission_limits,
             self._control,
-            arena,
+            open_arenas(options.max_admitted_bytes),
             shared,
             options.server_name,
             frames,

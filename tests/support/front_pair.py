@@ -22,7 +22,7 @@ from gateway.domain.caller import Event
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
-from gateway.engine.arena import Arena
+from gateway.engine.arenas import Arenas
 from gateway.engine.client import WorkerClient
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
@@ -135,8 +135,8 @@ class _WorkerTransport(Transport):
 class Worker:
     """A worker of a front that exists only as the front's connection to it."""
 
-    def __init__(self, client: WorkerClient, arena: Arena | None) -> None:
-        self.client = client
+    def __init__(self, client: WorkerClient) -> None:
+        self.client, arena = client, client._arena
         self._arena = None if arena is None else memoryview(arena._map)
         self._transport = _WorkerTransport(lambda: client.connection_lost(None))
         client.connection_made(self._transport)
@@ -180,7 +180,7 @@ class Front:
             raise NotImplementedError(request)
 
         frames = None if fast_path is None else fast_path.Frames()
-        self.engine = FrontEngine(1, limits, control, Arena(arena) if arena else None, frames=frames)
+        self.engine = FrontEngine(1, limits, control, Arenas(arena) if arena else None, frames=frames)
         path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits)
         self.events: list[Event] = []
         self.access: PolicyAccess | None = None
@@ -207,7 +207,7 @@ class Front:
         client, _ = routes._clients[address.id]
 
         async def connect() -> None:
-            self.workers[address.id] = Worker(client, self.engine._arena)
+            self.workers[address.id] = Worker(client)
 
         vars(client)["connect"] = connect
 

@@ -19,7 +19,7 @@ import pytest
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
-from gateway.engine.arena import Arena
+from gateway.engine.arenas import Arenas
 from gateway.engine.engine import FrontEngine
 from gateway.front.base.limits import Limits
 from gateway.front.http.hot_request import HotRequest
@@ -89,7 +89,9 @@ def through_the_parser(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, through_the_parser: list[int]) -> None:
     """Each byte is copied twice at most: hardly any on the way to the worker, and once more in a batch of several."""
     asked = 5
-    model, arena = Looks(), Arena(1 << 26)
+    model, arenas = Looks(), Arenas(1 << 26)
+    arena = arenas.of("m")
+    assert arena is not None
     images = [np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32) for seed in range(asked)]
 
     async def ask(port: int) -> list[float]:
@@ -108,7 +110,7 @@ def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, 
         status_page.create(str(tmp_path / "status"))
         ours, theirs = socket.socketpair()
         thread = work(model, listener, theirs, str(tmp_path / "status"))
-        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arena)
+        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
         status = ModelStatus("m", "1", "READY", admits=True, signatures=model.signatures, max_batch_size=8)
         worker = WorkerAddress(1, str(tmp_path / "worker"), str(tmp_path / "status"), 16)
         engine.apply(Table((TableEntry(status, (worker,)),), True))

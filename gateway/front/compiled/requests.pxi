@@ -211,7 +211,7 @@ cdef class FastPath:
         if requests >= self.max_requests or admitted + size > self.max_bytes:
             return False
         # Requests that were cancelled count for their model until the worker has ended them, so `requests` may be fewer.
-        if self.routes.has_several_models and model.servable.under_way >= self.share:
+        if not self.routes.only_model and model.servable.under_way >= self.share:
             return False
         admission.requests = requests + 1
         admission.admitted_bytes = admitted + size

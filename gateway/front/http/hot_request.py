@@ -143,7 +143,7 @@ class HotRequest:
                 self._reservation.reserve(length)
                 if length >= MIN_ARENA_BYTES and not head.headers.encoding:
                     shift = -(head.headers.json_length or 0) % _ALIGNMENT
-                    self._buffer = self._engine.buffer(length + shift)[shift : shift + length]
+                    self._buffer = self._engine.buffer(length + shift, route.model)[shift : shift + length]
         except Exception as error:
             self.fail(error)
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.engine import arena as arena_module
 from gateway.engine.arena import Arena
 from runtimes.worker.mapping import map_arena
 
@@ -97,11 +96,11 @@ def test_a_worker_that_cannot_map_the_arena_logs_it(capsys: pytest.CaptureFixtur
     assert "inputs come through the socket" in capsys.readouterr().out
 
 
-def test_memory_of_a_peak_is_returned_to_the_system(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_peak_is_returned_to_the_system(arena: Arena) -> None:
     def used() -> int:
         return os.fstat(arena.descriptor).st_blocks * 512
 
-    monkeypatch.setattr(arena_module, "_RETAINED_BYTES", 8 * PAGE)
+    arena.retained_bytes = 8 * PAGE
     low, high = arena.allocate(8 * PAGE), arena.allocate(8 * PAGE)
     assert low is not None
     assert high is not None

@@ -49,7 +49,7 @@ class Connection:
 class UsedBlocks(FakeEngine):
     """Its buffers contain bytes of other clients, like reused blocks of the arena."""
 
-    def buffer(self, size: int) -> memoryview:
+    def buffer(self, size: int, model: str = "") -> memoryview:
         return memoryview(bytearray([SECRET]) * size)
 
 

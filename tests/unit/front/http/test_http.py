@@ -318,7 +318,7 @@ def test_a_disconnect_within_a_large_body_frees_its_block_without_a_collection()
     arena = Arena(1 << 24)
 
     class Engine(FakeEngine):
-        def buffer(self, size: int) -> memoryview:
+        def buffer(self, size: int, model: str = "") -> memoryview:
             block = arena.allocate(size)
             assert block is not None
             return block
@@ -418,7 +418,7 @@ def test_a_missing_body_never_exposes_data_of_others(monkeypatch: pytest.MonkeyP
     start, _, stale = sent.partition(b"\r\n\r\n")
 
     class Engine(FakeEngine):
-        def buffer(self, size: int) -> memoryview:
+        def buffer(self, size: int, model: str = "") -> memoryview:
             return memoryview(bytearray(size - len(stale)) + stale)
 
     async def ask(port: int) -> bytes:
