@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     keys = _command(commands, "keys", "make an API key, or print the digest of one")
     runtimes = _command(commands, "runtimes", "list runtimes, and build, lock or describe their environments")
     export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
+    profile = _command(commands, "profile", "measure a model by batch size and threads, and recommend its settings")
     compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
     sbom = _command(commands, "sbom", "print the CycloneDX bill of materials of the gateway itself")
     # Only the chosen command gets its flags, because the names of the settings need an import.
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         _runtimes_flags(runtimes)
     elif chosen == "export":
         _export_flags(export)
+    elif chosen == "profile":
+        _profile_flags(profile)
     elif chosen == "compare":
         _compare_flags(compare)
     elif chosen == "sbom":
@@ -77,6 +80,8 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         return _predict(options)
     if options.command == "export":
         return _export(options, export)
+    if options.command == "profile":
+        return _profile(options)
     if options.command == "compare":
         return _compare(options)
     if options.command == "health":
@@ -309,15 +314,16 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="allowed difference, relative to an output's largest value",
     )
-    parser.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="NAME=SIZES",
-        help="sizes of an input with free dimensions, such as image=1,3,224,224",
-    )
+    _shape_flag(parser)
     _python_flag(parser)
     _require_locks_flag(parser)
+
+
+def _shape_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="NAME=SIZES",
+        help="sizes of an input with free dimensions, such as image=1,3,224,224",
+    )  # fmt: skip
 
 
 def _export(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -365,6 +371,73 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
+def _profile_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a model of the repository, or an artifact's path")
+    parser.add_argument("--repository", type=Path, default=Path("model_repo"), help="default: model_repo")
+    parser.add_argument("--version", default="", help="a version of the model; default: the newest")
+    parser.add_argument("--signature", default="", help="a signature of the model; default: its first")
+    parser.add_argument(
+        "--runtime", default="", help="a runtime that reads the artifact; default: the one that serves it"
+    )
+    parser.add_argument("--output", type=Path, default=None, metavar="DIR", help="default: profile-MODEL")
+    parser.add_argument("--batch-sizes", default="", metavar="N,…", help="default: 1,2,4,8,16,32,64")
+    parser.add_argument("--threads", default="", metavar="N,…", help="default: powers of two up to the number of cores")
+    parser.add_argument(
+        "--latency-target-ms", type=float, default=0.0, metavar="X",
+        help="time from a request's arrival to its answer that the recommendation must keep; default: none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--inputs", default="", metavar="FILE",
+        help="real inputs: an npz, or JSON lines of v2 requests; or 'generated'. Default: samples.npz of the model's "
+        "folder if there is one",
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="X", help="time for each point; default: 1")
+    parser.add_argument("--apply", action="store_true", help="change the model's model.toml as recommended")
+    _shape_flag(parser)
+    _python_flag(parser)
+    _require_locks_flag(parser)
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from gateway.commands.profile import run_profile
+    from gateway.config import SettingsError, Sources, home, read_settings
+    from gateway.profile.profile import BATCH_SIZES, ProfileRequest
+
+    settings = _with_pythons(read_settings(Sources({"require_locks": options.require_locks})), options.python)
+    _check_runtimes(settings)
+    for name, value, allowed in (
+        ("latency-target-ms", options.latency_target_ms, options.latency_target_ms >= 0),
+        ("seconds", options.seconds, 0 < options.seconds <= 3600),
+    ):
+        if not allowed:
+            raise SettingsError(f"--{name} is {value:g}: it must be a positive number")
+    request = ProfileRequest(
+        options.model,
+        options.output or Path(f"profile-{Path(options.model).name.split('.')[0]}"),
+        repository=options.repository,
+        version=options.version,
+        signature=options.signature,
+        runtime=options.runtime,
+        batch_sizes=_numbers("batch-sizes", options.batch_sizes, 65536) or BATCH_SIZES,
+        threads=_numbers("threads", options.threads, 1024),
+        latency_target_ms=options.latency_target_ms,
+        inputs=options.inputs,
+        shapes=dict(_shape(text) for text in options.shape),
+        seconds=options.seconds,
+    )
+    return run_profile(request, home(), settings, options.apply)
+
+
+def _numbers(flag: str, text: str, largest: int) -> tuple[int, ...]:
+    """Parse 1,2,4. Raises SettingsError."""
+    from gateway.config import SettingsError
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) <= largest for word in words):
+        raise SettingsError(f"--{flag} '{text}': use numbers from 1 to {largest}, separated by commas, such as 1,2,4")
+    return tuple(map(int, words))
+
+
 def _compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-loss", action="store_true", help=_ALLOW_LOSS_HELP)
     parser.add_argument("first", help="MODEL or MODEL/VERSION")
@@ -378,13 +451,7 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="allowed difference, relative to an output's largest value",
     )
-    parser.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="NAME=SIZES",
-        help="sizes of an input with free dimensions, such as image=1,3,224,224",
-    )
+    _shape_flag(parser)
 
 
 def _compare(options: argparse.Namespace) -> int:

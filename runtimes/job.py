@@ -4,6 +4,7 @@ Started as `python -I leashed.py …/runtimes/job.py JOB.json`. JOB.json describ
 the file for the answer, which is written completely or not at all. Output goes to the process that started it.
 
   {"action": "run_cases", …}  run an artifact on files of inputs, as a worker would (runtimes/offline.py)
+  {"action": "profile", …}    measure an artifact in batches of several sizes (runtimes/profile_job.py)
   {"action": "convert", …}    one step of an export (runtimes/conversion.py)
 """
 
@@ -56,6 +57,10 @@ def _run(job: Dict[str, Any]) -> Dict[str, Any]:
         from runtimes import offline
 
         return offline.run_cases(job)
+    if job["action"] == "profile":
+        from runtimes import profile_job
+
+        return profile_job.profile(job)
     from runtimes import conversion
 
     return conversion.convert(job)

@@ -7,12 +7,12 @@ file is one run, except that an artifact with a fixed batch gets the rows of a l
 import os
 import time
 from contextlib import ExitStack
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from runtimes import array_files, bounds, id_ranges
 from runtimes.array_files import Arrays
 from runtimes.contract import LoadError, Model, Signature, first_line
-from runtimes.control import Load
+from runtimes.control import BatchingOptions, Load
 from runtimes.worker import batching_decision, probe
 from runtimes.worker.batcher import Batching
 from runtimes.worker.chunked_model import ChunkedModel
@@ -40,19 +40,35 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
                and memory, and the process ends if they exceed these limits
     fixed      the number of rows per run if the artifact accepts no other; 0 for any
     timed      a file of inputs for which the duration of an inference is measured; "" for none
+    decide     whether the description includes how a worker would batch requests
     """
     load = Load.from_json(job["load"])
-    model = load_model(load)
-    model.signatures = batching_decision.with_free_rows(model.signatures, load.batching.sizes, load.batching.dim)
-    name = job["signature"] or next(iter(model.signatures))
-    if name not in model.signatures:
-        raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
+    model, name = open_model(load, job["signature"])
     if not job["cases"]:
-        return dict(_describe(model, name, job["shapes"]), signatures=model.signatures, signature=name)
+        described = dict(_describe(model, name, job["shapes"]), signatures=model.signatures, signature=name)
+        return dict(described, batching=_decide(model, name, load.batching)) if job["decide"] else described
     run = _Run(model, name, job["fixed"], job["fold"], job["large"])
     with bounds.bounded(_LARGE_S, _LARGE_BYTES) if job["large"] else ExitStack():
         answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
     return {"answers": answers, "seconds": run.seconds(job["timed"]) if job["timed"] else None}
+
+
+def open_model(load: Load, signature: str) -> Tuple[Model, str]:
+    """Return the model as a worker has it, and the signature's name; "" stands for the default. Raises LoadError."""
+    model = load_model(load)
+    model.signatures = batching_decision.with_free_rows(model.signatures, load.batching.sizes, load.batching.dim)
+    name = signature or next(iter(model.signatures))
+    if name not in model.signatures:
+        raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
+    return model, name
+
+
+def _decide(model: Model, name: str, options: BatchingOptions) -> Dict[str, Any]:
+    """Return how a worker would batch this signature: at most `rows` rows at once; 0 if requests run one by one."""
+    decision = batching_decision.decide_batching(model, options)
+    batching = decision.batching
+    rows = batching.max_rows if name in batching.signatures else 0
+    return {"rows": rows, "sizes": batching.sizes, "dim": options.dim, "note": decision.note}
 
 
 def _describe(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]:

@@ -28,7 +28,7 @@ def run_export(request: ExportRequest, home: Path, settings: Settings) -> int:
 
     environments = Environments(home, settings, on_progress)
     try:
-        report = asyncio.run(_stoppable(export(request, environments, on_progress)))
+        report = asyncio.run(stoppable(export(request, environments, on_progress)))
     except CannotExport as error:
         if error.detail:
             print(error.detail, file=sys.stderr)
@@ -42,7 +42,7 @@ def run_export(request: ExportRequest, home: Path, settings: Settings) -> int:
     return 0
 
 
-async def _stoppable(work: Coroutine[Any, Any, Result]) -> Result:
+async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
     """Cancel the work on SIGTERM, as on Ctrl-C, so that it cleans up."""
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -41,8 +41,11 @@ class Jobs:
         self._on_line = on_line
         self._count = 0
 
-    async def run(self, environment: Environment, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the job's answer. Raises RouteFailed. Cancellation kills the job and every process that it started."""
+    async def run(self, environment: Environment, job: Mapping[str, Any], threads: int = 0) -> dict[str, Any]:
+        """Return the job's answer. Raises RouteFailed. Cancellation kills the job and every process that it started.
+
+        threads  how many the framework may start; 0: one for each core
+        """
         self._count += 1
         order, answer_file = (self._folder / f"job-{self._count}.{kind}.json" for kind in ("order", "answer"))
         order.write_text(json.dumps({**job, "answer": str(answer_file)}))
@@ -54,7 +57,7 @@ class Jobs:
             printed.append(line)
             self._on_line(line)
 
-        variables, scratch = self._variables(environment), self._folder / "scratch"
+        variables, scratch = self._variables(environment, threads or available_cores()), self._folder / "scratch"
         scratch.mkdir(exist_ok=True)
         code = await run_module(environment.python, str(_SCRIPT), [str(order)], on_line, variables, scratch)
         detail = "\n".join(printed)
@@ -75,16 +78,15 @@ class Jobs:
         folder.mkdir()
         return folder
 
-    def _variables(self, environment: Environment) -> dict[str, str]:
-        threads = str(available_cores())
+    def _variables(self, environment: Environment, threads: int) -> dict[str, str]:
         variables = clean_environment()
         variables.setdefault("HOME", str(self._folder))
-        variables["OMP_NUM_THREADS"] = threads
+        variables["OMP_NUM_THREADS"] = str(threads)
         # Converters leave files in the current folder and in the temporary one.
         variables["TMPDIR"] = str(self._folder / "scratch")
         variables["CUDA_VISIBLE_DEVICES"] = ""
         own = environment.runtime.env.items()
-        return variables | {key: value.replace("{threads}", threads) for key, value in own}
+        return variables | {key: value.replace("{threads}", str(threads)) for key, value in own}
 
 
 class CasesJob(NamedTuple):
@@ -97,6 +99,7 @@ class CasesJob(NamedTuple):
     timed    a file of inputs whose inference is timed
     large    limit the time and the memory of the runs, because their integers are large
     fold     retry refused inputs with their integers modulo what the model accepts
+    decide   describe how a worker would batch requests, too
     """
 
     load: Load
@@ -108,6 +111,7 @@ class CasesJob(NamedTuple):
     timed: Path | None = None
     fold: bool = False
     large: bool = False
+    decide: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -121,6 +125,7 @@ class CasesJob(NamedTuple):
             "large": self.large,
             "fixed": self.fixed,
             "timed": str(self.timed) if self.timed else "",
+            "decide": self.decide,
         }
 
 

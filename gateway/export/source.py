@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.domain import image_processing
 from gateway.environments.environment import Environment
@@ -21,11 +22,26 @@ from runtimes.control import Load
 Shapes = Mapping[str, Sequence[int]]
 
 
+class ServedBatches(NamedTuple):
+    """How a worker batches requests for a signature.
+
+    rows   at most this many at once; 0 if requests run one by one
+    sizes  the only numbers of rows that the model accepts; empty: any
+    dim    the dimension that counts rows
+    note   a sentence about the decision
+    """
+
+    rows: int
+    sizes: Sequence[int]
+    dim: int
+    note: str
+
+
 @dataclass(frozen=True)
 class Source:
     """A model, and how to run it.
 
-    format     as in routes.py
+    format     as in routes.py; "" if nothing exports models of its platform
     load       what its worker would get
     key        the signature's name
     signature  what is served, with every datatype and shape known
@@ -33,6 +49,7 @@ class Source:
     batches    whether the first dimension of all inputs counts rows
     origins    input → where its dynamic sizes come from, for inputs whose sizes modelport did not make up
     ranges     input → the numbers that are meaningful to the artifact's graph
+    served     how a worker batches its requests; None if that was not asked for
     """
 
     config: ModelConfig
@@ -45,6 +62,7 @@ class Source:
     batches: bool
     origins: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
+    served: ServedBatches | None = None
 
     @property
     def pixels(self) -> tuple[float, float] | None:
@@ -93,37 +111,54 @@ def is_path(model: str, repository: Path) -> bool:
 async def open_source(
     config: ModelConfig, key: str, requested: Shapes, workspace: Workspace, recorded: Mapping[str, Shapes]
 ) -> Source:
-    """Load the model once in its own framework, and describe it. Raises CannotExport.
-
-    requested  input → shape that the user gave
-    recorded   file → shapes of its arrays, for inputs with dynamic sizes
-    """
+    """Describe a model that is to be exported: see `describe`. Raises CannotExport."""
     assert config.artifact is not None
-    source_format = config.artifact.runtime.export_format(config.artifact.platform)
-    if not source_format:
+    if not config.artifact.runtime.export_format(config.artifact.platform):
         known = ", ".join(workspace.environments.exportable_platforms())
         raise CannotExport(
             f"models of {config.artifact.platform} cannot be exported; those of these platforms can: {known}"
         )
     if any(tensor.reshape is not None for tensor in (*config.toml.inputs, *config.toml.outputs)):
         raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
+    source = await describe(config, key, requested, workspace, recorded, "--check DATA.npz")
+    _check_datatypes(source.signature)
+    return source
+
+
+async def describe(
+    config: ModelConfig,
+    key: str,
+    requested: Shapes,
+    workspace: Workspace,
+    recorded: Mapping[str, Shapes],
+    real_inputs: str,
+    decide: bool = False,
+) -> Source:
+    """Load the model once in its own framework, and describe it. Raises CannotExport.
+
+    requested    input → shape that the user gave
+    recorded     file → shapes of its arrays, for inputs with dynamic sizes
+    real_inputs  how the user provides real inputs, for the message if the model refuses generated ones
+    decide       whether to find out how a worker would batch requests
+    """
+    assert config.artifact is not None
     environment = await workspace.environments.get(config.artifact.runtime.name)
     load = plan_launch(config, environment, "cpu", 1, 1 << 40).load
     candidates = _candidate_shapes(config, recorded, requested)
     shapes = {name: shape for each in candidates.values() for name, shape in each.items()}
     try:
-        described = await workspace.jobs.run(environment, CasesJob(load, key, shapes=shapes).to_json())
+        job = CasesJob(load, key, shapes=shapes, decide=decide)
+        described = await workspace.jobs.run(environment, job.to_json())
     except RouteFailed as error:
         raise CannotExport(f"model '{config.name}' does not run: {error}", error.detail) from None
     signature = wire.signature_from_json(described["signatures"][described["signature"]])
     _check_requested(config.name, requested, signature, described["shapes"])
     if refused := described.get("refused"):
-        advice = "provide real ones with --check DATA.npz, or dynamic sizes with --shape NAME=SIZES"
+        advice = f"provide real ones with {real_inputs}, or dynamic sizes with --shape NAME=SIZES"
         raise CannotExport(f"model '{config.name}' refuses generated inputs ({refused}): {advice}")
-    _check_datatypes(signature)
     return Source(
         config=config,
-        format=source_format,
+        format=config.artifact.runtime.export_format(config.artifact.platform),
         environment=environment,
         load=load,
         key=described["signature"],
@@ -132,6 +167,7 @@ async def open_source(
         batches=described["batchable"],
         origins=_origins(candidates, described["shapes"]),
         ranges={name: InputRange(*each) for name, each in described["ranges"].items()},
+        served=ServedBatches(**described["batching"]) if decide else None,
     )
 
 

@@ -1,0 +1,79 @@
+"""`modelport profile`: measures a model, and prints what was measured and what is recommended."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from gateway.commands.export import stoppable
+from gateway.config import Settings
+from gateway.export.errors import CannotExport
+from gateway.export.workspace import Environments
+from gateway.profile.operators_table import for_terminal
+from gateway.profile.output import PATCH, changed_toml
+from gateway.profile.profile import ProfileRequest, Result, profile
+from gateway.profile.table import recommended_lines, sentences, terminal_table
+from gateway.profile.toml_text import NotEditable
+
+
+def run_profile(request: ProfileRequest, home: Path, settings: Settings, apply: bool) -> int:
+    """Measure, write the folder, and print. apply: change the model's model.toml as well. Returns the exit code."""
+
+    def on_progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    environments = Environments(home, settings, on_progress)
+    try:
+        result = asyncio.run(stoppable(profile(request, environments, on_progress)))
+    except CannotExport as error:
+        if error.detail:
+            print(error.detail, file=sys.stderr)
+        print(f"modelport: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("modelport: stopped before anything was measured; nothing was written", file=sys.stderr)
+        return 130
+    _print(result, request.out)
+    if not result.profile.finished:
+        return 130
+    return _apply(result) if apply else 0
+
+
+def _print(result: Result, out: Path) -> None:
+    console = Console(highlight=False, markup=False)
+    console.print(terminal_table(result.profile))
+    if operators := result.profile.trace.operators:
+        console.print()
+        console.print(for_terminal(operators))
+        console.print()
+    for sentence in sentences(result.profile):
+        console.print(f"note: {sentence}", soft_wrap=True)
+    if found := result.profile.recommendation:
+        console.print("\nrecommended in model.toml:")
+        for line in recommended_lines(found):
+            console.print(f"  {line}", soft_wrap=True)
+    try:
+        before, after = changed_toml(result.profile, result.config)
+        console.print(f"written to {out}" + (f"; {PATCH} changes model.toml" if before != after else ""))
+    except NotEditable as error:
+        console.print(f"written to {out}, without a patch: {error}")
+
+
+def _apply(result: Result) -> int:
+    """Change the model's model.toml, or write one. Returns the exit code."""
+    folder = result.config.folder
+    if folder is None:
+        print("modelport: --apply needs a model in a repository, and this is an artifact's path", file=sys.stderr)
+        return 1
+    try:
+        before, after = changed_toml(result.profile, result.config)
+    except NotEditable as error:
+        print(f"modelport: {error}", file=sys.stderr)
+        return 1
+    file = folder / "model.toml"
+    draft = folder / ".model.toml.draft"
+    draft.write_text(after)
+    draft.replace(file)
+    print(f"{file} {'is changed' if before != after else 'stays as it is'}")
+    return 0

@@ -1,0 +1,161 @@
+"""Which values of model.toml serve a model best, by what was measured. Nothing here measures or reads anything."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.profile.point import Point
+
+# Of a latency target, this share is for the model (the rest is for the response on its way); a request may wait for one
+# batch, and runs in the next. A worker sizes its batches by the same rule (runtimes/worker/sizing.py).
+_MODEL_SHARE, _BATCHES = 0.95, 2
+# What a worker does for each batch besides running the model, in milliseconds: frames, arrays, answers. It decides
+# nothing but the batch size of models that are faster than that.
+_BATCH_COST_MS = 0.1
+# What one front handles at most, in requests per second (docs/performance.md). Capacity beyond it is never used.
+_FRONT_PER_S = 50_000
+# The smallest batch that has this share of the highest throughput is chosen: a larger one makes requests wait.
+_ENOUGH = 0.95
+# Another thread or instance must give this many times the throughput. An instance is a further copy of the model.
+_WORTHWHILE = 1.1
+# Instances may use this share of the machine's memory.
+_MEMORY_SHARE = 0.8
+# A delay is this part of a batch's duration: enough for clients that have just been answered to ask again.
+_DELAY_PART = 0.1
+
+
+class Setting(NamedTuple):
+    """A value for a key of model.toml. reason: one sentence, without a full stop."""
+
+    value: float
+    reason: str
+
+
+class Recommendation(NamedTuple):
+    """settings: key of model.toml → value. point: what was measured with them. in_time: whether the target is met."""
+
+    settings: Mapping[str, Setting]
+    point: Point
+    in_time: bool = True
+
+
+def recommend(points: Sequence[Point], cores: int, memory_bytes: int, target_ms: float = 0.0) -> Recommendation | None:
+    """Return the settings with the highest throughput within the target; None if no point has figures.
+
+    cores, memory_bytes  what instances share
+    target_ms            from a request's arrival to its answer; 0: no target
+    """
+    possible = [point for point in points if not point.failed and _fits(point, cores, memory_bytes)]
+    if not possible:
+        return None
+    limit_ms = target_ms * _MODEL_SHARE / _BATCHES if target_ms else float("inf")
+    in_time = [point for point in possible if point.p99_ms <= limit_ms]
+    candidates = in_time or [min(possible, key=lambda point: point.p99_ms)]
+    groups: dict[tuple[int, int], list[Point]] = {}
+    for point in candidates:
+        groups.setdefault((point.instances, point.threads), []).append(point)
+    best = [_smallest_sufficient(group) for group in groups.values()]
+    most = max(map(_usable_rate, best))
+    chosen = min(
+        (point for point in best if _usable_rate(point) * _WORTHWHILE >= most),
+        key=lambda point: (point.instances, point.threads),
+    )
+    group = groups[chosen.instances, chosen.threads]
+    settings = {}
+    if chosen.rows:
+        settings["max_batch_size"] = Setting(chosen.rows, _why_rows(chosen, group, possible, target_ms, bool(in_time)))
+    settings["threads"] = Setting(chosen.threads, _why_threads(chosen, best))
+    settings["instances"] = Setting(chosen.instances, _why_instances(chosen, best, cores))
+    if chosen.rows:
+        settings["queue_delay_ms"] = _delay(chosen, possible, target_ms)
+    return Recommendation(settings, chosen, bool(in_time))
+
+
+def _fits(point: Point, cores: int, memory_bytes: int) -> bool:
+    if point.instances == 1:
+        return True
+    enough = not memory_bytes or point.peak_bytes * point.instances <= memory_bytes * _MEMORY_SHARE
+    return enough and point.instances * point.threads <= cores
+
+
+def _rate(point: Point) -> float:
+    """Return the rows per second of a worker that always has a full batch."""
+    return point.instances * point.units / (point.p50_ms + _BATCH_COST_MS) * 1e3
+
+
+def _usable_rate(point: Point) -> float:
+    return min(_rate(point), _FRONT_PER_S)
+
+
+def _smallest_sufficient(group: Sequence[Point]) -> Point:
+    most = max(map(_rate, group))
+    return min((point for point in group if _rate(point) >= _ENOUGH * most), key=lambda point: point.rows)
+
+
+def _why_rows(chosen: Point, group: Sequence[Point], possible: Sequence[Point], target_ms: float, in_time: bool) -> str:
+    verb = "takes" if chosen.rows == 1 else "take"
+    took = f"{_count(chosen.rows, 'row')} {verb} {_ms(chosen.p50_ms)} ms (p99 {_ms(chosen.p99_ms)})"
+    if not in_time:
+        return (
+            f"{took}, the shortest of all sizes, but {target_ms:g} ms leave {_ms(target_ms * _MODEL_SHARE / _BATCHES)} "
+            "for a batch, because a request may wait for one and run in the next: the target cannot be met"
+        )
+    most = max(group, key=_rate)
+    share = "the most" if most is chosen else f"{_rate(chosen) / _rate(most):.0%} of the most"
+    if not target_ms:
+        last = max(point.rows for point in possible) == chosen.rows and chosen.rows > 1
+        return f"{took}, which is {share} rows/s{'; no larger batch was measured' if last else ''}"
+    same = (chosen.instances, chosen.threads)
+    slower = [point for point in possible if (point.instances, point.threads) == same and point not in group]
+    larger = min((point.rows for point in slower if point.rows > chosen.rows), default=0)
+    too_slow = f"; {larger} would exceed it" if larger and most.rows < larger else ""
+    return f"{took}, which is {share} rows/s within {target_ms:g} ms for two batches and the response{too_slow}"
+
+
+def _why_threads(chosen: Point, best: Sequence[Point]) -> str:
+    others = sorted((point for point in best if point.instances == 1), key=lambda point: point.threads)
+    if len(others) < 2:
+        return f"measured with {_count(chosen.threads, 'thread')} only"
+    rates = ", ".join(f"{_rate(point):.0f} with {point.threads}" for point in others)
+    return f"rows/s of one worker by threads, with {_BATCH_COST_MS:g} ms for other work per batch: {rates}"
+
+
+def _why_instances(chosen: Point, best: Sequence[Point], cores: int) -> str:
+    several = [point for point in best if point.instances > 1]
+    if not several:
+        return f"measured with one instance only, on {_count(cores, 'core')}"
+    single = max((_rate(point) for point in best if point.instances == 1), default=0.0)
+    if chosen.instances == 1 and single >= _FRONT_PER_S:
+        return f"one worker already serves more rows/s than the {_FRONT_PER_S} that a front can send it one by one"
+    most = max(several, key=_rate)
+    what = f"{most.instances} workers with {_count(most.threads, 'thread')} each reach {_rate(most):.0f} rows/s"
+    end = "" if chosen.instances > 1 else f", less than {_WORTHWHILE:g} times as many, and each is a copy of the model"
+    return f"{what}, and one {single:.0f}{end}"
+
+
+def _delay(chosen: Point, possible: Sequence[Point], target_ms: float) -> Setting:
+    """Return a delay if full batches are worth it, and the target leaves the time.
+
+    Clients that wait for their answers before they ask again fall into two groups: one waits while the other runs. If
+    half a batch takes nearly as long as a whole one, a short delay unites them.
+    """
+    same = [each for each in possible if (each.instances, each.threads) == (chosen.instances, chosen.threads)]
+    half = max((each for each in same if 1 <= each.rows <= chosen.rows / 2), key=lambda each: each.rows, default=None)
+    delay = round(chosen.p50_ms * _DELAY_PART, 1)
+    left = target_ms * _MODEL_SHARE - _BATCHES * chosen.p99_ms
+    united = chosen.rows / (chosen.p50_ms + delay)
+    if half is None or delay == 0 or united < _WORTHWHILE * half.rows / half.p50_ms:
+        return Setting(0, "requests that arrive while a batch runs form the next one; to wait longer gains nothing")
+    gain = f"batches of {chosen.rows} instead of {half.rows} rows give {united / (half.rows / half.p50_ms):.1f} times"
+    if not target_ms:
+        return Setting(0, f"{gain} the rows/s, but without a latency target it is unknown how long a request may wait")
+    if left < delay:
+        return Setting(0, f"{gain} the rows/s, but {target_ms:g} ms leave no time to wait for them")
+    return Setting(delay, f"{gain} the rows/s, and {target_ms:g} ms leave {_ms(left)} to wait for them")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g}"
