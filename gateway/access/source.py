@@ -60,7 +60,11 @@ class _Files:
 
 
 class PolicySource:
-    """`policy` is the newest. The files are read when this is created. Raises SettingsError."""
+    """The files are read when this is created. Raises SettingsError.
+
+    policy         the newest
+    reload_failed  whether the files could not be used after their last change
+    """
 
     def __init__(self, path: Path, log: logging.Logger) -> None:
         self._path, self._log = path.absolute(), log
@@ -70,10 +74,16 @@ class PolicySource:
         self._next_fetch = 0.0  # time.monotonic()
         self._last_fetch = -_REFETCH_S
         self._complaint = ""
+        self.reload_failed = False
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._said: set[str] = set()
         self.policy = self._build()
+
+    @property
+    def fetch_failed(self) -> bool | None:
+        """Whether the last attempt to fetch the issuer's keys failed; None if they are not fetched."""
+        return bool(self._complaint) if isinstance(self._files.location, str) else None
 
     async def run(self, publish: Publish) -> None:
         """Call `publish` with each new policy, until cancelled."""
@@ -109,10 +119,13 @@ class PolicySource:
             self._files = await asyncio.to_thread(_Files, self._path)
         except SettingsError as error:
             self._log.error("the identities have changed, but the earlier ones stay in use: %s", error)
+            self.reload_failed = True
             return
         except Exception:
+            self.reload_failed = True
             self._log.exception("the identities have changed, but the earlier ones stay in use")
             return
+        self.reload_failed = False
         self._wake.set()
         if self._publish(publish):
             self._log.info("the identities have changed, and are in use")

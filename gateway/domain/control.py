@@ -57,13 +57,15 @@ class ExplainConfiguration(ControlRequest[list[dict[str, Any]]]):
 
 
 @dataclass(frozen=True)
-class GetMetrics(ControlRequest[str]):
-    """Return metrics in Prometheus' text format, including the newest ones of the front that sends this.
+class GetMetrics(ControlRequest[Sequence[str]]):
+    """Return the content type and text of the metrics, including the newest ones of the front that sends this.
 
     patterns  of the models whose metrics are wanted, as in roles; by default, all metrics
+    accept    the Accept header of the client, which may ask for OpenMetrics
     """
 
     patterns: Sequence[str] = ("*",)
+    accept: str = ""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class FakeEngine:
         handlers.add(UnloadModel, lambda request: self._check_known(request.name))
         handlers.add(GetConfiguration, lambda _: CONFIGURATION)
         handlers.add(ExplainConfiguration, lambda _: [])
-        handlers.add(GetMetrics, lambda _: "# no metrics here\n")
+        handlers.add(GetMetrics, _metrics)
         handlers.add(GetOverview, lambda _: {"server": {}, "models": self._index(), "environments": []})
         handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})
         handlers.add(GetStatistics, _statistics)
@@ -176,6 +176,11 @@ class FakeEngine:
     def _unregister(self, request: UnregisterRegion) -> None:
         self._registry.unregister(request.name)
         self.shared_memory.apply(self._registry.regions.values())
+
+
+def _metrics(request: GetMetrics) -> tuple[str, str]:
+    openmetrics = "application/openmetrics-text" in request.accept
+    return "application/openmetrics-text" if openmetrics else "text/plain; version=0.0.4", "# no metrics here\n"
 
 
 def _statistics(request: GetStatistics) -> dict[str, Any]:

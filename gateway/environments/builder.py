@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 
 log = logging.getLogger("environments")
+
+
+class BuildState(Enum):
+    """The state of an environment that a model needs."""
+
+    WAITING = "WAITING"
+    BUILDING = "BUILDING"
+    READY = "READY"
+    FAILED = "FAILED"
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,9 @@ class Builder:
     only           the runtimes to use; empty: all
     on_progress    called whenever progress() may have changed
     require_locks  whether to build only from lock files
+
+    states    runtime → the state of its environment, for those that models have needed so far
+    build_s   runtime → how long its newest build took, for those that were built
     """
 
     def __init__(
@@ -43,6 +56,8 @@ class Builder:
         require_locks: bool = False,
     ) -> None:
         self._locator = Locator(home, accelerator, external, require_locks)
+        self.states: dict[str, BuildState] = {}
+        self.build_s: dict[str, float] = {}
         self._only = only
         self._on_progress = on_progress
         self._waiting: dict[str, tuple[Environment, asyncio.Future[Environment]]] = {}
@@ -76,6 +91,15 @@ class Builder:
     async def environment(self, runtime: Runtime) -> Environment:
         """Return the runtime's environment, built if necessary. Raises EnvironmentUnavailable."""
         self._check_only(runtime)
+        try:
+            environment = await self._locate_or_build(runtime)
+        except EnvironmentUnavailable:
+            self.states[runtime.name] = BuildState.FAILED
+            raise
+        self.states[runtime.name] = BuildState.READY
+        return environment
+
+    async def _locate_or_build(self, runtime: Runtime) -> Environment:
         self._locating += 1
         try:
             environment = await asyncio.to_thread(self._locator.locate, runtime)
@@ -86,6 +110,7 @@ class Builder:
             return environment
         if runtime.name not in self._waiting:
             self._waiting[runtime.name] = (environment, asyncio.get_running_loop().create_future())
+            self.states[runtime.name] = BuildState.WAITING
         _, future = self._waiting[runtime.name]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._build_all())
@@ -152,6 +177,7 @@ class Builder:
 
         def set_step(step: str) -> None:
             self._building[name] = Progress(step, since)
+            self.states[name] = BuildState.BUILDING
             self._on_progress()
 
         size = f"about {self._size_mb(environment.runtime):.0f} MB to download"
@@ -163,7 +189,8 @@ class Builder:
         )
         set_step(size)
         await environments.build(environment, set_step)
-        log.info("%s: its environment is ready after %.0f s", name, time.monotonic() - since)
+        self.build_s[name] = time.monotonic() - since
+        log.info("%s: its environment is ready after %.0f s", name, self.build_s[name])
 
 
 def _settle(future: "asyncio.Future[Environment]", error: Exception) -> None:

@@ -19,7 +19,7 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
-from gateway.lifecycle.model_version import ModelVersion, add_counts
+from gateway.lifecycle.model_version import ModelVersion, WorkerCounts
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
 from gateway.lifecycle.sandbox import ExceptionRefused, SandboxPolicy, plan_box
 from gateway.lifecycle.selection import ModelSelection
@@ -67,9 +67,7 @@ class Manager:
         publish: Callable[[Table], None],
     ) -> None:
         self.versions: dict[VersionKey, ModelVersion] = {}
-        # Counts of versions that were unloaded: restarts, and audits with their differences.
-        self.restarts: dict[tuple[str, str], int] = {}
-        self.audits: dict[tuple[str, str], tuple[int, int]] = {}
+        self._past_counts: dict[tuple[str, str], WorkerCounts] = {}  # of versions that were unloaded
         self._options = options
         self._runtimes = runtimes
         self._builder = builder
@@ -142,6 +140,14 @@ class Manager:
         if not matching:
             raise NotFound(f"there is no model '{name}' with version {version}")
         return max(matching, key=lambda each: each.admits)
+
+    def counts(self) -> dict[tuple[str, str], WorkerCounts]:
+        """Return the counts by model and version, also of those that were unloaded. Thread-safe."""
+        counts = dict(self._past_counts)
+        # Several versions may have the same name and number, while new files replace old ones.
+        for key, version in list(self.versions.items()):
+            counts[key[:2]] = counts.get(key[:2], WorkerCounts()).plus(version.counts)
+        return counts
 
     def configuration(self, name: str, version: str) -> dict[str, Any]:
         """Return a version's configuration, as far as the fronts do not have it already. Raises NotFound."""
@@ -327,8 +333,7 @@ class Manager:
             version.kill()
         await asyncio.gather(running, return_exceptions=True)
         key = version.key[:2]
-        self.restarts[key] = self.restarts.get(key, 0) + version.restarts
-        self.audits[key] = add_counts(self.audits.get(key, (0, 0)), version.audits)
+        self._past_counts[key] = self._past_counts.get(key, WorkerCounts()).plus(version.counts)
         self.versions.pop(version.key, None)
         self._tasks.pop(version.key, None)
         self._on_change()

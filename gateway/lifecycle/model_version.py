@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus
@@ -40,6 +40,24 @@ def restart_delay_s(crashes: int, was_ready: bool) -> float:
     return min(0.05 * 2.0 ** (crashes - 2), 2.0 if was_ready else 60.0)
 
 
+class WorkerCounts(NamedTuple):
+    """Counts of a version's workers.
+
+    starts      workers started: the first ones, and those that replaced crashed ones
+    restarts    workers that crashed and were replaced
+    audits      requests that ran again alone
+    differences how many of these got a different answer
+    """
+
+    starts: int = 0
+    restarts: int = 0
+    audits: int = 0
+    differences: int = 0
+
+    def plus(self, other: "WorkerCounts") -> "WorkerCounts":
+        return WorkerCounts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
 class ModelVersion:
     """Runs the workers of one version. Calls `on_change` after each change; the manager then publishes `entry`.
 
@@ -58,7 +76,6 @@ class ModelVersion:
         self.key = key
         self.config = config
         self.workers: list[WorkerProcess] = []
-        self.restarts = 0
         self.reason = _printable(config.problem)
         self.failed = bool(config.problem)
         self.unloading = False
@@ -74,7 +91,7 @@ class ModelVersion:
         self.batching_off: BatchingOff | None = None
         # If model.toml has max_batch_size, there is a batch dimension even while batching is off.
         self._was_batched = bool(config.toml.max_batch_size)
-        self._audits_before = (0, 0)
+        self._past = WorkerCounts()  # without the audits of workers that run
         self._crash_times: list[float] = []
         self._loading_crashes = 0  # in a row
         self._has_crashed_loading = False
@@ -100,12 +117,16 @@ class ModelVersion:
         return self._loaded.batching_off if self._loaded else ""
 
     @property
-    def audits(self) -> tuple[int, int]:
-        """The number of requests that ran again alone, and how many of them got a different answer."""
-        total = self._audits_before
+    def counts(self) -> WorkerCounts:
+        total = self._past
         for worker in list(self.workers):
-            total = add_counts(total, worker.audits)
+            total = total.plus(WorkerCounts(0, 0, *worker.audits))
         return total
+
+    @property
+    def load_s(self) -> float | None:
+        """Seconds from the start of a worker until it was ready: of the slowest that is; None if none is."""
+        return max((worker.load_s for worker in list(self.workers) if worker.ready), default=None)
 
     @property
     def state(self) -> State:
@@ -187,10 +208,11 @@ class ModelVersion:
         """Run one instance: replace its worker after each crash, until `stop` or until the model cannot be loaded."""
         while not self._stop.is_set():
             worker = WorkerProcess(launch(), run_dir, self._on_worker_change, self._check_loaded)
+            self._past = self._past.plus(WorkerCounts(starts=1))
             self.workers.append(worker)
             await worker.run()
             self.workers.remove(worker)
-            self._audits_before = add_counts(self._audits_before, worker.audits)
+            self._past = self._past.plus(WorkerCounts(0, 0, *worker.audits))
             if self._stop.is_set():
                 return
             if worker.failure and self.state is State.READY:
@@ -216,7 +238,7 @@ class ModelVersion:
         self._crash_times = [*(at for at in self._crash_times if now - at < _RECENT_CRASHES_S), now]
         self._loading_crashes = 0 if worker.ready else self._loading_crashes + 1
         self._has_crashed_loading |= not worker.ready
-        self.restarts += 1
+        self._past = self._past.plus(WorkerCounts(restarts=1))
         delay = restart_delay_s(self._loading_crashes or len(self._crash_times), worker.ready is not None)
         reason = worker.describe_end()
         when = f"in {delay:.2g} s" if delay else "immediately"
@@ -289,10 +311,6 @@ class ModelVersion:
     def kill(self) -> None:
         for worker in self.workers:
             worker.kill()
-
-
-def add_counts(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    return a[0] + b[0], a[1] + b[1]
 
 
 def _printable(text: str) -> str:

@@ -41,6 +41,7 @@ class WorkerProcess:
 
     check    called with the first READY; returns why the worker must not serve, or "" if it may
     ready    the newest READY; None until the check has passed
+    load_s   seconds from the start until then
     failure  why the model cannot be loaded; another attempt would fail too
     learned  signature name → signature that the first successful request revealed
     """
@@ -55,6 +56,7 @@ class WorkerProcess:
         self.id = next(_IDS)
         self.launch = launch
         self.ready: Ready | None = None
+        self.load_s = 0.0
         self.failure = ""
         self.learned: dict[str, Signature] = {}
         self.ended = False
@@ -207,6 +209,7 @@ class WorkerProcess:
             self.failure = reason
             self.kill()
         else:
+            self.load_s = time.monotonic() - self._started
             self.ready = self._loaded
         self._on_change()
 

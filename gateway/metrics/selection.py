@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from fnmatch import fnmatchcase
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 
@@ -15,11 +15,6 @@ def select(registry: CollectorRegistry, patterns: Sequence[str]) -> CollectorReg
     selected = CollectorRegistry(auto_describe=False)
     selected.register(_OfModels(registry, lambda model: any(fnmatchcase(model, pattern) for pattern in patterns)))
     return selected
-
-
-def metrics_text(registry: CollectorRegistry, patterns: Sequence[str]) -> str:
-    """Return the metrics in Prometheus' text format."""
-    return generate_latest(select(registry, patterns)).decode()
 
 
 class _OfModels(Collector):

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Identity
 from gateway.errors import ModelportError, Unauthenticated
+from gateway.metrics.exposition import negotiated
 from gateway.metrics.selection import select
 
 log = logging.getLogger("metrics")
@@ -127,6 +128,13 @@ class _QuietHandler(WSGIRequestHandler):
         """Log nothing: there is a scrape every few seconds."""
 
 
+def _app(registry: CollectorRegistry) -> _App:
+    app: _App = make_wsgi_app(registry)
+    return lambda environ, start_response: app(
+        {**environ, "HTTP_ACCEPT": negotiated(environ.get("HTTP_ACCEPT", ""))}, start_response
+    )
+
+
 def _guarded(app: _App, registry: CollectorRegistry, check: Check) -> _App:
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         headers = [(name, environ[key]) for name, key in _CREDENTIALS if key in environ]
@@ -139,7 +147,7 @@ def _guarded(app: _App, registry: CollectorRegistry, check: Check) -> _App:
             start_response(f"{error.status} {HTTPStatus(error.status).phrase}", answer)
             return [json.dumps({"error": str(error)}).encode()]
         patterns = identity.patterns("metrics")
-        selected: _App = app if "*" in patterns else make_wsgi_app(select(registry, patterns))
+        selected = app if "*" in patterns else _app(select(registry, patterns))
         return selected(environ, start_response)
 
     return guarded
@@ -158,7 +166,7 @@ def serve_metrics(
     check  returns who sent a request; raises ModelportError if it may not see metrics. None: everyone may
     """
     server = _Server(sock, max_connections, idle_timeout_s, tls)
-    app = make_wsgi_app(registry)
+    app = _app(registry)
     server.set_app(app if check is None else _guarded(app, registry, check))
     Thread(target=server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True).start()
     return server

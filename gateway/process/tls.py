@@ -61,6 +61,11 @@ class Renewals:
         self._current = self._previous = current
         self._complaint = ""
 
+    @property
+    def succeeds(self) -> bool:
+        """Whether what the files have now is in use, or will be."""
+        return not self._complaint
+
     async def run(self) -> None:
         """Check the files until cancelled."""
         while True:

@@ -33,6 +33,8 @@ class AuditLog:
 
     A file that was moved or deleted by another program, such as logrotate, is created again. Events that could not be
     kept are counted, in a line of their own. Raises OSError if the file cannot be opened.
+
+    dropped  how many events could not be kept so far
     """
 
     def __init__(self, path: Path, max_bytes: int, files: int) -> None:
@@ -41,7 +43,8 @@ class AuditLog:
         self._size = os.fstat(self._descriptor).st_size
         self._changed = Condition()
         self._lines: list[bytes] = []
-        self._dropped = 0
+        self._unreported = 0
+        self.dropped = 0
         self._closing = False
         self._failing = False  # the log says so once
         self._thread = Thread(target=self._run, name="audit", daemon=True)
@@ -59,8 +62,12 @@ class AuditLog:
         with self._changed:
             kept = events[: max(_MAX_WAITING - len(self._lines), 0)]
             self._lines += [_line(*event) for event in kept]
-            self._dropped += dropped + len(events) - len(kept)
+            self._drop(dropped + len(events) - len(kept))
             self._changed.notify()
+
+    def _drop(self, events: int) -> None:
+        self.dropped += events
+        self._unreported += events
 
     def close(self) -> None:
         """Write what is waiting, and close the file."""
@@ -73,9 +80,9 @@ class AuditLog:
         closing = False
         while not closing:
             with self._changed:
-                self._changed.wait_for(lambda: self._lines or self._dropped or self._closing)
+                self._changed.wait_for(lambda: self._lines or self._unreported or self._closing)
                 lines, self._lines = self._lines, []
-                dropped, self._dropped = self._dropped, 0
+                dropped, self._unreported = self._unreported, 0
                 closing = self._closing
             if dropped:
                 lines.append(_json_line(time=rfc3339(time.time()), dropped=dropped))
@@ -86,7 +93,8 @@ class AuditLog:
                         left.pop()
                     waiting = left + self._lines
                     self._lines = waiting[:_MAX_WAITING]
-                    self._dropped += dropped + len(waiting) - len(self._lines)
+                    self._unreported += dropped
+                    self._drop(len(waiting) - len(self._lines))
                     self._changed.wait_for(lambda: self._closing, 0 if closing else _RETRY_S)
         os.close(self._descriptor)
 

@@ -56,6 +56,14 @@ class Identities:
         """Whether clients without credentials may query no model."""
         return self.policy is not None and not self.policy.anonymous.grants.get("infer")
 
+    def reloads(self) -> dict[str, bool]:
+        """Return whether the operator's files, and the keys of the tokens' issuer, could last be read again."""
+        source = self._source
+        if source is None:
+            return {}
+        fetch = {} if source.fetch_failed is None else {"token_keys": not source.fetch_failed}
+        return {"identities": not source.reload_failed, **fetch}
+
     async def run(self, publish: Callable[[Policy], None]) -> None:
         """Call `publish` with each new policy, until cancelled."""
 

@@ -48,7 +48,7 @@ def _version(manager: Manager, version: ModelVersion) -> dict[str, Any]:
         "devices": list(version.devices),
         "instances": len(version.devices) * version.config.toml.instances,
         "workers": sum(worker.ready is not None for worker in workers),
-        "restarts": manager.restarts.get(version.key[:2], 0) + version.restarts,
+        "restarts": manager.counts()[version.key[:2]].restarts,
         "memory_bytes": sum(private_bytes(worker.pid) for worker in workers if worker.pid),
         "max_batch_size": status.max_batch_size,
         "version_labels": list(status.version_labels),

@@ -47,7 +47,8 @@ from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.sandbox import SandboxPolicy
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
-from gateway.metrics.selection import metrics_text
+from gateway.metrics.exposition import render
+from gateway.metrics.selection import select
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
@@ -103,6 +104,9 @@ class Supervisor:
         environments = home()
         self._tls_files = _tls_files(settings)
         self._tls = _server_tls(self._tls_files)
+        self._renewals: Renewals | None = None
+        if self._tls_files is not None and self._tls is not None:
+            self._renewals = Renewals(self._tls_files, self._tls.pem, self._publish_tls, log)
         self._metrics_socket: socket.socket | None = None
         with contextlib.ExitStack() as bound:  # releases the ports if a later step fails
             self.http = bound.enter_context(listen(parse_address(settings.http), "http"))
@@ -152,7 +156,14 @@ class Supervisor:
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         self.handlers = self._control_handlers()
-        own = SupervisorCollector(self.manager, lambda: self._fronts.values(), lambda: self._front_restarts)
+        own = SupervisorCollector(
+            self.manager,
+            self.builder,
+            lambda: self._fronts.values(),
+            lambda: self._front_restarts,
+            self._reloads,
+            lambda: {} if self._audit_log is None else {"audit": self._audit_log.dropped},
+        )
         self._registry: CollectorRegistry = build_registry(
             GatewayCollector(self._metrics, lambda: chain(own.collect(), self._security.collect()))
         )
@@ -322,8 +333,13 @@ class Supervisor:
         self._send_all(policy_message(policy))
 
     async def _renew_tls(self) -> None:
-        if self._tls_files is not None and self._tls is not None:
-            await Renewals(self._tls_files, self._tls.pem, self._publish_tls, log).run()
+        if self._renewals is not None:
+            await self._renewals.run()
+
+    def _reloads(self) -> dict[str, bool]:
+        """Return whether the files of each kind could be used after their last change."""
+        tls = {} if self._renewals is None else {"tls": self._renewals.succeeds}
+        return {**tls, **self.identities.reloads()}
 
     def _publish_tls(self, pem: Pem) -> None:
         """Raises TlsError, before a front gets what cannot be used."""
@@ -342,7 +358,7 @@ class Supervisor:
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
         handlers.add(ExplainConfiguration, self._explain)
-        handlers.add(GetMetrics, lambda request: metrics_text(self._registry, request.patterns))
+        handlers.add(GetMetrics, lambda request: render(select(self._registry, request.patterns), request.accept))
         handlers.add(GetOverview, self._overview)
         handlers.add(GetSecurity, lambda _: self._security.to_json())
         handlers.add(GetStatistics, self._statistics)

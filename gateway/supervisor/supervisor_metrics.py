@@ -1,102 +1,151 @@
-"""The metrics of the supervisor itself: models, workers, processes, GPUs."""
+"""The metrics of the supervisor itself: models, environments, fronts, files that are read again."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import psutil
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+import gateway
+from gateway.environments.builder import Builder, BuildState
 from gateway.lifecycle.manager import Manager
-from gateway.lifecycle.model_version import add_counts
+from gateway.lifecycle.model_version import WorkerCounts
 from gateway.lifecycle.policy import State
 from gateway.metrics.gpu import GpuCollector
 from gateway.supervisor.front_process import FrontProcess
+from gateway.supervisor.process_metrics import MachineMetrics, Process, process_families
+
+_VERSION = ["model", "version"]
 
 
 class SupervisorCollector:
-    """Collects metrics on the metrics port's thread. It only reads, and copies each collection before it iterates."""
+    """Collects metrics on the metrics port's thread. It only reads, and copies each collection before it iterates.
+
+    reloads      returns {what is read again: whether it could be used after its last change}
+    log_dropped  returns {log: lines that could not be kept}
+    """
 
     def __init__(
-        self, manager: Manager, fronts: Callable[[], Iterable[FrontProcess]], front_restarts: Callable[[], int]
+        self,
+        manager: Manager,
+        builder: Builder,
+        fronts: Callable[[], Iterable[FrontProcess]],
+        front_restarts: Callable[[], int],
+        reloads: Callable[[], Mapping[str, bool]],
+        log_dropped: Callable[[], Mapping[str, int]],
     ) -> None:
         self._manager = manager
+        self._builder = builder
         self._fronts = fronts
         self._front_restarts = front_restarts
+        self._reloads = reloads
+        self._log_dropped = log_dropped
+        self._machine = MachineMetrics()
         self._gpu = GpuCollector()
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._models()
+        build = GaugeMetricFamily("modelport_build_info", "1; the version of the gateway", labels=["version"])
+        build.add_metric([gateway.__version__], 1)
+        yield build
+        yield from self._states()
+        yield from self._workers()
+        yield from self._environments()
         yield CounterMetricFamily(
             "modelport_front_restarts", "Front processes that were replaced", value=self._front_restarts()
         )
-        yield from self._processes()
+        yield from self._files()
+        yield from process_families(self._processes())
+        yield from self._machine.collect()
         yield from self._gpu.collect()
 
-    def _models(self) -> Iterator[Metric]:
+    def _states(self) -> Iterator[Metric]:
         models = GaugeMetricFamily("modelport_models", "Model versions by state", labels=["state"])
-        workers = GaugeMetricFamily("modelport_workers_up", "Workers that are ready", labels=["model", "version"])
-        restarts = CounterMetricFamily(
-            "modelport_worker_restarts", "Workers that crashed and were restarted", labels=["model", "version"]
-        )
-        audits = CounterMetricFamily(
-            "modelport_audits", "Batched requests that ran again alone", labels=["model", "version"]
-        )
-        differences = CounterMetricFamily(
-            "modelport_audit_differences",
-            "Audited requests that got a different answer",
-            labels=["model", "version"],
-        )
-        off = GaugeMetricFamily(
-            "modelport_batching_off", "1 if requests run alone, and why", labels=["model", "version", "reason"]
+        states = GaugeMetricFamily(
+            "modelport_model_state", "1 if the version is in this state, 0 if not", labels=[*_VERSION, "state"]
         )
         versions = list(self._manager.versions.values())
+        # Several entries may have the same model and version, while new files replace old ones.
+        current: dict[tuple[str, str], set[State]] = {}
         for version in versions:
-            if version.batching_off_reason:
-                off.add_metric([*version.key[:2], version.batching_off_reason], 1)
+            current.setdefault(version.key[:2], set()).add(version.state)
         for state in State:
             models.add_metric([state.value], sum(version.state is state for version in versions))
-        # Several entries may have the same model and version, while new files replace old ones.
+            for key, found in current.items():
+                states.add_metric([*key, state.value], state in found)
+        yield from (models, states)
+
+    def _workers(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("modelport_workers_up", "Workers that are ready", labels=_VERSION)
+        off = GaugeMetricFamily(
+            "modelport_batching_off", "1 if requests run alone, and why", labels=[*_VERSION, "reason"]
+        )
+        load = GaugeMetricFamily(
+            "modelport_model_load_duration_seconds", "Time that a worker took to become ready", labels=_VERSION
+        )
+        triton_load = GaugeMetricFamily("nv_model_load_duration_secs", "Model load time in seconds", labels=_VERSION)
         workers_up: dict[tuple[str, str], int] = {}
-        restart_counts = dict(self._manager.restarts)
-        audit_counts = dict(self._manager.audits)
-        for version in versions:
+        for version in list(self._manager.versions.values()):
             key = version.key[:2]
             workers_up[key] = workers_up.get(key, 0) + sum(each.ready is not None for each in list(version.workers))
-            restart_counts[key] = restart_counts.get(key, 0) + version.restarts
-            audit_counts[key] = add_counts(audit_counts.get(key, (0, 0)), version.audits)
+            if version.batching_off_reason:
+                off.add_metric([*key, version.batching_off_reason], 1)
+            if version.load_s is not None:
+                load.add_metric(key, version.load_s)
+                triton_load.add_metric(key, version.load_s)
         for key, count in workers_up.items():
-            workers.add_metric(key, count)
-        for key, count in restart_counts.items():
-            restarts.add_metric(key, count)
-        for key, (runs, different) in audit_counts.items():
-            audits.add_metric(key, runs)
-            differences.add_metric(key, different)
-        yield from (models, workers, restarts, off, audits, differences)
+            up.add_metric(key, count)
+        yield from (up, off, load, triton_load)
+        yield from _counters(self._manager.counts())
 
-    def _processes(self) -> Iterator[Metric]:
-        memory = GaugeMetricFamily(
-            "modelport_process_resident_memory_bytes", "Resident memory, by process", labels=["process", "pid"]
+    def _environments(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily(
+            "modelport_environment_state",
+            "1 if the environment is in this state, 0 if not",
+            labels=["runtime", "state"],
         )
-        cpu = CounterMetricFamily("modelport_process_cpu_seconds", "CPU time, by process", labels=["process", "pid"])
-        files = GaugeMetricFamily("modelport_process_open_fds", "Open file descriptors", labels=["process", "pid"])
-        for name, pid in self._pids():
-            try:
-                process = psutil.Process(pid)
-                with process.oneshot():
-                    times = process.cpu_times()
-                    labels = [name, str(process.pid)]
-                    memory.add_metric(labels, process.memory_info().rss)
-                    cpu.add_metric(labels, times.user + times.system)
-                    files.add_metric(labels, process.num_fds())
-            except (psutil.Error, OSError):
-                continue  # the process has ended
-        yield from (memory, cpu, files)
+        duration = GaugeMetricFamily(
+            "modelport_environment_build_duration_seconds", "Time that the last build took", labels=["runtime"]
+        )
+        for runtime, current in dict(self._builder.states).items():
+            for state in BuildState:
+                states.add_metric([runtime, state.value], state is current)
+        for runtime, seconds in dict(self._builder.build_s).items():
+            duration.add_metric([runtime], seconds)
+        yield from (states, duration)
 
-    def _pids(self) -> Iterator[tuple[str, int | None]]:
-        yield "supervisor", None
+    def _files(self) -> Iterator[Metric]:
+        successful = GaugeMetricFamily(
+            "modelport_last_reload_successful", "1 if the newest content is in use, 0 if it is invalid", labels=["file"]
+        )
+        for name, success in self._reloads().items():
+            successful.add_metric([name], success)
+        dropped = CounterMetricFamily("modelport_log_dropped", "Lines that a log could not keep", labels=["log"])
+        for log, lines in self._log_dropped().items():
+            dropped.add_metric([log], lines)
+        yield from (successful, dropped)
+
+    def _processes(self) -> Iterator[Process]:
+        yield Process("supervisor", None)
         for front in list(self._fronts()):
             if front.pid:
-                yield f"front-{front.number}", front.pid
+                yield Process(f"front-{front.number}", front.pid)
         for version in list(self._manager.versions.values()):
             for worker in list(version.workers):
                 if worker.pid:
-                    yield f"worker-{version.key.model}-{version.key.version}", worker.pid
+                    name = f"worker-{version.key.model}-{version.key.version}"
+                    yield Process(name, worker.pid, worker.launch.memory_limit)
+
+
+def _counters(counts: Mapping[tuple[str, str], WorkerCounts]) -> Iterator[Metric]:
+    starts = CounterMetricFamily("modelport_worker_starts", "Workers that were started", labels=_VERSION)
+    restarts = CounterMetricFamily(
+        "modelport_worker_restarts", "Workers that crashed and were restarted", labels=_VERSION
+    )
+    audits = CounterMetricFamily("modelport_audits", "Batched requests that ran again alone", labels=_VERSION)
+    differences = CounterMetricFamily(
+        "modelport_audit_differences", "Audited requests that got a different answer", labels=_VERSION
+    )
+    for key, count in counts.items():
+        starts.add_metric(key, count.starts)
+        restarts.add_metric(key, count.restarts)
+        audits.add_metric(key, count.audits)
+        differences.add_metric(key, count.differences)
+    yield from (starts, restarts, audits, differences)

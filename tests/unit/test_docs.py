@@ -72,6 +72,7 @@ def test_every_metric_is_documented() -> None:
         "metrics/collector.py",
         "metrics/gpu.py",
         "metrics/identities.py",
+        "supervisor/process_metrics.py",
         "supervisor/security.py",
         "supervisor/supervisor_metrics.py",
     )

@@ -89,8 +89,10 @@ def test_a_file_that_is_broken_changes_nothing_and_is_reported_once(
         await logged(caplog, "the earlier ones stay in use")
         os.unlink(path)
         await logged(caplog, "cannot be read: No such file")
+        assert watched.source.reload_failed
         replace_file(path, "")
         assert (await watched.next()).keys == {}
+        assert not watched.source.reload_failed
 
     watching(path, test)
     lines = [record.getMessage() for record in caplog.records]

@@ -42,7 +42,7 @@ def test_the_supervisor_handles_every_verb(tmp_path: Path) -> None:
     try:
         assert supervisor.handlers.verbs == OF_FRONTS
         assert asyncio.run(supervisor.handlers(GetIndex())) == []
-        assert asyncio.run(supervisor.handlers(GetMetrics())).startswith("# HELP")
+        assert asyncio.run(supervisor.handlers(GetMetrics()))[1].startswith("# HELP")
     finally:
         supervisor.close()
 

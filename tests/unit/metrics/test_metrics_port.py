@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Identity
-from gateway.metrics.selection import metrics_text
+from gateway.metrics.exposition import negotiated, render
+from gateway.metrics.selection import select
 from gateway.metrics.server import Check, serve_metrics
 from gateway.process.tls import ServerTls, TlsFiles
 from tests.support.certificates import Authority
@@ -162,6 +164,53 @@ def test_a_scrape_shows_what_its_sender_may_see() -> None:
     assert 'requests_total{model="resnet50"} 1.0' in some
     assert "bert" not in some
     assert all(peer.startswith("127.0.0.1:") for peer in peers)
-    text = metrics_text(_registry(), ("resnet*",))
+    _, text = render(select(_registry(), ("resnet*",)), "")
     assert "resnet50" in text
     assert "bert" not in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/html, */*;q=0.8", False),
+        ("text/plain; version=0.0.4", False),
+        ("application/openmetrics-text", True),
+        ("application/OpenMetrics-Text; version=1.0.0; charset=utf-8", True),
+        # Prometheus 2.42
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            True,
+        ),
+        ("application/openmetrics-text;q=0.2, text/plain;q=0.9", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=half", False),
+        ("application/openmetrics-text;version=abc", True),
+        (",;,=;q=,", False),
+    ],
+)
+def test_openmetrics_is_for_clients_that_ask_for_it(accept: str, openmetrics: bool) -> None:
+    assert negotiated(accept) == ("application/openmetrics-text" if openmetrics else "text/plain")
+
+
+def test_the_port_answers_in_the_format_that_a_client_accepts() -> None:
+    def check(caller: Caller) -> Identity:
+        return Identity("someone", {"metrics": ("resnet*",)})
+
+    for limited in (None, check):
+        with port(3, WAIT_S, _registry(), check=limited) as number:
+            # Neither a version that is no number nor one that does not exist makes a difference.
+            for version in ("1.0.0", "x", "9.9.9"):
+                accept = f"application/openmetrics-text;version={version}"
+                request = urllib.request.Request(f"http://127.0.0.1:{number}/metrics", headers={"Accept": accept})
+                with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+                    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0;")
+                    text = answer.read().decode()
+                families = {family.name: family for family in text_string_to_metric_families(text)}
+                assert families["requests"].type == "counter"
+                models = {s.labels["model"] for s in families["requests"].samples if s.name == "requests_total"}
+                assert models == ({"resnet50", "bert"} if limited is None else {"resnet50"})
+                assert text.endswith("# EOF\n")
+            assert "# EOF" not in _get(number)[2]

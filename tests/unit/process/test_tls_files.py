@@ -172,7 +172,9 @@ def test_a_key_and_its_certificate_may_change_one_after_the_other(
     watched = Watched(files(server))
     context, client = watched.tls.context(), authority.client_context()
     shutil.copy(new.cert, server.cert)
+    assert watched.renewals.succeeds
     watched.check(4)
+    assert not watched.renewals.succeeds
     assert common_name(connect(context, client)) == "server"
     assert caplog.messages == [
         "the TLS files have changed, but the earlier ones stay in use: "
@@ -180,6 +182,7 @@ def test_a_key_and_its_certificate_may_change_one_after_the_other(
     ]
     shutil.copy(new.key, server.key)
     watched.check(3)
+    assert watched.renewals.succeeds
     assert common_name(connect(context, client)) == "new"
     assert caplog.messages[1:] == ["the TLS certificate was renewed; new connections use it"]
 

@@ -17,8 +17,6 @@ from gateway.front.dialects.v2.model_config import as_json, read_configuration
 from gateway.front.dialects.v2.repository import check_parameters, read_index
 from gateway.front.dialects.v2.statistics import read_statistics
 
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
-
 
 def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     _add_health(app, engine)
@@ -56,13 +54,20 @@ def _add_health(app: AppRoutes, engine: Engine) -> None:
         """What protects the server, and why a protection is not in force: {feature: {"enforced", "reason"}}."""
         return await engine.control(GetSecurity())
 
-    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
+    @app.get(
+        "/metrics",
+        tags=["server"],
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"application/openmetrics-text": {"schema": {"type": "string"}}}}},
+    )
     @acts("metrics")
     async def metrics(request: Request) -> Response:
-        """Metrics in Prometheus' text format."""
+        """Metrics in Prometheus' text format, or as OpenMetrics for clients that accept it."""
         identity = identity_of(request)
-        verb = GetMetrics() if identity is None else GetMetrics(identity.patterns("metrics"))
-        return Response(await engine.control(verb), media_type=_METRICS)
+        patterns = ("*",) if identity is None else identity.patterns("metrics")
+        accept = ", ".join(request.headers.getlist("accept"))
+        content_type, text = await engine.control(GetMetrics(patterns, accept))
+        return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 def _add_models(app: AppRoutes, engine: Engine) -> None:

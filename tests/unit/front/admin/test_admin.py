@@ -64,6 +64,8 @@ def test_metrics_are_prometheus_text(serving: Serving) -> None:
     reply = serving.http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert reply.text == "# no metrics here\n"
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+    assert serving.http.get("/metrics", headers=accept).headers["content-type"] == "application/openmetrics-text"
 
 
 @pytest.mark.parametrize(
