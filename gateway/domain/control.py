@@ -86,6 +86,17 @@ class ChangeLogSettings(ControlRequest[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
+class ChangeTraceSettings(ControlRequest[dict[str, Any]]):
+    """Change trace settings of a model, or with "" those of all models, and return them: see TraceTable.
+
+    Without changes, they are only returned.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class GetStatistics(ControlRequest[dict[str, Any]]):
     """Return Triton's statistics of these [name, version] pairs, with the newest metrics of all fronts."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.domain.control import (
     CancelExport,
     ChangeLogSettings,
+    ChangeTraceSettings,
     ControlHandlers,
     ControlRequest,
     ExplainConfiguration,
@@ -30,6 +31,7 @@ from gateway.domain.control import (
 from gateway.domain.identity import Identity
 from gateway.domain.log_settings import DEFAULT_FORMAT, ISO8601, LogSettings
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
+from gateway.domain.trace_settings import TraceSettings, TraceTable
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.validate import validate
@@ -81,6 +83,7 @@ class FakeEngine:
         self.server_name = "modelport"
         self._registry = RegionRegistry()
         self._log_settings = LogSettings()
+        self.traces = TraceTable(TraceSettings())
         self.exports = FakeExports()
         self.handlers = self._control_handlers()
 
@@ -151,6 +154,7 @@ class FakeEngine:
         handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})
         handlers.add(GetStatistics, _statistics)
         handlers.add(ChangeLogSettings, self._change_log_settings)
+        handlers.add(ChangeTraceSettings, self._change_trace_settings)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)
         handlers.add(StartExport, self.exports.start)
@@ -168,6 +172,10 @@ class FakeEngine:
     def _change_log_settings(self, request: ChangeLogSettings) -> dict[str, Any]:
         self._log_settings = self._log_settings.changed(request.changes, (DEFAULT_FORMAT, ISO8601))
         return self._log_settings.to_json()
+
+    def _change_trace_settings(self, request: ChangeTraceSettings) -> dict[str, Any]:
+        self.traces.change(request.name, request.changes)
+        return self.traces.settings(request.name).to_json()
 
     def _register(self, request: RegisterRegion) -> None:
         self._registry.register(Region(request.name, request.key, request.offset, request.byte_size))

@@ -32,6 +32,7 @@ from gateway.domain.control import (
 from gateway.domain.log_settings import LogSettings
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
+from gateway.domain.trace_settings import TraceSampler
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
@@ -46,7 +47,19 @@ from gateway.front.http.open_connections import ConnectionLimits
 from gateway.front.http.server import HttpServer
 from gateway.front.options import FrontOptions
 from gateway.process.address import Address
-from gateway.process.channel import DRAIN, LOG_SETTINGS, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import (
+    DRAIN,
+    LOG_SETTINGS,
+    POLICY,
+    REFETCH,
+    SERVING,
+    SNAPSHOT,
+    TABLE,
+    TLS,
+    TRACE_SETTINGS,
+    TRACED,
+    Channel,
+)
 from gateway.process.file_limit import max_connections
 from gateway.process.logs import FrontFormatter
 from gateway.process.memory import system_trimmer
@@ -86,6 +99,7 @@ class Front:
         self._policy_arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._policy_access: PolicyAccess | None = None
         self._refetched = -math.inf
+        self._trace_sampler = TraceSampler()
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
@@ -198,6 +212,8 @@ class Front:
                 self._policy_arrived.set_result(None)
         elif frame.kind == LOG_SETTINGS:
             _use_log_settings(LogSettings(**body))
+        elif frame.kind == TRACE_SETTINGS:
+            self._trace_sampler.apply(body)
         elif frame.kind == DRAIN and not self._draining.done():
             self._engine.draining = True
             log.info("draining: new requests are rejected")
@@ -237,6 +253,8 @@ class Front:
     def _send_metrics(self) -> None:
         if self._channel is not None:
             identities = self._engine.usages.metrics.snapshot()
+            if traced := self._trace_sampler.take_traced():
+                self._channel.send(TRACED, traced)
             self._channel.send(SNAPSHOT, {"metrics": self._engine.snapshot(), "identities": identities})
 
 

@@ -19,7 +19,19 @@ from gateway.domain.log_settings import LogSettings
 from gateway.domain.table import Table, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
-from gateway.process.channel import AUDIT, DRAIN, LOG_SETTINGS, POLICY, REFETCH, SERVING, SNAPSHOT, TABLE, TLS, Channel
+from gateway.process.channel import (
+    AUDIT,
+    DRAIN,
+    LOG_SETTINGS,
+    POLICY,
+    REFETCH,
+    SERVING,
+    SNAPSHOT,
+    TABLE,
+    TLS,
+    TRACED,
+    Channel,
+)
 from gateway.process.child import Child
 from gateway.process.logs import from_front
 from gateway.process.tls import Pem
@@ -72,6 +84,7 @@ class FrontProcess:
         on_call: Callable[[str, dict[str, Any]], Awaitable[Any]],
         on_audit: OnAudit,
         on_refetch: Callable[[], None],
+        on_traced: Callable[[int, dict[str, int]], None],
     ) -> None:
         self.number = next(_NUMBERS)
         self.serving = asyncio.Event()
@@ -79,7 +92,7 @@ class FrontProcess:
         self._http = http
         self._on_snapshot = on_snapshot
         self._on_call = on_call
-        self._on_audit, self._on_refetch = on_audit, on_refetch
+        self._on_audit, self._on_refetch, self._on_traced = on_audit, on_refetch, on_traced
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._drain_s: float | None = None
@@ -147,6 +160,8 @@ class FrontProcess:
         elif frame.kind == SNAPSHOT:
             body = wire.unpack_json(frame.body)
             self._on_snapshot(self.number, body["metrics"], body["identities"])
+        elif frame.kind == TRACED:
+            self._on_traced(self.number, wire.unpack_json(frame.body))
         elif frame.kind == REFETCH:
             self._on_refetch()
         elif frame.kind == AUDIT:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from gateway.config import Settings, SettingsError, home, parse_address, split_n
 from gateway.domain.control import (
     CancelExport,
     ChangeLogSettings,
+    ChangeTraceSettings,
     ControlHandlers,
     ExplainConfiguration,
     GetConfiguration,
@@ -41,6 +43,7 @@ from gateway.domain.control import (
 )
 from gateway.domain.shared_memory import Region, RegionRegistry
 from gateway.domain.table import Table
+from gateway.domain.trace_settings import TraceSettings, TraceTable
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
@@ -51,6 +54,7 @@ from gateway.metrics.exposition import render
 from gateway.metrics.selection import select
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
+from gateway.process.channel import TRACE_SETTINGS
 from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
 from gateway.process.usage_page import USAGE_FILE, clear_front
 from gateway.repository.scan import Scan, scan
@@ -74,6 +78,7 @@ from gateway.supervisor.supervisor_metrics import SupervisorCollector
 
 log = logging.getLogger("gateway")
 
+_NO_TRACES = "this server exports no traces, so 'trace_level' can only be 'OFF'"
 # Delay before a front that could not start is replaced. Without it, a front that always fails would use up a core.
 _RESPAWN_S = 0.5
 # The part of the grace period that is kept for fronts and workers to exit, after the last request. If it is too short,
@@ -101,6 +106,7 @@ class Supervisor:
         """log_output: what the settings of the log apply to."""
         self.settings = settings
         self._log_output = log_output or LogOutput(settings.log)
+        self._traces = TraceTable(TraceSettings(), _NO_TRACES)
         environments = home()
         self._tls_files = _tls_files(settings)
         self._tls = _server_tls(self._tls_files)
@@ -253,17 +259,19 @@ class Supervisor:
                 self.handlers.on_call,
                 self._on_audit,
                 self.identities.refetch,
+                self._traces.on_traced,
             )
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
             try:
-                code = await front.run(self._current)
+                code = await front.run(partial(self._current, front))
             except OSError as error:
                 log.error("front %d could not be started: %s", front.number, error.strerror or error)
                 code = 1
             finally:
                 serving.cancel()
                 del self._fronts[front.number]
+                self._traces.on_front_ended(front.number)
                 self._metrics.retire(front.number)
                 clear_front(self._run_dir / USAGE_FILE, front.number)
             if not self._draining:
@@ -308,9 +316,10 @@ class Supervisor:
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 
-    def _current(self) -> Iterator[Message]:
+    def _current(self, front: FrontProcess) -> Iterator[Message]:
         """Yield what a front must know, in this order, before it serves."""
         yield log_message(self._log_output.settings)
+        yield self._trace_message(front)
         if (policy := self.identities.policy) is not None:
             yield policy_message(policy)
         if self._tls is not None:
@@ -363,6 +372,7 @@ class Supervisor:
         handlers.add(GetSecurity, lambda _: self._security.to_json())
         handlers.add(GetStatistics, self._statistics)
         handlers.add(ChangeLogSettings, self._change_log_settings)
+        handlers.add(ChangeTraceSettings, self._change_trace_settings)
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)
         handlers.add(StartExport, lambda request: exports.start(request.name, request.version, request.options))
@@ -402,6 +412,17 @@ class Supervisor:
             settings = self._log_output.change(request.changes)
             self._send_all(log_message(settings))
         return settings.to_json()
+
+    async def _change_trace_settings(self, request: ChangeTraceSettings) -> dict[str, Any]:
+        await self._request_metrics()  # they say what was traced
+        if request.changes:
+            self._traces.change(request.name, request.changes)
+            for front in self._fronts.values():
+                front.send(self._trace_message(front))
+        return self._traces.settings(request.name).to_json()
+
+    def _trace_message(self, front: FrontProcess) -> Message:
+        return Message(TRACE_SETTINGS, self._traces.to_front(front.number, self.settings.fronts))
 
     def _register(self, request: RegisterRegion) -> None:
         self._shared_memory.register(Region(request.name, request.key, request.offset, request.byte_size))

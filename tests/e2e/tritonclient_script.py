@@ -70,6 +70,27 @@ def log_values(message: Any) -> dict[str, Any]:
     return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in message.settings.items()}
 
 
+def check_trace_settings(client: Any, read: Any) -> None:
+    """`read`: an answer as names and lists of values."""
+    before = read(client.get_trace_settings())
+    assert before == read(client.get_trace_settings(model_name="m"))
+    assert before["trace_mode"] == ["opentelemetry"]
+    changed = {**before, "trace_rate": ["3"], "trace_count": ["5"]}
+    assert read(client.update_trace_settings("m", {"trace_rate": "3", "trace_count": "5"})) == changed
+    assert read(client.update_trace_settings(settings={"trace_rate": "4"}))["trace_rate"] == ["4"]
+    assert read(client.get_trace_settings("m")) == changed
+    assert read(client.get_trace_settings("other"))["trace_rate"] == ["4"]
+    assert read(client.update_trace_settings("m", {"trace_rate": None, "trace_count": None}))["trace_rate"] == ["4"]
+    assert read(client.update_trace_settings(settings={"trace_rate": None})) == before
+    check_errors(lambda: client.update_trace_settings("m", {"trace_file": "x"}), "'trace_file' cannot be set")
+    check_errors(lambda: client.update_trace_settings("m", {"trace_rate": "x"}), "'trace_rate' must be an integer")
+    check_errors(lambda: client.get_trace_settings("nobody"), "there is no model 'nobody'")
+
+
+def as_lists(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
+
+
 def check_errors(call: Any, expected: str) -> None:
     try:
         call()
@@ -83,6 +104,7 @@ def check_http(url: str) -> None:
     with triton_http.InferenceServerClient(url) as client:
         check_server(client, lambda made: made)
         check_log_settings(client, lambda made: made)
+        check_trace_settings(client, as_lists)
         check_repository(client)
         for binary_in in (True, False):
             for binary_out in (True, False):
@@ -103,6 +125,7 @@ def check_grpc(url: str) -> None:
     with triton_grpc.InferenceServerClient(url) as client:
         check_server(client, lambda made: as_dict(made))
         check_log_settings(client, log_values)
+        check_trace_settings(client, lambda made: {name: list(each.value) for name, each in made.settings.items()})
         check_repository(client)
         answer = client.infer(
             "m", inputs(triton_grpc, X, "x", "FP32"), request_id="abc", priority=1, timeout=60_000_000

@@ -41,8 +41,8 @@ def build_admin(
 
     timeouts = BodyTimeouts()
 
-    def read(request: Request) -> Awaitable[dict[str, Any]]:
-        return read_object(request, limits, timeouts)
+    def read(request: Request, nulls: bool = False) -> Awaitable[dict[str, Any]]:
+        return read_object(request, limits, timeouts, nulls)
 
     collected = AppRoutes(check)
     parts = [dialect.app_part() for dialect in DIALECTS]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.codecs.compression import inflate, read_encoding
 from gateway.codecs.json_text import loads, without_nulls
@@ -19,8 +19,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-# Reads the body of a request to the admin app, a JSON object.
-ReadObject = Callable[["Request"], Awaitable[dict[str, Any]]]
+
+
+class ReadObject(Protocol):
+    def __call__(self, request: "Request", nulls: bool = False) -> Awaitable[dict[str, Any]]:
+        """Read the body of a request to the admin app: see `read_object`."""
 
 
 # How long a client may send nothing within a body; nginx's client_body_timeout has the same default. A shorter time
@@ -177,8 +180,13 @@ class Body:
             pass
 
 
-async def read_object(request: "Request", limits: Limits, timeouts: BodyTimeouts) -> dict[str, Any]:
-    """Read the body as a JSON object. A missing body counts as an empty object."""
+async def read_object(
+    request: "Request", limits: Limits, timeouts: BodyTimeouts, nulls: bool = False
+) -> dict[str, Any]:
+    """Read the body as a JSON object. A missing body counts as an empty object.
+
+    nulls  whether keys whose value is null are returned
+    """
     request.state.body = body = Body(request.receive, timeouts)
     limit = min(limits.json_bytes, _MAX_OBJECT_BYTES)
     headers = read_headers(request.scope["headers"])
@@ -188,7 +196,7 @@ async def read_object(request: "Request", limits: Limits, timeouts: BodyTimeouts
     document = loads(content) if content.strip() else {}
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
-    return without_nulls(document)
+    return document if nulls else without_nulls(document)
 
 
 def _without_reservation(size: int) -> None:

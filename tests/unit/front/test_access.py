@@ -341,6 +341,9 @@ def test_every_cold_path_has_the_door(guarded: Serving, guard: Guard, method: st
         ("GET", "/v2/systemsharedmemory/status", ("admin", "")),
         ("GET", "/v2/logging", ("read", "")),
         ("POST", "/v2/logging", ("admin", "")),
+        ("GET", "/v2/trace/setting", ("read", "")),
+        ("GET", "/v2/models/doubler/trace/setting", ("read", "doubler")),
+        ("POST", "/v2/models/doubler/trace/setting", ("admin", "doubler")),
         ("POST", "/v2/systemsharedmemory/region/r/register", ("admin", "")),
     ],
 )
@@ -438,10 +441,16 @@ def test_grpc_methods_check_the_right_action(guarded_grpc: Serving, guard: Guard
 
 def test_reading_settings_is_no_change(guarded_grpc: Serving, guard: Guard) -> None:
     change = pb.LogSettingsRequest(settings={"log_info": pb.LogSettingsRequest.SettingValue(bool_param=True)})
-    for message in (b"", change.SerializeToString()):
+    of_model = pb.TraceSettingRequest(model_name="doubler")
+    of_model_changed = pb.TraceSettingRequest(model_name="doubler")
+    of_model_changed.settings["trace_rate"].value.append("5")
+    for method, message in (
+        ("LogSettings", b""), ("LogSettings", change.SerializeToString()), ("LogSettings", b"\xff"),
+        ("TraceSetting", of_model.SerializeToString()), ("TraceSetting", of_model_changed.SerializeToString()),
+    ):  # fmt: skip
         with pytest.raises(grpc.RpcError):
-            guarded_grpc.call("LogSettings", message)
-    assert guard.actions == [("read", ""), ("admin", "")]
+            guarded_grpc.call(method, message)
+    assert guard.actions == [("read", ""), ("admin", ""), ("read", ""), ("read", "doubler"), ("admin", "doubler")]
 
 
 def test_each_request_of_a_stream_is_checked(guarded_grpc: Serving, guard: Guard) -> None:

@@ -16,6 +16,7 @@ from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import as_json, read_configuration
 from gateway.front.dialects.v2.repository import check_parameters, read_index
 from gateway.front.dialects.v2.statistics import read_statistics
+from gateway.front.dialects.v2.trace_settings import trace_settings
 
 
 def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
@@ -24,6 +25,7 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     _add_repository(app, engine, read_object)
     _add_shared_memory(app, engine, read_object)
     _add_log_settings(app, engine, read_object)
+    _add_trace_settings(app, engine, read_object)
     _add_configuration(app, engine)
 
 
@@ -184,6 +186,20 @@ def _add_log_settings(app: AppRoutes, engine: Engine, read_object: ReadObject) -
     async def change(request: Request) -> dict[str, Any]:
         """Change what is logged, with those of the settings that change. It holds for the server and its workers."""
         return await engine.control(ChangeLogSettings(await read_object(request)))
+
+
+def _add_trace_settings(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
+    @app.get("/v2/trace/setting", tags=["server"])
+    @app.get("/v2/models/{model}/trace/setting", tags=["models"])
+    async def read(model: str = "") -> dict[str, Any]:
+        """Which requests are traced, as in Triton."""
+        return await trace_settings(engine, model, {})
+
+    @app.post("/v2/trace/setting", tags=["server"])
+    @app.post("/v2/models/{model}/trace/setting", tags=["models"])
+    async def change(request: Request, model: str = "") -> dict[str, Any]:
+        """Change which requests are traced. A null clears a setting: that of all models holds, or the server's."""
+        return await trace_settings(engine, model, await read_object(request, nulls=True))
 
 
 def _add_configuration(app: AppRoutes, engine: Engine) -> None:

@@ -13,6 +13,7 @@ from gateway.errors import NotFound
 from gateway.front.base.access import Check
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import Limits
+from gateway.front.dialects.v2 import trace_settings
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.grpc_stream import Stream
@@ -108,6 +109,9 @@ def methods(engine: Engine) -> dict[str, Method]:
     async def log(message: pb.LogSettingsRequest, identity: Identity | None) -> Message:
         return await log_settings(engine, message)
 
+    async def trace(message: pb.TraceSettingRequest, identity: Identity | None) -> Message:
+        return await trace_settings.answer(engine, message)
+
     async def model_config(message: pb.ModelConfigRequest, identity: Identity | None) -> Message:
         return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
 
@@ -138,6 +142,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         "CudaSharedMemoryStatus": ("admin", pb.CudaSharedMemoryStatusRequest, no_model, cuda_shared_status),
         "CudaSharedMemoryUnregister": ("admin", pb.CudaSharedMemoryUnregisterRequest, no_model, cuda_unregister),
         "LogSettings": (_settings_action, pb.LogSettingsRequest, no_model, log),
+        "TraceSetting": (_settings_action, pb.TraceSettingRequest, _MODEL_NAME, trace),
         "ModelConfig": ("read", pb.ModelConfigRequest, _NAME, model_config),
         "RepositoryIndex": ("read", pb.RepositoryIndexRequest, no_model, repository_index),
         "RepositoryModelLoad": ("admin", pb.RepositoryModelLoadRequest, _MODEL_NAME, load),

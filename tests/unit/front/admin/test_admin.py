@@ -3,9 +3,11 @@
 import gzip
 from typing import Any
 
+import grpc
 import pytest
 
 from gateway.front.dialects.v2.metadata import EXTENSIONS
+from gateway.generated import open_inference_pb2 as pb
 from tests.support.front_server import LIMITS, Serving
 
 
@@ -167,3 +169,57 @@ def test_cuda_regions_are_none_and_cannot_be_registered(serving: Serving) -> Non
     assert serving.http.post("/v2/cudasharedmemory/unregister").status_code == 200
     assert serving.http.post("/v2/cudasharedmemory/region/r/register", json={}).status_code == 501
     assert serving.http.get("/v2/cudasharedmemory/region/r/status").status_code == 404
+
+
+def test_log_settings_by_rest_and_grpc(serving: Serving) -> None:
+    before = serving.http.get("/v2/logging").json()
+    change = {"log_info": False, "log_verbose_level": 2, "log_format": "ISO8601", "log_error": None, "log_file": ""}
+    changed = serving.http.post("/v2/logging", json=change).json()
+    assert changed == {**before, "log_info": False, "log_verbose_level": 2, "log_format": "ISO8601"}
+    answer = pb.LogSettingsResponse.FromString(serving.call("LogSettings", b""))
+    values = {name: getattr(each, each.WhichOneof("parameter_choice")) for name, each in answer.settings.items()}
+    assert values == changed
+    for body, status in (({"log_info": "no"}, 400), ({"log_file": "a"}, 501), ({"log_level": 1}, 400), ([], 400)):
+        refused = serving.http.post("/v2/logging", json=body)
+        assert (refused.status_code, list(refused.json())) == (status, ["error"])
+    message = pb.LogSettingsRequest()
+    message.settings["log_verbose_level"].bool_param = True
+    with pytest.raises(grpc.RpcError) as caught:
+        serving.call("LogSettings", message.SerializeToString())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert serving.http.post("/v2/logging").json() == changed
+    restored = pb.LogSettingsRequest()
+    for name, value in before.items():
+        kind = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
+        setattr(restored.settings[name], kind, value)
+    serving.call("LogSettings", restored.SerializeToString())
+    assert serving.http.get("/v2/logging").json() == before
+
+
+def test_trace_settings_by_rest_and_grpc(serving: Serving) -> None:
+    every, one = "/v2/trace/setting", "/v2/models/doubler/trace/setting"
+    before = serving.http.get(every).json()
+    on = {**before, "trace_level": ["TIMESTAMPS"], "trace_rate": "7"}
+    assert serving.http.post(one, json={"trace_level": ["TIMESTAMPS"], "trace_rate": "7"}).json() == on
+    assert serving.http.get(every).json() == before
+    message = pb.TraceSettingRequest(model_name="doubler")
+    assert _trace_settings(serving, message) == {
+        "trace_level": ["TIMESTAMPS"], "trace_rate": ["7"], "trace_count": ["-1"], "trace_mode": ["opentelemetry"]
+    }  # fmt: skip
+    message.settings["trace_level"].value[:] = []
+    message.settings["trace_rate"].value.append("8")
+    assert _trace_settings(serving, message)["trace_rate"] == ["8"]
+    assert serving.http.get(one).json() == {**before, "trace_rate": "8"}
+    assert serving.http.post(one, json={"trace_rate": None}).json() == before
+    for path in (every, one):
+        refused = serving.http.post(path, json={"trace_file": "a"})
+        assert (refused.status_code, list(refused.json())) == (501, ["error"])
+    assert serving.http.get("/v2/models/nosuch/trace/setting").status_code == 404
+    message.settings["trace_rate"].value.append("9")
+    with pytest.raises(grpc.RpcError, match="'trace_rate' must have one value, not 2"):
+        _trace_settings(serving, message)
+
+
+def _trace_settings(serving: Serving, message: pb.TraceSettingRequest) -> dict[str, list[str]]:
+    answer = pb.TraceSettingResponse.FromString(serving.call("TraceSetting", message.SerializeToString()))
+    return {name: list(setting.value) for name, setting in answer.settings.items()}
