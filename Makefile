@@ -3,6 +3,7 @@
 # make proto    regenerate gateway/generated    make bench   the short set of benchmarks
 # make image    Dockerfile.gpu                  make audit    what batching and graph optimisers do to answers
 # make docs     the documentation as a site, in site/           make wheels   packages, in dist/
+# make vendor   fetch the console's libraries again
 # make pip-audit  known vulnerabilities of what the gateway needs
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -14,7 +15,7 @@ ARGS ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check docs proto bench audit pip-audit image wheels apt clean
+.PHONY: help install serve test check docs proto vendor bench audit pip-audit image wheels apt clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -62,6 +63,9 @@ proto:  ## regenerate gateway/generated from proto/, with exactly the pinned too
 	$(PROTOC) -m pip install --quiet --disable-pip-version-check --group proto
 	$(PROTOC) -m grpc_tools.protoc -I gateway/generated=proto --python_out=. --pyi_out=. \
 		$(patsubst proto/%,gateway/generated/%,$(wildcard proto/*.proto))
+
+vendor: .venv/installed  ## fetch the console's libraries from npm again, and compare their digests with vendor.toml
+	$(BIN)/python -m audit.vendor
 
 .venv/benchmarking: .venv/installed
 	$(PIP) --group bench

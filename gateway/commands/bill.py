@@ -1,5 +1,6 @@
 """Bills of materials of what is installed, made with cyclonedx-python-lib, which is optional: modelport[sbom]."""
 
+import base64
 from collections.abc import Iterable, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -16,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from gateway import __version__
+from gateway.console.vendored import Library, libraries
 from gateway.environments import distributions, steps
 from gateway.environments.environment import Environment
 from gateway.environments.lockfile import Target, marker_variables
@@ -30,9 +32,12 @@ def of_the_gateway() -> str:
     owner = _component(root, ComponentType.APPLICATION)
     packages: dict[str, Component] = {canonicalize_name(each.name): _component(each) for each in others}
     bom = _bom(owner, packages.values())
+    vendored = [_npm_component(each) for each in libraries()]
+    bom.components.update(vendored)
     _relate(bom, owner, distributions.requirements(root, root.metadata.get_all("Provides-Extra") or ()), packages)
     for each in others:
         _relate(bom, packages[canonicalize_name(each.name)], distributions.requirements(each), packages)
+    bom.register_dependency(owner, vendored)
     return _text(bom)
 
 
@@ -127,6 +132,22 @@ def _component(
         bom_ref=f"{prefix}{purl}",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else (),
         licenses=_licenses(each),
+    )
+
+
+def _npm_component(each: Library) -> Component:
+    """Of a library that is part of the console."""
+    purl = PackageURL("npm", name=each.package, version=each.version)
+    declared = LicenseFactory().make_from_string(each.license, license_acknowledgement=LicenseAcknowledgement.DECLARED)
+    digest = base64.b64decode(each.integrity.removeprefix("sha512-")).hex()
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=each.package,
+        version=each.version,
+        purl=purl,
+        bom_ref=str(purl),
+        hashes=[HashType(alg=HashAlgorithm.SHA_512, content=digest)],
+        licenses=[declared],
     )
 
 

@@ -3,10 +3,12 @@ them.
 
     index.html, overview.js   all models (`/`)
     model.html, model.js      one model (`/console/models/NAME`)
+    docs.html, docs.js        the API (`/docs`)
     api.js                    requests to the server, with the key that the user has entered
     figures.js                rates and percentiles, from two readings of cumulative figures
     charts.js                 charts of a series over time
     vendor/                   libraries of others, unchanged, with their licenses; vendor.toml has their versions
+    vendored.py               reads vendor.toml
 
 Nothing is built or transpiled, and no page loads anything from another server.
 """

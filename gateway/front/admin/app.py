@@ -53,7 +53,7 @@ def build_admin(
     add_exports(collected, engine, read)
     documentation = Documentation(collected.routes, [part.hot_paths for part in parts])
     app = Starlette(
-        routes=[*documentation.routes(), *collected.routes],
+        routes=[documentation.route(), *collected.routes],
         exception_handlers={
             ModelportError: _model_error,
             ClientDisconnected: _no_answer,

@@ -32,18 +32,7 @@ _HEADERS = {
 
 
 def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
-    """Add the routes. If the console is disabled, only KServe's answer at `/` remains."""
-
-    @app.get("/", tags=["KServe v1"])
-    @public
-    async def root(request: Request) -> Response:
-        """Browsers get the console. Other clients get whether the server is live, in KServe's v1 protocol."""
-        if enabled and "text/html" in request.headers.get("accept", ""):
-            return await page("index.html", request)
-        return JSONResponse({"status": "alive"}, headers={"vary": "accept"})
-
-    if not enabled:
-        return
+    """Add the routes. If the console is disabled, only KServe's answer at `/` and the page of the API remain."""
     files = StaticFiles(directory=_FOLDER)
 
     async def page(name: str, request: Request) -> Response:
@@ -53,6 +42,27 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
             return Response(f"there is no file '{name}' in the console\n", error.status_code, media_type="text/plain")
         response.headers.update({**_HEADERS, "vary": "accept"})
         return response
+
+    @app.get("/", tags=["KServe v1"])
+    @public
+    async def root(request: Request) -> Response:
+        """Browsers get the console. Other clients get whether the server is live, in KServe's v1 protocol."""
+        if enabled and "text/html" in request.headers.get("accept", ""):
+            return await page("index.html", request)
+        return JSONResponse({"status": "alive"}, headers={"vary": "accept"})
+
+    @app.get("/docs", include_in_schema=False)
+    @public
+    async def docs(request: Request) -> Response:
+        return await page("docs.html", request)
+
+    @app.get("/console/files/{path:path}", include_in_schema=False)
+    @public
+    async def file(request: Request, path: str) -> Response:
+        return await page(path, request)
+
+    if not enabled:
+        return
 
     @app.get("/console", include_in_schema=False)
     @public
@@ -65,11 +75,6 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
     async def model_page(request: Request) -> Response:
         """The same file for every model, whether or not it exists: the script asks for what it may show."""
         return await page("model.html", request)
-
-    @app.get("/console/files/{path:path}", include_in_schema=False)
-    @public
-    async def file(request: Request, path: str) -> Response:
-        return await page(path, request)
 
     @app.get("/console/data", include_in_schema=False)
     @acts("read")

@@ -1,4 +1,4 @@
-"""/docs, /redoc and /openapi.json: FastAPI's descriptions of the app's routes, and of the hot ones."""
+"""/openapi.json: FastAPI's description of the app's routes, and of the hot ones. The page /docs shows it."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,9 @@ from gateway.front.base.openapi import FAILURES
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_PATHS = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
-
 
 class Documentation:
-    """An ASGI app that answers at the paths of `routes`.
+    """An ASGI app that answers at the path of `route`.
 
     FastAPI is imported when a client first asks, because it takes a third of a second and 16 MiB; and in a thread,
     because inference goes on meanwhile.
@@ -33,8 +31,8 @@ class Documentation:
         self._app: FastAPI | None = None
         self._lock = asyncio.Lock()
 
-    def routes(self) -> list[Route]:
-        return [Route(path, self, methods=["GET"]) for path in _PATHS]
+    def route(self) -> Route:
+        return Route("/openapi.json", self, methods=["GET"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._lock:
@@ -51,6 +49,9 @@ def _build(described: Sequence[AppRoute], hot_paths: Iterable[Mapping[str, Any]]
         version=gateway.__version__,
         description="One gateway that serves what every deep learning framework saved.",
         responses=FAILURES,
+        # Its pages load scripts from another server.
+        docs_url=None,
+        redoc_url=None,
     )
     for route in described:
         assert route.methods is not None

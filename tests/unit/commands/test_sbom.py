@@ -68,9 +68,14 @@ def test_the_gateways_bill_lists_what_it_needs_and_nothing_else_that_is_installe
     assert {"starlette", "numpy", "pydantic_core"} <= set(components)  # needed directly, or by what is
     assert not {"pytest", "mypy", "pip", "modelport"} & set(components)
     assert licenses(components["fastapi"]) == ["MIT"]
+    vendored = components["swagger-ui-dist"]  # from npm, in the console
+    assert vendored["purl"] == f"pkg:npm/swagger-ui-dist@{vendored['version']}"
+    assert licenses(vendored) == ["Apache-2.0"]
+    assert [each["alg"] for each in vendored["hashes"]] == ["SHA-512"]
     needed = {each["ref"]: each.get("dependsOn", []) for each in bill["dependencies"]}
     assert components["starlette"]["bom-ref"] in needed[components["fastapi"]["bom-ref"]]
-    assert components["fastapi"]["bom-ref"] in needed[bill["metadata"]["component"]["bom-ref"]]
+    owns = needed[bill["metadata"]["component"]["bom-ref"]]
+    assert {components["fastapi"]["bom-ref"], vendored["bom-ref"]} <= set(owns)
 
 
 def test_an_environments_bill_has_versions_hashes_and_licenses(locator, capsys):

@@ -280,6 +280,7 @@ PUBLIC = [
     ("GET", "/console"),
     ("GET", "/console/files/some/such/thing"),
     ("GET", "/console/models/doubler"),
+    ("GET", "/docs"),
     ("GET", "/console/models/doubler/versions/some"),
 ]
 
