@@ -45,8 +45,11 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     load = Load.from_json(job["load"])
     model, name = open_model(load, job["signature"])
     if not job["cases"]:
-        described = dict(_describe(model, name, job["shapes"]), signatures=model.signatures, signature=name)
-        return dict(described, batching=_decide(model, name, load.batching)) if job["decide"] else described
+        facts = {"signatures": model.signatures, "signature": name}
+        if not job["decide"]:
+            return dict(_describe(model, name, job["shapes"]), **facts)
+        served = _decide(model, name, load.batching)
+        return dict(_describe(model, name, job["shapes"], served["sizes"], served["dim"]), batching=served, **facts)
     run = _Run(model, name, job["fixed"], job["fold"], job["large"])
     with bounds.bounded(_LARGE_S, _LARGE_BYTES) if job["large"] else ExitStack():
         answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]
@@ -71,8 +74,13 @@ def _decide(model: Model, name: str, options: BatchingOptions) -> Dict[str, Any]
     return {"rows": rows, "sizes": batching.sizes, "dim": options.dim, "note": decision.note}
 
 
-def _describe(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]:
-    """Return shapes of inputs that the model accepts as a batch of one, whether it is batched, and ranges of ids."""
+def _describe(
+    model: Model, name: str, shapes: Dict[str, Any], sizes: Sequence[int] = (), dim: int = 0
+) -> Dict[str, Any]:
+    """Return shapes of inputs that the model accepts as a batch of one, whether it is batched, and ranges of ids.
+
+    sizes: the only numbers of rows that the model accepts, in dimension `dim`; the shapes then have the smallest
+    """
     signature = model.signatures[name]
     declared = {spec.name: spec.shape for spec in signature.inputs}
     if len(declared) == 1 and "" in shapes:
@@ -95,7 +103,8 @@ def _describe(model: Model, name: str, shapes: Dict[str, Any]) -> Dict[str, Any]
             key: tuple(shapes[key])
             if key in shapes and _matches(shapes[key], shape)
             else tuple(
-                size if size >= 0 else (1 if axis == 0 and batchable else free) for axis, size in enumerate(shape or ())
+                size if size >= 0 else sizes[0] if sizes and axis == dim else 1 if axis == 0 and batchable else free
+                for axis, size in enumerate(shape or ())
             )
             for key, shape in declared.items()
         }

@@ -69,7 +69,7 @@ def read_cases(file: Path, inputs: Sequence[TensorSpec]) -> list[Case]:
     if not runs:
         held = ", ".join(sorted(given)) or "nothing"
         raise CannotExport(f"{file} must hold an array for each of the inputs {', '.join(names)}: it holds {held}")
-    return [Case(f"{file.stem}.{number}", _checked(run, inputs, file)) for number, run in enumerate(runs)]
+    return [Case(f"{file.stem}.{number}", checked(run, inputs, str(file))) for number, run in enumerate(runs)]
 
 
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
@@ -95,21 +95,22 @@ def _runs(given: Mapping[str, np.ndarray], names: Sequence[str]) -> Iterator[Arr
         number += 1
 
 
-def _checked(arrays: Arrays, inputs: Sequence[TensorSpec], file: Path) -> Arrays:
-    checked = {}
+def checked(arrays: Mapping[str, np.ndarray], inputs: Sequence[TensorSpec], where: str) -> Arrays:
+    """Return the arrays of one run, in the datatypes of the inputs. Raises CannotExport, which names `where`."""
+    found = {}
     for spec in inputs:
         array, dtype = arrays[spec.name], numpy_dtype(spec.datatype)
-        shape = spec.shape or ()
+        shape = array.shape if spec.shape is None else spec.shape
         if array.ndim != len(shape) or any(
             expected not in (-1, size) for expected, size in zip(shape, array.shape, strict=True)
         ):
-            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, the model expects {list(shape)}")
+            raise CannotExport(f"{where}: '{spec.name}' has shape {list(array.shape)}, the model expects {list(shape)}")
         if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise CannotExport(f"{file}: '{spec.name}' holds {array.dtype}, the model expects {spec.datatype}")
+            raise CannotExport(f"{where}: '{spec.name}' holds {array.dtype}, the model expects {spec.datatype}")
         if not array.size:
-            raise CannotExport(f"{file}: '{spec.name}' has shape {list(array.shape)}, which holds no values")
-        checked[spec.name] = array.astype(dtype, order="C")
-    return checked
+            raise CannotExport(f"{where}: '{spec.name}' has shape {list(array.shape)}, which holds no values")
+        found[spec.name] = array.astype(dtype, order="C")
+    return found
 
 
 def generated(

@@ -49,6 +49,7 @@ class Source:
     batches    whether the first dimension of all inputs counts rows
     origins    input → where its dynamic sizes come from, for inputs whose sizes modelport did not make up
     ranges     input → the numbers that are meaningful to the artifact's graph
+    refused    why the model refuses generated inputs, in which case there are no shapes; "" if it does not
     served     how a worker batches its requests; None if that was not asked for
     """
 
@@ -62,7 +63,14 @@ class Source:
     batches: bool
     origins: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
+    refused: str = ""
     served: ServedBatches | None = None
+
+    def check_shapes(self, real_inputs: str) -> None:
+        """Raise CannotExport if the model refuses generated inputs. real_inputs: how the user provides others."""
+        if self.refused:
+            advice = f"provide real ones with {real_inputs}, or dynamic sizes with --shape NAME=SIZES"
+            raise CannotExport(f"model '{self.config.name}' refuses generated inputs ({self.refused}): {advice}")
 
     @property
     def pixels(self) -> tuple[float, float] | None:
@@ -120,7 +128,8 @@ async def open_source(
         )
     if any(tensor.reshape is not None for tensor in (*config.toml.inputs, *config.toml.outputs)):
         raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
-    source = await describe(config, key, requested, workspace, recorded, "--check DATA.npz")
+    source = await describe(config, key, requested, workspace, recorded)
+    source.check_shapes("--check DATA.npz")
     _check_datatypes(source.signature)
     return source
 
@@ -131,15 +140,13 @@ async def describe(
     requested: Shapes,
     workspace: Workspace,
     recorded: Mapping[str, Shapes],
-    real_inputs: str,
     decide: bool = False,
 ) -> Source:
     """Load the model once in its own framework, and describe it. Raises CannotExport.
 
-    requested    input → shape that the user gave
-    recorded     file → shapes of its arrays, for inputs with dynamic sizes
-    real_inputs  how the user provides real inputs, for the message if the model refuses generated ones
-    decide       whether to find out how a worker would batch requests
+    requested  input → shape that the user gave
+    recorded   file → shapes of its arrays, for inputs with dynamic sizes
+    decide     whether to find out how a worker would batch requests
     """
     assert config.artifact is not None
     environment = await workspace.environments.get(config.artifact.runtime.name)
@@ -153,9 +160,6 @@ async def describe(
         raise CannotExport(f"model '{config.name}' does not run: {error}", error.detail) from None
     signature = wire.signature_from_json(described["signatures"][described["signature"]])
     _check_requested(config.name, requested, signature, described["shapes"])
-    if refused := described.get("refused"):
-        advice = f"provide real ones with {real_inputs}, or dynamic sizes with --shape NAME=SIZES"
-        raise CannotExport(f"model '{config.name}' refuses generated inputs ({refused}): {advice}")
     return Source(
         config=config,
         format=config.artifact.runtime.export_format(config.artifact.platform),
@@ -167,6 +171,7 @@ async def describe(
         batches=described["batchable"],
         origins=_origins(candidates, described["shapes"]),
         ranges={name: InputRange(*each) for name, each in described["ranges"].items()},
+        refused=described.get("refused", ""),
         served=ServedBatches(**described["batching"]) if decide else None,
     )
 

@@ -37,14 +37,15 @@ def read(file: Path, source: Source) -> Inputs:
     if file.suffix == ".npz":
         recorded = [case.inputs for case in cases.read_cases(file, specs)]
     else:
-        recorded = [_request(line, number, file, specs) for number, line in enumerate(_lines(file), 1)]
+        recorded = [_request(line, f"line {number} of {file}", specs) for number, line in _lines(file)]
     if not recorded:
         raise CannotExport(f"{file} holds no requests: give one v2 request body in JSON per line")
     return _joined(recorded, source, f"{_count(len(recorded))} of {file.name}")
 
 
 def generated(source: Source) -> Inputs:
-    """Generate rows within the ranges that the model's graph shows."""
+    """Generate rows within the ranges that the model's graph shows. Raises CannotExport."""
+    source.check_shapes("--inputs DATA.npz")
     random = np.random.default_rng(0)
     dim = _batch_dim(source)
     arrays = {}
@@ -69,31 +70,31 @@ def _batch_dim(source: Source) -> int | None:
     return source.served.dim if source.served and source.served.rows else None
 
 
-def _lines(file: Path) -> list[bytes]:
+def _lines(file: Path) -> list[tuple[int, bytes]]:
+    """Return the lines that are not empty, with their numbers."""
     try:
-        return [line for line in file.read_bytes().splitlines() if line.strip()]
+        return [(number, line) for number, line in enumerate(file.read_bytes().split(b"\n"), 1) if line.strip()]
     except OSError as error:
         raise CannotExport(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-def _request(line: bytes, number: int, file: Path, specs: Sequence[TensorSpec]) -> Arrays:
-    """Return the inputs of one v2 request body. Raises CannotExport."""
+def _request(line: bytes, where: str, specs: Sequence[TensorSpec]) -> Arrays:
+    """Return the inputs of one v2 request body. Raises CannotExport, which names `where`."""
     try:
-        given = {each["name"]: each for each in orjson.loads(line)["inputs"]}
-        tensors = {
-            name: read_tensor(name, each["data"], each["datatype"], each["shape"]) for name, each in given.items()
+        arrays = {
+            each["name"]: to_array(read_tensor(each["name"], each["data"], each["datatype"], each["shape"]))
+            for each in orjson.loads(line)["inputs"]
         }
-        arrays = {name: to_array(tensor) for name, tensor in tensors.items()}
     except (ValueError, KeyError, TypeError):
         raise CannotExport(
-            f"line {number} of {file} is not a v2 request body: it must be a JSON object with inputs, each of "
-            "which has a name, a datatype, a shape and data"
+            f"{where} is not a v2 request body: it must be a JSON object with inputs, each of which has a name, a "
+            "datatype, a shape and data"
         ) from None
     except InvalidRequest as error:
-        raise CannotExport(f"line {number} of {file}: {error}") from None
+        raise CannotExport(f"{where}: {error}") from None
     if missing := [spec.name for spec in specs if spec.name not in arrays]:
-        raise CannotExport(f"line {number} of {file} lacks the input '{missing[0]}'")
-    return {spec.name: arrays[spec.name] for spec in specs}
+        raise CannotExport(f"{where} lacks the input '{missing[0]}'")
+    return cases.checked(arrays, specs, where)
 
 
 def _joined(recorded: Sequence[Arrays], source: Source, origin: str) -> Inputs:

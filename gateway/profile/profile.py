@@ -99,9 +99,7 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
     on_progress(f"loading {config.name} in its own framework")
     recorded = _recorded(request, config)
     shapes = {recorded.name: cases.shapes_of(recorded)} if recorded and recorded.suffix == ".npz" else {}
-    source = await describe(
-        config, request.signature, request.shapes, workspace, shapes, "--inputs DATA.npz", decide=True
-    )
+    source = await describe(config, request.signature, request.shapes, workspace, shapes, decide=True)
     inputs = profile_inputs.read(recorded, source) if recorded else profile_inputs.generated(source)
     file = cases.write(Case("inputs", inputs.arrays), workspace.jobs.folder("inputs"))
     cores, memory = available_cores(), int(psutil.virtual_memory().available * _MEMORY_SHARE)
