@@ -19,8 +19,8 @@ _ENOUGH = 0.95
 _WORTHWHILE = 1.1
 # Instances may use this share of the machine's memory.
 _MEMORY_SHARE = 0.8
-# A delay is this part of a batch's duration: enough for clients that have just been answered to ask again.
-_DELAY_PART = 0.1
+# A delay is this part of a batch's duration, and at least as long as clients need to ask again.
+_DELAY_PART, _SHORTEST_DELAY_MS = 0.1, 0.5
 
 
 class Setting(NamedTuple):
@@ -63,7 +63,7 @@ def recommend(points: Sequence[Point], cores: int, memory_bytes: int, target_ms:
     settings = {}
     if chosen.rows:
         settings["max_batch_size"] = Setting(chosen.rows, _why_rows(chosen, group, possible, target_ms, bool(in_time)))
-    settings["threads"] = Setting(chosen.threads, _why_threads(chosen, best))
+    settings["threads"] = Setting(chosen.threads, _why_threads(chosen, best, possible))
     settings["instances"] = Setting(chosen.instances, _why_instances(chosen, best, cores))
     if chosen.rows:
         settings["queue_delay_ms"] = _delay(chosen, possible, target_ms)
@@ -111,10 +111,11 @@ def _why_rows(chosen: Point, group: Sequence[Point], possible: Sequence[Point], 
     return f"{took}, which is {share} rows/s within {target_ms:g} ms for two batches and the response{too_slow}"
 
 
-def _why_threads(chosen: Point, best: Sequence[Point]) -> str:
+def _why_threads(chosen: Point, best: Sequence[Point], possible: Sequence[Point]) -> str:
     others = sorted((point for point in best if point.instances == 1), key=lambda point: point.threads)
+    late = sorted({point.threads for point in possible} - {point.threads for point in best})
     if len(others) < 2:
-        return f"measured with {_count(chosen.threads, 'thread')} only"
+        return f"with {late[0]}, no batch is in time" if late else f"measured with {chosen.threads} only"
     rates = ", ".join(f"{_rate(point):.0f} with {point.threads}" for point in others)
     return f"rows/s of one worker by threads, with {_BATCH_COST_MS:g} ms for other work per batch: {rates}"
 
@@ -138,19 +139,29 @@ def _delay(chosen: Point, possible: Sequence[Point], target_ms: float) -> Settin
     Clients that wait for their answers before they ask again fall into two groups: one waits while the other runs. If
     half a batch takes nearly as long as a whole one, a short delay unites them.
     """
+    rows, half = chosen.rows, chosen.rows // 2
     same = [each for each in possible if (each.instances, each.threads) == (chosen.instances, chosen.threads)]
-    half = max((each for each in same if 1 <= each.rows <= chosen.rows / 2), key=lambda each: each.rows, default=None)
-    delay = round(chosen.p50_ms * _DELAY_PART, 1)
+    delay = round(max(chosen.p50_ms * _DELAY_PART, _SHORTEST_DELAY_MS), 1)
     left = target_ms * _MODEL_SHARE - _BATCHES * chosen.p99_ms
-    united = chosen.rows / (chosen.p50_ms + delay)
-    if half is None or delay == 0 or united < _WORTHWHILE * half.rows / half.p50_ms:
+    times = rows / (chosen.p50_ms + delay) / (half / _duration(same, half)) if half else 0.0
+    if times < _WORTHWHILE:
         return Setting(0, "requests that arrive while a batch runs form the next one; to wait longer gains nothing")
-    gain = f"batches of {chosen.rows} instead of {half.rows} rows give {united / (half.rows / half.p50_ms):.1f} times"
+    gain = f"batches of {rows} instead of {half} rows give {times:.1f} times the rows/s"
     if not target_ms:
-        return Setting(0, f"{gain} the rows/s, but without a latency target it is unknown how long a request may wait")
+        return Setting(0, f"{gain}, but without a latency target it is unknown how long a request may wait for others")
     if left < delay:
-        return Setting(0, f"{gain} the rows/s, but {target_ms:g} ms leave no time to wait for them")
-    return Setting(delay, f"{gain} the rows/s, and {target_ms:g} ms leave {_ms(left)} to wait for them")
+        return Setting(0, f"{gain}, but {target_ms:g} ms leave no time to wait for them")
+    return Setting(delay, f"{gain}, and {target_ms:g} ms leave {_ms(left)} to wait for them")
+
+
+def _duration(points: Sequence[Point], rows: int) -> float:
+    """Return the milliseconds of a batch of this size, estimated between the sizes that were measured."""
+    below = max((each for each in points if each.rows <= rows), key=lambda each: each.rows, default=None)
+    above = min((each for each in points if each.rows >= rows), key=lambda each: each.rows)
+    if below is None or below.rows == above.rows:
+        return above.p50_ms
+    part = (rows - below.rows) / (above.rows - below.rows)
+    return below.p50_ms + part * (above.p50_ms - below.p50_ms)
 
 
 def _count(number: int, noun: str) -> str:

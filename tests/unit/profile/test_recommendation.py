@@ -40,6 +40,7 @@ AFFINE = [point(1, 11.0), point(8, 18.0), point(16, 26.0), point(32, 42.0)]
         pytest.param(LINEAR, 0.0, 1, 0, id="linear: larger batches only make requests wait"),
         pytest.param(AFFINE, 0.0, 32, 0, id="affine"),
         pytest.param(AFFINE, 60.0, 16, 2.6, id="affine: 26 of 28.5 ms, and 42 would exceed them"),
+        pytest.param([point(1, 0.2), point(8, 0.3)], 50.0, 8, 0, id="fast: clients need longer to ask again"),
         pytest.param([point(1, 0.01), point(64, 0.05)], 0.0, 64, 0, id="tiny: other work for a batch decides"),
     ],
 )
