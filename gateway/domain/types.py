@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.domain.image_processing import Postprocess, Preprocess
+from gateway.domain.request_record import RequestRecord
 from gateway.errors import Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorLayout
@@ -22,6 +23,7 @@ class InferRequest(NamedTuple):
     priority   lower values run first; 0 if the client sets none, which means the model's default level
     deadline   time.monotonic() seconds; None for the server's default timeout
     layout     of the inputs, with this `signature` and these `outputs`, if the codec knows it; see runtimes/layouts.py
+    record     what is recorded of it; None if nobody observes it
     """
 
     model: str
@@ -33,6 +35,7 @@ class InferRequest(NamedTuple):
     priority: int = 0
     deadline: float | None = None
     layout: TensorLayout | None = None
+    record: RequestRecord | None = None
 
 
 class InferResponse(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any
 from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.identity import Identity
+from gateway.domain.request_record import CANCELLED, CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
@@ -59,6 +60,9 @@ class AdmittedRequest(QueuedRequest):
             return
         servable = self.servable
         if results.final:
+            if request.record is not None:
+                request.record.settle(servable.status.version, self.queued_at, self.sent_at)
+                request.record.compute(results, index)
             seconds = self.engine.settle(self)
             queued_s = self.sent_at - self.queued_at + results.queue_ns[index] / 1e9
             servable.metrics.finished.append(seconds)
@@ -75,10 +79,12 @@ class AdmittedRequest(QueuedRequest):
 
     def cancel(self) -> None:
         if self.request is not None:
-            self._end("cancelled")
+            self._end(CANCELLED)
 
     def _end(self, outcome: str) -> None:
         servable = self.servable
+        if self.request is not None and self.request.record is not None:
+            self.request.record.settle(servable.status.version, self.queued_at, self.sent_at)
         seconds = self.engine.settle(self)
         servable.release(self)
         servable.metrics.count(outcome, seconds)
@@ -178,6 +184,9 @@ class FrontEngine:
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         """See gateway.engine.protocol.Engine."""
+        record = CURRENT.get()
+        if record is not None:
+            request = record.attach(request, identity)
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
         admitted = self.submit(request, partial(_resolve, answer), identity)
         try:

@@ -30,6 +30,7 @@ from gateway.domain.control import (
 )
 from gateway.domain.identity import Identity
 from gateway.domain.log_settings import DEFAULT_FORMAT, ISO8601, LogSettings
+from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.trace_settings import TraceSettings, TraceTable
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
@@ -120,6 +121,9 @@ class FakeEngine:
         return task
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
+        record = CURRENT.get()
+        if record is not None:
+            request = record.attach(request, identity)
         if identity is not None and identity.usage is not None:
             identity.usage.admit(0)
         return await self._infer(request, identity)

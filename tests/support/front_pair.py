@@ -19,6 +19,7 @@ from unittest.mock import patch
 from gateway.access.access import PolicyAccess
 from gateway.access.policy import Policy
 from gateway.domain.caller import Event
+from gateway.domain.request_record import Observer
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
@@ -175,18 +176,19 @@ class Front:
         body_limits: Limits,
         arena: int,
         policy: Policy | None,
+        observer: Observer | None,
     ) -> None:
         async def control(request: Any) -> None:
             raise NotImplementedError(request)
 
         frames = None if fast_path is None else fast_path.Frames()
         self.engine = FrontEngine(1, limits, control, Arenas(arena) if arena else None, frames=frames)
-        path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits)
+        path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits, observer)
         self.events: list[Event] = []
         self.access: PolicyAccess | None = None
         if policy is not None:
             self.access = PolicyAccess(policy, self.events.append, self.engine.usages.of)
-        self.server = HttpServer(self.engine, body_limits, _no_app, self.access, path)
+        self.server = HttpServer(self.engine, body_limits, _no_app, self.access, path, observer=observer)
         self.server.config.load()
         vars(self.engine.routes)["_connect"] = self._connect
         self.clients: dict[int, Client] = {}
@@ -435,14 +437,15 @@ async def pair(
     body_limits: Limits | None = None,
     arena: int = 0,
     policy: Policy | None = None,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Pair]:
-    """Both fronts. Forms and texts that other tests have learned are forgotten."""
+    """Both fronts, with the same observer. Forms and texts that other tests have learned are forgotten."""
     for cache in (rest_forms._forms, rest_forms._seen, rest_response._texts):
         cache.entries.clear()
     # One thread, so that what was begun before is done before: see Pair.compare.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     limits, body_limits = limits or AdmissionLimits(), body_limits or Limits()
-    fast, plain = (Front(each, limits, body_limits, arena, policy) for each in (module, None))
+    fast, plain = (Front(each, limits, body_limits, arena, policy, observer) for each in (module, None))
     found = Pair(fast, plain, folder)
     # A timer of one front must not run between what is done to both.
     with patch.object(body, "LINGER_S", 3600):

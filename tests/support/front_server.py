@@ -16,6 +16,7 @@ import uvloop
 
 from gateway.domain.identity import Identity
 from gateway.domain.image_processing import Postprocess, Preprocess
+from gateway.domain.request_record import Observer
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.front.admin.app import build_admin
@@ -149,20 +150,26 @@ async def serve(
     tls: ServerTls | None = None,
     client_context: ssl.SSLContext | None = None,
     limits: Limits = LIMITS,
+    observer: Observer | None = None,
 ) -> None:
     """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to.
 
     With `tls`, REST speaks TLS, and `client_context` is a client's.
     """
     engine = WatchedEngine(models(), answer)
-    rest = HttpServer(engine, limits, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access, tls=tls)
+    rest = HttpServer(
+        engine, limits, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access, tls=tls, observer=observer
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]
     async with AsyncExitStack() as stack:
         url, verify = ("http", True) if client_context is None else ("https", client_context)
         http = stack.enter_context(httpx.Client(base_url=f"{url}://127.0.0.1:{port}", timeout=WAIT_S, verify=verify))
-        channels = {kind: await stack.enter_async_context(_grpc(engine, kind, access)) for kind in get_args(GrpcServer)}
+        channels = {
+            kind: await stack.enter_async_context(_grpc(engine, kind, access, observer))
+            for kind in get_args(GrpcServer)
+        }
         serving_now = Serving(asyncio.get_running_loop(), engine, port, http, channels, client_context=client_context)
         started.set_result(serving_now)
         await stop.wait()
@@ -171,8 +178,10 @@ async def serve(
 
 
 @asynccontextmanager
-async def _grpc(engine: WatchedEngine, kind: GrpcServer, access: Access | None) -> AsyncIterator[grpc.Channel]:
-    server = build_server(engine, LIMITS, kind, health_period_s=0.01, access=access)
+async def _grpc(
+    engine: WatchedEngine, kind: GrpcServer, access: Access | None, observer: Observer | None
+) -> AsyncIterator[grpc.Channel]:
+    server = build_server(engine, LIMITS, kind, health_period_s=0.01, access=access, observer=observer)
     port = server.add_port("127.0.0.1:0")
     await server.start()
     try:

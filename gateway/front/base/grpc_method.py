@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.identity import Action, Identity
+from gateway.domain.request_record import CURRENT, RequestRecord
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import AnswerCallback, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded
@@ -59,7 +60,7 @@ class InferCall(Generic[_OptionsT]):
         return self._engine.drained
 
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
-        request, options = self._read_checked(raw, seconds, check)
+        request, options = self._read_checked(raw, seconds, check, CURRENT.get())
         identity = None if check is None else check("infer", request.model)
         try:
             return self._write(options, await self._engine.infer(request, identity))
@@ -68,34 +69,55 @@ class InferCall(Generic[_OptionsT]):
                 check.record("infer", request.model, error.kind)
             raise
 
-    def submit(self, raw: bytes, seconds: float | None, done: Done, check: Check | None = None) -> RequestHandle:
+    def submit(
+        self,
+        raw: bytes,
+        seconds: float | None,
+        done: Done,
+        check: Check | None = None,
+        record: RequestRecord | None = None,
+    ) -> RequestHandle:
         """Like Engine.submit, for a method with one answer: `done` is called later, once. Raises ModelportError."""
-        request, options = self._read_checked(raw, seconds, check)
-        return self._submit(request, partial(self._on_final, options, done), check)
+        request, options = self._read_checked(raw, seconds, check, record)
+        return self._submit(request, partial(self._on_final, options, done), check, record)
 
     def submit_each(
-        self, raw: bytes, seconds: float | None, done: EachDone, check: Check | None = None
+        self,
+        raw: bytes,
+        seconds: float | None,
+        done: EachDone,
+        check: Check | None = None,
+        record: RequestRecord | None = None,
     ) -> RequestHandle:
         """Like `submit`, for a method with any number of answers."""
-        request, options = self._read_checked(raw, seconds, check)
-        return self._submit(request, partial(self._on_each, options, done), check)
+        request, options = self._read_checked(raw, seconds, check, record)
+        return self._submit(request, partial(self._on_each, options, done), check, record)
 
-    def _read_checked(self, raw: bytes, seconds: float | None, check: Check | None) -> tuple[InferRequest, _OptionsT]:
+    def _read_checked(
+        self, raw: bytes, seconds: float | None, check: Check | None, record: RequestRecord | None
+    ) -> tuple[InferRequest, _OptionsT]:
         """Read a message. A client that may not use the model does not learn what is wrong, which may tell about it."""
         try:
             return self._read(raw, seconds)
         except Exception:
-            if check is not None:
+            if check is not None or record is not None:
                 model = ""
                 with suppress(ModelportError):
                     model = self._model(raw)
-                check("infer", model)
+                if record is not None:
+                    record.model = model
+                if check is not None:
+                    check("infer", model)
             raise
 
-    def _submit(self, request: InferRequest, on_answer: AnswerCallback, check: Check | None) -> RequestHandle:
+    def _submit(
+        self, request: InferRequest, on_answer: AnswerCallback, check: Check | None, record: RequestRecord | None
+    ) -> RequestHandle:
+        identity = None if check is None else check("infer", request.model)
+        if record is not None:
+            request = record.attach(request, identity)
         if check is None:
             return self._engine.submit(request, on_answer)
-        identity = check("infer", request.model)
         try:
             return self._engine.submit(request, on_answer, identity)
         except QuotaExceeded as error:
@@ -162,6 +184,9 @@ def unary(
             raise
         name, action = model(message), action_of(message)
         identity = None if check is None else check(action, name)
+        record = CURRENT.get()
+        if record is not None:
+            record.model, record.identity = name, "" if identity is None else identity.name
         if check is None:
             return (await answer(message, seconds, identity)).SerializeToString()
         try:

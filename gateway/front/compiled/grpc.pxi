@@ -53,10 +53,11 @@ cdef class Calls:
         self.named = b""
         self.model = ("", "")
 
-    def take(self, call, bytes message, seconds, identity):
+    def take(self, call, bytes message, seconds, identity, traceparent=""):
         """Take a call with this message and, unless it is None, this time until its deadline.
 
-        identity  who sent it; None if everything is allowed
+        identity     who sent it; None if everything is allowed
+        traceparent  from its metadata, if anyone observes requests
 
         Return False if the Python code must look at it.
         """
@@ -127,6 +128,8 @@ cdef class Calls:
                 return False
         cdef Model model = self.path.model_of(self.model)
         if model is None or (identity is not None and not identity.allows("infer", self.model[0])):
+            return False
+        if self.path.observer is not None and not self.path.observer.skips(self.model[0], traceparent):
             return False
         if not self.path.admit(request, model, form, string_bytes, timeout_s, identity):
             return False

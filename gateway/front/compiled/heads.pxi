@@ -129,6 +129,20 @@ cdef inline bint is_name(const char *lower, Py_ssize_t lower_size, const char *n
     return True
 
 
+cdef object traceparent(const char *text, Py_ssize_t size):
+    """Return the value of the header of that name, or an empty text."""
+    cdef const char *end = text + size
+    cdef const char *stop
+    while text < end:
+        stop = find_bytes(text, end - text, b"\r\n", 2)
+        if stop == NULL:
+            stop = end
+        if stop - text > 12 and text[11] == c":" and is_name(b"traceparent", 11, text, 11):
+            return PyBytes_FromStringAndSize(text + 12, stop - text - 12).strip().decode("latin-1")
+        text = stop + 2
+    return ""
+
+
 cdef Py_ssize_t read_length(const char *value, const char *end) noexcept:
     """Return the value of a Content-Length; -1 if it is not just digits, without leading zeros."""
     cdef Py_ssize_t number = 0, digits = 0

@@ -272,6 +272,8 @@ cdef class Receiver:
                 return False
         elif not self.http.read(request, body, json_length, length - json_length):
             return False
+        if path.observer is not None and not path.observer.skips(head.model[0], traceparent(data, head_size)):
+            return False
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
             return False
         request.receiver, request.response_complete, request.keep_alive = self, False, True

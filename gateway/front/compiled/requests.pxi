@@ -135,6 +135,8 @@ cdef class FastPath:
     """
 
     cdef object engine, limits, routes, admission, deadlines
+    # Gets the records of requests, all of which the Python code keeps; None if nobody observes requests.
+    cdef object observer
     cdef object bucket
     cdef dict timeouts, known
     cdef double timeout_s
@@ -144,10 +146,10 @@ cdef class FastPath:
     cdef dict models
     cdef Http http
 
-    def __init__(self, engine, limits):
+    def __init__(self, engine, limits, observer=None):
         if type(engine.frames) is not Frames:
             raise TypeError("the engine of a fast path must have its Frames")
-        self.engine, self.limits = engine, limits
+        self.engine, self.limits, self.observer = engine, limits, observer
         self.routes, self.admission, self.deadlines = engine.routes, engine.admission, engine.deadlines
         self.known = self.routes.known
         limits = self.admission.limits

@@ -9,9 +9,13 @@ import grpc
 from grpc_health.v1 import health_pb2  # noqa: F401 - reflection describes health by it
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from gateway.domain.request_record import CANCELLED, CURRENT, Observer, RequestRecord
 from gateway.errors import ModelportError
 from gateway.front.base.access import Access, Check, check_of
+from gateway.front.base.client_errors import to_client_error
+from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod, parse
+from gateway.front.base.records import grpc_record
 from gateway.front.grpc.errors import Status, to_status
 from gateway.front.grpc.port import GuardedPort
 from gateway.process.tls import ServerTls
@@ -43,9 +47,10 @@ class GrpcioServer:
         options: Sequence[tuple[str, Any]],
         access: Access | None,
         tls: ServerTls | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """Must be called inside the running event loop. Without `tls`, connections are not encrypted."""
-        self._server, self._tls = grpcio_server(services, options, access), tls
+        self._server, self._tls = grpcio_server(services, options, access, observer=observer), tls
 
     def add_port(self, address: str) -> int:
         """Bind the address, and return its port. Raises RuntimeError."""
@@ -96,12 +101,13 @@ def grpcio_server(
     options: Sequence[tuple[str, Any]],
     access: Access | None,
     port: GuardedPort | None = None,
+    observer: Observer | None = None,
 ) -> "grpc.aio.Server":
     """Return a server of these services and of reflection. Must be called inside the running event loop.
 
     port: what clients connect to, if there is a native server between it and this one
     """
-    check = _Checks(access, port)
+    check = _Checks(access, port, observer)
     server = grpc.aio.server(options=[*_PENDING_OPTIONS, *options])
     for service in services:
         path = f"/{service.name}/"
@@ -118,15 +124,27 @@ def grpcio_server(
 
 
 class _Checks:
-    def __init__(self, access: Access | None, port: GuardedPort | None) -> None:
-        self._access, self._port = access, port
+    def __init__(self, access: Access | None, port: GuardedPort | None, observer: Observer | None = None) -> None:
+        self._access, self._port, self._observer = access, port, observer
 
     def __call__(self, context: _Context, path: str) -> Check | None:
         if self._access is None:
             return None
         metadata = context.invocation_metadata() or ()
-        peer = context.peer() if self._port is None else self._port.peer(metadata)
-        return check_of(self._access, peer, metadata, path)
+        return check_of(self._access, self._peer(context, metadata), metadata, path)
+
+    def _peer(self, context: _Context, metadata: Sequence[Any]) -> str:
+        peer: str = context.peer() if self._port is None else self._port.peer(metadata)
+        return peer
+
+    def record(self, context: _Context, path: str, size: int = 0) -> RequestRecord | None:
+        """Return the record of a call, which is that of the current task; None if nobody observes it."""
+        if self._observer is None:
+            return None
+        metadata = context.invocation_metadata() or ()
+        record = grpc_record(self._observer, path, self._peer(context, metadata), metadata, size)
+        CURRENT.set(record)
+        return record
 
     async def accepted(self, messages: AsyncIterator[bytes], refused: list[Status]) -> AsyncIterator[bytes]:
         """Yield the messages until the port has refused one, and note why."""
@@ -150,14 +168,35 @@ async def _abort(context: _Context, status: Status) -> None:
     await context.abort(grpc.StatusCode[code.name], details, trailing_metadata)
 
 
+def _failed(error: Exception, record: RequestRecord | None) -> Status:
+    """Return the status of a call with this error, and end its record."""
+    error = to_client_error(error)
+    status = to_status(error)
+    if record is not None:
+        record.end(status.code, error.kind)
+    return status
+
+
+def _cancelled(record: RequestRecord | None) -> None:
+    if record is not None:
+        record.end(Code.CANCELLED, CANCELLED)
+
+
 def _unary(path: str, method: Method, check: _Checks) -> Any:
     """Return grpc's handler. It has no deserializer: for invalid protobuf, grpc would answer INTERNAL."""
 
     async def call(raw: bytes, context: _Context) -> bytes:
+        record = check.record(context, path, len(raw))
         try:
-            return await method(raw, context.time_remaining(), check(context, path))
+            answer = await method(raw, context.time_remaining(), check(context, path))
+            if record is not None:
+                record.end(Code.OK, bytes_out=len(answer))
+            return answer
+        except asyncio.CancelledError:
+            _cancelled(record)
+            raise
         except Exception as error:
-            status = to_status(error)
+            status = _failed(error, record)
         del raw
         await _abort(context, status)
         raise AssertionError("abort does not return")
@@ -170,13 +209,19 @@ def _server_stream(path: str, stream: ServerStreamMethod, check: _Checks) -> Any
     """Return grpc's handler."""
 
     async def call(raw: bytes, context: _Context) -> AsyncIterator[bytes]:
+        record = check.record(context, path, len(raw))
         try:
             async with aclosing(stream(raw, check(context, path))) as answers:
                 async for answer in answers:
                     yield answer
+            if record is not None:
+                record.end(Code.OK)
             return
+        except asyncio.CancelledError:
+            _cancelled(record)
+            raise
         except Exception as error:
-            status = to_status(error)
+            status = _failed(error, record)
         del raw
         await _abort(context, status)
 
@@ -188,6 +233,7 @@ def _stream(path: str, stream: StreamMethod, check: _Checks) -> Any:
 
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
         refused: list[Status] = []
+        check.record(context, path)  # each message has a record of its own, made from this one
         messages = check.accepted(requests, refused)
         async with aclosing(stream(messages, context.time_remaining, check(context, path))) as answers:
             async for answer in answers:
@@ -207,6 +253,7 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
 
     async def ServerReflectionInfo(self, requests: Any, context: _Context) -> AsyncIterator[Any]:
         refused: list[Status] = []
+        record = self._check.record(context, _REFLECTION)
         try:
             check = self._check(context, _REFLECTION)
             if check is not None:
@@ -214,8 +261,13 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
             messages = _parsed(self._check.accepted(requests, refused), check)
             async for answer in super().ServerReflectionInfo(messages, context):
                 yield answer
+        except asyncio.CancelledError:
+            _cancelled(record)
+            raise
         except ModelportError as error:
-            refused.append(to_status(error))
+            refused.append(_failed(error, record))
+        if record is not None and not refused:
+            record.end(Code.OK)
         for status in refused:
             await _abort(context, status)
 

@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
 
+from gateway.domain.request_record import CANCELLED, CURRENT, Observer, RequestRecord
 from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge, Unavailable
 from gateway.front.base.access import Access, Check, check_of, known_caller
+from gateway.front.base.client_errors import to_client_error
+from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
+from gateway.front.base.records import grpc_record, traceparent_of
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.io_thread import IoThread
@@ -57,6 +61,7 @@ class Submit(Protocol):
         seconds: float | None,
         done: Callable[[bytes | Exception], None],
         check: Check | None = None,
+        record: RequestRecord | None = None,
         /,
     ) -> RequestHandle:
         """`seconds` is the time until the call's deadline. `done` is called with the answer."""
@@ -76,8 +81,9 @@ class NativeServer:
         access: Access | None = None,
         fast_path: "FastPath | None" = None,
         port: GuardedPort | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """`fast_path` takes the usual calls of ModelInfer.
+        """`fast_path` takes the usual calls of ModelInfer. `observer` gets the record of each call.
 
         port: what clients connect to; without it, they connect to this server directly.
         """
@@ -96,7 +102,8 @@ class NativeServer:
                 self._table.append((f"/{service.name}/{name}", stream))
         self._port = port
         self._folder = ""  # of the socket behind `port`
-        self._others = StreamServer(services, options, access, port)
+        self._others = StreamServer(services, options, access, port, observer)
+        self._observer = observer
         self._front: NativeGrpcFront | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._submit: dict[int, Submit] = {
@@ -104,6 +111,7 @@ class NativeServer:
         }
         self._handles: dict[int, RequestHandle] = {}
         self._calls: dict[int, asyncio.Task[None]] = {}  # those that are not hot
+        self._records: dict[int, RequestRecord] = {}  # of the calls in progress, if there is an observer
         self._answers: list[tuple[int, bytes]] = []  # of this turn of the event loop
         self._io_thread: IoThread | None = None  # found when it is needed: a new thread has no name yet
         self._stopping = False
@@ -172,6 +180,7 @@ class NativeServer:
             await asyncio.sleep(min(_FLUSH_S, max(0.0, ends - time.monotonic())))
         for call in list(self._handles):
             self._handles.pop(call).cancel()
+            self._end_record(call, Code.CANCELLED, CANCELLED)
         tasks = list(self._calls.values())
         if tasks:
             await asyncio.wait(tasks, timeout=max(0.0, ends - time.monotonic()))
@@ -208,7 +217,8 @@ class NativeServer:
         others = []
         handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
         fast_method, fast_calls = self._fast_method, self._fast_calls
-        port = self._port
+        port, observer = self._port, self._observer
+        traceparent, record = "", None
         for event in events:
             kind, call, method, message, _, details = event
             if kind == EVENT_CANCEL:
@@ -217,6 +227,7 @@ class NativeServer:
                     others.append(event)
                 else:
                     handle.cancel()
+                    self._end_record(call, Code.CANCELLED, CANCELLED)
                 continue
             submit = submits.get(method)
             if submit is None or self._stopping:
@@ -224,24 +235,32 @@ class NativeServer:
                 continue
             metadata, peer, seconds = details
             try:
+                if observer is not None:
+                    traceparent = traceparent_of(metadata)
                 # The library makes this check in the code around the handler, which is not called here.
                 if limit is not None and len(message) > limit:
                     raise _too_large("message", message, limit)
                 if port is not None:
-                    port.refusals.check(message)
-                    if access is not None:
+                    if access is not None or observer is not None:
                         peer = port.peer(metadata)
+                    port.refusals.check(message)
                 if method == fast_method and fast_calls is not None:
                     identity = None if access is None else known_caller(access, peer, metadata)
-                    if (access is None or identity is not None) and fast_calls.take(call, message, seconds, identity):
+                    if (access is None or identity is not None) and fast_calls.take(
+                        call, message, seconds, identity, traceparent
+                    ):
                         continue
+                if observer is not None:
+                    record = self._begin_record(call, method, peer, metadata, message)
                 done = partial(self._answer, call)
                 if access is None:
-                    handles[call] = submit(message, seconds, done)
+                    handles[call] = submit(message, seconds, done, None, record)
                 else:
                     check = check_of(access, peer, metadata, self._table[method][0])
-                    handles[call] = submit(message, seconds, done, check)
+                    handles[call] = submit(message, seconds, done, check, record)
             except Exception as error:
+                if observer is not None and call not in self._records:
+                    self._begin_record(call, method, peer, metadata, message)
                 self._reject(call, error)
         # The library's thread keeps the list, and with it all messages, until the next event.
         events.clear()
@@ -254,7 +273,13 @@ class NativeServer:
             if kind == EVENT_CANCEL:
                 if call in self._calls:
                     self._calls[call].cancel()
-            elif self._stopping:
+                continue
+            if self._observer is not None:
+                metadata, peer, _ = details
+                self._begin_record(
+                    call, method, peer if self._port is None else self._port.peer(metadata), metadata, message
+                )
+            if self._stopping:
                 self._reject(call, Unavailable("the server is shutting down"))
             else:
                 self._calls[call] = task = self._loop.create_task(self._run(call, method, message, details))
@@ -264,6 +289,7 @@ class NativeServer:
     async def _run(self, call: int, number: int, message: bytes, details: Any) -> None:
         metadata, peer, seconds = details
         method: Any = self._table[number][1]
+        CURRENT.set(self._records.get(call))
         try:
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise _too_large("message", message, self._receive_limit)
@@ -289,6 +315,7 @@ class NativeServer:
                 if sent == STREAM_FULL and not await asyncio.to_thread(self._front.stream_send, call, answer):
                     return
         self._front.stream_end(call)
+        self._end_record(call, Code.OK)
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
         self._handles.pop(call, None)
@@ -300,6 +327,7 @@ class NativeServer:
             if not self._answers:
                 self._respond_soon()
             self._answers.append((call, outcome))
+            self._end_record(call, Code.OK, size=len(outcome))
 
     def _respond_soon(self) -> None:
         assert self._loop is not None
@@ -322,11 +350,25 @@ class NativeServer:
 
     def _reject(self, call: int, error: Exception) -> None:
         assert self._front is not None
+        error = to_client_error(error)
         code, details, metadata = to_status(error)
         self._front.fail(call, code, details, trailing_metadata=metadata)
+        self._end_record(call, code, error.kind)
+
+    def _begin_record(self, call: int, method: int, peer: str, metadata: Any, message: bytes) -> RequestRecord:
+        assert self._observer is not None
+        record = grpc_record(self._observer, self._table[method][0], peer, metadata, len(message))
+        self._records[call] = record
+        return record
+
+    def _end_record(self, call: int, code: int, outcome: str = "", size: int = 0) -> None:
+        record = self._records.pop(call, None) if self._records else None
+        if record is not None:
+            record.end(code, outcome, size)
 
     def _forget(self, call: int, task: "asyncio.Task[None]") -> None:
         self._calls.pop(call, None)
+        self._end_record(call, Code.CANCELLED, CANCELLED)  # if it has not ended otherwise
 
 
 def _too_large(what: str, message: bytes, limit: int) -> TooLarge:

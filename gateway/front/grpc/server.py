@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.domain.request_record import Observer
 from gateway.engine.protocol import Engine
 from gateway.front.base.access import Access
 from gateway.front.base.limits import Limits
@@ -49,12 +50,13 @@ def build_server(
     access: Access | None = None,
     fast_path: "FastPath | None" = None,
     tls: ServerTls | None = None,
+    observer: Observer | None = None,
 ) -> Server:
     """Return a server that has no port and is not started. Must be called inside the running event loop.
 
     Without `tls`, connections are not encrypted. If pygrpc-native is not installed, grpcio serves instead. `options`
     are further grpc.* channel arguments, such as ("grpc.so_reuseport", 1). Clients that watch health are notified of a
-    change within `health_period_s`.
+    change within `health_period_s`. `observer` gets the record of each call.
     """
     options = [
         ("grpc.max_receive_message_length", limits.binary_bytes),
@@ -68,10 +70,12 @@ def build_server(
     if kind != "grpcio" and NativeServer is not None:
         port = None
         if tls is not None or kind == "guarded":
-            port = GuardedPort(limits, lambda: engine.reserve_body("", ""), tls, identify=access is not None)
-        return NativeServer(services, options, access, fast_path, port)
+            port = GuardedPort(
+                limits, lambda: engine.reserve_body("", ""), tls, identify=access is not None or observer is not None
+            )
+        return NativeServer(services, options, access, fast_path, port, observer)
     if kind != "grpcio":
         log.warning("pygrpc-native is not installed; gRPC is served by grpcio, at several times the cost of a call")
     from gateway.front.grpc.grpcio import GrpcioServer
 
-    return GrpcioServer(services, options, access, tls)
+    return GrpcioServer(services, options, access, tls, observer)

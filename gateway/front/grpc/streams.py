@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gateway.domain.request_record import Observer
 from gateway.front.base.access import Access
 from gateway.front.base.grpc_method import Service
 from gateway.front.grpc.port import GuardedPort
@@ -34,8 +35,10 @@ class StreamServer:
         options: Sequence[tuple[str, Any]],
         access: Access | None,
         port: GuardedPort | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._services, self._options, self._access, self._port = services, options, access, port
+        self._observer = observer
         self._folder = ""
         self._listener: asyncio.Server | None = None
         self._server: asyncio.Task[grpc.aio.Server] | None = None
@@ -58,7 +61,7 @@ class StreamServer:
     async def _start(self) -> "grpc.aio.Server":
         # Imported in a thread, because it takes a tenth of a second, in which other requests should be served.
         grpcio = await asyncio.to_thread(_import_grpcio)
-        server = grpcio.grpcio_server(self._services, self._options, self._access, self._port)
+        server = grpcio.grpcio_server(self._services, self._options, self._access, self._port, self._observer)
         server.add_insecure_port(f"unix:{self._path('grpcio')}")
         await server.start()
         return server

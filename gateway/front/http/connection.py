@@ -1,6 +1,8 @@
 """One connection of a front's HTTP server: see server.py."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -8,13 +10,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.domain.caller import Event
 from gateway.domain.identity import Identity
+from gateway.domain.request_record import RequestRecord
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
 from gateway.front.base.access import Access, http_caller
 from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, Route, encode_error
+from gateway.front.base.records import head_record, http_record
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
+from gateway.front.http.observed_app import RECORD
 from gateway.front.http.open_connections import UNREAD_TIMEOUT_S
 from gateway.front.http.shared_state import SharedState
 from gateway.front.http.states import Answering, Receiving
@@ -51,6 +56,8 @@ class HttpConnection(HttpToolsProtocol):
         self._shared, self._heads = shared, shared.heads
         # The time of the last read or answer; the time when the request being received began.
         self.last_active = self._began = self.loop.time()
+        # The same as _began, but exact (see RequestRecord); 0 if nobody observes requests.
+        self._arrived = 0.0
         # The bytes of the request being received; those of its head and chunk heads: see _MAX_CHUNK_OVERHEAD.
         self._received = self._overhead = 0
         self._running: Any = None
@@ -73,6 +80,8 @@ class HttpConnection(HttpToolsProtocol):
             self._is_counted = True
         except ModelportError as error:
             self.receiving, self._answering = _BROKEN, _CLOSING
+            if self._shared.observer is not None:
+                self._record(b"", "", (), time.monotonic()).end(error.status, error.kind)
             self._write(Reply(error.status, [encode_error(error)], headers=b"retry-after: 1\r\n"), keep_alive=False)
             transport.close()
 
@@ -132,8 +141,7 @@ class HttpConnection(HttpToolsProtocol):
                 elif cycle is None or cycle.response_complete:
                     head = self._heads.find(head_text, len(rest))
                     if head is not None:  # most requests: the head is cached, and the body has arrived with it
-                        shared = self._shared
-                        request = self._running = self.cycle = HotRequest(shared.engine, shared.limits, self, True)
+                        request = self._running = self.cycle = self._hot_request(head_text, head)
                         request.serve(head, rest)
                         return
             else:
@@ -189,11 +197,25 @@ class HttpConnection(HttpToolsProtocol):
         self.receiving, self.parser = _BODY, None
         self.last_active = self._began = self.loop.time()
         self._received, self._overhead = len(begin), 0
-        request = self._running = self.cycle = HotRequest(self._shared.engine, self._shared.limits, self, True)
+        request = self._running = self.cycle = self._hot_request(head_text, head)
         request.open(head, head.route, head.identity)
         request.start()
         request.on_body(begin)
         return True
+
+    def _hot_request(self, head_text: bytes, head: Head) -> HotRequest:
+        """Return a request whose head is cached. It begins with what was read just now."""
+        shared, record = self._shared, None
+        if shared.observer is not None:
+            record = head_record(shared.observer, head_text, head.route.path, self.client, time.monotonic())
+        return HotRequest(shared.engine, shared.limits, self, True, False, record)
+
+    def _record(
+        self, method: bytes, path: str, headers: Sequence[tuple[bytes, bytes]], arrived: float
+    ) -> RequestRecord:
+        """Called only if there is an observer."""
+        assert self._shared.observer is not None
+        return http_record(self._shared.observer, method, path, self.client, headers, arrived)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._uncount()
@@ -221,6 +243,8 @@ class HttpConnection(HttpToolsProtocol):
         self.receiving = _HEAD
         self.last_active = self._began = self.loop.time()
         self._received = self._overhead = 0
+        if self._shared.observer is not None:
+            self._arrived = time.monotonic()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -251,13 +275,15 @@ class HttpConnection(HttpToolsProtocol):
         if route is None or method not in route.dialect.methods:
             self._open_cold(keep_alive)
             return
-        request = HotRequest(self._shared.engine, self._shared.limits, self, keep_alive, self.expect_100_continue)
+        shared = self._shared
+        record = None if shared.observer is None else self._record(method, route.path, self.headers, self._arrived)
+        request = HotRequest(shared.engine, shared.limits, self, keep_alive, self.expect_100_continue, record)
         head: Head | Exception
         identity: Identity | None = None
         try:
-            if self._shared.access is not None:
-                identity = self._identify(self._shared.access, route)
-            head = read_head(route, self.headers, self._shared.limits, identity)
+            if shared.access is not None:
+                identity = self._identify(shared.access, route)
+            head = read_head(route, self.headers, shared.limits, identity)
             if keep_alive and head_text:
                 self._heads.put(head_text, head, self.headers)
         except Exception as error:
@@ -402,16 +428,34 @@ class HttpConnection(HttpToolsProtocol):
 
     def _break_off(self, status: int, reason: str) -> None:
         """Answer that the rest cannot be read, abandon all requests on this connection, and close it."""
-        self.receiving = _BROKEN
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
+        record = self._record_of_broken(cycle if is_running else None)
+        self.receiving = _BROKEN
         has_begun = is_running and not _is_hot(cycle) and cycle.response_started
         self._abandon()
         if self._answering is _CLOSING or has_begun or self.transport.is_closing():
             self.transport.close()
             return
         encode = cycle.encode_error if is_running and _is_hot(cycle) else encode_error
-        self.reject(Reply(status, [encode(InvalidRequest(reason))]))
+        answer = encode(InvalidRequest(reason))
+        self.reject(Reply(status, [answer]))
+        if record is not None:
+            record.end(status, InvalidRequest.kind, len(answer))
+
+    def _record_of_broken(self, running: Any) -> RequestRecord | None:
+        """Return the record of a request that is broken off: the one that is running, or one that is being received."""
+        if self._shared.observer is None:
+            return None
+        record: RequestRecord | None = None
+        if type(running) is HotRequest:
+            record, running.record = running.record, None
+        elif running is not None and not _is_hot(running):
+            record = running.scope.get(RECORD)
+        if record is None and self.receiving is _HEAD and self.url:
+            path = self.url.partition(b"?")[0].decode("latin-1")
+            return self._record(self.parser.get_method(), path, self.headers, self._arrived)
+        return record or self._record(b"", "", (), time.monotonic())
 
     # The Connection of a HotRequest.
 

@@ -12,12 +12,14 @@ from typing import NamedTuple, Protocol, TypeVar, cast
 
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.identity import Identity
+from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLarge
 from gateway.front.base.access import DeniedModel, GuardedEngine
 from gateway.front.base.body import Headers, read_headers
+from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
 from gateway.front.http.states import Stage
@@ -84,7 +86,8 @@ class Connection(Protocol):
 class HotRequest:
     """Takes the place of uvicorn's RequestResponseCycle. states.py has its states: Stage.
 
-    uvicorn reads `keep_alive` and `response_complete`, which is True in DONE.
+    uvicorn reads `keep_alive` and `response_complete`, which is True in DONE. `record` is None if nobody observes the
+    request.
     """
 
     __slots__ = (
@@ -106,13 +109,21 @@ class HotRequest:
         "_stage",
         "_write",
         "keep_alive",
+        "record",
         "response_complete",
     )  # fmt: skip
 
     def __init__(
-        self, engine: Engine, limits: Limits, connection: Connection, keep_alive: bool, expects_continue: bool = False
+        self,
+        engine: Engine,
+        limits: Limits,
+        connection: Connection,
+        keep_alive: bool,
+        expects_continue: bool = False,
+        record: RequestRecord | None = None,
     ) -> None:
         self.keep_alive = keep_alive
+        self.record = record
         self.response_complete = False
         self._engine, self._limits, self._connection = engine, limits, connection
         self._expects_continue = expects_continue
@@ -125,6 +136,9 @@ class HotRequest:
     def open(self, head: Head | Exception, route: Route, identity: Identity | None) -> None:
         """Start with a head, or with the error that it caused."""
         self._route = route
+        if self.record is not None:
+            self.record.model, self.record.version = route.model, route.version
+            self.record.identity = "" if identity is None else identity.name
         self._chunks: list[bytes] = []
         self._buffer: memoryview | None = None
         self._received = 0
@@ -165,6 +179,11 @@ class HotRequest:
             return
         self._route, self._head = route, head
         self._body_complete = self._has_turn = True
+        record = self.record
+        if record is not None:
+            record.model, record.version = route.model, route.version
+            record.identity = "" if identity is None else identity.name
+            record.receive(len(body))
         try:
             if identity is not None:
                 self._check(identity, route.model)
@@ -177,6 +196,8 @@ class HotRequest:
             return
         self._stage = _INFERRING
         try:
+            if record is not None:
+                request = record.attach(request, identity)
             self._handle = self._engine.submit(request, self._on_answer, identity)
         except Exception as error:
             self._send(self._error_reply(error))
@@ -216,6 +237,8 @@ class HotRequest:
 
     def on_body_complete(self) -> None:
         self._body_complete = True
+        if self.record is not None:
+            self.record.receive(self._received)
         if self._has_turn and self._stage is _OPEN:
             self._run()
 
@@ -245,6 +268,9 @@ class HotRequest:
             handle.cancel()
         elif stage is _OPEN:  # in PARSING, the reservation is closed when the thread ends
             self._reservation.close(ClientDisconnected())
+        record, self.record = self.record, None
+        if record is not None:
+            record.end(0, CANCELLED)
 
     def _run(self) -> None:
         headers = self._head.headers
@@ -321,6 +347,8 @@ class HotRequest:
             identity = self._head.identity
             if identity is not None and not self._route.model:
                 self._check(identity, request.model)
+            if self.record is not None:
+                request = self.record.attach(request, identity)
             self._handle = self._engine.submit(request, self._on_answer, identity)
         except Exception as error:
             self._send(self._error_reply(error))
@@ -376,6 +404,9 @@ class HotRequest:
     def _error_reply(self, error: Exception) -> Reply:
         if isinstance(error, QuotaExceeded) and self._head.identity is not None:
             self._connection.record_refusal(self._head.identity, self._route.model, self._route.path, error)
+        if self.record is not None:
+            error = to_client_error(error)  # logged once, if it is not expected
+            self.record.outcome = error.kind
         return error_reply(self._route.dialect, error)
 
     def _send(self, reply: Reply) -> None:
@@ -401,6 +432,9 @@ class HotRequest:
             self._connection.answer(reply, self.keep_alive)
         else:
             self._connection.reject(reply)
+        record, self.record = self.record, None
+        if record is not None:
+            record.end(reply.status, bytes_out=sum([len(part) for part in reply.body]))
 
 
 def _without_collections(read: Callable[[], _T]) -> _T:

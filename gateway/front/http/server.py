@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from gateway.domain.request_record import Observer
 from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
 from gateway.front.base.access import Access
@@ -27,6 +28,7 @@ from gateway.front.base.limits import Limits
 from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
 from gateway.front.http.handshakes import Handshakes
+from gateway.front.http.observed_app import ObservedApp
 from gateway.front.http.open_connections import UNLIMITED, ConnectionLimits
 from gateway.front.http.shared_state import KEEP_ALIVE_S, SharedState
 from gateway.front.http.states import Receiving
@@ -48,20 +50,22 @@ class HttpServer(uvicorn.Server):
         fast_path: "FastPath | None" = None,
         tls: ServerTls | None = None,
         connection_limits: ConnectionLimits = UNLIMITED,
+        observer: Observer | None = None,
     ) -> None:
         """`access` checks hot requests; `fallback` serves the others and checks access itself.
 
         Without `tls`, connections are not encrypted.
 
-        `fast_path` takes the usual requests.
+        `fast_path` takes the usual requests. `observer` gets the record of each request.
         """
-        shared = self._shared = SharedState(engine, limits, access, connection_limits)
+        shared = self._shared = SharedState(engine, limits, access, connection_limits, observer)
         if fast_path is not None:
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
         self._connect = partial(_connect, shared)
+        app = _hot_methods_only(shared, fallback)
         config = uvicorn.Config(
-            _hot_methods_only(shared, fallback),
+            app if observer is None else ObservedApp(app, observer),
             http=self._connect,  # type: ignore[arg-type]  # uvicorn calls it like a class
             ws="none",
             lifespan="off",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.domain.request_record import Observer
 from gateway.engine.protocol import Engine
 from gateway.front.base import body
 from gateway.front.base.access import Access
@@ -42,8 +43,9 @@ class SharedState:
         limits: Limits,
         access: Access | None = None,
         connection_limits: ConnectionLimits = UNLIMITED,
+        observer: Observer | None = None,
     ) -> None:
-        self.engine, self.limits, self.access = engine, limits, access
+        self.engine, self.limits, self.access, self.observer = engine, limits, access, observer
         self.open_connections = OpenConnections(connection_limits)
         self.keep_alive = True
         self.fast_path: FastPath | None = None  # set if it is used

@@ -9,9 +9,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from gateway.codecs.protobuf_fields import field
+from gateway.domain.request_record import CANCELLED, CURRENT, RequestRecord
 from gateway.engine.protocol import RequestHandle
+from gateway.errors import ModelportError
 from gateway.front.base.access import Check
 from gateway.front.base.client_errors import client_message, to_client_error
+from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import InferCall
 from gateway.generated import open_inference_pb2 as pb
 
@@ -38,6 +41,8 @@ class Stream:
         # Answers, each with whether it is the last one to its request. None ends the call.
         self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
         self._handles: dict[int, RequestHandle] = {}
+        # The record of the call, and those of its requests in progress.
+        self._record, self._records = CURRENT.get(), dict[int, RequestRecord]()
         # How many sources can still add answers: the requests in progress, and the task that reads further ones.
         self._sources = 0
 
@@ -62,6 +67,8 @@ class Stream:
             reading.cancel()
             for handle in self._handles.values():
                 handle.cancel()
+            for record in self._records.values():
+                record.end(Code.CANCELLED, CANCELLED)
 
     async def _read(self, requests: AsyncIterator[bytes]) -> None:
         self._sources = 1
@@ -76,18 +83,29 @@ class Stream:
             self._end_source()
 
     def _submit(self, number: int, raw: bytes) -> None:
+        record = None
+        if self._record is not None:
+            record = self._records[number] = self._record.of_message(len(raw))
         try:
             done = partial(self._answer, number, raw)
-            self._handles[number] = self._infer.submit_each(raw, self._seconds(), done, self._check)
+            self._handles[number] = self._infer.submit_each(raw, self._seconds(), done, self._check, record)
         except Exception as error:
             self._answer(number, raw, error, True)
 
     def _answer(self, number: int, raw: bytes, outcome: bytes | Exception, final: bool) -> None:
+        record = self._records.pop(number, None) if final else None
+        code = Code.OK
         if isinstance(outcome, Exception):
-            answer = _error_answer(raw, outcome)
+            error = to_client_error(outcome)
+            code = Code[error.code]
+            if record is not None:
+                record.outcome = error.kind
+            answer = _error_answer(raw, error)
         else:
             answer = b"".join(field(_INFER_RESPONSE, outcome + _FINAL[final]))
         self._answers.put_nowait((answer, final))
+        if record is not None:
+            record.end(code, bytes_out=len(answer))
         if final:
             self._handles.pop(number, None)
             self._end_source()
@@ -98,8 +116,8 @@ class Stream:
             self._answers.put_nowait(None)
 
 
-def _error_answer(raw: bytes, error: Exception) -> bytes:
-    response = pb.ModelStreamInferResponse(error_message=client_message(to_client_error(error)))
+def _error_answer(raw: bytes, error: ModelportError) -> bytes:
+    response = pb.ModelStreamInferResponse(error_message=client_message(error))
     with contextlib.suppress(DecodeError):
         response.infer_response.id = pb.ModelInferRequest.FromString(raw).id
     answer: bytes = response.SerializeToString()

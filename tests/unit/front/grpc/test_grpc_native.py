@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway.domain.request_record import RequestRecord
 from gateway.engine.fake import FakeEngine
 from gateway.errors import Overloaded
 from gateway.front.base.access import Check
@@ -82,6 +83,7 @@ class Submitted(InferCall[Any]):
         seconds: float | None,
         done: Callable[[bytes | Exception], None],
         check: Check | None = None,
+        record: RequestRecord | None = None,
     ) -> "Submitted":
         self.calls.append((message, seconds, done))
         self.arrived.set()

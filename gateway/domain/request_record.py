@@ -1,0 +1,160 @@
+"""The record of one request, which a front fills while it answers, for those who observe requests.
+
+Traces and the access log are made from it. A front without an Observer creates no record.
+"""
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from gateway.domain.identity import Identity
+
+if TYPE_CHECKING:
+    from gateway.domain.types import InferRequest
+    from runtimes.wire import ResultGroup
+
+SUCCESS, CANCELLED = "success", "cancelled"
+
+
+class Observer(Protocol):
+    """What is told of a front's requests. It is called on the event loop, so it must not block, and must not raise."""
+
+    def skips(self, model: str, traceparent: str) -> bool:
+        """Whether it does without the record of a request that is about to be submitted.
+
+        The compiled path (front/fast_path.pyx) asks, and leaves a request to the Python code, which keeps a record,
+        unless this returns True. `named` is not called for a request that was skipped.
+        """
+
+    def named(self, record: "RequestRecord") -> None:
+        """The record's model is known: its request is about to be submitted."""
+
+    def ended(self, record: "RequestRecord") -> None:
+        """The request has been answered, or its client has disconnected. Called once, and nothing changes any more."""
+
+
+class Observers:
+    """Several observers as one. A request is skipped if all of them do without it."""
+
+    def __init__(self, *observers: Observer) -> None:
+        """The first that never skip, because `skips` counts what it answers True to."""
+        self._observers = observers
+
+    def skips(self, model: str, traceparent: str) -> bool:
+        return all(observer.skips(model, traceparent) for observer in self._observers)
+
+    def named(self, record: "RequestRecord") -> None:
+        for observer in self._observers:
+            observer.named(record)
+
+    def ended(self, record: "RequestRecord") -> None:
+        for observer in self._observers:
+            observer.ended(record)
+
+
+@dataclass(slots=True, eq=False)
+class RequestRecord:
+    """One HTTP request, one gRPC call, or one message of a gRPC stream of inference requests.
+
+    Times are time.monotonic() seconds, and 0 for what the request has not come to:
+
+    arrived   its first bytes were read; over gRPC, its message has arrived
+    received  its last bytes were read
+    queued    it was put into its model's queue
+    sent      it was sent to a worker
+    answered  the worker's answer was read, or the request failed or was cancelled in the queue or at the worker
+    written   its answer was handed over to the transport
+
+    method       the HTTP method; "" over gRPC
+    path         without its query; over gRPC /SERVICE/METHOD; "" for a head that cannot be read
+    peer         HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC; "" if there is none
+    bytes_in     of the body or message
+    traceparent, tracestate, request_id  the headers traceparent, tracestate and x-request-id; "" without them
+    model, version  "" if they are not known; the version is the client's until the request was answered
+    id           the inference request's, as the client chose it
+    identity     the name of who sent it; "" if that is not known
+    outcome      "success", "cancelled" if the client disconnected, or the kind of the error (gateway/errors.py)
+    status       the HTTP status or gRPC code; 0 over HTTP if the client disconnected
+    bytes_out    of the answer's body or message
+    queue_ns     time in the worker's queue
+    compute_input_ns, compute_infer_ns, compute_output_ns  of the batch
+    batch_rows   rows of the batch
+    batch        the same object for the requests whose answers came in one frame, and which shared a batch
+    """
+
+    observer: Observer
+    protocol: Literal["http", "grpc"]
+    method: str
+    path: str
+    peer: str
+    bytes_in: int = 0
+    traceparent: str = ""
+    tracestate: str = ""
+    request_id: str = ""
+    arrived: float = field(default_factory=time.monotonic)
+    received: float = 0.0
+    queued: float = 0.0
+    sent: float = 0.0
+    answered: float = 0.0
+    written: float = 0.0
+    model: str = ""
+    version: str = ""
+    id: str = ""
+    identity: str = ""
+    outcome: str = SUCCESS
+    status: int = 0
+    bytes_out: int = 0
+    queue_ns: int = 0
+    compute_input_ns: int = 0
+    compute_infer_ns: int = 0
+    compute_output_ns: int = 0
+    batch_rows: int = 0
+    batch: object = None
+
+    def receive(self, size: int) -> None:
+        """The last bytes of a body of this size have arrived."""
+        self.received, self.bytes_in = time.monotonic(), size
+
+    def attach(self, request: "InferRequest", identity: Identity | None) -> "InferRequest":
+        """Return the request with this record, which the engine then fills."""
+        self.model, self.version, self.id = request.model, request.version, request.id
+        if identity is not None:
+            self.identity = identity.name
+        self.observer.named(self)
+        return request._replace(record=self)
+
+    def settle(self, version: str, queued: float, sent: float) -> None:
+        """The request was answered, has failed or was cancelled. It was queued, and perhaps sent, at these times."""
+        self.answered = time.monotonic()
+        self.version, self.queued, self.sent = version, queued, sent
+
+    def compute(self, results: "ResultGroup", index: int) -> None:
+        """The request's final answer is the one at `index` of these results."""
+        self.queue_ns, self.batch_rows = results.queue_ns[index], results.batch_rows
+        self.compute_input_ns, self.compute_infer_ns = results.compute_input_ns, results.compute_infer_ns
+        self.compute_output_ns = results.compute_output_ns
+        self.batch = results
+
+    def end(self, status: int, outcome: str = "", bytes_out: int = 0) -> None:
+        """The answer was handed over to the transport. Only the first call counts.
+
+        outcome  "" to leave what is recorded
+        """
+        if self.written:
+            return
+        self.written = time.monotonic()
+        self.status, self.bytes_out = status, bytes_out
+        if outcome:
+            self.outcome = outcome
+        self.observer.ended(self)
+
+    def of_message(self, size: int) -> "RequestRecord":
+        """Return the record of a message of this call, which has just arrived."""
+        now = time.monotonic()
+        return replace(self, bytes_in=size, arrived=now, received=now)
+
+
+# The record of the request that the current task answers; None if nobody observes it. Requests that are answered
+# without a task have theirs in the InferRequest.
+CURRENT: ContextVar[RequestRecord | None] = ContextVar("record", default=None)

@@ -1,0 +1,60 @@
+"""Creates the records of requests, with the headers or the metadata that they need."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gateway.domain.request_record import Observer, RequestRecord
+
+# By the name of the header, the field of the record.
+_FIELDS = {"traceparent": "traceparent", "tracestate": "tracestate", "x-request-id": "request_id"}
+_HTTP_FIELDS = {name.encode(): field for name, field in _FIELDS.items()}
+# Clients choose the values. Those of the standard are shorter (https://www.w3.org/TR/trace-context/).
+_MAX_VALUE = 512
+
+
+def http_record(
+    observer: Observer,
+    method: bytes,
+    path: str,
+    client: tuple[str, int] | None,
+    headers: Iterable[tuple[bytes, bytes]],
+    arrived: float,
+) -> RequestRecord:
+    """`headers`: with names in lower case."""
+    record = RequestRecord(
+        observer, "http", method.decode("latin-1"), path, f"{client[0]}:{client[1]}" if client else "", arrived=arrived
+    )
+    for name, value in headers:
+        if name in _HTTP_FIELDS and len(value) <= _MAX_VALUE:
+            setattr(record, _HTTP_FIELDS[name], value.decode("latin-1"))
+    return record
+
+
+def head_record(
+    observer: Observer, head: bytes, path: str, client: tuple[str, int] | None, arrived: float
+) -> RequestRecord:
+    """Return the record of a request with this head, whose lines are known to be valid."""
+    first, *lines = head.split(b"\r\n")
+    headers = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        headers.append((name.lower(), value.strip(b" \t")))
+    return http_record(observer, first.partition(b" ")[0], path, client, headers, arrived)
+
+
+def grpc_record(observer: Observer, path: str, peer: str, metadata: Sequence[Any], size: int) -> RequestRecord:
+    """Return the record of a call whose message, of `size` bytes, has just arrived."""
+    record = RequestRecord(observer, "grpc", "", path, peer, size)
+    record.received = record.arrived
+    for name, value in metadata:
+        if name in _FIELDS and isinstance(value, str) and len(value) <= _MAX_VALUE:
+            setattr(record, _FIELDS[name], value)
+    return record
+
+
+def traceparent_of(metadata: Sequence[Any]) -> str:
+    """Return the traceparent in a call's metadata; "" if there is none."""
+    for name, value in metadata:
+        if name == "traceparent" and isinstance(value, str):
+            return value
+    return ""
