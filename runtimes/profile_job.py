@@ -21,6 +21,7 @@ from runtimes.redaction import redacted
 from runtimes.worker.batcher import Batching
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.heap import return_free_memory
+from runtimes.worker.reshape import Reshaped
 
 # Runs before the first that counts. The first two or three of a shape may allocate or compile.
 _WARM_UPS, _WARM_UP_S = 3, 2.0
@@ -189,6 +190,8 @@ def _trace(model: Model, signature: str, inputs: Arrays) -> Dict[str, Any]:
             notes.append("this runtime does not tell " + what if absent else what + ": " + redacted(first_line(error)))
             return None
 
+    if isinstance(model, Reshaped):
+        model, inputs = model.inside(inputs, signature)
     operators = call("operators", "time_operators", "the times of its operators", inputs, signature)
 
     return {

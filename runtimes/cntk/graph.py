@@ -17,15 +17,22 @@ def read_graph(model: Model, signature: str) -> List[GraphNode]:
     return reader.found()
 
 
+def names_of(function: Any) -> Dict[str, str]:
+    """Return uid → the name of its node."""
+    reader = _Reader()
+    reader.function(function, "", {})
+    return reader.named
+
+
 class _Reader:
     def __init__(self) -> None:
         self._nodes = []  # type: List[GraphNode]  # whose inputs are uids
         self._names = Names()
-        self._named = {}  # type: Dict[str, str]  # uid of a function or variable → its node
+        self.named = {}  # type: Dict[str, str]  # uid of a function or variable → its node
 
     def found(self) -> List[GraphNode]:
         """Return the nodes. A placeholder that stands for nothing is left out."""
-        named = self._named
+        named = self.named
         return [node._replace(inputs=tuple(named[uid] for uid in node.inputs if uid in named)) for node in self._nodes]
 
     def function(self, root: Any, scope: str, bindings: Dict[str, Any]) -> None:
@@ -42,7 +49,7 @@ class _Reader:
                 owners = [value.owner for value in each.inputs if value.is_output]
                 stack.extend((owner.root_function, False) for owner in reversed(owners))
         reserved = {each.uid: self._names.unique(each.name or each.uid, scope) for each in order if not each.is_block}
-        self._named.update(reserved)
+        self.named.update(reserved)
         for each in order:
             if each.is_block:
                 self._block(each, scope, bindings)
@@ -56,16 +63,16 @@ class _Reader:
         for placeholder, value in block.block_arguments_mapping:
             inner[placeholder.uid] = bindings.get(value.uid, value)
         self.function(block.block_root, self._names.unique(block.name or block.op_name, scope), inner)
-        self._named[block.uid] = self._named[block.block_root.root_function.uid]
+        self.named[block.uid] = self.named[block.block_root.root_function.uid]
 
     def _source(self, value: Any, scope: str) -> str:
         """Return the uid of the function or variable that a value comes from, and add a variable that is new."""
         if value.is_output:
             return value.owner.root_function.uid
-        if not value.is_placeholder and value.uid not in self._named:
-            self._named[value.uid] = self._names.unique(value.name or value.uid, "" if value.is_input else scope)
+        if not value.is_placeholder and value.uid not in self.named:
+            self.named[value.uid] = self._names.unique(value.name or value.uid, "" if value.is_input else scope)
             kind = "Placeholder" if value.is_input else "Const"
-            self._nodes.append(GraphNode(self._named[value.uid], kind, (), _shape(value)))
+            self._nodes.append(GraphNode(self.named[value.uid], kind, (), _shape(value)))
         return value.uid
 
 

@@ -40,7 +40,7 @@ with warnings.catch_warnings():
 _NODE = re.compile(r"^Node '[^']*' \([^)]*\): ")
 
 
-def load(options: LoadOptions) -> Model:
+def load(options: LoadOptions) -> "CntkModel":
     known_parameters(options.parameters, ())
     try:
         function = cntk.Function.load(options.artifact, device=cntk.device.cpu())
@@ -52,6 +52,7 @@ def load(options: LoadOptions) -> Model:
 class CntkModel(Model):
     def __init__(self, function: Any, options: LoadOptions) -> None:
         self.function = function
+        self.options = options  # with which a profile loads the artifact again
         self._arguments = _named(function.arguments, "input", {})
         self._results = _named(function.outputs, "output", self._arguments)
         for name, variable in self._arguments.items():

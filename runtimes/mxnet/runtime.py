@@ -90,7 +90,7 @@ class MxnetModel(Model):
         self._context = context
         self._parameters = {name: parameters.get(name) for name in symbol.list_arguments() if name in parameters}
         self._aux = {name: parameters.get(name) for name in symbol.list_auxiliary_states()}
-        self._executors = OrderedDict()  # type: OrderedDict
+        self.executors = OrderedDict()  # type: OrderedDict
         arguments = [name for name in symbol.list_arguments() if name not in parameters]
         self._labels = [name for name in arguments if name.endswith("_label")]
         self._inputs = [name for name in arguments if name not in self._labels]
@@ -141,7 +141,7 @@ class MxnetModel(Model):
             raise InvalidInput(_client_message(error)) from error
         except mx.MXNetError as error:
             if re.search(r"out of memory|failed to allocate|bad_alloc", str(error), re.IGNORECASE):
-                self._executors.clear()
+                self.executors.clear()
                 raise MemoryError(_client_message(error)) from error
             if "Check failed" not in str(error) or re.search(r"cuda|cudnn|cublas", str(error), re.IGNORECASE):
                 raise
@@ -150,9 +150,9 @@ class MxnetModel(Model):
 
     def _executor(self, arrays: Dict[str, np.ndarray]) -> Any:
         key = tuple((array.shape, array.dtype.char) for array in arrays.values())
-        if key in self._executors:
-            self._executors.move_to_end(key)
-            return self._executors[key]
+        if key in self.executors:
+            self.executors.move_to_end(key)
+            return self.executors[key]
         try:
             shapes = self._argument_shapes({name: array.shape for name, array in arrays.items()})
             self.symbol.infer_type(**dict(self._types, **{name: array.dtype for name, array in arrays.items()}))
@@ -163,9 +163,9 @@ class MxnetModel(Model):
             dtype = arrays[name].dtype if name in arrays else np.float32
             arguments[name] = mx.nd.zeros(shapes[name], ctx=self._context, dtype=dtype)
         executor = self.symbol.bind(self._context, arguments, grad_req="null", aux_states=self._aux)
-        self._executors[key] = executor
-        if len(self._executors) > _MAX_EXECUTORS:
-            self._executors.popitem(last=False)
+        self.executors[key] = executor
+        if len(self.executors) > _MAX_EXECUTORS:
+            self.executors.popitem(last=False)
         return executor
 
     def _argument_shapes(self, inputs: Dict[str, Shape]) -> Dict[str, Shape]:

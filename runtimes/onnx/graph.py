@@ -5,7 +5,7 @@ A constant is in the scope of the first node that takes it, since exporters name
 
 import os
 import tempfile
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 import onnxruntime as ort
 
@@ -26,26 +26,43 @@ def read_graph(model: Model, signature: str) -> List[GraphNode]:
 
 def graph_of(model: Union[str, bytes], options: LoadOptions) -> List[GraphNode]:
     """Return the optimized graph of a file, or of the bytes of a translated model."""
-    settings = ort.SessionOptions()
+    return optimized(model, options, ort.SessionOptions()).nodes
+
+
+class Optimized(NamedTuple):
+    """A session, and the graph that it runs.
+
+    named  the nodes as ONNX Runtime has written them, in its order, with their names in `nodes`
+    """
+
+    session: ort.InferenceSession
+    nodes: List[GraphNode]
+    named: List[Tuple[Node, str]]
+
+
+def optimized(model: Union[str, bytes], options: LoadOptions, settings: ort.SessionOptions) -> Optimized:
+    """Load a file, or the bytes of a translated model, and return its graph as well. Raises LoadError."""
     with tempfile.TemporaryDirectory(prefix="modelport-graph-") as folder:
         settings.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
         try:
-            new_session(model, options, settings)
-            read = of_file(settings.optimized_model_filepath)
+            session = new_session(model, options, settings)
+            return Optimized(session, *_Reader().read(of_file(settings.optimized_model_filepath).graph))
         except Exception as error:  # noqa: BLE001 - more than 2 GiB, or a provider that does not write what it made
             print("ONNX Runtime does not write the optimized graph, so the original is shown: %s" % error)
-            read = of_bytes(model) if isinstance(model, bytes) else of_file(model)
-    return _Reader().nodes(read.graph)
+    settings.optimized_model_filepath = ""
+    original = of_bytes(model) if isinstance(model, bytes) else of_file(model)
+    return Optimized(new_session(model, options, settings), *_Reader().read(original.graph))
 
 
 class _Reader:
     def __init__(self) -> None:
         self._names = Names()
         self._found: List[GraphNode] = []
+        self._named: List[Tuple[Node, str]] = []
 
-    def nodes(self, graph: Graph) -> List[GraphNode]:
+    def read(self, graph: Graph) -> Tuple[List[GraphNode], List[Tuple[Node, str]]]:
         self._graph(graph, "", {})
-        return self._found
+        return self._found, self._named
 
     def _graph(self, graph: Graph, scope: str, outer: Dict[str, str]) -> List[str]:
         """Add a graph's nodes. Returns the nodes of its outputs. outer: tensor → node, of the enclosing graphs."""
@@ -58,6 +75,7 @@ class _Reader:
             made[name] = self._add(GraphNode(self._names.unique(name, scope), "Placeholder", (), shape))
         for node in graph.nodes:
             named = self._names.unique(_preferred(node), scope)
+            self._named.append((node, named))
             for tensor in node.inputs:
                 if tensor in constants and tensor not in made:
                     made[tensor] = self._constant(constants[tensor], scope_of(named))

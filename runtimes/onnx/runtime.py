@@ -92,7 +92,10 @@ def load(options: LoadOptions) -> "OnnxModel":
 
 def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     """Load a model from a file, or from bytes for runtimes that translate their own format. Raises LoadError."""
-    session = new_session(model, options, ort.SessionOptions())
+    return in_session(new_session(model, options, ort.SessionOptions()), model, options)
+
+
+def in_session(session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
     return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))

@@ -19,9 +19,17 @@ def nodes_of_exported(module: GraphModule) -> List[GraphNode]:
     return reader.nodes
 
 
+def named_nodes_of_exported(module: GraphModule) -> List[Tuple[Node, str]]:
+    """Return the calls of a program with the names that they have in the graph of a profile."""
+    reader = _Reader()
+    reader.graph(module, "", {})
+    return reader.named
+
+
 class _Reader:
     def __init__(self) -> None:
         self.nodes: List[GraphNode] = []
+        self.named: List[Tuple[Node, str]] = []
         self._names = Names()
 
     def graph(self, module: GraphModule, scope: str, given: Dict[str, str]) -> None:
@@ -43,6 +51,7 @@ class _Reader:
         made[node] = self._add(
             node.name, "/".join(filter(None, (scope, inside))), _operator(node), inputs, node, attributes
         )
+        self.named.append((node, made[node]))
         for each in node.all_input_nodes:
             body = _attribute(module, each.target) if each.op == "get_attr" else None
             if isinstance(body, GraphModule):

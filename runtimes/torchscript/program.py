@@ -17,6 +17,7 @@ from runtimes.contract import (
     DeviceLost,
     InputRange,
     InvalidInput,
+    LoadOptions,
     Model,
     Signature,
     TensorSpec,
@@ -76,7 +77,11 @@ class TorchModel(Model):
     Inputs and outputs of a pure model are not copied. A model that is not pure could write into a request, which must
     stay unchanged because it may run again; keep a view of it after its memory has been reused; or change an answer
     that is being sent. So its inputs and outputs are copied.
+
+    options  with which a profile loads the model again
     """
+
+    options = LoadOptions("")
 
     def __init__(self, program: Program, inference_mode: Optional[bool] = None) -> None:
         """inference_mode: whether to use PyTorch's inference mode; None: until an error shows that the model cannot."""

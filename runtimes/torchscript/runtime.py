@@ -9,14 +9,14 @@ import warnings
 import torch
 
 from runtimes.checks import known_parameters, parameter
-from runtimes.contract import LoadError, LoadOptions, Model
+from runtimes.contract import LoadError, LoadOptions
 
 from . import exported, precision, scripted
 from .cuda import CUDA, DeviceModel
 from .program import TorchModel
 
 
-def load(options: LoadOptions) -> Model:
+def load(options: LoadOptions) -> TorchModel:
     known_parameters(options.parameters, ("precision", "channels_last", "cuda_graphs", "inference_mode"))
     is_set = "inference_mode" in options.parameters
     inference_mode = parameter(options.parameters, "inference_mode", (True, False)) if is_set else None
@@ -29,8 +29,11 @@ def load(options: LoadOptions) -> Model:
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
     form = exported if options.artifact.endswith(".pt2") else scripted
     program = precision.apply_parameters(form.load(options), options.parameters)
-    if options.device == "cpu":
-        return TorchModel(program, inference_mode)
-    if graphs and not program.pure:
+    if options.device != "cpu" and graphs and not program.pure:
         raise LoadError("'parameters.cuda_graphs' is true, but this model writes to its tensors in place")
-    return DeviceModel(program, CUDA, graphs, inference_mode)
+    if options.device == "cpu":
+        model = TorchModel(program, inference_mode)
+    else:
+        model = DeviceModel(program, CUDA, graphs, inference_mode)
+    model.options = options
+    return model

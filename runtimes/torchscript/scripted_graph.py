@@ -31,23 +31,31 @@ Value = Union[str, _Module, _Literal]
 
 
 def nodes_of_scripted(module: torch.jit.ScriptModule) -> List[GraphNode]:
-    return _Reader().read(module)
+    reader = _Reader()
+    reader.read(module, module.inlined_graph)
+    return reader.nodes
+
+
+def named_nodes_of_scripted(module: torch.jit.ScriptModule, inlined: Any) -> List[Tuple[Any, str]]:
+    """Return nodes of a module's graph, in which all calls are inlined, with the names that they have in a profile."""
+    reader = _Reader()
+    reader.read(module, inlined)
+    return reader.named
 
 
 class _Reader:
     def __init__(self) -> None:
-        self._nodes: List[GraphNode] = []
+        self.nodes: List[GraphNode] = []
+        self.named: List[Tuple[Any, str]] = []
         self._names = Names()
         self._attributes: Dict[str, str] = {}  # path of a tensor → its node
 
-    def read(self, module: torch.jit.ScriptModule) -> List[GraphNode]:
-        graph = module.inlined_graph
+    def read(self, module: torch.jit.ScriptModule, graph: Any) -> None:
         given = list(graph.inputs())
         values: Dict[str, Value] = {given[0].debugName(): _Module("", module._c)}
         for value, argument in zip(given[1:], module.forward.schema.arguments[1:]):
             values[value.debugName()] = self._add(argument.name, "", "Placeholder", (), value)
         self._block(graph, values, "")
-        return self._nodes
 
     def _block(self, block: Any, values: Dict[str, Value], outer: str) -> List[Value]:
         """Add the nodes of a block. Returns the values of its results. outer: the scope of nodes without a module."""
@@ -76,6 +84,7 @@ class _Reader:
             if kind == "prim::If":  # such as one that asks whether the module is being trained
                 return self._block(list(node.blocks())[0 if literals[0] else 1], values, outer)
         named = self._names.unique(kind.rpartition("::")[2], scope)
+        self.named.append((node, named))
         sources = [each for each in inputs if isinstance(each, str)]
         for number, block in enumerate(node.blocks()):
             label = "body"
@@ -88,7 +97,7 @@ class _Reader:
             sources += [each for each in results if isinstance(each, str)]
         shape = _shape(next(iter(node.outputs()), None))
         unique = tuple(dict.fromkeys(sources))
-        self._nodes.append(GraphNode(named, kind, unique, shape, _named_literals(node, inputs)))
+        self.nodes.append(GraphNode(named, kind, unique, shape, _named_literals(node, inputs)))
         return [named] * count
 
     def _constant(self, node: Any, scope: str) -> Value:
@@ -111,7 +120,7 @@ class _Reader:
 
     def _add(self, name: str, scope: str, operator: str, inputs: Tuple[str, ...], value: Any, shape: Any = None) -> str:
         named = self._names.unique(name, scope)
-        self._nodes.append(GraphNode(named, operator, inputs, _shape(value) if shape is None else shape))
+        self.nodes.append(GraphNode(named, operator, inputs, _shape(value) if shape is None else shape))
         return named
 
 

@@ -65,6 +65,10 @@ class Reshaped(Model):
     def close(self) -> None:
         self._model.close()
 
+    def inside(self, inputs: Arrays, signature: str) -> Tuple[Model, Arrays]:
+        """Return the runtime's own model, and inputs as it sees them."""
+        return self._model, self._to_model(inputs, signature)
+
     def _to_model(self, inputs: Arrays, signature: str) -> Arrays:
         if signature not in ("", self._default):
             return inputs

@@ -306,6 +306,15 @@ def test_zoo(real: ZooCase, zoo: Path, runtime_python: PythonOf, tmp_path: Path)
     run_suite(runtime_python(real.runtime), real.runtime, folder / real.artifact, tmp_path / "case.json")
 
 
+# What the frameworks' profilers must find: each runs other operators than the others for the same network.
+DIGITS_OPERATORS = {
+    "onnx": {"layer1": "FusedGemm", "scores": "Softmax"},
+    "torchscript": {"layers/0/conv2d": "aten::convolution", "softmax": "aten::_softmax"},
+    "savedmodel": {"StatefulPartitionedCall/sequential_1/rescaling_1/mul": "Mul"},
+    "mxnet": {"conv0/relu_fwd": "_sg_mkldnn_conv", "digits0/softmax0": "softmax"},
+    "cntk": {"Convolution/Convolution228": "Convolution", "scores": "Softmax"},
+}
+
 DIGITS_ARTIFACTS = {
     "onnx": "digits_onnx/1/model.onnx",
     "torchscript": "digits_torchscript/1/model.pt",
@@ -329,6 +338,7 @@ def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
         "labels": "labels.npz",
         "accuracy": accuracy,
         "expected_signature": declared,
+        "operators": DIGITS_OPERATORS[runtime],
     }
     if runtime == "mxnet":  # its files record no shapes; model.toml does
         case["options"] = declared

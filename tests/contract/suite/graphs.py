@@ -1,11 +1,14 @@
-"""Checks of the graph that a profile shows."""
+"""Checks of the graph and of the times that a profile shows."""
 
 import importlib
 import json
 import os
 
 from .model import TestedModel
-from runtimes.profiling import GraphNode
+from runtimes.profiling import GraphNode, OperatorProfile
+
+# Clocks of whole microseconds may be off by this much for each operator.
+_CLOCK_US = 2.0
 
 
 class GraphChecks(TestedModel):
@@ -14,7 +17,7 @@ class GraphChecks(TestedModel):
         can be sent as JSON."""
         if not os.path.exists(os.path.join(os.path.dirname(self.runtime.__file__), "graph.py")):
             return
-        graph = importlib.import_module(self.runtime.__package__ + ".graph").read_graph(self.model, self.name)
+        graph = self.graph()
         assert [GraphNode.from_json(json.loads(json.dumps(node))) for node in graph] == graph
         nodes = {node.name: node for node in graph}
         assert len(nodes) == len(graph), sorted(node.name for node in graph)
@@ -25,3 +28,31 @@ class GraphChecks(TestedModel):
         assert len(placeholders) >= len(self.signature.inputs), nodes
         for name, operator in self.case.get("graph", {}).items():
             assert nodes[name].operator == operator, nodes
+
+    def check_operators(self):
+        """Operators belong to nodes of the graph, or there is a reason why not, and run within the inference."""
+        if not self.case.get("operators"):
+            return
+        operators = importlib.import_module(self.runtime.__package__ + ".operators")
+        profile = operators.time_operators(self.model, self.inputs, self.name)
+        assert OperatorProfile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+        nodes = {node.name for node in self.graph()}
+        assert any(not each.note for each in profile.operators), profile
+        for each in profile.operators:
+            assert each.node in nodes or each.note, each
+            assert set(each.joined) <= nodes, each
+            assert 0 <= each.duration_us <= each.total_us, each
+            assert each.start_us >= -_CLOCK_US, each
+        starts = [each.start_us for each in profile.operators]
+        assert starts == sorted(starts), starts
+        for device, lane in {(each.device, each.lane) for each in profile.operators}:
+            own = [each.duration_us for each in profile.operators if (each.device, each.lane) == (device, lane)]
+            assert sum(own) <= profile.duration_us + _CLOCK_US * len(own), (device, lane, profile)
+        assert profile.runs >= 3 and profile.unprofiled_us > 0, profile
+        assert any(letter.isdigit() for letter in profile.profiler), profile.profiler
+        for name, operator in self.case["operators"].items():
+            ran = [each.operator for each in profile.operators if each.node == name]
+            assert operator in ran, (name, ran, profile.operators)
+
+    def graph(self):
+        return importlib.import_module(self.runtime.__package__ + ".graph").read_graph(self.model, self.name)

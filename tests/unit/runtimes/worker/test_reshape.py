@@ -11,7 +11,7 @@ from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
-from runtimes.worker.reshape import reshaped
+from runtimes.worker.reshape import Reshaped, reshaped
 from tests.support.pending_requests import add
 
 Shapes = list[list[int]]
@@ -131,3 +131,13 @@ def test_what_does_not_fit_is_whose_fault_it_is() -> None:
     (outcome,) = Executor(outer, Batching(), 1 << 20).run(batcher.next(0.0)[0])
     assert isinstance(outcome, Failure)
     assert outcome.kind == "internal"
+
+
+def test_a_profile_gets_the_model_itself_and_inputs_as_it_sees_them() -> None:
+    model, outside = wrapped([[-1, 4], [-1, 2, 2]], None)
+    assert isinstance(outside, Reshaped)
+
+    inner, inputs = outside.inside({"x": np.zeros((3, 4), np.float32)}, "a")
+
+    assert inner is model
+    assert inputs["x"].shape == (3, 2, 2)
