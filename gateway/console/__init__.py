@@ -2,7 +2,9 @@
 them.
 
     index.html, overview.js   all models (`/`)
-    model.html, model.js      one model (`/console/models/NAME`)
+    model.html, model.js      one model (`/console/models/NAME`): live.js, control.js, signature.js, configuration.js
+    form.js, source.js        the form to try a model; board.js to draw on, answer.js, values.js (tensors as JSON text)
+    snippets.js, tabs.js      the form's request as programs
     docs.html, docs.js        the API (`/docs`)
     api.js                    requests to the server, with the key that the user has entered
     figures.js                rates and percentiles, from two readings of cumulative figures

@@ -41,6 +41,7 @@ def test_every_file_that_a_page_names_is_served(serving: Serving) -> None:
     named: set[str] = set()
     for file in [*FOLDER.glob("*.html"), *FOLDER.glob("*.js")]:
         named |= set(re.findall(r"/console/files/[\w./-]+", file.read_text()))
+        named |= {f"/console/files/{name}" for name in re.findall(r'from "\./([\w./-]+)"', file.read_text())}
     assert named
     for path in sorted(named):
         answer = serving.http.get(path)

@@ -1,0 +1,114 @@
+// The form to try a model, made from its signature. It sends what a client would send to /predict.
+
+import { drawAnswer, drawError } from "./answer.js";
+import { element, key, request as send } from "./api.js";
+import { contentType, jsonBody, path } from "./snippets.js";
+import { Source } from "./source.js";
+
+const MAX_SHOWN = 4000; // characters of a body that programs contain; a longer one is in a file beside them
+
+export class Form {
+  /**
+   * model: what the route `configuration` returns. parts: elements {form, answer, spoken}. onRequest(request, body) is
+   * called when what would be sent has changed; `request` is as in snippets.js, or an Error.
+   */
+  constructor(model, { form, answer, spoken }, onRequest) {
+    Object.assign(this, { model, form, answer, spoken, onRequest });
+    this.signature = model.signatures[0];
+    this.turn = 0;
+    form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
+    document.addEventListener("paste", (event) => {
+      const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+      if (file && this.sources.some((source) => source.paste(file))) event.preventDefault();
+    });
+    this.draw();
+  }
+
+  draw() {
+    const { inputs, outputs, refused } = this.signature;
+    const onChange = (isStroke) => { this.changed(); if (isStroke && this.live.checked) this.submit(); };
+    const isDefault = this.signature === this.model.signatures[0];
+    // Only the default signature takes images.
+    const accepted = { ...this.model, preprocess: isDefault ? this.model.preprocess : null };
+    this.sources = inputs.map((spec) => new Source(spec, accepted, onChange));
+    this.live = element("input", { type: "checkbox" });
+    this.live.checked = true;
+    this.outputs = outputs.filter(({ name }) => !refused[name]).map(({ name }) => {
+      const box = element("input", { type: "checkbox", value: name, onchange: () => this.changed() });
+      box.checked = true;
+      return box;
+    });
+    this.choice = this.outputs.length < 2 ? null : element("fieldset", {}, element("legend", {}, "Outputs"),
+      element("div", { class: "checks" }, ...this.outputs.map((box) => element("label", { class: "check" }, box, element("code", {}, ` ${box.value}`)))));
+    this.form.replaceChildren(
+      this.signatures(), ...this.sources.map(({ node }) => node), this.choice ?? "",
+      element("div", { class: "buttons" },
+        element("button", { class: "main" }, "Send the request"),
+        this.liveLabel = element("label", { class: "check" }, this.live, " Send after each stroke")));
+    this.changed();
+  }
+
+  signatures() {
+    const { signatures } = this.model;
+    if (signatures.length < 2) return "";
+    const select = element("select", { onchange: () => { this.signature = signatures[select.selectedIndex]; this.draw(); this.form.querySelector("select").focus(); } },
+      ...signatures.map(({ name }) => element("option", { value: name, selected: name === this.signature.name }, name)));
+    return element("label", {}, "Signature ", select);
+  }
+
+  /** The request and its body. Throws an Error with a sentence. */
+  async request() {
+    const values = await Promise.all(this.sources.map((source) => source.value()));
+    const { name: model, version, signatures } = this.model;
+    const chosen = this.outputs.filter(({ checked }) => checked).map(({ value }) => value);
+    if (this.outputs.length && !chosen.length) throw new Error("choose an output");
+    const outputs = chosen.length === this.outputs.length ? [] : chosen;
+    const signature = this.signature === signatures[0] ? "" : this.signature.name;
+    const inputs = values.filter(({ image }) => !image).map(({ name, datatype, text, npy }) => ({ name, datatype, text, file: npy?.name ?? "" }));
+    const request = { origin: location.origin, model, version, hasKey: Boolean(key.get()), inputs, signature, outputs, file: null };
+    const [first] = values;
+    if (first?.image) return this.withFile({ ...request, inputs: [], outputs: [] }, "image", first.image, first.image.type || "application/octet-stream");
+    const sentAsItIs = first?.npy && values.length === 1 && !signature && !outputs.length;
+    if (sentAsItIs) return this.withFile(request, "npy", first.npy, "application/x-npy");
+    const unreadable = values.find(({ text }) => text === null);
+    if (unreadable) throw new Error(`${unreadable.npy.name} can only be sent as the only input of the default signature, with all outputs`);
+    const body = jsonBody(request);
+    if (body.length <= MAX_SHOWN) return { request, body };
+    return this.withFile(request, "json", new File([body], "request.json"), "application/json");
+  }
+
+  withFile(request, kind, file, type) {
+    return { request: { ...request, file: { kind, name: file.name, type } }, body: file };
+  }
+
+  async changed() {
+    const turn = ++this.turn;
+    this.liveLabel.hidden = !this.sources.some(({ kind }) => kind === "draw");
+    let found;
+    try {
+      found = await this.request();
+    } catch (error) {
+      found = { request: error, body: null };
+    }
+    if (this.choice) this.choice.disabled = found.request.file?.kind === "image";
+    if (turn === this.turn) this.onRequest(found.request, found.body);
+  }
+
+  async submit() {
+    this.sending?.abort();
+    const { signal } = (this.sending = new AbortController());
+    this.answer.setAttribute("aria-busy", "true");
+    try {
+      const { request, body } = await this.request();
+      const started = performance.now();
+      const response = await send(path(request), { method: "POST", headers: { "Content-Type": contentType(request) }, body, signal });
+      const text = await response.text();
+      this.spoken.textContent = drawAnswer(this.answer, text, (performance.now() - started) / 1000, this.model.class_labels, this.sources.some(({ kind }) => kind === "draw"));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      drawError(this.answer, error);
+      this.spoken.textContent = error.message;
+    }
+    this.answer.removeAttribute("aria-busy");
+  }
+}

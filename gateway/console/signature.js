@@ -1,0 +1,52 @@
+// The signatures of a model: inputs and outputs with datatypes and shapes, class labels, and how images are prepared.
+
+import { element } from "./api.js";
+
+/** A shape as text; the dimension that counts rows is named. */
+export function shapeText(shape, batchDim) {
+  if (!shape) return "unknown";
+  return `[${shape.map((size, i) => (size !== -1 ? size : i === batchDim ? "rows" : "any")).join(", ")}]`;
+}
+
+export function drawSignatures(parent, { signatures, batch_dim, class_labels, preprocess, postprocess }) {
+  parent.replaceChildren(
+    ...signatures.map((signature, i) => element("div", { class: "signature" },
+      signatures.length > 1 ? element("h3", {}, element("code", {}, signature.name), i ? null : element("span", { class: "quiet" }, " default")) : null,
+      table(signature, batch_dim, class_labels))),
+    preprocess ? imageFacts(preprocess, postprocess) : "",
+  );
+}
+
+function table({ inputs, outputs, refused }, batchDim, labels) {
+  const rows = [...inputs.map((spec) => ["input", spec]), ...outputs.map((spec) => ["output", spec])];
+  return element("div", { class: "table-frame", tabindex: 0, role: "region", "aria-label": "Inputs and outputs" },
+    element("table", {},
+      element("thead", {}, element("tr", {}, ...["", "Name", "Datatype", "Shape", "Labels"].map((title) => element("th", { scope: "col" }, title)))),
+      element("tbody", {}, ...rows.map(([kind, spec]) => element("tr", {},
+        element("td", { class: "quiet" }, kind),
+        element("th", { scope: "row" }, element("code", {}, spec.name), refused[spec.name] ? element("span", { class: "reason" }, `cannot be served: ${refused[spec.name]}`) : null),
+        element("td", {}, spec.datatype || "unknown"),
+        element("td", {}, element("code", {}, shapeText(spec.shape, batchDim))),
+        element("td", {}, kind === "output" ? labelList(labels[spec.name]) : ""))))));
+}
+
+function labelList(labels) {
+  if (!labels?.length) return "";
+  if (labels.length <= 12) return labels.join(", ");
+  return element("details", {}, element("summary", {}, `${labels.length} labels`), element("p", { class: "labels" }, labels.join(", ")));
+}
+
+function imageFacts(preprocess, postprocess) {
+  const [height, width] = preprocess.size;
+  const channels = { RGB: "color", BGR: "color, in the order BGR", GRAY: "gray" }[preprocess.color];
+  const steps = [
+    `${preprocess.resize === "stretch" ? "stretched" : preprocess.resize === "crop" ? "scaled and cropped" : "scaled and padded"} to ${height} × ${width}`,
+    channels, preprocess.invert ? "inverted" : "", `(v × ${digits(preprocess.scale)} − ${list(preprocess.mean)}) / ${list(preprocess.std)}`, preprocess.layout,
+  ];
+  return element("p", {},
+    "Accepts images: ", steps.filter(Boolean).join(", "), ". ",
+    postprocess ? `Answers with the ${postprocess.top_k} best labels${postprocess.softmax ? ", after a softmax" : ""}.` : "");
+}
+
+const digits = (value) => String(Number(value.toPrecision(4)));
+const list = (values) => (new Set(values).size === 1 ? digits(values[0]) : `[${values.map(digits).join(", ")}]`);
