@@ -56,7 +56,7 @@ def _cost(bench: Bench) -> str:
 
 def _compare(bench: Bench, kind: str, counts: list[int], cores: tuple[int, ...]) -> str:
     with ExitStack() as stack:
-        stack.enter_context(_fake_runtime(bench.folder))
+        stack.enter_context(fake_runtime(bench.folder))
         every = {n: _start(bench, stack, kind, n, set(cores)) for n in counts}
         bench.take_turns([(contender, _IN_FLIGHT * n) for n, contender in every.items()])
     rows = []
@@ -95,7 +95,7 @@ def _start(bench: Bench, stack: ExitStack, kind: str, instances: int, cores: set
 
 
 @contextmanager
-def _fake_runtime(folder: Path) -> Iterator[None]:
+def fake_runtime(folder: Path) -> Iterator[None]:
     """Install the fake runtime, like a third-party runtime, for gateways that are started in this context."""
     info = folder / "plugin" / "modelport_fake-1.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)

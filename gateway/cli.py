@@ -405,12 +405,12 @@ def _profile(options: argparse.Namespace) -> int:
 
     settings = _with_pythons(read_settings(Sources({"require_locks": options.require_locks})), options.python)
     _check_runtimes(settings)
-    for name, value, allowed in (
-        ("latency-target-ms", options.latency_target_ms, options.latency_target_ms >= 0),
-        ("seconds", options.seconds, 0 < options.seconds <= 3600),
+    for name, value, low, high in (
+        ("latency-target-ms", options.latency_target_ms, 0, 3_600_000),
+        ("seconds", options.seconds, 0.001, 3600),
     ):
-        if not allowed:
-            raise SettingsError(f"--{name} is {value:g}: it must be a positive number")
+        if not low <= value <= high:
+            raise SettingsError(f"--{name} is {value:g}: it must be from {low:g} to {high}")
     request = ProfileRequest(
         options.model,
         options.output or Path(f"profile-{Path(options.model).name.split('.')[0]}"),

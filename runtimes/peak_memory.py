@@ -18,7 +18,7 @@ def reset() -> None:
 
 
 def resident() -> int:
-    """Return the bytes that are resident now; where the kernel does not tell, those of the peak."""
+    """Return the bytes that are resident now; where the kernel does not report that, those of the peak."""
     return _status("VmRSS") or peak()
 
 

@@ -187,7 +187,9 @@ def _trace(model: Model, signature: str, inputs: Arrays) -> Dict[str, Any]:
             return getattr(importlib.import_module(name), function)(model, *arguments)
         except Exception as error:  # noqa: BLE001 - the measurements are worth having without
             absent = isinstance(error, ImportError) and error.name == name
-            notes.append("this runtime does not tell " + what if absent else what + ": " + redacted(first_line(error)))
+            notes.append(
+                "this runtime does not report " + what if absent else what + ": " + redacted(first_line(error))
+            )
             return None
 
     if isinstance(model, Reshaped):
@@ -195,7 +197,7 @@ def _trace(model: Model, signature: str, inputs: Arrays) -> Dict[str, Any]:
     operators = call("operators", "time_operators", "the times of its operators", inputs, signature)
 
     return {
-        "nodes": call("graph", "read_graph", "the nodes of its graphs", signature) or [],
+        "nodes": call("graph", "read_graph", "the nodes of its graph", signature) or [],
         "operators": operators.to_json() if operators else None,
         "notes": notes,
     }

@@ -1,6 +1,7 @@
 """`modelport profile`: measures a model, and prints what was measured and what is recommended."""
 
 import asyncio
+import shutil
 import sys
 from pathlib import Path
 
@@ -71,9 +72,15 @@ def _apply(result: Result) -> int:
     except NotEditable as error:
         print(f"modelport: {error}", file=sys.stderr)
         return 1
-    file = folder / "model.toml"
-    draft = folder / ".model.toml.draft"
-    draft.write_text(after)
-    draft.replace(file)
+    file = (folder / "model.toml").resolve()  # it may be a link
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        draft.write_text(after)
+        if file.exists():
+            shutil.copymode(file, draft)
+        draft.replace(file)
+    except OSError as error:
+        print(f"modelport: {file} cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     print(f"{file} {'is changed' if before != after else 'stays as it is'}")
     return 0

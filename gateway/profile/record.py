@@ -24,8 +24,8 @@ class Trace(NamedTuple):
 
     rows       as in Point
     threads    how many it used
-    nodes      of the model's graph; empty if the runtime does not tell
-    operators  None if the runtime does not tell their times
+    nodes      of the model's graph; empty if the runtime does not report them
+    operators  None if the runtime does not report their times
     """
 
     rows: int

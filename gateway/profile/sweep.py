@@ -124,7 +124,7 @@ class Sweep:
                 def is_ready() -> bool:
                     return any(task.done() for task in tasks) or all(_read(file).get("ready") for file in files)
 
-                while not is_ready():  # noqa: ASYNC110 - only their files tell what other processes do
+                while not is_ready():  # noqa: ASYNC110 - other processes report by their files only
                     await asyncio.sleep(_POLL_S)
                 start.touch()
             results = await asyncio.gather(*tasks, return_exceptions=True)
