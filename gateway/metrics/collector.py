@@ -20,6 +20,9 @@ MetricsSnapshot = dict[str, Any]
 Key = tuple[str, str]
 
 _LABELS = ["model", "version"]
+# Outcomes that are exported with 0 before they occur. Prometheus' rate() does not count the first value of a series,
+# so alerts would miss the first failures of a model.
+_FROM_START = dict.fromkeys(("success", "internal", "unavailable", "overloaded", "deadline", "out_of_memory"), 0)
 _HISTOGRAM_HELP = {
     "request": ("modelport_request_duration_seconds", "Time from a request's arrival to its answer"),
     "queue": ("modelport_queue_duration_seconds", "Time that a request waited in its front and at its worker"),
@@ -108,7 +111,8 @@ def _counters(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     in_flight = GaugeMetricFamily("modelport_requests_in_flight", "Requests admitted and not answered", labels=_LABELS)
     queued = GaugeMetricFamily("modelport_requests_queued", "Requests that wait in their front", labels=_LABELS)
     for key, total in totals.items():
-        for outcome, count in total["outcomes"].items():
+        outcomes = {**_FROM_START, **total["outcomes"]} if key[0] else total["outcomes"]
+        for outcome, count in outcomes.items():
             requests.add_metric([*key, outcome], count)
         rows.add_metric(key, total["rows"])
         executions.add_metric(key, total["executions"])

@@ -47,7 +47,7 @@ class SupervisorCollector:
         yield build
         yield from self._states()
         yield from self._workers()
-        yield from self._environments()
+        yield from environment_families(self._builder)
         yield CounterMetricFamily(
             "modelport_front_restarts", "Front processes that were replaced", value=self._front_restarts()
         )
@@ -95,22 +95,6 @@ class SupervisorCollector:
         yield from (up, off, load, triton_load)
         yield from _counters(self._manager.counts())
 
-    def _environments(self) -> Iterator[Metric]:
-        states = GaugeMetricFamily(
-            "modelport_environment_state",
-            "1 if the environment is in this state, 0 if not",
-            labels=["runtime", "state"],
-        )
-        duration = GaugeMetricFamily(
-            "modelport_environment_build_duration_seconds", "Time that the last build took", labels=["runtime"]
-        )
-        for runtime, current in dict(self._builder.states).items():
-            for state in BuildState:
-                states.add_metric([runtime, state.value], state is current)
-        for runtime, seconds in dict(self._builder.build_s).items():
-            duration.add_metric([runtime], seconds)
-        yield from (states, duration)
-
     def _files(self) -> Iterator[Metric]:
         successful = GaugeMetricFamily(
             "modelport_last_reload_successful", "1 if the newest content is in use, 0 if it is invalid", labels=["file"]
@@ -132,6 +116,23 @@ class SupervisorCollector:
                 if worker.pid:
                     name = f"worker-{version.key.model}-{version.key.version}"
                     yield Process(name, worker.pid, worker.launch.memory_limit)
+
+
+def environment_families(builder: Builder) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "modelport_environment_state",
+        "1 if the environment is in this state, 0 if not",
+        labels=["runtime", "state"],
+    )
+    duration = GaugeMetricFamily(
+        "modelport_environment_build_duration_seconds", "Time that the last build took", labels=["runtime"]
+    )
+    for runtime, current in dict(builder.states).items():
+        for state in BuildState:
+            states.add_metric([runtime, state.value], state is current)
+    for runtime, seconds in dict(builder.build_s).items():
+        duration.add_metric([runtime], seconds)
+    yield from (states, duration)
 
 
 def _counters(counts: Mapping[tuple[str, str], WorkerCounts]) -> Iterator[Metric]:

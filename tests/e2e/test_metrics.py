@@ -1,24 +1,19 @@
 """The metrics as Prometheus itself reads them, over several fronts and their restarts."""
 
-import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.environments import skip_or_fail
 from tests.support.gateway_process import Gateway
 from tests.support.load_generator import Load
 from tests.support.model_repositories import add_fake
+from tests.support.prometheus import Prometheus, needed, running_prometheus
 
 Start = Callable[..., Gateway]
 
@@ -30,20 +25,6 @@ scrape_configs:
   - job_name: front
     static_configs: [{{targets: ["{http}"]}}]
 """
-
-
-def needed(program: str) -> str:
-    found = shutil.which(program)
-    if not found:
-        skip_or_fail(f"no {program} on PATH: 'make apt' installs Debian's")
-    assert found
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def row(number: int) -> dict[str, object]:
@@ -63,63 +44,29 @@ def value(metrics: str, name: str, **labels: str) -> float:
     return 0.0
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[Callable[[Gateway], str]]:
-    """Start the real server for a gateway's metrics, and return its address."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(running: Gateway) -> str:
-        config = tmp_path / "prometheus.yml"
-        config.write_text(PROMETHEUS.format(metrics=running.metrics, http=running.http))
-        address = f"127.0.0.1:{free_port()}"
-        processes.append(
-            subprocess.Popen(
-                [
-                    needed("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-                    f"--web.listen-address={address}",
-                ],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )
-        )  # fmt: skip
-        return address
-
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(60)
-
-
-def query(address: str, expression: str) -> list[dict[str, object]]:
-    url = f"http://{address}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return list(json.load(answer)["data"]["result"])
-    except OSError:
-        return []  # it is still starting
-
-
-def eventually(address: str, expression: str, job: str, tries: int = 20_000) -> float:
+def eventually(prometheus: Prometheus, expression: str, job: str, tries: int = 20_000) -> float:
     """Return the value once Prometheus has one; each try is a query."""
     for _ in range(tries):
-        for result in query(address, expression):
-            if result["metric"]["job"] == job:  # type: ignore[index]
-                return float(result["value"][1])  # type: ignore[index]
+        for result in prometheus.query(expression):
+            if result["metric"]["job"] == job:
+                return float(result["value"][1])
     raise AssertionError(f"Prometheus never had {expression} of {job}")
 
 
-def test_prometheus_scrapes_the_gateway(gateway: Start, tmp_path: Path, prometheus: Callable[[Gateway], str]) -> None:
+def test_prometheus_scrapes_the_gateway(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     add_fake(repository, "m")
     running = gateway(repository, "--fronts", "2").wait_ready()
     with Load(running.http, "/predict/m", row, clients=4, most=50) as load:
         load.wait_total(200)
-    address = prometheus(running)
-    for job in ("own-port", "front"):
-        assert eventually(address, 'modelport_requests_total{outcome="success",model="m"} == 200', job) == 200
-        assert eventually(address, 'modelport_request_duration_seconds_count{model="m"} == 200', job) == 200
-        assert eventually(address, 'nv_inference_request_success{model="m"} == 200', job) == 200
-        quantile = "histogram_quantile(0.5, sum by (le, job) (modelport_request_duration_seconds_bucket))"
-        assert 0 < eventually(address, quantile, job) < 60
+    config = PROMETHEUS.format(metrics=running.metrics, http=running.http)
+    with running_prometheus(config, tmp_path) as prometheus:
+        for job in ("own-port", "front"):
+            assert eventually(prometheus, 'modelport_requests_total{outcome="success",model="m"} == 200', job) == 200
+            assert eventually(prometheus, 'modelport_request_duration_seconds_count{model="m"} == 200', job) == 200
+            assert eventually(prometheus, 'nv_inference_request_success{model="m"} == 200', job) == 200
+            quantile = "histogram_quantile(0.5, sum by (le, job) (modelport_request_duration_seconds_bucket))"
+            assert 0 < eventually(prometheus, quantile, job) < 60
 
 
 def test_promtool_finds_nothing_wrong_with_our_names(gateway: Start, tmp_path: Path) -> None:

@@ -1,0 +1,279 @@
+"""Every query of the dashboards and rules in deploy/, asked of a real Prometheus that has scraped a loaded gateway.
+
+What a gateway without a GPU and with a ready environment does not report is served beside it, by the same collectors.
+"""
+
+import hashlib
+import json
+import re
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from gateway.environments.builder import BuildState
+from gateway.metrics import gpu
+from gateway.metrics.server import serve_metrics
+from gateway.supervisor.supervisor_metrics import environment_families
+from tests.support import ROOT
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.load_generator import Load
+from tests.support.model_repositories import add_fake
+from tests.support.prometheus import Prometheus, needed, running_prometheus
+
+DEPLOY = ROOT / "deploy"
+DASHBOARDS = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
+RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())
+KEY = "the-key-of-a-tester"
+IDENTITIES = f"""
+[anonymous]
+roles = ["infer", "read", "health:*", "metrics"]
+[identities.tester]
+key_sha256 = ["{hashlib.sha256(KEY.encode()).hexdigest()}"]
+roles = ["infer"]
+[identities.tester.quota]
+requests_per_second = 1
+burst = 20
+"""
+INTERVAL = "250ms"
+# Grafana's variables, as with "All".
+VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "10m"}
+# A query that has no data after this many scrapes has none.
+MAX_SCRAPES = 240
+
+
+class Scraped(NamedTuple):
+    gateway: Gateway
+    prometheus: Prometheus
+
+
+class FakeNvml:
+    """Two cards, as the management library describes them."""
+
+    NVMLError = RuntimeError
+
+    def __getattr__(self, name: str) -> Any:
+        answers: dict[str, Any] = {
+            "nvmlDeviceGetCount": 2,
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80 << 30, used=20 << 30),
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=37),
+            "nvmlDeviceGetPowerUsage": 250_000,
+        }
+        if name == "nvmlDeviceGetHandleByIndex":
+            return lambda index: f"GPU-{index}"
+        if name == "nvmlDeviceGetUUID":
+            return lambda device: device
+        return lambda *_: answers.get(name)
+
+
+class Elsewhere:
+    """What a gateway on another machine would report: cards, and an environment that it has built."""
+
+    def __init__(self) -> None:
+        self._gpu = gpu.GpuCollector()
+
+    def collect(self) -> Iterator[Any]:
+        yield from self._gpu.collect()
+        built = SimpleNamespace(states={"onnx": BuildState.READY, "mxnet": BuildState.FAILED}, build_s={"onnx": 42.0})
+        yield from environment_families(built)
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    folder = tmp_path_factory.mktemp("dashboards")
+    repository = folder / "repository"
+    add_fake(repository, "quick")
+    add_fake(repository, "slow", seconds_per_batch=0.02, toml='memory_limit = "4GiB"\nqueue_delay_ms = 5')
+    add_fake(repository, "alone", not_batchable=True)
+    add_fake(repository, "broken", load_error="its weights are missing")
+    identities = folder / "identities.toml"
+    identities.write_text(IDENTITIES)
+    flags = ["--identities", str(identities), "--audit-log", str(folder / "audit.jsonl")]
+    running = start_gateway(repository, folder, *flags)
+    registry = CollectorRegistry(auto_describe=False)
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
+        patch.setattr(gpu, "pynvml", FakeNvml())
+        registry.register(Elsewhere())
+        elsewhere = serve_metrics(listener, registry)
+        config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL, "scrape_timeout": INTERVAL}
+        config["rule_files"] = [str(DEPLOY / "prometheus" / name) for name in config["rule_files"]]
+        (job,) = config["scrape_configs"]
+        job["static_configs"] = [{"targets": [running.metrics, f"127.0.0.1:{listener.getsockname()[1]}"]}]
+        try:
+            running.wait_ready()
+            with running_prometheus(yaml.safe_dump(config), folder) as prometheus:
+                eventually(prometheus, 'modelport_model_state{model="broken",state="UNAVAILABLE"} == 1')
+                load(running)
+                # rate() counts what is added to a series after its first scrape.
+                for name in ('outcome="not_found"', 'outcome="invalid"', 'outcome="quota"'):
+                    eventually(prometheus, f"modelport_requests_total{{{name}}}")
+                load(running)
+                yield Scraped(running, prometheus)
+        finally:
+            elsewhere.shutdown()
+            running.close()
+
+
+def load(running: Gateway) -> None:
+    """A bounded load: batches, errors of clients and of the server, a crash, a quota that is used up."""
+
+    def row(number: int) -> dict[str, Any]:
+        return {"inputs": {"x": [[number + 1000] * 4]}}
+
+    key = {"X-API-Key": KEY}
+    with (
+        Load(running.http, "/predict/quick", row, 4, 50),
+        Load(running.http, "/predict/slow", row, 8, 10),
+        Load(running.http, "/predict/alone", row, 2, 20),
+        Load(running.http, "/predict/broken", row, 1, 10),
+        Load(running.http, "/predict/quick", row, 2, 30, key) as limited,
+        Load(running.http, "/predict/quick", lambda _: {"inputs": {"x": [[500.0] * 4]}}, 1, 5),
+        Load(running.http, "/predict/quick", lambda _: {"inputs": {"x": [[1, 2]]}}, 1, 5),
+        Load(running.http, "/predict/nobody", row, 1, 5),
+    ):
+        limited.wait_total(60)
+    assert 429 in {status for status, *_ in limited.replies}
+    mark = len(running.log)
+    running.post("/predict/quick", {"inputs": {"x": [[666] * 4]}})
+    running.wait_for("its worker was killed by SIGKILL; restarting", mark)
+    running.infer("quick", {"x": [[1] * 4]})
+
+
+def scrapes(prometheus: Prometheus) -> float:
+    found = prometheus.query('count_over_time(up{job="modelport"}[1h])')
+    return min((float(series["value"][1]) for series in found), default=0.0)
+
+
+def eventually(prometheus: Prometheus, expression: str) -> list[dict[str, Any]]:
+    """Return the series of a query once it has any. Each try is a query."""
+    while not (found := numbers(prometheus, expression)):
+        assert scrapes(prometheus) < MAX_SCRAPES, f"no data: {expression}"
+    return found
+
+
+def numbers(prometheus: Prometheus, expression: str) -> list[dict[str, Any]]:
+    return [series for series in prometheus.query(expression) if series["value"][1] != "NaN"]
+
+
+def replaced(expression: str) -> str:
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    return re.sub(r"\$[a-z_]+", ".*", expression)
+
+
+def panels(file: Path) -> dict[str, list[str]]:
+    """Return the queries of each panel that has some."""
+    content = json.loads(file.read_text())
+    return {
+        panel["title"]: [replaced(target["expr"]) for target in panel["targets"]]
+        for panel in content["panels"]
+        if panel["type"] != "row"
+    }
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_every_panel_has_data(file: Path, scraped: Scraped) -> None:
+    for title, queries in panels(file).items():
+        for query in queries:
+            found = eventually(scraped.prometheus, query)
+            assert all(float(series["value"][1]) >= 0 for series in found), (title, query)
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_every_variable_has_values(file: Path, scraped: Scraped) -> None:
+    for variable in json.loads(file.read_text())["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+        assert found is not None
+        values = {series["metric"].get(found[2]) for series in eventually(scraped.prometheus, replaced(found[1]))}
+        assert values - {None, ""}, variable["name"]
+
+
+def test_panels_show_what_happened(scraped: Scraped) -> None:
+    def by(label: str, query: str) -> Mapping[str, float]:
+        return {each["metric"][label]: float(each["value"][1]) for each in eventually(scraped.prometheus, query)}
+
+    overview, model = (panels(DEPLOY / f"grafana/dashboards/{name}.json") for name in ("overview", "model"))
+    outcomes = by("outcome", overview["Unsuccessful requests by outcome"][0])
+    assert set(outcomes) >= {"invalid", "not_found", "internal", "unavailable", "quota"}
+    p50 = by("model", overview["p50 by model"][0])
+    assert p50["quick"] < p50["slow"] < 60
+    assert by("model", model["Batching is off"][0]) == {"alone": 1}
+    eventually(scraped.prometheus, 'modelport_model_state{model="quick",state="READY"} == 1')
+    states = {1: "READY", 4: "UNAVAILABLE"}
+    now = {name: states[int(number)] for name, number in by("model", overview["State by version"][0]).items()}
+    assert now == {"quick": "READY", "slow": "READY", "alone": "READY", "broken": "UNAVAILABLE"}
+    (limit,) = by("process", "modelport_process_memory_limit_bytes").items()
+    assert limit == ("worker-slow-1", 4 << 30)
+    utilization = by("gpu_uuid", panels(DEPLOY / "grafana/dashboards/gpus.json")["GPU utilization"][0])
+    assert utilization == {"GPU-0": 0.37, "GPU-1": 0.37}
+
+
+def operands(expression: str) -> list[str]:
+    """Return what an alert's expression compares and combines, without numbers."""
+    found = []
+    for part in re.split(r"\s+(?:[<>]=?|[=!]=)\s+|\s+(?:and|or)\s+", " ".join(expression.split())):
+        part = re.sub(r"^(on|ignoring) \([^)]*\)( group_(left|right))? ", "", part)
+        while part.count("(") > part.count(")"):
+            part = part.replace("(", "", 1)
+        while part.count(")") > part.count("("):
+            part = part[::-1].replace(")", "", 1)[::-1]
+        if not re.fullmatch(r"[\d.]+", part):
+            found.append(part)
+    return found
+
+
+def test_operands_are_found() -> None:
+    assert operands("(a > 1 and b{x=~\"y\"} < 2) or rate(c[5m]) > on (d) group_left 0.1 * rate(e[5m])") == [
+        "a", 'b{x=~"y"}', "rate(c[5m])", "0.1 * rate(e[5m])"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for group in RULES["groups"] for rule in group["rules"]], ids=lambda rule: next(iter(rule.values()))
+)
+def test_every_rule_has_data(rule: dict[str, Any], scraped: Scraped) -> None:
+    if "record" in rule:
+        eventually(scraped.prometheus, rule["expr"])
+        eventually(scraped.prometheus, rule["record"])
+        return
+    for operand in operands(rule["expr"]):
+        eventually(scraped.prometheus, operand)
+
+
+def test_prometheus_evaluates_the_rules(scraped: Scraped) -> None:
+    eventually(scraped.prometheus, 'ALERTS{alertname="ModelportModelUnavailable",model="broken"}')
+    eventually(scraped.prometheus, 'ALERTS{alertname="ModelportAvailabilityFast",model="broken"}')
+    groups = scraped.prometheus.get("rules")["groups"]
+    assert {group["name"] for group in groups} == {group["name"] for group in RULES["groups"]}
+    assert {rule["lastError"] for group in groups for rule in group["rules"] if "lastError" in rule} <= {""}
+
+
+def test_both_ports_speak_openmetrics(scraped: Scraped) -> None:
+    for address in (scraped.gateway.metrics, scraped.gateway.http):
+        accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+        request = urllib.request.Request(f"http://{address}/metrics", headers=accept)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0;")
+            text = answer.read().decode()
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        assert families["modelport_requests"].type == "counter"
+        assert families["modelport_request_duration_seconds"].type == "histogram"
+        assert families["nv_inference_count"].type == "unknown"
+
+
+def test_rules_and_configuration_are_valid() -> None:
+    promtool, folder = needed("promtool"), DEPLOY / "prometheus"
+    for command in (["check", "config", "prometheus.yml"], ["test", "rules", "tests/rules.yml"]):
+        done = subprocess.run([promtool, *command], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
