@@ -90,6 +90,7 @@ class LiteRtModel(Model):
     ) -> None:
         self._runner = runner
         self.content = content
+        self.options = options
         self._writing = writing
         self.entries = entries
         self.signatures = {name: entry.signature for name, entry in entries.items()}

@@ -67,7 +67,7 @@ def main(root):
     steps = C.sequence.input_variable(3, name="steps")
     recurrent = C.layers.Recurrence(C.layers.LSTM(5))(steps)
     case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, -1, 5]]])
-    save("sequence", C.alias(recurrent, "y"), dict(case, bad=[{"steps": [[[1.0] * 4]]}, {"steps": [[]]}]))
+    save("sequence", C.alias(recurrent, "y"), dict(case, operators={}, bad=[{"steps": [[[1.0] * 4]]}, {"steps": [[]]}]))
     case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, 5]]])
     save("last", C.alias(C.sequence.last(recurrent), "y"), case)
 

@@ -37,7 +37,7 @@ def main(root):
     single = multi_layer(dense(2, 2, "Identity"))
     case = expects([["in", "FP32", [-1, 2]]], [["out", "FP32", [-1, 2]]])
     values = {"values": {"in": [[1.0, 2.0], [3.0, 4.0]]}, "expected_values": {"out": [[3.0, 5.0], [7.0, 9.0]]}}
-    zips.write(folder("dense", {**case, **values, "bad": [{"in": [[1.0] * 3]}]}), single, twice)
+    zips.write(folder("dense", {**case, **values, "operators": {}, "bad": [{"in": [[1.0] * 3]}]}), single, twice)
     zips.write(
         folder("parameter_unknown", {"options": {"parameters": {"fast": True}}, "load_error": "'normalizer'"}),
         single,

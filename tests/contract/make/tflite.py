@@ -358,6 +358,7 @@ def main(root):
         {"options": declared, "expected_signature": expects("y", "FP32", [-1, 3])},
     )
     twin = {"values": {"x": [[1, 2]]}, "expected_values": {"first": [[2, 4]], "second": [[-1, -2]]}}
+    twin["operators"] = {"a/first": "Add (ND)", "b/second": "Negate (NC)"}
     write(root, "twins", twins(), twin)
     integers = {"inputs": [["a", "INT64", [-1]], ["b", "INT64", [-1]]], "outputs": [["sum", "INT64", [-1]]]}
     pair = [["OUTPUT__0", "FP32", [-1, 2]], ["OUTPUT__1", "FP32", [-1, 2]]]
@@ -401,7 +402,7 @@ def main(root):
         ["model.tflite", {"size": [-1, 2]}, "client", "Fill dimensions must be >= 0"],
     ]
     write(root, "faults", filling(), {"faults": faults})
-    write(root, "state", state(), {"values": {"x": [[[1, 2]]]}})
+    write(root, "state", state(), {"values": {"x": [[[1, 2]]]}, "operators": "unknown"})
     keeps = {
         "options": {"parameters": {"keep_state": True}},
         "stateful": True,

@@ -405,7 +405,8 @@ def main(root):
     rows = {"ranges": {"x": [0, 39999, True]}}
     script("tables", Tables(), {**FP32_X, "values": X, **rows})
     export("exported_tables", Tables(), {"values": X, **rows})
-    export("exported", Linear(), {"expected_signature": LINEAR, "bad": [{"x": [[1.0] * 4] * 65}]})
+    case = {"expected_signature": LINEAR, "bad": [{"x": [[1.0] * 4] * 65}]}
+    export("exported", Linear(), dict(case, operators={"layer/linear": "aten::addmm"}))
     dictionary = expected_outputs(["double", "FP32", [-1, 4]], ["half", "FP32", [-1, 4]])
     export("exported_dict", ReturnsDict(), dictionary)
     export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **expected_outputs(["same", "FP32", [-1, 4]])})

@@ -31,11 +31,16 @@ class GraphChecks(TestedModel):
 
     def check_operators(self):
         """Operators belong to nodes of the graph, or there is a reason why not, and run within the inference."""
-        if not self.case.get("operators"):
+        expected = self.case.get("operators")
+        if expected is None:
             return
         operators = importlib.import_module(self.runtime.__package__ + ".operators")
         profile = operators.time_operators(self.model, self.inputs, self.name)
         assert OperatorProfile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+        if expected == "unknown":
+            assert [bool(each.note) for each in profile.operators] == [True], profile
+            assert profile.operators[0].duration_us == profile.duration_us > 0 and profile.limits, profile
+            return
         nodes = {node.name for node in self.graph()}
         assert any(not each.note for each in profile.operators), profile
         for each in profile.operators:
@@ -50,7 +55,7 @@ class GraphChecks(TestedModel):
             assert sum(own) <= profile.duration_us + _CLOCK_US * len(own), (device, lane, profile)
         assert profile.runs >= 3 and profile.unprofiled_us > 0, profile
         assert any(letter.isdigit() for letter in profile.profiler), profile.profiler
-        for name, operator in self.case["operators"].items():
+        for name, operator in expected.items():
             ran = [each.operator for each in profile.operators if each.node == name]
             assert operator in ran, (name, ran, profile.operators)
 

@@ -28,8 +28,8 @@ not_batchable       true: f(a‖b) need not be f(a)‖f(b)
 analysis            what the graph analysis must find: "independent", or {"mixes", "writes" or "unknown": words of a
                     reason}
 analyses            the same for other signatures, by name
-operators           {node: operator}: what the framework's profiler must find to run for these nodes; absent: nothing is
-                    profiled
+operators           {node: operator}: what the framework's profiler must find to run for these nodes; or "unknown": it
+                    must not be able to profile this model. Absent: it is not asked
 graph               {node: operator}: nodes that the graph of a profile must have
 ranges              {input: [low, high, …]}: the ranges that the graph must give
 writing             the signatures that change the model's state: deciding about batching must not run them
