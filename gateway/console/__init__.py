@@ -6,6 +6,7 @@ them.
     form.js, source.js        the form to try a model; board.js to draw on, answer.js, values.js (tensors as JSON text)
     snippets.js, tabs.js      the form's request as programs
     docs.html, docs.js        the API (`/docs`)
+    graph.html, graph.js      a model's graph; graph_viewer.js starts Netron in its frame
     api.js                    requests to the server, with the key that the user has entered
     figures.js                rates and percentiles, from two readings of cumulative figures
     charts.js                 charts of a series over time

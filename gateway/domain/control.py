@@ -57,6 +57,18 @@ class ExplainConfiguration(ControlRequest[list[dict[str, Any]]]):
 
 
 @dataclass(frozen=True)
+class GetArtifact(ControlRequest[dict[str, Any]]):
+    """Return {name, version, platform, main, files} of a version's artifact; of the newest version if it is "".
+
+    main   the name of the file that describes the model
+    files  name → path. They are all there is, so no other file can be reached by a name
+    """
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
 class GetMetrics(ControlRequest[Sequence[str]]):
     """Return the content type and text of the metrics, including the newest ones of the front that sends this.
 

@@ -13,6 +13,7 @@ from gateway.domain.control import (
     ControlHandlers,
     ControlRequest,
     ExplainConfiguration,
+    GetArtifact,
     GetConfiguration,
     GetExport,
     GetExportArchive,
@@ -153,6 +154,7 @@ class FakeEngine:
         handlers.add(UnloadModel, lambda request: self._check_known(request.name))
         handlers.add(GetConfiguration, lambda _: CONFIGURATION)
         handlers.add(ExplainConfiguration, lambda _: [])
+        handlers.add(GetArtifact, self._artifact)
         handlers.add(GetMetrics, _metrics)
         handlers.add(GetOverview, lambda _: {"server": {}, "models": self._index(), "environments": []})
         handlers.add(GetSecurity, lambda _: {"sandbox_files": {"enforced": True, "reason": ""}})
@@ -169,6 +171,10 @@ class FakeEngine:
 
     def _index(self) -> list[dict[str, str]]:
         return [{"name": m.name, "version": m.version, "state": m.state, "reason": m.reason} for m in self._models]
+
+    def _artifact(self, request: GetArtifact) -> dict[str, Any]:
+        status = self.model(request.name, request.version)
+        return {"name": status.name, "version": status.version, "platform": "fake", "main": "", "files": {}}
 
     def _check_known(self, name: str) -> None:
         self.model(name)

@@ -90,6 +90,12 @@ _IN_LITERT_JS = Route("LiteRT.js", (Tool("export-lite", "fit_litertjs", "tflite"
 _IN_ORT_WEB = Route("ONNX Runtime Web", ())
 
 
+def translation(source: str, runtime: str) -> Tool | None:
+    """Return the step by which a runtime translates a format to the ONNX that it runs; None if it does not."""
+    tools = [tool for route in _TO_ONNX.get(source, ()) for tool in route.tools]
+    return next((tool for tool in tools if tool.environment == runtime), None)
+
+
 def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     """Return the routes from one format to a target, best first. Raises CannotExport if there are none."""
     if target == "web":

@@ -141,6 +141,13 @@ class Manager:
             raise NotFound(f"there is no model '{name}' with version {version}")
         return max(matching, key=lambda each: each.admits)
 
+    def newest(self, name: str) -> str:
+        """Return the highest version of a model, in whatever state. Raises NotFound."""
+        versions = [key.version for key in self.versions if key.model == name]
+        if not versions:
+            raise unknown_model(name)
+        return max(versions, key=lambda version: int(version or 0))
+
     def counts(self) -> dict[tuple[str, str], WorkerCounts]:
         """Return the counts by model and version, also of those that were unloaded. Thread-safe."""
         counts = dict(self._past_counts)

@@ -329,7 +329,7 @@ def _fingerprint(*paths: Path, extra: str = "") -> str:
     """
     digest = hashlib.sha256(os.fsencode(extra))
     for path in paths:
-        for file in _files(path):
+        for file in files_in(path):
             try:
                 status = os.stat(file)
             except OSError:
@@ -339,7 +339,7 @@ def _fingerprint(*paths: Path, extra: str = "") -> str:
     return digest.hexdigest()[:16]
 
 
-def _files(path: Path) -> Iterator[str]:
+def files_in(path: Path) -> Iterator[str]:
     """Yield a file, or all files in a folder, in order. Linked folders are followed, each of them once."""
     if not path.is_dir():
         yield os.fspath(path)

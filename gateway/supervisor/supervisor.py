@@ -27,6 +27,7 @@ from gateway.domain.control import (
     ChangeTraceSettings,
     ControlHandlers,
     ExplainConfiguration,
+    GetArtifact,
     GetConfiguration,
     GetExport,
     GetExportArchive,
@@ -69,6 +70,7 @@ from gateway.supervisor.front_process import (
     table_message,
     tls_message,
 )
+from gateway.supervisor.graph_files import GraphFiles
 from gateway.supervisor.identities import Identities
 from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.overview import overview
@@ -145,6 +147,7 @@ class Supervisor:
         self.builder = Builder(
             environments, settings.accelerator, external, only, self._on_progress, settings.require_locks
         )
+        self._graph_files = GraphFiles(self._run_dir / "graphs", self.builder)
         options = ManagerOptions(
             repository=repository,
             run_dir=self._run_dir,
@@ -207,6 +210,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(manager, *watches, *fronts, return_exceptions=True)
             await self._exports.close()
+            await self._graph_files.close()
             await self.builder.close()
             await self.manager.close()
             if metrics is not None:
@@ -367,6 +371,7 @@ class Supervisor:
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
         handlers.add(ExplainConfiguration, self._explain)
+        handlers.add(GetArtifact, self._artifact)
         handlers.add(GetMetrics, lambda request: render(select(self._registry, request.patterns), request.accept))
         handlers.add(GetOverview, self._overview)
         handlers.add(GetSecurity, lambda _: self._security.to_json())
@@ -397,6 +402,10 @@ class Supervisor:
             "repository_control": self.settings.repository_control,
         }
         return {"server": server, **overview(self.manager, self.builder, self._metrics.totals())}
+
+    async def _artifact(self, request: GetArtifact) -> dict[str, Any]:
+        version = request.version or self.manager.newest(request.name)
+        return await self._graph_files.of(self.manager.find(request.name, version))
 
     def _explain(self, request: ExplainConfiguration) -> list[dict[str, Any]]:
         version = self.manager.find(request.name, request.version)

@@ -14,12 +14,16 @@ ON_A_PHONE = {"do": "look", "width": 360, "height": 740, "dark": True}
 OVERFLOW = {"do": "read", "script": "document.documentElement.scrollWidth - document.documentElement.clientWidth"}
 
 
+# It is a part of the page of a graph: test_graphs.py.
+FRAMES = {"/console/netron/"}
+
+
 def pages() -> list[str]:
     """The paths of the server that may be pages: those that everybody may get. So no page can be forgotten here."""
     paths = []
     for route in build_admin(FakeEngine([], lambda request: []), LIMITS).routes:
         path: str = route.path  # type: ignore[attr-defined]
-        if getattr(route.endpoint, "is_public", False) and ":path}" not in path:  # type: ignore[attr-defined]
+        if getattr(route.endpoint, "is_public", False) and ":path}" not in path and path not in FRAMES:  # type: ignore[attr-defined]
             for parameter, value in MODELS.items():
                 path = path.replace(parameter, value)
             paths.append(path)

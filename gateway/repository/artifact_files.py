@@ -1,0 +1,54 @@
+"""The files that make up a version's artifact, by the names under which they may be downloaded."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.errors import NotFound
+from gateway.repository.formats import Artifact
+from gateway.repository.scan import ModelConfig, artifact_files, files_in
+
+
+class ArtifactFiles(NamedTuple):
+    """main: the file that describes the model. files: name → path. Names are relative to one folder, with '/'."""
+
+    platform: str
+    main: str
+    files: Mapping[str, Path]
+
+
+def list_files(config: ModelConfig) -> ArtifactFiles:
+    """Return the files of the artifact. It reads the folder, so call it in a thread. Raises NotFound.
+
+    A link that leads out of the model's folder is left out, as the sandbox would refuse it: whoever may add a file to
+    the repository need not have access to what it points to.
+    """
+    artifact = config.artifact
+    if artifact is None:
+        raise NotFound(f"model '{config.name}' has no artifact: {config.problem}")
+    folder = artifact.path if artifact.path.is_dir() else artifact.path.parent
+    own = [Path(os.path.realpath(each)) for each in (*config.readable, config.folder) if each is not None]
+    files: dict[str, Path] = {}
+    for top in artifact_files(artifact.path):
+        for file in map(Path, files_in(top)):
+            target, name = Path(os.path.realpath(file)), file.relative_to(folder).as_posix()
+            is_own = any(target.is_relative_to(each) for each in own)
+            if is_own and target.is_file() and all(map(_is_text, (name, str(target)))):
+                files[name] = target
+    main = _main_file(artifact, files)
+    if main not in files:
+        raise NotFound(f"the artifact of model '{config.name}' cannot be read now")
+    return ArtifactFiles(artifact.platform, main, files)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8: others cannot be in a URL, or in JSON."""
+    return name == name.encode(errors="ignore").decode()
+
+
+def _main_file(artifact: Artifact, files: Mapping[str, Path]) -> str:
+    if not artifact.path.is_dir():
+        return artifact.path.name
+    patterns = [Path(pattern).name for each in artifact.runtime.formats for pattern in each.files]
+    return next((name for name in patterns if name in files), "")
