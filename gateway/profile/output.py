@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gateway.profile import tensorboard
 from gateway.profile.chrome_trace import chrome_trace
 from gateway.profile.plot import svg
 from gateway.profile.record import Profile
@@ -29,6 +30,7 @@ def write(profile: Profile, config: ModelConfig, folder: Path) -> None:
     for name, content in _FILES.items():
         _replace(folder / name, content(profile))
     _write_patch(profile, config, folder / PATCH)
+    tensorboard.write(profile, folder / tensorboard.FOLDER)
 
 
 def to_json(profile: Profile) -> dict[str, Any]:

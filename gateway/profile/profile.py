@@ -28,6 +28,7 @@ from gateway.profile.recommendation import Recommendation, recommend
 from gateway.profile.record import Machine, Profile, Trace
 from gateway.profile.sweep import Sweep
 from gateway.repository.scan import ModelConfig, with_runtime
+from gateway.tensorboard import events
 from runtimes.profiling import GraphNode, OperatorProfile
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -121,6 +122,8 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
             raise
     found = _profile(request, config, source, inputs, sweep, trace)
     notes = [*filter(None, [inputs.note]), *notes, *sweep.notes]
+    if not events.available():
+        notes.append(f"there is no TensorBoard log, because the package tensorboardX is missing: {events.EXTRA}")
     return Result(replace(found, recommendation=recommended(), notes=notes, finished=finished), config)
 
 

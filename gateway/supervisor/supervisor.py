@@ -72,11 +72,13 @@ from gateway.supervisor.front_process import (
 )
 from gateway.supervisor.graph_files import GraphFiles
 from gateway.supervisor.identities import Identities
+from gateway.supervisor.live_figures import INTERVAL_S, LiveFigures
 from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
+from gateway.tensorboard import events
 
 log = logging.getLogger("gateway")
 
@@ -109,6 +111,8 @@ class Supervisor:
         self.settings = settings
         self._log_output = log_output or LogOutput(settings.log)
         self._traces = TraceTable(TraceSettings(), _NO_TRACES)
+        if settings.tensorboard and not events.available():
+            raise SettingsError(f"tensorboard needs the package tensorboardX: {events.EXTRA}")
         environments = home()
         self._tls_files = _tls_files(settings)
         self._tls = _server_tls(self._tls_files)
@@ -195,6 +199,8 @@ class Supervisor:
             asyncio.create_task(self._renew_tls()),
             asyncio.create_task(self.identities.run(self._publish_policy)),
         ]
+        if self.settings.tensorboard:
+            watches.append(asyncio.create_task(self._write_figures(Path(self.settings.tensorboard))))
         metrics = None
         if self._metrics_socket is not None:
             tls = None if self._tls is None else self._tls.context("http/1.1")
@@ -359,6 +365,17 @@ class Supervisor:
         assert self._tls is not None
         self._tls.renew(pem)
         self._send_all(tls_message(pem))
+
+    async def _write_figures(self, folder: Path) -> None:
+        figures = LiveFigures(folder, self._started)
+        try:
+            while True:
+                found = overview(self.manager, self.builder, self._metrics.totals())
+                # In a thread, because a disk can be slow.
+                await asyncio.to_thread(figures.write, found, time.time())
+                await asyncio.sleep(INTERVAL_S)
+        finally:
+            figures.close()
 
     def _on_progress(self) -> None:
         self.manager.refresh()

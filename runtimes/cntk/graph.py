@@ -9,6 +9,13 @@ from runtimes.profiling import GraphNode, Names
 
 from .runtime import CntkModel
 
+# Operators whose attributes contain no axis. CNTK ends the process if it is asked for the attributes of others, and an
+# axis in them is neither static nor ordered.
+_WITHOUT_AXES = set(
+    """BatchNormalization Convolution Dropout FutureValue PastValue Pooling ROIPooling Times TransposeTimes
+    Unpooling""".split()
+)
+
 
 def read_graph(model: Model, signature: str) -> List[GraphNode]:
     assert isinstance(model, CntkModel)
@@ -55,7 +62,8 @@ class _Reader:
                 self._block(each, scope, bindings)
                 continue
             inputs = tuple(self._source(bindings.get(value.uid, value), scope) for value in each.inputs)
-            attributes = {key: str(value) for key, value in each.attributes.items()}
+            known = each.attributes.items() if each.op_name in _WITHOUT_AXES else ()
+            attributes = {key: str(value) for key, value in known}
             self._nodes.append(GraphNode(reserved[each.uid], each.op_name, inputs, _shape(each.outputs[0]), attributes))
 
     def _block(self, block: Any, scope: str, bindings: Dict[str, Any]) -> None:

@@ -32,7 +32,13 @@ def test_everything_is_written(run: Run, tmp_path: Path) -> None:
     assert found is not None
     assert found.settings["max_batch_size"].value == 8
     out = tmp_path / "out"
-    assert {file.name for file in out.iterdir()} == {"profile.json", "profile.md", "profile.svg", "model.toml.patch"}
+    assert {file.name for file in out.iterdir()} == {
+        "profile.json",
+        "profile.md",
+        "profile.svg",
+        "model.toml.patch",
+        "tensorboard",
+    }
     content = json.loads((out / "profile.json").read_text())
     assert [point["rows"] for point in content["points"]] == [1, 4, 8]
     assert content["recommendation"]["settings"]["threads"]["value"] == 1

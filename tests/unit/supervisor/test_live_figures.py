@@ -1,0 +1,108 @@
+"""Live figures of models as a TensorBoard log."""
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.engine.metrics import DURATION_BUCKETS, ROW_BUCKETS, ModelMetrics
+from gateway.supervisor import live_figures
+from gateway.supervisor.live_figures import LiveFigures
+from gateway.tensorboard.events import EventFile
+from tests.support.event_files import scalars
+
+STARTED = 1_800_000_000.0
+
+
+def histogram(bounds: tuple[float, ...], value: float, times: int) -> dict[str, Any]:
+    counts = [0] * (len(bounds) + 1)
+    counts[sum(bound < value for bound in bounds)] = times
+    return {"counts": counts, "total": value * times}
+
+
+def overview(requests: int = 0, errors: int = 0, names: tuple[str, ...] = ("m",)) -> Mapping[str, Any]:
+    """What the supervisor says about models after so many requests of 4 ms, which ran in batches of two."""
+    figures = {
+        **ModelMetrics().snapshot(),
+        "outcomes": {"success": requests - errors, "overloaded": errors},
+        "rows": requests,
+        "queued": 3,
+        "request": histogram(DURATION_BUCKETS, 0.004, requests),
+        "queue": histogram(DURATION_BUCKETS, 0.002, requests),
+        "batch_rows": histogram(ROW_BUCKETS, 2, requests // 2),
+    }
+    unloaded = {"name": "other", "version": "1", "figures": figures}
+    models = [
+        {"name": name, "version": "1", "memory_bytes": 5 << 20, "workers": 1, "figures": figures} for name in names
+    ]
+    return {"models": [*models, unloaded], "buckets": {"seconds": DURATION_BUCKETS, "rows": ROW_BUCKETS}}
+
+
+def run_of(folder: Path, name: str = "m/1") -> Path:
+    (session,) = folder.iterdir()
+    return session / name
+
+
+def test_a_point_is_what_happened_since_the_one_before(tmp_path: Path) -> None:
+    log = LiveFigures(tmp_path, STARTED)
+    log.write(overview(100, 10), STARTED + 1)
+    log.write(overview(200, 30), STARTED + 6)
+    log.write(overview(200, 30), STARTED + 11)
+    log.close()
+    found = scalars(run_of(tmp_path))
+    assert found["requests/per_s"] == {6: 20, 11: 0}
+    assert found["requests/errors_per_s"] == {6: 4, 11: 0}
+    assert found["queue/waiting"] == {6: 3, 11: 3}
+    assert found["memory/mib"] == {6: 5, 11: 5}
+    assert found["batch/mean_rows"] == {6: 2}  # nothing ran after that
+    assert found["queue/mean_ms"] == {6: pytest.approx(2)}
+    assert found["latency/p50_ms"] == {6: pytest.approx(3.75)}  # half of the bucket from 2.5 to 5 ms
+    assert found["latency/p99_ms"] == {6: pytest.approx(4.975)}
+    assert not run_of(tmp_path, "other/1").exists()
+
+
+def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_figures, "_MAX_BYTES", 1000)
+    log = LiveFigures(tmp_path, STARTED)
+    for second in range(200):
+        log.write(overview(), STARTED + second)
+    log.close()
+    files = list(run_of(tmp_path).iterdir())
+    assert len(files) == 4
+    assert sum(file.stat().st_size for file in files) < 8000
+    steps = list(scalars(run_of(tmp_path))["requests/per_s"])
+    assert steps == list(range(steps[0], 200))  # the newest points, in order
+
+
+def test_a_full_disk_is_logged_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: EventFile) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log = LiveFigures(tmp_path, STARTED)
+    caplog.set_level("INFO")
+    log.write(overview(1), STARTED)
+    with monkeypatch.context() as patched:
+        patched.setattr(EventFile, "flush", full)
+        log.write(overview(2), STARTED + 1)
+        log.write(overview(3), STARTED + 2)
+    log.write(overview(5), STARTED + 3)
+    log.close()
+    assert caplog.messages == [
+        "the TensorBoard log cannot be written: No space left on device; trying again",
+        "the TensorBoard log is written again",
+    ]
+    assert scalars(run_of(tmp_path))["requests/per_s"][3] == 2
+
+
+def test_a_version_that_is_unloaded_has_no_open_file(tmp_path: Path) -> None:
+    log = LiveFigures(tmp_path, STARTED)
+    for second in range(3):
+        log.write(overview(names=("m", "n")), STARTED + second)
+    log.write(overview(names=("n",)), STARTED + 3)
+    log.close()
+    assert list(scalars(run_of(tmp_path))["requests/per_s"]) == [1, 2]
+    assert list(scalars(run_of(tmp_path, "n/1"))["requests/per_s"]) == [1, 2, 3]
