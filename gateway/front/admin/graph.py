@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from gateway.domain.control import GetArtifact
 from gateway.engine.protocol import Engine
-from gateway.errors import NotFound
+from gateway.errors import NotFound, Unsupported
 from gateway.front.admin.pages import HEADERS, Pages
 from gateway.front.base.access import acts, public
 from gateway.front.base.app_routes import AppRoutes
@@ -28,8 +28,6 @@ _FILE_HEADERS = {
 
 
 def add_graph(app: AppRoutes, engine: Engine, console: Pages) -> None:
-    netron = _netron()
-
     @app.get("/console/models/{model}/graph", include_in_schema=False)
     @app.get("/console/models/{model}/versions/{version}/graph", include_in_schema=False)
     @public
@@ -44,7 +42,7 @@ def add_graph(app: AppRoutes, engine: Engine, console: Pages) -> None:
     @app.get("/console/netron/{path:path}", include_in_schema=False)
     @public
     async def viewer_file(request: Request, path: str) -> Response:
-        return await Pages(netron).send(path, request)
+        return await Pages(_netron()).send(path, request)
 
     @app.get("/console/models/{model}/artifact", include_in_schema=False)
     @app.get("/console/models/{model}/versions/{version}/artifact", include_in_schema=False)
@@ -66,10 +64,10 @@ def add_graph(app: AppRoutes, engine: Engine, console: Pages) -> None:
 
 @cache
 def _netron() -> Path:
-    """Return the folder of the installed viewer, which is found without importing its server."""
+    """Return the folder of the installed viewer, which is found without importing its server. Raises Unsupported."""
     spec = find_spec("netron")
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise Unsupported("graphs cannot be drawn, because the package netron is missing: install modelport again")
     return Path(spec.origin).parent
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.control import GetArtifact
+from gateway.front.admin import graph
 from tests.support.front_server import Serving
 from tests.unit.front.admin.test_console import BROWSER
 from tests.unit.front.http.test_http import Answers
@@ -72,3 +73,12 @@ def test_the_viewer_starts_with_our_file(serving: Serving) -> None:
 @pytest.mark.parametrize("path", ["../METADATA", "..%2fpip/__init__.py", "none.js"])
 def test_only_files_of_the_viewer_are_served(serving: Serving, path: str) -> None:
     assert serving.http.get(f"/console/netron/{path}").status_code == 404
+
+
+def test_without_netron_everything_else_works(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph._netron.cache_clear()
+    graph._viewer.cache_clear()
+    monkeypatch.setattr(graph, "find_spec", lambda name: None)
+    for path in ("/console/netron/", "/console/netron/view.js"):
+        answer = serving.http.get(path)
+        assert (answer.status_code, "netron is missing" in answer.json()["error"]) == (501, True)
