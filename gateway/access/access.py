@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.access.credentials import NAMES, read_credentials
 from gateway.access.policy import ANONYMOUS, Policy, Rights, TokenRules, UnknownKey
-from gateway.domain.caller import Caller, Event
+from gateway.domain.caller import Caller, Event, Header
 from gateway.domain.identity import Identity
 from gateway.domain.quota import Quota, Usage
 from gateway.errors import Unauthenticated
@@ -64,7 +64,7 @@ class PolicyAccess:
         # nothing about the digests of other keys.
         self._keys: dict[str, _Key] = {}
         # Single headers that were valid. A lookup is like that of digests.
-        self._headers: BoundedCache[tuple[str, str | bytes], Identity] = BoundedCache(_MAX_TOKENS)
+        self._headers: BoundedCache[Header, Identity] = BoundedCache(_MAX_TOKENS)
         self._tokens: dict[bytes, _Token] = {}
         self._verifier: Verifier | None = None
         self._policy = policy
@@ -83,6 +83,11 @@ class PolicyAccess:
         """Import what checks tokens, if they are accepted. Otherwise the first token waits for that, 0.1 s."""
         if self._policy.tokens is not None:
             self._find_verifier(self._policy.tokens)
+
+    @property
+    def known_headers(self) -> Mapping[Header, Identity]:
+        """See Access."""
+        return self._headers.entries
 
     def identify(self, caller: Caller) -> Identity:
         """Return who this is. Without credentials, that is the anonymous identity. Raises Unauthenticated, and

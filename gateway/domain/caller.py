@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from gateway.domain.identity import Action
 
+Header = tuple[str, str | bytes]
+
 
 class Caller(NamedTuple):
     """The sender of a request, as far as the transport knows it.
@@ -14,7 +16,7 @@ class Caller(NamedTuple):
     """
 
     peer: str
-    headers: Sequence[tuple[str, str | bytes]]
+    headers: Sequence[Header]
 
 
 class Event(NamedTuple):

@@ -1,5 +1,5 @@
 from asyncio import BufferedProtocol
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.domain.identity import Identity
@@ -31,9 +31,11 @@ class FastPath:
         respond: Callable[[], Any],
         fail: Callable[[int, bytes | Exception], None],
         max_size: int,
+        known_headers: Mapping[tuple[str, str | bytes], Identity],
     ) -> Calls: ...
 
 class Calls:
+    def known_identity(self, metadata: Sequence[Any]) -> Identity | None: ...
     def take(
         self, call: int, message: bytes, seconds: float | None, identity: Identity | None, traceparent: str = ""
     ) -> bool: ...

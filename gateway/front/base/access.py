@@ -10,10 +10,10 @@ There are three doors. Every request of a transport passes through its door, wha
 A server without an Access allows everything, and no Caller and no Identity is created.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from gateway.domain.caller import Caller, Event
+from gateway.domain.caller import Caller, Event, Header
 from gateway.domain.identity import Action, Identity
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 
 class Access(Protocol):
+    @property
+    def known_headers(self) -> Mapping[Header, Identity]:
+        """Single headers by which clients have identified themselves lately, always in the same dictionary.
+
+        As long as the identity is valid, whoever sends this one and no other with credentials is that client.
+        """
+
     def identify(self, caller: Caller) -> Identity:
         """Return who this is. Without credentials, that is the anonymous identity.
 

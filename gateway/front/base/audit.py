@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any, get_args
 
-from gateway.domain.caller import Caller, Event
+from gateway.domain.caller import Caller, Event, Header
 from gateway.domain.identity import Action, Grants, Identity
 from gateway.errors import Forbidden, QuotaExceeded, Unauthenticated, shorten
 from gateway.process.channel import AUDIT, Channel
@@ -64,6 +64,7 @@ class OpenAccess:
         everything: Grants = dict.fromkeys(get_args(Action), ("*",))
         self._anyone = Identity("anonymous", everything, anonymous=True)
         self.record = trail.record
+        self.known_headers: dict[Header, Identity] = {}
 
     def identify(self, caller: Caller) -> Identity:
         return self._anyone

@@ -34,6 +34,7 @@ cdef class Calls:
     answers   (call, message) of this turn of the event loop; `respond` is called when the first has been added
     fail      is called with a call and its error, or a message that is too long
     max_size  the bytes of the longest answer
+    known_headers  see Access
     """
 
     cdef FastPath path
@@ -44,14 +45,42 @@ cdef class Calls:
     # The fields of the last message that name the model and its version, and these names.
     cdef bytes named
     cdef tuple model
+    cdef dict known_headers
+    # Whoever was last allowed to use a model, and which.
+    cdef object allowed
+    cdef tuple allowed_model
 
-    def __init__(self, FastPath path, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size):
+    def __init__(
+        self, FastPath path, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size,
+        dict known_headers,
+    ):
+        self.known_headers = known_headers
         self.reader, self.writer = reader, writer
         self.path, self.handles, self.answers, self.respond, self.fail = path, handles, answers, respond, fail
         self.max_size = max_size
         self.forms = BoundedCache(MAX_CACHED)
         self.named = b""
         self.model = ("", "")
+
+    def known_identity(self, list metadata):
+        """Return whose credentials these are, or None if Access must say."""
+        cdef object header = None, name, each, identity
+        cdef PyObject *entry
+        for each in metadata:
+            if type(each) is not tuple:
+                return None
+            name = <object>PyTuple_GET_ITEM(each, 0)
+            if name == "authorization" or name == "x-api-key":
+                if header is not None:
+                    return None
+                header = each
+        if header is None:
+            return None
+        entry = PyDict_GetItem(self.known_headers, header)
+        if entry == NULL:
+            return None
+        identity = <object>entry
+        return identity if identity.is_valid else None
 
     def take(self, call, bytes message, seconds, identity, traceparent=""):
         """Take a call with this message and, unless it is None, this time until its deadline.
@@ -127,8 +156,12 @@ cdef class Calls:
             if timeout_s <= 0:
                 return False
         cdef Model model = self.path.model_of(self.model)
-        if model is None or (identity is not None and not identity.allows("infer", self.model[0])):
+        if model is None:
             return False
+        if identity is not None and (identity is not self.allowed or self.model is not self.allowed_model):
+            if not identity.allows("infer", self.model[0]):
+                return False
+            self.allowed, self.allowed_model = identity, self.model
         if self.path.observer is not None and not self.path.observer.skips(self.model[0], traceparent):
             return False
         if not self.path.admit(request, model, form, string_bytes, timeout_s, identity):

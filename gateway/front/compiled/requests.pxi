@@ -167,8 +167,8 @@ cdef class FastPath:
     def receiver(self, connection):
         return Receiver(connection, self.http)
 
-    def calls(self, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size):
-        return Calls(self, reader, writer, handles, answers, respond, fail, max_size)
+    def calls(self, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size, dict known_headers):
+        return Calls(self, reader, writer, handles, answers, respond, fail, max_size, known_headers)
 
     cdef Model model_of(self, tuple name):
         """Return the model of this name and version. Return None if the Python code must find it, or reject requests."""

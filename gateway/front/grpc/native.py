@@ -128,6 +128,7 @@ class NativeServer:
                     self._respond_soon,
                     self._answer,
                     sys.maxsize if self._send_limit is None else self._send_limit,
+                    {} if access is None else access.known_headers,
                 )
 
     def add_port(self, address: str) -> int:
@@ -245,7 +246,9 @@ class NativeServer:
                         peer = port.peer(metadata)
                     port.refusals.check(message)
                 if method == fast_method and fast_calls is not None:
-                    identity = None if access is None else known_caller(access, peer, metadata)
+                    identity = None
+                    if access is not None:
+                        identity = fast_calls.known_identity(metadata) or known_caller(access, peer, metadata)
                     if (access is None or identity is not None) and fast_calls.take(
                         call, message, seconds, identity, traceparent
                     ):

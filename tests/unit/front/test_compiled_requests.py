@@ -388,7 +388,7 @@ def test_an_answer_to_a_call_that_cannot_be_written_is_an_error(run: Run, module
         engine.submit(reader.read(text, None)[0], lambda answer: None)
         writer = SimpleNamespace(fields=lambda *arguments: 1 / 0)
         path = module.FastPath(engine, Limits())
-        calls = path.calls(reader, writer, {}, [], lambda: None, lambda *outcome: failed.append(outcome), 1 << 20)
+        calls = path.calls(reader, writer, {}, [], lambda: None, lambda *outcome: failed.append(outcome), 1 << 20, {})
         assert calls.take(7, text, None, None)
         bench.pair.plain.engine.submit(reader.read(text, None)[0], lambda answer: None)
         bench.pair.plain.engine.submit(reader.read(text, None)[0], lambda answer: None)
