@@ -39,13 +39,24 @@ def _process(
     for lane in sorted({each.lane for each in operators}):
         # Thread 0 shows the whole inference, so that it does not surround the operators of one lane only.
         yield _thread(process, lane + 1, f"lane {lane}")
-    for each in sorted(operators, key=lambda each: (each.start_us, -each.total_us)):
+    for each, name in _named(operators):
         arguments: dict[str, Any] = {"node": each.node, "operator": each.operator, "own_us": round(each.duration_us, 3)}
         if each.joined:
             arguments["joined"] = ", ".join(each.joined)
         if each.note:
             arguments["note"] = each.note
-        yield _slice(process, each.lane + 1, each.node, each.operator, each.start_us, each.total_us, arguments)
+        yield _slice(process, each.lane + 1, name, each.operator, each.start_us, each.total_us, arguments)
+
+
+def _named(operators: Sequence[OperatorTime]) -> Iterator[tuple[OperatorTime, str]]:
+    """Return the operators with the names of their slices: the node, but the operator if it is called by one of it."""
+    ends: dict[tuple[int, str], float] = {}
+    for each in sorted(operators, key=lambda each: (each.start_us, -each.total_us)):
+        ends_us = each.start_us + each.total_us
+        key = each.lane, each.node
+        inside = ends_us <= ends.get(key, -1.0)
+        ends[key] = max(ends_us, ends.get(key, -1.0))
+        yield each, each.operator if inside else each.node
 
 
 def _slice(

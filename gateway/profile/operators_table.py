@@ -1,6 +1,6 @@
 """Which operators and nodes take the time of an inference: for the terminal, and as Markdown for profile.md."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group
@@ -16,7 +16,7 @@ _TOP = 10
 class Share:
     """What an operator or a node takes of the sum of all operators.
 
-    operator  the operators that a node runs; for an operator, its name
+    operator  what a node runs, with the number of other operators that it calls; for an operator, its name
     count     the number of executions
     share     of the sum, between 0 and 1
     """
@@ -109,7 +109,7 @@ def _shares(named: Iterable[tuple[str, OperatorTime]]) -> list[Share]:
     found = [
         Share(
             name=name,
-            operator=", ".join(dict.fromkeys(each.operator for each in group)),
+            operator=_operators(group),
             count=len(group),
             us=sums[name],
             share=sums[name] / total if total else 0.0,
@@ -117,6 +117,12 @@ def _shares(named: Iterable[tuple[str, OperatorTime]]) -> list[Share]:
         for name, group in groups.items()
     ]
     return sorted(found, key=lambda each: -each.us)
+
+
+def _operators(group: Sequence[OperatorTime]) -> str:
+    outermost = max(group, key=lambda each: each.total_us).operator
+    others = len({each.operator for each in group}) - 1
+    return f"{outermost} and {others} more" if others else outermost
 
 
 def _escaped(text: str) -> str:

@@ -104,3 +104,16 @@ def test_the_profilers_and_what_they_lack_are_in_the_file() -> None:
 
 def test_profiles_pass_through_json_unchanged() -> None:
     assert OperatorProfile.from_json(json.loads(json.dumps(CPU.to_json()))) == CPU
+
+
+def test_an_operator_that_another_of_its_node_calls_has_its_own_name() -> None:
+    profile = CPU._replace(
+        operators=(
+            OperatorTime("fc", "aten::linear", 0.0, 2.0, 10.0),
+            OperatorTime("fc", "aten::addmm", 1.0, 8.0, 8.0),
+            OperatorTime("fc", "aten::linear", 20.0, 5.0, 5.0),
+        )
+    )
+    names = [event["name"] for event in events(chrome_trace({"one": profile}), "X")]
+
+    assert names == ["fc", "aten::addmm", "fc", "inference"]
