@@ -26,6 +26,7 @@ from pygrpc_native import EVENT_CALL
 from benchmarks import requests
 from benchmarks.h2load import Load
 from benchmarks.overhead import ROW
+from gateway.domain.request_record import Observer
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
@@ -83,7 +84,9 @@ class Recorder(asyncio.Transport):
 
 
 class Front(Protocol):
-    async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None: ...
+    async def start(
+        self, engine: FrontEngine, fast_path: "FastPath | None", observer: Observer | None = None
+    ) -> None: ...
 
     async def stop(self) -> None: ...
 
@@ -101,8 +104,8 @@ class HttpFront:
     def __init__(self, in_flight: int) -> None:
         self._in_flight = in_flight
 
-    async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None:
-        server = HttpServer(engine, Limits(), _no_app, fast_path=fast_path)
+    async def start(self, engine: FrontEngine, fast_path: "FastPath | None", observer: Observer | None = None) -> None:
+        server = HttpServer(engine, Limits(), _no_app, fast_path=fast_path, observer=observer)
         server.config.load()
         loop = asyncio.get_running_loop()
         self._connections = []
@@ -139,8 +142,8 @@ class GrpcFront:
         self._answered: list[int] = []
         self._number = 0
 
-    async def start(self, engine: FrontEngine, fast_path: "FastPath | None") -> None:
-        server: Any = build_server(engine, Limits(), fast_path=fast_path)
+    async def start(self, engine: FrontEngine, fast_path: "FastPath | None", observer: Observer | None = None) -> None:
+        server: Any = build_server(engine, Limits(), fast_path=fast_path, observer=observer)
         self._server = server
         self._server.add_port("127.0.0.1:0")
         await self._server.start()

@@ -57,6 +57,12 @@ class Settings(BaseModel):
     tls_client_ca: str = Field("", description="CAs, a PEM file; clients must present a certificate of one of them")
     log: LogFormat = Field("text", description="text or json: how lines of the log are written")
     tensorboard: str = Field("", description="folder that gets live figures of each model as a TensorBoard log")
+    otlp_endpoint: str = Field(
+        "", description="URL of a collector that gets traces, such as http://127.0.0.1:4318; empty: none"
+    )
+    trace_ratio: float = Field(
+        0.01, ge=0, le=1, description="share of the requests that are traced if their traceparent does not say so"
+    )
     audit_log: str = Field("", description="file that gets a line for each refused or administrative request")
     audit_log_bytes: int = Field(64 << 20, ge=0, description="size at which the audit log is rotated; 0: never")
     audit_log_files: int = Field(5, ge=1, le=1000, description="files of the audit log that are kept")

@@ -80,7 +80,9 @@ class RequestRecord:
     queue_ns     time in the worker's queue
     compute_input_ns, compute_infer_ns, compute_output_ns  of the batch
     batch_rows   rows of the batch
-    batch        the same object for the requests whose answers came in one frame, and which shared a batch
+    batch        the same number for requests whose answers came in one frame, and which shared a batch; 0 if unknown
+    traced       whether it is traced; None until that is decided
+    trace_id     of its trace, in hexadecimal digits; "" if it is not traced
     """
 
     observer: Observer
@@ -110,7 +112,9 @@ class RequestRecord:
     compute_infer_ns: int = 0
     compute_output_ns: int = 0
     batch_rows: int = 0
-    batch: object = None
+    batch: int = 0
+    traced: bool | None = None
+    trace_id: str = ""
 
     def receive(self, size: int) -> None:
         """The last bytes of a body of this size have arrived."""
@@ -134,7 +138,7 @@ class RequestRecord:
         self.queue_ns, self.batch_rows = results.queue_ns[index], results.batch_rows
         self.compute_input_ns, self.compute_infer_ns = results.compute_input_ns, results.compute_infer_ns
         self.compute_output_ns = results.compute_output_ns
-        self.batch = results
+        self.batch = results.numbers[0]
 
     def end(self, status: int, outcome: str = "", bytes_out: int = 0) -> None:
         """The answer was handed over to the transport. Only the first call counts.

@@ -28,14 +28,14 @@ class TraceSettings:
     """
 
     enabled: bool = False
-    rate: int = 1000
+    rate: float = 1000
     count: int = UNLIMITED
 
     def to_json(self) -> dict[str, Any]:
         """Return them as Triton does in its mode for OpenTelemetry."""
         return {
             "trace_level": [TIMESTAMPS if self.enabled else OFF],
-            "trace_rate": str(self.rate),
+            "trace_rate": str(round(self.rate)),
             "trace_count": str(self.count),
             "trace_mode": MODE,
         }
@@ -129,12 +129,12 @@ class TraceTable:
 
 
 class _Rule:
-    """What a front does with the requests of one scope. `seen`: the requests since the last that was traced."""
+    """What a front does with the requests of one scope. `seen`: the requests since the last that was to be traced."""
 
     __slots__ = ("enabled", "rate", "seen", "serial")
 
-    def __init__(self, enabled: bool, rate: int, serial: int) -> None:
-        self.enabled, self.rate, self.serial, self.seen = enabled, rate, serial, 0
+    def __init__(self, enabled: bool, rate: float, serial: int) -> None:
+        self.enabled, self.rate, self.serial, self.seen = enabled, rate, serial, 0.0
 
 
 class TraceSampler:
@@ -170,7 +170,7 @@ class TraceSampler:
         rule.seen += 1
         if not rule.rate or rule.seen < rule.rate:
             return False
-        rule.seen = 0
+        rule.seen -= rule.rate  # not 0, so that a rate that is no integer is met on average
         left = self._left.get(rule.serial)
         if left is not None:
             if not left:

@@ -29,13 +29,18 @@ _MAX_BATCH_SIZES = 1024
 
 
 class Histogram:
-    """Counts per bucket, and the sum of all observed values. The counts are not cumulative; the last is for +Inf."""
+    """Counts per bucket, and the sum of all observed values. The counts are not cumulative; the last is for +Inf.
 
-    __slots__ = ("bounds", "counts", "total")
+    exemplars  for each bucket that has one, the value of a traced request, the id of its trace, and when it was
+               observed, in seconds since 1970
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.exemplars: dict[int, tuple[float, str, float]] = {}
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
@@ -51,8 +56,15 @@ class Histogram:
         self.counts = [count + int(more) for count, more in zip(self.counts, added, strict=True)]
         self.total += float(values.sum() if times is None else values @ times)
 
+    def exemplify(self, value: float, trace_id: str) -> None:
+        """Note the trace of a request whose value is observed as well."""
+        self.exemplars[bisect_left(self.bounds, value)] = value, trace_id, time.time()
+
     def snapshot(self) -> dict[str, Any]:
-        return {"counts": list(self.counts), "total": self.total}
+        found: dict[str, Any] = {"counts": list(self.counts), "total": self.total}
+        if self.exemplars:
+            found["exemplars"] = {str(bucket): list(each) for bucket, each in self.exemplars.items()}
+        return found
 
 
 def _durations() -> Histogram:

@@ -36,5 +36,6 @@ class FrontOptions:
     tls: bool  # the supervisor sends what it needs
     access: bool  # the supervisor sends who may do what; without it, everything is allowed
     audit: bool  # whether there is an audit log
+    otlp_endpoint: str | None  # where traces go: see supervisor/tracing.py
     console: bool
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

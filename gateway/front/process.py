@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -30,6 +30,7 @@ from gateway.domain.control import (
     to_json,
 )
 from gateway.domain.log_settings import LogSettings
+from gateway.domain.request_record import Observer
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.domain.trace_settings import TraceSampler
@@ -69,6 +70,9 @@ from runtimes import wire
 from runtimes.leash import die_with_parent
 from runtimes.wire import Frame
 
+if TYPE_CHECKING:
+    from gateway.front.tracing.export import SpanExport
+
 log = logging.getLogger("front")
 
 # How often figures are sent to the supervisor: if the front crashes, the counts since then are lost.
@@ -83,6 +87,8 @@ _TRIM_S = 5.0
 _GC_THRESHOLD = 10_000
 # How often, at most, the supervisor is asked to fetch the keys of tokens: anyone can send tokens with unknown ones.
 _REFETCH_S = 1.0
+# How long a front that ends waits for the collector of its traces. What was not exported by then is lost.
+_EXPORT_S = 0.5
 # The minimum time for clients to read their answers, even if the grace period is over.
 _MIN_CLOSE_S = 0.5
 
@@ -100,6 +106,7 @@ class Front:
         self._policy_access: PolicyAccess | None = None
         self._refetched = -math.inf
         self._trace_sampler = TraceSampler()
+        self._spans: SpanExport | None = None
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
@@ -147,18 +154,26 @@ class Front:
         tls = self._tls.result() if options.tls else None
         admin = LazyApp(partial(_build_admin, self._engine, limits, options, self._access))
         admin.built.add_done_callback(_freeze_startup_objects)
-        fast_path = None if self._fast_path is None else self._fast_path.FastPath(self._engine, limits)
+        observer = self._observer()
+        fast_path = None if self._fast_path is None else self._fast_path.FastPath(self._engine, limits, observer)
         connection_limits = ConnectionLimits(
             min(options.max_connections or sys.maxsize, max_connections()),
             options.max_connections_per_peer,
             options.max_admitted_bytes,
         )
-        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls, connection_limits)
+        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls, connection_limits, observer)
         serving = asyncio.create_task(rest.serve([http]))
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))
         grpc = build_server(
-            self._engine, limits, options.grpc_server, grpc_options, access=self._access, fast_path=fast_path, tls=tls
+            self._engine,
+            limits,
+            options.grpc_server,
+            grpc_options,
+            access=self._access,
+            fast_path=fast_path,
+            tls=tls,
+            observer=observer,
         )
         grpc.add_port(str(Address(options.grpc_host, options.grpc_port)))
         await grpc.start()
@@ -189,7 +204,20 @@ class Front:
         self._send_metrics()
         if self._audit is not None:
             self._audit.flush()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close, _EXPORT_S)
         self._channel.close()
+
+    def _observer(self) -> Observer | None:
+        """Return who gets the records of requests, if anyone does."""
+        endpoint = self._options.otlp_endpoint
+        if endpoint is None:
+            return None
+        from gateway.front.tracing.export import otlp_export  # the SDK takes memory
+        from gateway.front.tracing.tracer import Tracer
+
+        self._spans = otlp_export(endpoint, self._options.server_name, "https" if self._options.tls else "http")
+        return Tracer(self._trace_sampler, self._spans.put, self._engine.metrics)
 
     async def _wait_for(self, arrived: asyncio.Future[Any]) -> bool:
         """Wait for what the supervisor sends. Returns False if the supervisor ends first."""

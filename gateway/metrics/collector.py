@@ -4,13 +4,14 @@ They are served at /metrics by every front and on the metrics port. Names are mo
 nv_* names, which dashboards and autoscalers for Triton query.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gateway.engine.metrics import DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
 from gateway.metrics.front_sums import FrontSums
@@ -79,6 +80,17 @@ def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
         histogram, more = total[name], snapshot[name]
         counts = [a + b for a, b in zip(histogram["counts"], more["counts"], strict=True)]
         total[name] = {"counts": counts, "total": histogram["total"] + more["total"]}
+        if exemplars := _newest(histogram.get("exemplars", {}), more.get("exemplars", {})):
+            total[name]["exemplars"] = exemplars
+
+
+def _newest(exemplars: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the newest exemplar of each bucket."""
+    found = dict(exemplars)
+    for bucket, other in others.items():
+        if bucket not in found or other[2] > found[bucket][2]:
+            found[bucket] = other
+    return found
 
 
 class GatewayCollector(Collector):
@@ -129,8 +141,18 @@ def _histograms(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
         family = HistogramMetricFamily(metric, text, labels=_LABELS)
         for key, total in totals.items():
             counts = accumulate(total[name]["counts"])
-            family.add_metric(key, list(zip(edges, counts, strict=True)), total[name]["total"])
+            exemplars = total[name].get("exemplars", {})
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+                (edge, count, _exemplar(exemplars[str(number)])) if str(number) in exemplars else (edge, count)
+                for number, (edge, count) in enumerate(zip(edges, counts, strict=True))
+            ]
+            family.add_metric(key, buckets, total[name]["total"])
         yield family
+
+
+def _exemplar(found: Sequence[Any]) -> Exemplar:
+    value, trace_id, observed = found
+    return Exemplar({"trace_id": trace_id}, value, observed)
 
 
 def _triton(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:

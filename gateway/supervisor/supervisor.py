@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -44,7 +45,6 @@ from gateway.domain.control import (
 )
 from gateway.domain.shared_memory import Region, RegionRegistry
 from gateway.domain.table import Table
-from gateway.domain.trace_settings import TraceSettings, TraceTable
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
@@ -78,11 +78,11 @@ from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
+from gateway.supervisor.tracing import trace_endpoint, trace_table
 from gateway.tensorboard import events
 
 log = logging.getLogger("gateway")
 
-_NO_TRACES = "this server exports no traces, so 'trace_level' can only be 'OFF'"
 # Delay before a front that could not start is replaced. Without it, a front that always fails would use up a core.
 _RESPAWN_S = 0.5
 # The part of the grace period that is kept for fronts and workers to exit, after the last request. If it is too short,
@@ -110,7 +110,8 @@ class Supervisor:
         """log_output: what the settings of the log apply to."""
         self.settings = settings
         self._log_output = log_output or LogOutput(settings.log)
-        self._traces = TraceTable(TraceSettings(), _NO_TRACES)
+        self._trace_endpoint = trace_endpoint(settings, os.environ)
+        self._traces = trace_table(settings, self._trace_endpoint)
         if settings.tensorboard and not events.available():
             raise SettingsError(f"tensorboard needs the package tensorboardX: {events.EXTRA}")
         environments = home()
@@ -322,6 +323,7 @@ class Supervisor:
             tls=self._tls is not None,
             access=self.identities.policy is not None,
             audit=self._audit_log is not None,
+            otlp_endpoint=self._trace_endpoint,
             console=settings.console,
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )

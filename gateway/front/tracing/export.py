@@ -1,0 +1,103 @@
+"""Exports spans in a thread, so that a collector that is slow or down delays nothing."""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Protocol
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from gateway.domain.request_record import RequestRecord
+from gateway.front.tracing.spans import SpanMaker
+
+log = logging.getLogger("front")
+
+# How long records are collected. Longer, traces appear later; shorter, fewer neighbours of a batch are exported
+# together, which links need, and there are more requests to the collector.
+_COLLECT_S = 1.0
+# Records that are exported at a time: some hundred spans, as the SDK's own processor has.
+_MAX_BATCH = 64
+# Records that wait while the collector does not answer: about 2 MiB. Further ones are dropped.
+_MAX_WAITING = 2048
+
+
+class Spans(Protocol):
+    def spans(self, records: Sequence[RequestRecord]) -> Sequence[ReadableSpan]:
+        """Return the spans of these requests."""
+
+
+class SpanExport:
+    """Takes records from the event loop. A thread makes spans of them and exports these."""
+
+    def __init__(self, exporter: SpanExporter, maker: Spans) -> None:
+        self._exporter, self._maker = exporter, maker
+        self._waiting: deque[RequestRecord] = deque()
+        self._dropped = 0
+        self._failing = self._closing = False
+        self._awake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+        self._thread.start()
+
+    def put(self, record: RequestRecord) -> None:
+        """Export the spans of a request later. If too many wait already, it is dropped."""
+        if len(self._waiting) >= _MAX_WAITING:
+            self._dropped += 1
+            return
+        self._waiting.append(record)
+        if len(self._waiting) >= _MAX_BATCH:
+            self._awake.set()
+
+    def close(self, timeout_s: float) -> None:
+        """Export what is waiting. What was not exported in this time is lost."""
+        self._closing = True
+        self._awake.set()
+        self._thread.join(timeout_s)
+        self._exporter.shutdown()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._awake.wait(_COLLECT_S)
+            self._awake.clear()
+            self._export_all()
+        self._export_all()
+
+    def _export_all(self) -> None:
+        while self._waiting:
+            records = [self._waiting.popleft() for _ in range(min(_MAX_BATCH, len(self._waiting)))]
+            try:
+                result = self._exporter.export(self._maker.spans(records))
+            except Exception:
+                log.exception("%d traces could not be exported", len(records))
+                continue
+            self._report(result is SpanExportResult.SUCCESS)
+
+    def _report(self, succeeded: bool) -> None:
+        """Log a failure once, and its end."""
+        if succeeded and self._failing:
+            log.info("traces are exported again; %d were dropped", self._dropped)
+            self._dropped = 0
+        elif not succeeded and not self._failing:
+            log.warning(
+                "traces cannot be sent to the collector, and are dropped until it answers; requests are not affected"
+            )
+        self._failing = not succeeded
+
+
+def otlp_export(endpoint: str, server_name: str, scheme: str) -> SpanExport:
+    """Return the export to a collector, by OTLP over HTTP.
+
+    endpoint  the URL, without v1/traces; "" for that of OTEL_EXPORTER_OTLP_ENDPOINT. The other variables of that name
+              say the rest
+    """
+    # Its own messages come with each attempt, and have the URL, which may contain a password.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    url = f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None
+    resource: dict[str, str | int] = {"service.name": server_name, "service.version": version("modelport")}
+    resource["process.pid"] = os.getpid()
+    maker = SpanMaker(resource, version("modelport"), scheme)
+    return SpanExport(OTLPSpanExporter(endpoint=url), maker)
