@@ -115,9 +115,9 @@ def _why_threads(chosen: Point, best: Sequence[Point], possible: Sequence[Point]
     others = sorted((point for point in best if point.instances == 1), key=lambda point: point.threads)
     late = sorted({point.threads for point in possible} - {point.threads for point in best})
     if len(others) < 2:
-        return f"with {late[0]}, no batch is in time" if late else f"measured with {chosen.threads} only"
+        return f"with {late[0]}, no batch is in time" if late else f"only {chosen.threads} was measured"
     rates = ", ".join(f"{_rate(point):.0f} with {point.threads}" for point in others)
-    return f"rows/s of one worker by threads, with {_BATCH_COST_MS:g} ms for other work per batch: {rates}"
+    return f"{_unit(chosen)} of one worker by threads, with {_BATCH_COST_MS:g} ms for other work per batch: {rates}"
 
 
 def _why_instances(chosen: Point, best: Sequence[Point], cores: int) -> str:
@@ -126,9 +126,9 @@ def _why_instances(chosen: Point, best: Sequence[Point], cores: int) -> str:
         return f"measured with one instance only, on {_count(cores, 'core')}"
     single = max((_rate(point) for point in best if point.instances == 1), default=0.0)
     if chosen.instances == 1 and single >= _FRONT_PER_S:
-        return f"one worker already serves more rows/s than the {_FRONT_PER_S} that a front can send it one by one"
+        return f"one worker already serves more than the {_FRONT_PER_S} requests/s of a front"
     most = max(several, key=_rate)
-    what = f"{most.instances} workers with {_count(most.threads, 'thread')} each reach {_rate(most):.0f} rows/s"
+    what = f"{most.instances} workers with {_count(most.threads, 'thread')} each reach {_rate(most):.0f} {_unit(most)}"
     end = "" if chosen.instances > 1 else f", less than {_WORTHWHILE:g} times as many, and each is a copy of the model"
     return f"{what}, and one {single:.0f}{end}"
 
@@ -162,6 +162,10 @@ def _duration(points: Sequence[Point], rows: int) -> float:
         return above.p50_ms
     part = (rows - below.rows) / (above.rows - below.rows)
     return below.p50_ms + part * (above.p50_ms - below.p50_ms)
+
+
+def _unit(point: Point) -> str:
+    return "rows/s" if point.rows else "requests/s"
 
 
 def _count(number: int, noun: str) -> str:

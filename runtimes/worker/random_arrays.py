@@ -9,7 +9,10 @@ _STEP, _FIRST, _SECOND = (np.uint64(each) for each in (0x9E3779B97F4A7C15, 0xBF5
 
 
 class Random:
-    """Arrays that depend only on `seed` and on what was drawn before. The methods are those of numpy's RandomState."""
+    """Arrays that depend only on `seed` and on what was drawn before. The methods are those of numpy's RandomState.
+
+    An array of no dimension is an array as well: arithmetic makes a number of it, which frameworks refuse.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = np.uint64(seed)
@@ -18,16 +21,16 @@ class Random:
     def uniform(self, low: float, high: float, size: Sequence[int]) -> np.ndarray:
         """Return FP64 numbers, `low` <= number < `high`."""
         fractions = (self._bits(size) >> np.uint64(11)) * 2.0**-53
-        return low + (high - low) * fractions
+        return np.asarray(low + (high - low) * fractions)
 
     def randint(self, low: int, high: int, size: Sequence[int]) -> np.ndarray:
         """Return INT64 numbers, `low` <= number < `high`."""
-        return (self._bits(size) % np.uint64(high - low)).astype(np.int64) + low
+        return np.asarray((self._bits(size) % np.uint64(high - low)).astype(np.int64) + low)
 
     def standard_normal(self, size: Sequence[int]) -> np.ndarray:
         """Return FP64 numbers, by Box and Muller's method."""
         radius = np.sqrt(-2 * np.log(1 - self.uniform(0, 1, size)))
-        return radius * np.cos(self.uniform(0, 2 * np.pi, size))
+        return np.asarray(radius * np.cos(self.uniform(0, 2 * np.pi, size)))
 
     def _bits(self, size: Sequence[int]) -> np.ndarray:
         count = int(np.prod(size))

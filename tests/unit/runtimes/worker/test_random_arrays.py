@@ -44,3 +44,10 @@ def test_arrays_differ_from_each_other_and_depend_on_the_seed_only() -> None:
 def test_scalars_and_empty_arrays(size: tuple[int, ...]) -> None:
     for array in (Random(0).uniform(0, 1, size), Random(0).randint(0, 2, size), Random(0).standard_normal(size)):
         assert array.shape == size
+
+
+def test_a_scalar_is_an_array_too() -> None:
+    """Frameworks refuse numpy's scalars, of which arithmetic makes some where arrays have no dimension."""
+    random = Random(1)
+    for drawn in (random.uniform(0, 1, ()), random.randint(0, 2, []), random.standard_normal(())):
+        assert isinstance(drawn.astype(np.int64), np.ndarray)
