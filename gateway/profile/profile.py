@@ -34,6 +34,8 @@ from runtimes.profiling import GraphNode, OperatorProfile
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 GENERATED = "generated"
 _SAMPLES = "samples.npz"
+# A load from which on other programs change the figures.
+_BUSY = 0.5
 # Instances that are measured together may use this share of the memory that is free.
 _MEMORY_SHARE = 0.8
 
@@ -103,13 +105,14 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
     source = await describe(config, request.signature, request.shapes, workspace, shapes, decide=True)
     inputs = profile_inputs.read(recorded, source) if recorded else profile_inputs.generated(source)
     file = cases.write(Case("inputs", inputs.arrays), workspace.jobs.folder("inputs"))
-    cores, memory = available_cores(), int(psutil.virtual_memory().available * _MEMORY_SHARE)
+    machine, memory = _machine(), int(psutil.virtual_memory().available * _MEMORY_SHARE)
+    cores = machine.cores
     sizes, notes = _sizes(request, source)
     sweep = Sweep(source, workspace, file, sizes, request.seconds, memory, on_progress)
     trace, finished = Trace(0, 0), False
 
     def recommended() -> Recommendation | None:
-        return recommend(sweep.points, cores, psutil.virtual_memory().total, request.latency_target_ms)
+        return recommend(sweep.points, cores, machine.memory_bytes, request.latency_target_ms)
 
     try:
         await sweep.run(_configurations(request.threads or _threads(cores), cores))
@@ -120,8 +123,8 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
     except asyncio.CancelledError:
         if not sweep.points:
             raise
-    found = _profile(request, config, source, inputs, sweep, trace)
-    notes = [*filter(None, [inputs.note]), *notes, *sweep.notes]
+    found = _profile(request, config, source, inputs, machine, sweep, trace)
+    notes = [*filter(None, [_about_load(machine.load), inputs.note]), *notes, *sweep.notes]
     if not events.available():
         notes.append(f"there is no TensorBoard log, because the package tensorboardX is missing: {events.EXTRA}")
     return Result(replace(found, recommendation=recommended(), notes=notes, finished=finished), config)
@@ -191,7 +194,13 @@ def _node(name: str, operator: str, inputs: Sequence[str], shape: Sequence[int] 
 
 
 def _profile(
-    request: ProfileRequest, config: ModelConfig, source: Source, inputs: Inputs, sweep: Sweep, trace: Trace
+    request: ProfileRequest,
+    config: ModelConfig,
+    source: Source,
+    inputs: Inputs,
+    machine: Machine,
+    sweep: Sweep,
+    trace: Trace,
 ) -> Profile:
     assert config.artifact is not None
     assert source.served is not None
@@ -207,7 +216,7 @@ def _profile(
         batching=source.served.note,
         load_seconds=sweep.load_seconds or 0.0,
         loaded_bytes=sweep.loaded_bytes,
-        machine=_machine(),
+        machine=machine,
         versions=source.environment.installed,
         modelport=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -223,7 +232,14 @@ def _machine() -> Machine:
         _processor(),
         available_cores(),
         psutil.virtual_memory().total,
+        os.getloadavg()[0],
     )
+
+
+def _about_load(load: float) -> str:
+    if load < _BUSY:
+        return ""
+    return f"other programs used the machine (its load was {load:.1f}): the figures may be better when it is idle"
 
 
 def _processor() -> str:

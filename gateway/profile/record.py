@@ -11,12 +11,18 @@ from runtimes.profiling import GraphNode, OperatorProfile
 
 
 class Machine(NamedTuple):
-    """cores: those that this process may use. memory_bytes: of the machine."""
+    """The machine of a profile.
+
+    cores         those that this process may use
+    memory_bytes  of the machine
+    load          runnable processes in the minute before the profile, on average
+    """
 
     system: str
     processor: str
     cores: int
     memory_bytes: int
+    load: float
 
 
 class Trace(NamedTuple):
