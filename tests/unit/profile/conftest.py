@@ -13,6 +13,7 @@ from gateway.environments.runtime import read_runtime
 from gateway.export import workspace
 from gateway.export.workspace import Environments
 from gateway.profile import profile as profiles
+from gateway.profile import sweep
 from gateway.profile.profile import ProfileRequest, Result, profile
 from tests.support import ROOT
 
@@ -22,11 +23,12 @@ OnProgress = Callable[[str], None]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Profile a model of tmp_path/"models" on one core. options: fields of ProfileRequest."""
+    """Profile a model of tmp_path/"models" on one core. options: fields of ProfileRequest, and the number of passes."""
     monkeypatch.setattr(workspace, "discover", lambda: {"fake": read_runtime(ROOT / "runtimes/fake", "fake")})
     monkeypatch.setattr(profiles, "available_cores", lambda: 1)
 
     def start(on_progress: OnProgress = lambda line: None, **options: Any) -> Result:
+        monkeypatch.setattr(sweep, "_PASSES", options.pop("passes", 1))
         request = ProfileRequest(
             **{
                 "model": "m", "out": tmp_path / "out", "repository": tmp_path / "models",
