@@ -57,6 +57,7 @@ class Settings(BaseModel):
     tls_client_ca: str = Field("", description="CAs, a PEM file; clients must present a certificate of one of them")
     log: LogFormat = Field("text", description="text or json: how lines of the log are written")
     tensorboard: str = Field("", description="folder that gets live figures of each model as a TensorBoard log")
+    access_log: str = Field("", description="file that gets a line for each request; -: standard output")
     otlp_endpoint: str = Field(
         "", description="URL of a collector that gets traces, such as http://127.0.0.1:4318; empty: none"
     )

@@ -49,7 +49,7 @@ class Observers:
             observer.named(record)
 
     def ended(self, record: "RequestRecord") -> None:
-        for observer in self._observers:
+        for observer in reversed(self._observers):  # the access log has the ids of traces
             observer.ended(record)
 
 
@@ -70,7 +70,8 @@ class RequestRecord:
     path         without its query; over gRPC /SERVICE/METHOD; "" for a head that cannot be read
     peer         HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC; "" if there is none
     bytes_in     of the body or message
-    traceparent, tracestate, request_id  the headers traceparent, tracestate and x-request-id; "" without them
+    traceparent, tracestate, user_agent  the headers of these names; "" without them
+    request_id   the client's x-request-id, or one that the front made
     model, version  "" if they are not known; the version is the client's until the request was answered
     id           the inference request's, as the client chose it
     identity     the name of who sent it; "" if that is not known
@@ -93,6 +94,7 @@ class RequestRecord:
     bytes_in: int = 0
     traceparent: str = ""
     tracestate: str = ""
+    user_agent: str = ""
     request_id: str = ""
     arrived: float = field(default_factory=time.monotonic)
     received: float = 0.0

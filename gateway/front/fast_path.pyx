@@ -74,7 +74,9 @@ from gateway.front.dialects.v2 import rest, rest_forms, rest_request, rest_respo
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
 from gateway.front.base import dialect, nested_forms
+from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import error_reply
+from gateway.front.base.request_ids import header_line
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.fair_order import priority_of

@@ -30,7 +30,7 @@ from gateway.domain.control import (
     to_json,
 )
 from gateway.domain.log_settings import LogSettings
-from gateway.domain.request_record import Observer
+from gateway.domain.request_record import Observer, Observers
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.domain.trace_settings import TraceSampler
@@ -39,9 +39,11 @@ from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
 from gateway.front import fast
 from gateway.front.base.access import Access
+from gateway.front.base.access_log import AccessLog
 from gateway.front.base.audit import AuditTrail, OpenAccess
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
+from gateway.front.base.request_ids import CURRENT_ID
 from gateway.front.grpc.connections import connection_options
 from gateway.front.grpc.server import build_server
 from gateway.front.http.open_connections import ConnectionLimits
@@ -53,15 +55,18 @@ from gateway.process.channel import (
     LOG_SETTINGS,
     POLICY,
     REFETCH,
+    REOPEN,
     SERVING,
     SNAPSHOT,
     TABLE,
     TLS,
     TRACE_SETTINGS,
     TRACED,
+    UNLOGGED,
     Channel,
 )
 from gateway.process.file_limit import max_connections
+from gateway.process.line_file import LineFile
 from gateway.process.logs import FrontFormatter
 from gateway.process.memory import system_trimmer
 from gateway.process.tls import Pem, ServerTls, TlsError
@@ -107,6 +112,8 @@ class Front:
         self._refetched = -math.inf
         self._trace_sampler = TraceSampler()
         self._spans: SpanExport | None = None
+        self._access_log: AccessLog | None = None
+        self._unlogged = 0  # lines that it could not keep, as far as the supervisor knows
         self._access: Access | None = None  # everything is allowed
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
@@ -201,6 +208,8 @@ class Front:
         await serving
         report.cancel()
         trim.cancel()
+        if self._access_log is not None:
+            self._access_log.file.close()
         self._send_metrics()
         if self._audit is not None:
             self._audit.flush()
@@ -210,14 +219,18 @@ class Front:
 
     def _observer(self) -> Observer | None:
         """Return who gets the records of requests, if anyone does."""
-        endpoint = self._options.otlp_endpoint
-        if endpoint is None:
-            return None
-        from gateway.front.tracing.export import otlp_export  # the SDK takes memory
-        from gateway.front.tracing.tracer import Tracer
+        options, observers = self._options, list[Observer]()
+        if options.access_log or options.access_log_descriptor >= 0:
+            path = Path(options.access_log) if options.access_log else None
+            self._access_log = AccessLog(LineFile(path, "access log", log, options.access_log_descriptor))
+            observers.append(self._access_log)
+        if options.otlp_endpoint is not None:
+            from gateway.front.tracing.export import otlp_export  # the SDK takes memory
+            from gateway.front.tracing.tracer import Tracer
 
-        self._spans = otlp_export(endpoint, self._options.server_name, "https" if self._options.tls else "http")
-        return Tracer(self._trace_sampler, self._spans.put, self._engine.metrics)
+            self._spans = otlp_export(options.otlp_endpoint, options.server_name, "https" if options.tls else "http")
+            observers.append(Tracer(self._trace_sampler, self._spans.put, self._engine.metrics))
+        return Observers(*observers) if len(observers) > 1 else next(iter(observers), None)
 
     async def _wait_for(self, arrived: asyncio.Future[Any]) -> bool:
         """Wait for what the supervisor sends. Returns False if the supervisor ends first."""
@@ -240,6 +253,8 @@ class Front:
                 self._policy_arrived.set_result(None)
         elif frame.kind == LOG_SETTINGS:
             _use_log_settings(LogSettings(**body))
+        elif frame.kind == REOPEN and self._access_log is not None:
+            self._access_log.file.reopen()
         elif frame.kind == TRACE_SETTINGS:
             self._trace_sampler.apply(body)
         elif frame.kind == DRAIN and not self._draining.done():
@@ -283,6 +298,10 @@ class Front:
             identities = self._engine.usages.metrics.snapshot()
             if traced := self._trace_sampler.take_traced():
                 self._channel.send(TRACED, traced)
+            dropped = 0 if self._access_log is None else self._access_log.file.dropped
+            if dropped > self._unlogged:
+                self._channel.send(UNLOGGED, {"lines": dropped - self._unlogged})
+                self._unlogged = dropped
             self._channel.send(SNAPSHOT, {"metrics": self._engine.snapshot(), "identities": identities})
 
 
@@ -338,7 +357,7 @@ def main() -> None:
     parent, control, http, options = sys.argv[1:5]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     handler = logging.StreamHandler()
-    handler.setFormatter(FrontFormatter())
+    handler.setFormatter(FrontFormatter(CURRENT_ID.get))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # this module logs the start and the end itself
     # Oddities of clients' forms and images do not belong in the log.

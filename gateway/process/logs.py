@@ -6,6 +6,7 @@ written there arrives even if the front crashes.
 
 import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 # Begins a line that is a record of a front, as in JSON text sequences (RFC 7464). Other output of a front, such as that
@@ -31,9 +32,13 @@ class TextFormatter(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return rfc3339(record.created) if self.iso8601 else super().formatTime(record, datefmt)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text, request_id = super().formatMessage(record), _request_id(record)
+        return f"{text} (request {request_id})" if request_id else text
+
 
 class JsonFormatter(logging.Formatter):
-    """One object per record: time, level, logger, message, and exception with its traceback if there is one."""
+    """One object per record: time, level, logger and message; request_id, and exception with its traceback, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -42,6 +47,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request_id := _request_id(record):
+            fields["request_id"] = request_id
         if text := _exception(record):
             fields["exception"] = text
         # Everything but ASCII is escaped, so that no program takes a character for the end of the line.
@@ -49,7 +56,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class FrontFormatter(logging.Formatter):
-    """A line that `from_front` reads."""
+    """A line that `from_front` reads.
+
+    request_id  returns the id of the request that the current task answers; "" if there is none
+    """
+
+    def __init__(self, request_id: Callable[[], str] = str) -> None:
+        super().__init__()
+        self._current_id = request_id
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -57,6 +71,7 @@ class FrontFormatter(logging.Formatter):
             "level": record.levelno,
             "message": record.getMessage()[:_MAX_MESSAGE],
             "exception": _exception(record)[-_MAX_EXCEPTION:],
+            "request_id": _request_id(record) or self._current_id(),
         }
         return _RECORD + json.dumps(fields, ensure_ascii=False)
 
@@ -73,7 +88,13 @@ def from_front(line: str, logger: str) -> logging.LogRecord | None:
     record.created = fields["time"]
     record.msecs = fields["time"] % 1 * 1000
     record.exc_text = fields["exception"] or None
+    record.request_id = fields["request_id"]
     return record
+
+
+def _request_id(record: logging.LogRecord) -> str:
+    """Return the id of the request that a record is about; "" if it is about none."""
+    return getattr(record, "request_id", "")
 
 
 def _exception(record: logging.LogRecord) -> str:

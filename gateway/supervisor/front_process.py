@@ -30,6 +30,7 @@ from gateway.process.channel import (
     TABLE,
     TLS,
     TRACED,
+    UNLOGGED,
     Channel,
 )
 from gateway.process.child import Child
@@ -85,6 +86,7 @@ class FrontProcess:
         on_audit: OnAudit,
         on_refetch: Callable[[], None],
         on_traced: Callable[[int, dict[str, int]], None],
+        on_unlogged: Callable[[int], None],
     ) -> None:
         self.number = next(_NUMBERS)
         self.serving = asyncio.Event()
@@ -93,6 +95,7 @@ class FrontProcess:
         self._on_snapshot = on_snapshot
         self._on_call = on_call
         self._on_audit, self._on_refetch, self._on_traced = on_audit, on_refetch, on_traced
+        self._on_unlogged = on_unlogged
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._drain_s: float | None = None
@@ -113,10 +116,11 @@ class FrontProcess:
             command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(self._options))]
             log = logging.getLogger(f"front.{self.number}")
             to_record = partial(from_front, logger=log.name)
+            descriptors = [theirs.fileno(), self._http.fileno()]
+            if self._options.access_log_descriptor >= 0:
+                descriptors.append(self._options.access_log_descriptor)
             try:
-                self._child = await Child.spawn(
-                    command, log, (theirs.fileno(), self._http.fileno()), to_record=to_record
-                )
+                self._child = await Child.spawn(command, log, descriptors, to_record=to_record)
             except OSError:
                 self._channel.close()
                 raise
@@ -162,6 +166,8 @@ class FrontProcess:
             self._on_snapshot(self.number, body["metrics"], body["identities"])
         elif frame.kind == TRACED:
             self._on_traced(self.number, wire.unpack_json(frame.body))
+        elif frame.kind == UNLOGGED:
+            self._on_unlogged(wire.unpack_json(frame.body)["lines"])
         elif frame.kind == REFETCH:
             self._on_refetch()
         elif frame.kind == AUDIT:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -55,7 +56,8 @@ from gateway.metrics.exposition import render
 from gateway.metrics.selection import select
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
-from gateway.process.channel import TRACE_SETTINGS
+from gateway.process.channel import REOPEN, TRACE_SETTINGS
+from gateway.process.line_file import open_for_appending
 from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
 from gateway.process.usage_page import USAGE_FILE, clear_front
 from gateway.repository.scan import Scan, scan
@@ -126,6 +128,7 @@ class Supervisor:
             self.grpc = bound.enter_context(reserve(parse_address(settings.grpc), "grpc"))
             if settings.metrics:
                 self._metrics_socket = bound.enter_context(listen(parse_address(settings.metrics), "metrics"))
+            self._access_log_descriptor = _check_access_log(settings)
             self._audit_log = _audit_log(settings)
             if self._audit_log is not None:
                 bound.callback(self._audit_log.close)
@@ -136,6 +139,7 @@ class Supervisor:
         self._metrics = MetricsAggregator()
         self._fronts: dict[int, FrontProcess] = {}
         self._front_restarts = 0
+        self._unlogged = 0
         self._started = time.time()
         self._draining = False
         self._stop = asyncio.Event()
@@ -176,7 +180,7 @@ class Supervisor:
             lambda: self._fronts.values(),
             lambda: self._front_restarts,
             self._reloads,
-            lambda: {} if self._audit_log is None else {"audit": self._audit_log.dropped},
+            self._dropped,
         )
         self._registry: CollectorRegistry = build_registry(
             GatewayCollector(self._metrics, lambda: chain(own.collect(), self._security.collect()))
@@ -235,10 +239,15 @@ class Supervisor:
             self._audit_log.close()
 
     def handle_signals(self) -> None:
-        """Stop in order on SIGTERM and SIGINT. Call this before announcing that the gateway has started."""
+        """Stop in order on SIGTERM and SIGINT; on SIGHUP, have the access log opened again.
+
+        Call this before announcing that the gateway has started.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if self.settings.access_log:
+            loop.add_signal_handler(signal.SIGHUP, self._send_all, Message(REOPEN, {}))
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
@@ -271,6 +280,7 @@ class Supervisor:
                 self._on_audit,
                 self.identities.refetch,
                 self._traces.on_traced,
+                self._on_unlogged,
             )
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
@@ -322,6 +332,8 @@ class Supervisor:
             fast_path=settings.fast_path,
             tls=self._tls is not None,
             access=self.identities.policy is not None,
+            access_log="" if settings.access_log in ("", "-") else str(Path(settings.access_log).absolute()),
+            access_log_descriptor=self._access_log_descriptor,
             audit=self._audit_log is not None,
             otlp_endpoint=self._trace_endpoint,
             console=settings.console,
@@ -345,6 +357,14 @@ class Supervisor:
     def _on_audit(self, events: list[list[Any]], dropped: int) -> None:
         if self._audit_log is not None:
             self._audit_log.add(events, dropped)
+
+    def _on_unlogged(self, lines: int) -> None:
+        self._unlogged += lines
+
+    def _dropped(self) -> dict[str, int]:
+        """Return the lines that each log could not keep."""
+        dropped = {} if self._audit_log is None else {"audit": self._audit_log.dropped}
+        return {**dropped, "access": self._unlogged} if self.settings.access_log else dropped
 
     def _publish(self, table: Table) -> None:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
@@ -486,6 +506,24 @@ def _audit_log(settings: Settings) -> AuditLog | None:
             f"the audit log {settings.audit_log} cannot be written: {error.strerror}; "
             "set audit_log to a file in a folder that this user may write to, or to nothing"
         ) from None
+
+
+def _check_access_log(settings: Settings) -> int:
+    """Return the descriptor of the access log, if it has no path; otherwise -1. Fronts open the path.
+
+    Raises SettingsError.
+    """
+    try:
+        if settings.access_log == "-":
+            return os.dup(sys.stdout.fileno())  # a front's own standard output is part of the log
+        if settings.access_log:
+            os.close(open_for_appending(Path(settings.access_log)))
+    except OSError as error:
+        raise SettingsError(
+            f"the access log {settings.access_log} cannot be written: {error.strerror}; "
+            "set access_log to a file in a folder that this user may write to, to - for standard output, or to nothing"
+        ) from None
+    return -1
 
 
 def _models_folder(repository: Path) -> Path | None:

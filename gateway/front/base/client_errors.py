@@ -10,13 +10,16 @@ _LOG = logging.getLogger(__name__)
 _MAX_LENGTH = 1000
 
 
-def to_client_error(error: Exception) -> ModelportError:
-    """Return the error to answer with. An unexpected one is logged, and the client gets "internal error"."""
+def to_client_error(error: Exception, request_id: str = "") -> ModelportError:
+    """Return the error to answer with. An unexpected one is logged, and the client gets "internal error".
+
+    request_id  of a request that is answered without a task: see request_ids.py
+    """
     if isinstance(error, ModelportError):
         return error
     if isinstance(error, MemoryError):
         return OutOfMemory("there is no memory for this request; send fewer rows")
-    _LOG.error("a request failed with an unexpected error", exc_info=error)
+    _LOG.error("a request failed with an unexpected error", exc_info=error, extra={"request_id": request_id})
     return Internal("internal error")
 
 

@@ -1,12 +1,13 @@
 """Creates the records of requests, with the headers or the metadata that they need."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.domain.request_record import Observer, RequestRecord
+from gateway.front.base.request_ids import header_id, metadata_id, new_id
 
 # By the name of the header, the field of the record.
-_FIELDS = {"traceparent": "traceparent", "tracestate": "tracestate", "x-request-id": "request_id"}
+_FIELDS = {"traceparent": "traceparent", "tracestate": "tracestate", "user-agent": "user_agent"}
 _HTTP_FIELDS = {name.encode(): field for name, field in _FIELDS.items()}
 # Clients choose the values. Those of the standard are shorter (https://www.w3.org/TR/trace-context/).
 _MAX_VALUE = 512
@@ -17,7 +18,7 @@ def http_record(
     method: bytes,
     path: str,
     client: tuple[str, int] | None,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: Sequence[tuple[bytes, bytes]],
     arrived: float,
 ) -> RequestRecord:
     """`headers`: with names in lower case."""
@@ -27,6 +28,7 @@ def http_record(
     for name, value in headers:
         if name in _HTTP_FIELDS and len(value) <= _MAX_VALUE:
             setattr(record, _HTTP_FIELDS[name], value.decode("latin-1"))
+    record.request_id = header_id(headers).decode() or new_id()
     return record
 
 
@@ -49,6 +51,7 @@ def grpc_record(observer: Observer, path: str, peer: str, metadata: Sequence[Any
     for name, value in metadata:
         if name in _FIELDS and isinstance(value, str) and len(value) <= _MAX_VALUE:
             setattr(record, _FIELDS[name], value)
+    record.request_id = metadata_id(metadata) or new_id()
     return record
 
 

@@ -41,6 +41,8 @@ cdef class Heads:
     # The names of lines in which heads may differ; for each length of a name, a bit for each first letter.
     cdef tuple varying
     cdef uint32_t initials[32]
+    # The id of the request whose head was looked for last; None if it has none.
+    cdef bytes request_id
 
     def __init__(self, cache):
         self.cache, self.known = cache, BoundedCache(MAX_CACHED)
@@ -77,7 +79,9 @@ cdef class Heads:
         cdef const char *stop
         cdef const char *colon
         cdef char *to = key
+        cdef bint named = False
         length[0] = -1
+        self.request_id = None
         while text < end:
             stop = find_bytes(text, end - text, b"\r\n", 2)
             if stop == NULL:
@@ -90,6 +94,9 @@ cdef class Heads:
                     length[0] = read_length(colon + 1, stop)
                     if length[0] < 0:
                         return -1
+                elif not named and is_name(b"x-request-id", 12, text, colon - text):
+                    named = True
+                    self.request_id = read_id(colon + 1, stop)
             else:
                 memcpy(to, text, stop - text)
                 to += stop - text
@@ -141,6 +148,21 @@ cdef object traceparent(const char *text, Py_ssize_t size):
             return PyBytes_FromStringAndSize(text + 12, stop - text - 12).strip().decode("latin-1")
         text = stop + 2
     return ""
+
+
+cdef bytes read_id(const char *value, const char *end):
+    """Return the id in the value of x-request-id, as request_ids.valid_id does; None if it is none."""
+    cdef Py_ssize_t index
+    while value < end and (value[0] == c" " or value[0] == c"\t"):
+        value += 1
+    while value < end and (end[-1] == c" " or end[-1] == c"\t"):
+        end -= 1
+    if not 0 < end - value <= 128:
+        return None
+    for index in range(end - value):
+        if not 32 < <uint8_t>value[index] < 127:
+            return None
+    return PyBytes_FromStringAndSize(value, end - value)
 
 
 cdef Py_ssize_t read_length(const char *value, const char *end) noexcept:

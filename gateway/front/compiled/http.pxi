@@ -7,6 +7,8 @@ cdef class HttpRequest(Request):
     cdef readonly bint response_complete
     # uvicorn sets it to False when it shuts down.
     cdef public bint keep_alive
+    # The client's x-request-id; None if it sent none.
+    cdef readonly bytes request_id
 
     waits_for_body = False
 
@@ -45,18 +47,26 @@ cdef class HttpRequest(Request):
         except Exception as error:
             reply = error_reply(self.form.dialect, error)
         if reply is not None:
-            receiver.connection.answer(reply, self.keep_alive)
+            receiver.connection.answer(self.named(reply), self.keep_alive)
             return
-        receiver.write(texts, results, index, values, self.client_id, self.keep_alive, now)
+        receiver.write(texts, results, index, values, self, now)
         # It is used again as if it were new.
         self.worker, self.crashes = None, 0
         receiver.spare = self
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
-        self.end().connection.answer(self.written(group, index), self.keep_alive)
+        self.end().connection.answer(self.named(self.written(group, index)), self.keep_alive)
 
     cdef void deliver_error(self, object error) except *:
-        self.end().connection.answer(error_reply(self.form.dialect, error), self.keep_alive)
+        if self.request_id is not None:
+            error = to_client_error(error, self.request_id.decode())
+        self.end().connection.answer(self.named(error_reply(self.form.dialect, error)), self.keep_alive)
+
+    cdef object named(self, object reply):
+        """Return the reply with the id of the request."""
+        if self.request_id is None:
+            return reply
+        return reply._replace(headers=reply.headers + header_line(self.request_id))
 
     cdef object written(self, object group, Py_ssize_t index):
         """Return the Reply with an answer, written by the Python code."""
@@ -189,7 +199,7 @@ cdef class Receiver:
     cdef HttpRequest spare
     # The head of the last request, and the length of the body behind it. Most clients repeat it.
     cdef Head head
-    cdef bytes head_text
+    cdef bytes head_text, request_id
     cdef Py_ssize_t body_length
 
     def __init__(self, connection, Http http):
@@ -253,6 +263,7 @@ cdef class Receiver:
         if not (self.repeats_head(data, head_size, length) and is_valid(self.head.identity)):
             self.head = self.http.heads.find(data, head_size, length)
             self.head_text, self.body_length = PyBytes_FromStringAndSize(data, head_size), length
+            self.request_id = self.http.heads.request_id
         cdef Head head = self.head
         if head is None:
             return False
@@ -277,6 +288,7 @@ cdef class Receiver:
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
             return False
         request.receiver, request.response_complete, request.keep_alive = self, False, True
+        request.request_id = self.request_id
         if self.request is not request:
             self.request = self.connection.cycle = request
         model.servable.put(request)
@@ -302,12 +314,12 @@ cdef class Receiver:
         Results results,
         Py_ssize_t member,
         list values,
-        bytes client_id,
-        bint keep_alive,
+        HttpRequest request,
         double now,
     ) except *:
         """Write an answer, as rest_response and HttpConnection.answer do. `values`: in JSON; None for binary."""
-        cdef bint binary = values is None
+        cdef bint binary = values is None, keep_alive = request.keep_alive
+        cdef bytes client_id = request.client_id
         transport = self.transport
         if transport.is_closing():
             return
@@ -326,17 +338,21 @@ cdef class Receiver:
             text += PyBytes_GET_SIZE(<object>PyTuple_GET_ITEM(before, index))
             size += results.size_of(index, member) if binary else PyBytes_GET_SIZE(<object>PyList_GET_ITEM(values, index))
         size += text
-        cdef char head[256]
+        cdef char head[512]
         cdef int head_size
         if binary:
-            head_size = snprintf(head, 256, b"%zd\r\ninference-header-content-length: %zd\r\n", size, text)
+            head_size = snprintf(head, 512, b"%zd\r\ninference-header-content-length: %zd\r\n", size, text)
         else:
-            head_size = snprintf(head, 256, b"%zd\r\n", size)
+            head_size = snprintf(head, 512, b"%zd\r\n", size)
+        if request.request_id is not None:
+            head_size += snprintf(
+                head + head_size, 512 - head_size, b"x-request-id: %s\r\n", PyBytes_AS_STRING(request.request_id)
+            )
         keep_alive = keep_alive and http.path.keep_alive
         if not keep_alive:
-            head_size += snprintf(head + head_size, 256 - head_size, b"connection: close\r\n")
+            head_size += snprintf(head + head_size, 512 - head_size, b"connection: close\r\n")
         elif not self.alone and self.connection.confirms_keep_alive:
-            head_size += snprintf(head + head_size, 256 - head_size, b"connection: keep-alive\r\n")
+            head_size += snprintf(head + head_size, 512 - head_size, b"connection: keep-alive\r\n")
         head[head_size], head[head_size + 1] = c"\r", c"\n"
         head_size += 2
         cdef bint large = size >= MAX_JOINED_BYTES and binary

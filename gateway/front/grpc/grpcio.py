@@ -16,6 +16,7 @@ from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod, parse
 from gateway.front.base.records import grpc_record
+from gateway.front.base.request_ids import CURRENT_ID, HEADER, metadata_id
 from gateway.front.grpc.errors import Status, to_status
 from gateway.front.grpc.port import GuardedPort
 from gateway.process.tls import ServerTls
@@ -137,13 +138,19 @@ class _Checks:
         peer: str = context.peer() if self._port is None else self._port.peer(metadata)
         return peer
 
-    def record(self, context: _Context, path: str, size: int = 0) -> RequestRecord | None:
-        """Return the record of a call, which is that of the current task; None if nobody observes it."""
-        if self._observer is None:
-            return None
+    def begin(self, context: _Context, path: str, size: int = 0) -> RequestRecord | None:
+        """Return the record of a call, which is that of the current task; None if nobody observes it.
+
+        The call is answered with its id.
+        """
         metadata = context.invocation_metadata() or ()
-        record = grpc_record(self._observer, path, self._peer(context, metadata), metadata, size)
-        CURRENT.set(record)
+        record = None
+        if self._observer is not None:
+            record = grpc_record(self._observer, path, self._peer(context, metadata), metadata, size)
+            CURRENT.set(record)
+        if request_id := metadata_id(metadata) if record is None else record.request_id:
+            CURRENT_ID.set(request_id)
+            context.set_trailing_metadata(((HEADER, request_id),))
         return record
 
     async def accepted(self, messages: AsyncIterator[bytes], refused: list[Status]) -> AsyncIterator[bytes]:
@@ -165,7 +172,8 @@ async def _abort(context: _Context, status: Status) -> None:
     caller must have no message left, and no error, whose traceback has one.
     """
     code, details, trailing_metadata = status
-    await context.abort(grpc.StatusCode[code.name], details, trailing_metadata)
+    metadata = (*trailing_metadata, *(context.trailing_metadata() or ()))
+    await context.abort(grpc.StatusCode[code.name], details, metadata)
 
 
 def _failed(error: Exception, record: RequestRecord | None) -> Status:
@@ -186,7 +194,7 @@ def _unary(path: str, method: Method, check: _Checks) -> Any:
     """Return grpc's handler. It has no deserializer: for invalid protobuf, grpc would answer INTERNAL."""
 
     async def call(raw: bytes, context: _Context) -> bytes:
-        record = check.record(context, path, len(raw))
+        record = check.begin(context, path, len(raw))
         try:
             answer = await method(raw, context.time_remaining(), check(context, path))
             if record is not None:
@@ -209,7 +217,7 @@ def _server_stream(path: str, stream: ServerStreamMethod, check: _Checks) -> Any
     """Return grpc's handler."""
 
     async def call(raw: bytes, context: _Context) -> AsyncIterator[bytes]:
-        record = check.record(context, path, len(raw))
+        record = check.begin(context, path, len(raw))
         try:
             async with aclosing(stream(raw, check(context, path))) as answers:
                 async for answer in answers:
@@ -233,7 +241,7 @@ def _stream(path: str, stream: StreamMethod, check: _Checks) -> Any:
 
     async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
         refused: list[Status] = []
-        check.record(context, path)  # each message has a record of its own, made from this one
+        check.begin(context, path)  # each message has a record of its own, made from this one
         messages = check.accepted(requests, refused)
         async with aclosing(stream(messages, context.time_remaining, check(context, path))) as answers:
             async for answer in answers:
@@ -253,7 +261,7 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
 
     async def ServerReflectionInfo(self, requests: Any, context: _Context) -> AsyncIterator[Any]:
         refused: list[Status] = []
-        record = self._check.record(context, _REFLECTION)
+        record = self._check.begin(context, _REFLECTION)
         try:
             check = self._check(context, _REFLECTION)
             if check is not None:

@@ -26,6 +26,7 @@ from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
 from gateway.front.base.records import grpc_record, traceparent_of
+from gateway.front.base.request_ids import CURRENT_ID, HEADER, metadata_id
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.io_thread import IoThread
@@ -111,6 +112,7 @@ class NativeServer:
         }
         self._handles: dict[int, RequestHandle] = {}
         self._calls: dict[int, asyncio.Task[None]] = {}  # those that are not hot
+        self._ids: dict[int, str] = {}  # of the calls in progress that have an id
         self._records: dict[int, RequestRecord] = {}  # of the calls in progress, if there is an observer
         self._answers: list[tuple[int, bytes]] = []  # of this turn of the event loop
         self._io_thread: IoThread | None = None  # found when it is needed: a new thread has no name yet
@@ -228,6 +230,7 @@ class NativeServer:
                     others.append(event)
                 else:
                     handle.cancel()
+                    self._ids.pop(call, None)
                     self._end_record(call, Code.CANCELLED, CANCELLED)
                 continue
             submit = submits.get(method)
@@ -235,6 +238,8 @@ class NativeServer:
                 others.append(event)
                 continue
             metadata, peer, seconds = details
+            if metadata and (request_id := metadata_id(metadata)):
+                self._ids[call] = request_id
             try:
                 if observer is not None:
                     traceparent = traceparent_of(metadata)
@@ -277,8 +282,10 @@ class NativeServer:
                 if call in self._calls:
                     self._calls[call].cancel()
                 continue
+            metadata, peer, _ = details
+            if request_id := metadata_id(metadata):
+                self._ids[call] = request_id
             if self._observer is not None:
-                metadata, peer, _ = details
                 self._begin_record(
                     call, method, peer if self._port is None else self._port.peer(metadata), metadata, message
                 )
@@ -293,6 +300,7 @@ class NativeServer:
         metadata, peer, seconds = details
         method: Any = self._table[number][1]
         CURRENT.set(self._records.get(call))
+        CURRENT_ID.set(self._ids.get(call, ""))
         try:
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise _too_large("message", message, self._receive_limit)
@@ -317,7 +325,7 @@ class NativeServer:
                 # The client is slow.
                 if sent == STREAM_FULL and not await asyncio.to_thread(self._front.stream_send, call, answer):
                     return
-        self._front.stream_end(call)
+        self._front.stream_end(call, self._trailing(call))
         self._end_record(call, Code.OK)
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
@@ -341,27 +349,37 @@ class NativeServer:
         assert self._front is not None
         answers = self._answers.copy()
         self._answers.clear()
+        respond = self._respond_with_id if self._ids else self._front.respond
         if len(answers) == 1:
-            self._front.respond(*answers[0])
+            respond(*answers[0])
             return
-        respond = self._front.respond
         if self._io_thread is None:
             self._io_thread = IoThread.find(_IO_THREAD)
         with self._io_thread:
             for call, answer in answers:
                 respond(call, answer)
 
+    def _respond_with_id(self, call: int, answer: bytes) -> None:
+        assert self._front is not None
+        self._front.respond(call, answer, None, self._trailing(call))
+
+    def _trailing(self, call: int) -> list[tuple[str, str]] | None:
+        """Return the metadata at the end of an answer, which has the id of the call if it has one."""
+        request_id = self._ids.pop(call, "")
+        return [(HEADER, request_id)] if request_id else None
+
     def _reject(self, call: int, error: Exception) -> None:
         assert self._front is not None
-        error = to_client_error(error)
+        error = to_client_error(error, self._ids.get(call, ""))
         code, details, metadata = to_status(error)
-        self._front.fail(call, code, details, trailing_metadata=metadata)
+        self._front.fail(call, code, details, trailing_metadata=[*metadata, *(self._trailing(call) or ())])
         self._end_record(call, code, error.kind)
 
     def _begin_record(self, call: int, method: int, peer: str, metadata: Any, message: bytes) -> RequestRecord:
         assert self._observer is not None
         record = grpc_record(self._observer, self._table[method][0], peer, metadata, len(message))
         self._records[call] = record
+        self._ids[call] = record.request_id
         return record
 
     def _end_record(self, call: int, code: int, outcome: str = "", size: int = 0) -> None:
@@ -371,6 +389,7 @@ class NativeServer:
 
     def _forget(self, call: int, task: "asyncio.Task[None]") -> None:
         self._calls.pop(call, None)
+        self._ids.pop(call, None)
         self._end_record(call, Code.CANCELLED, CANCELLED)  # if it has not ended otherwise
 
 

@@ -17,9 +17,9 @@ from gateway.front.base import body
 from gateway.front.base.access import Access, http_caller
 from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, Route, encode_error
 from gateway.front.base.records import head_record, http_record
+from gateway.front.base.request_ids import RECORD, header_id, header_line
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
 from gateway.front.http.hot_request import Head, HotRequest, read_head
-from gateway.front.http.observed_app import RECORD
 from gateway.front.http.open_connections import UNREAD_TIMEOUT_S
 from gateway.front.http.shared_state import SharedState
 from gateway.front.http.states import Answering, Receiving
@@ -208,7 +208,7 @@ class HttpConnection(HttpToolsProtocol):
         shared, record = self._shared, None
         if shared.observer is not None:
             record = head_record(shared.observer, head_text, head.route.path, self.client, time.monotonic())
-        return HotRequest(shared.engine, shared.limits, self, True, False, record)
+        return HotRequest(shared.engine, shared.limits, self, True, False, record, head.request_id)
 
     def _record(
         self, method: bytes, path: str, headers: Sequence[tuple[bytes, bytes]], arrived: float
@@ -277,7 +277,15 @@ class HttpConnection(HttpToolsProtocol):
             return
         shared = self._shared
         record = None if shared.observer is None else self._record(method, route.path, self.headers, self._arrived)
-        request = HotRequest(shared.engine, shared.limits, self, keep_alive, self.expect_100_continue, record)
+        request = HotRequest(
+            shared.engine,
+            shared.limits,
+            self,
+            keep_alive,
+            self.expect_100_continue,
+            record,
+            header_id(self.headers),
+        )
         head: Head | Exception
         identity: Identity | None = None
         try:
@@ -431,6 +439,7 @@ class HttpConnection(HttpToolsProtocol):
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
         record = self._record_of_broken(cycle if is_running else None)
+        request_id = self._id_of_broken(cycle if is_running else None) if record is None else record.request_id.encode()
         self.receiving = _BROKEN
         has_begun = is_running and not _is_hot(cycle) and cycle.response_started
         self._abandon()
@@ -439,7 +448,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         encode = cycle.encode_error if is_running and _is_hot(cycle) else encode_error
         answer = encode(InvalidRequest(reason))
-        self.reject(Reply(status, [answer]))
+        self.reject(Reply(status, [answer], headers=header_line(request_id) if request_id else b""))
         if record is not None:
             record.end(status, InvalidRequest.kind, len(answer))
 
@@ -456,6 +465,11 @@ class HttpConnection(HttpToolsProtocol):
             path = self.url.partition(b"?")[0].decode("latin-1")
             return self._record(self.parser.get_method(), path, self.headers, self._arrived)
         return record or self._record(b"", "", (), time.monotonic())
+
+    def _id_of_broken(self, running: Any) -> bytes:
+        if running is None:
+            return header_id(self.headers) if self.receiving is _HEAD else b""
+        return running.request_id or b"" if _is_hot(running) else header_id(running.scope["headers"])
 
     # The Connection of a HotRequest.
 

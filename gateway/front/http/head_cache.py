@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.engine.arena import MIN_ARENA_BYTES
+from gateway.front.base.request_ids import valid_id
 from gateway.front.http.hot_request import Head
 from runtimes.bounded_cache import BoundedCache
 
@@ -28,7 +29,7 @@ _PER_REQUEST_HEADERS = (
     b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context",
     b"uber-trace-id", b"sentry-trace", b"x-datadog-trace-id", b"x-datadog-parent-id", b"ce-id", b"idempotency-key",
 )  # fmt: skip
-_LENGTH = b"content-length"
+_LENGTH, _REQUEST_ID = b"content-length", b"x-request-id"
 _VARYING = frozenset({_LENGTH, *_PER_REQUEST_HEADERS})
 
 
@@ -86,8 +87,8 @@ class HeadCache:
         """Return a head that differs in nothing but lines of _VARYING, and the length that `text` gives."""
         if not self._reduced.entries or len(text) > MAX_HEAD_LENGTH:
             return None, b""
-        known, lengths = self._lines.entries, []
-        kept = []
+        known, lengths, kept = self._lines.entries, [], []
+        request_id: bytes | None = None
         for line in text.split(b"\r\n"):
             if line in known:
                 kept.append(line)
@@ -98,11 +99,15 @@ class HeadCache:
                 return None, b""
             if name == _LENGTH:
                 lengths.append(value.strip(b" \t"))
+            elif name == _REQUEST_ID and request_id is None:
+                request_id = valid_id(value)
         # The request line comes first: a head that begins with a header line is not valid.
         if len(lengths) != 1 or not kept or not text.startswith(kept[0]):
             return None, b""
         head = self._reduced.entries.get(tuple(kept))
-        return (head if head is not None and _is_valid(head) else None), lengths[0]
+        if head is None or not _is_valid(head):
+            return None, lengths[0]
+        return head._replace(request_id=request_id) if request_id else head, lengths[0]
 
     def put(self, text: bytes, head: Head, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Remember a head that the parser accepted, if requests with it can skip the parser.

@@ -22,6 +22,7 @@ from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
+from gateway.front.base.request_ids import header_line
 from gateway.front.http.states import Stage
 from gateway.process.memory import collections_paused
 from runtimes.tensors import Buffer
@@ -42,6 +43,7 @@ class Head(NamedTuple):
     kind         the kind of body that has this limit, for error messages
     is_plain     whether neither the body nor, by the client's wish, the answer is compressed
     identity     who sent it; None if everything is allowed
+    request_id   of the request whose head was found by an earlier one; b"" without one
     """
 
     route: Route
@@ -50,6 +52,7 @@ class Head(NamedTuple):
     kind: str
     is_plain: bool
     identity: Identity | None
+    request_id: bytes = b""
 
 
 def read_head(
@@ -87,7 +90,7 @@ class HotRequest:
     """Takes the place of uvicorn's RequestResponseCycle. states.py has its states: Stage.
 
     uvicorn reads `keep_alive` and `response_complete`, which is True in DONE. `record` is None if nobody observes the
-    request.
+    request. `request_id` is b"" if it has none.
     """
 
     __slots__ = (
@@ -110,6 +113,7 @@ class HotRequest:
         "_write",
         "keep_alive",
         "record",
+        "request_id",
         "response_complete",
     )  # fmt: skip
 
@@ -121,9 +125,11 @@ class HotRequest:
         keep_alive: bool,
         expects_continue: bool = False,
         record: RequestRecord | None = None,
+        request_id: bytes = b"",
     ) -> None:
         self.keep_alive = keep_alive
         self.record = record
+        self.request_id = request_id if record is None else record.request_id.encode()
         self.response_complete = False
         self._engine, self._limits, self._connection = engine, limits, connection
         self._expects_continue = expects_continue
@@ -404,8 +410,8 @@ class HotRequest:
     def _error_reply(self, error: Exception) -> Reply:
         if isinstance(error, QuotaExceeded) and self._head.identity is not None:
             self._connection.record_refusal(self._head.identity, self._route.model, self._route.path, error)
+        error = to_client_error(error, self.request_id.decode())  # logged once, if it is not expected
         if self.record is not None:
-            error = to_client_error(error)  # logged once, if it is not expected
             self.record.outcome = error.kind
         return error_reply(self._route.dialect, error)
 
@@ -428,6 +434,8 @@ class HotRequest:
 
     def _finish(self, reply: Reply) -> None:
         self._stage, self.response_complete = _DONE, True
+        if self.request_id:
+            reply = reply._replace(headers=reply.headers + header_line(self.request_id))
         if self._body_complete:
             self._connection.answer(reply, self.keep_alive)
         else:

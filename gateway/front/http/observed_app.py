@@ -8,9 +8,7 @@ from gateway.errors import kind_of
 from gateway.front.base.access import IDENTITY
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.records import http_record
-
-# The key of the record in the scope of a request.
-RECORD = "modelport.record"
+from gateway.front.base.request_ids import RECORD
 
 
 class ObservedApp:

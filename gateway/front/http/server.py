@@ -25,6 +25,7 @@ from gateway.errors import NotAllowed
 from gateway.front.base.access import Access
 from gateway.front.base.body import App, Receive, Scope, Send
 from gateway.front.base.limits import Limits
+from gateway.front.base.request_ids import NamedApp
 from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
 from gateway.front.http.handshakes import Handshakes
@@ -63,7 +64,7 @@ class HttpServer(uvicorn.Server):
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
         self._connect = partial(_connect, shared)
-        app = _hot_methods_only(shared, fallback)
+        app = NamedApp(_hot_methods_only(shared, fallback))
         config = uvicorn.Config(
             app if observer is None else ObservedApp(app, observer),
             http=self._connect,  # type: ignore[arg-type]  # uvicorn calls it like a class

@@ -30,6 +30,15 @@ class Context:
     def __init__(self) -> None:
         self.aborted = Aborted()
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("x-request-id", "r-1"),)
+
+    def set_trailing_metadata(self, metadata: object) -> None:
+        self.metadata = metadata
+
+    def trailing_metadata(self) -> object:
+        return self.metadata
+
     def time_remaining(self) -> None:
         return None
 
