@@ -1,0 +1,380 @@
+"""The page of one model: its form answers as a direct request does, and its programs run."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from gateway.access.keys import digest_of, new_key
+from gateway.environments.environment import Environment
+from tests.support import ROOT
+from tests.support.browser import Browser, Visit
+from tests.support.client_environments import client_python
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_copy, add_fake
+
+FOUR = ROOT / "examples" / "digits" / "four.png"
+KEY = "MODELPORT_API_KEY"
+TITLES = ("curl", "tritonclient", "Python", "JavaScript")
+READY = {"do": "wait", "selector": "#form button.main"}
+SEND = {"do": "click", "selector": "#form button.main"}
+ANSWERED = {"do": "wait", "selector": "#answer summary"}
+ANSWER = {"do": "read", "script": "[...document.querySelectorAll('#answer details pre')].at(-1).textContent"}
+# What would be saved is kept, so that a test can read it.
+KEEP_FILES = """(() => {
+    const create = URL.createObjectURL;
+    URL.createObjectURL = (blob) => { window.saved = blob; return create.call(URL, blob); };
+})()"""
+SAVE = [{"do": "click", "selector": "#file button"}, {"do": "read", "script": "window.saved.text()"}]
+# A digit, as a mouse draws it. A synthetic pointer cannot be captured.
+STROKES = """(() => {
+    const board = document.querySelector('.board'), box = board.getBoundingClientRect();
+    board.setPointerCapture = () => {};
+    const point = (type, x, y) => board.dispatchEvent(new PointerEvent(type,
+        {bubbles: true, pointerId: 1, clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
+    for (const [[x, y], ...others] of [[[.55, .1], [.3, .55], [.8, .55]], [[.6, .4], [.58, .9]]]) {
+        point('pointerdown', x, y);
+        others.forEach((to) => point('pointermove', ...to));
+        point('pointerup', 0, 0);
+    }
+})()"""
+DROP = """(() => {
+    const data = new DataTransfer();
+    data.items.add(new File([Uint8Array.from(BYTES)], 'NAME', {type: 'image/png'}));
+    const options = {dataTransfer: data, clipboardData: data, bubbles: true};
+    const event = 'EVENT' === 'drop' ? new DragEvent('drop', options) : new ClipboardEvent('paste', options);
+    document.querySelector('.drop').dispatchEvent(event);
+})()"""
+# Names and values that are difficult to quote, or that JavaScript cannot parse and write again.
+NAMES = [['it\'s "quoted" $HOME \\n', "ü\u2028"]]
+MIXED = {
+    "names": json.dumps(NAMES),
+    "large ids": "[[9007199254740993, -9223372036854775807]]",
+    "x": "[[NaN, 0.5, -Infinity]]",
+}
+
+
+class Site(NamedTuple):
+    """operator, reader: API keys. Without one, nothing is allowed."""
+
+    gateway: Gateway
+    operator: str
+    reader: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.gateway.http}/console/models/"
+
+    def direct(self, path: str, body: bytes, content_type: str = "application/json") -> Any:
+        headers = {"Content-Type": content_type, "Authorization": f"Bearer {self.operator}"}
+        reply = self.gateway.request("POST", path, body, headers)
+        assert reply.status == 200, reply
+        return json.loads(reply.body)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable[[str], Environment]) -> Iterator[Site]:
+    runtime_environment("onnx")
+    scratch = tmp_path_factory.mktemp("site")
+    repository = scratch / "repository"
+    digits = ROOT / "model_repo" / "digits_onnx"
+    shutil.copytree(digits, repository / "digits_onnx")
+    add_copy(repository, "pixels", [digits / "1" / "model.onnx"])
+    specs = {"names": ("BYTES", 2), "large ids": ("INT64", 2), "x": ("FP32", 3)}
+    tensors = [{"name": name, "datatype": datatype, "shape": [-1, size]} for name, (datatype, size) in specs.items()]
+    outputs = [{**each, "name": f"twice {each['name']}"} for each in tensors]
+    add_fake(repository, "mixed", inputs=tensors, outputs=outputs)
+    operator, reader = new_key(), new_key()
+    identities = scratch / "identities.toml"
+    identities.write_text(
+        f'[identities.operator]\nkey_sha256 = ["{digest_of(operator)}"]\nroles = ["infer", "read", "admin"]\n'
+        f'[identities.reader]\nkey_sha256 = ["{digest_of(reader)}"]\nroles = ["infer", "read"]\n'
+    )
+    started = start_gateway(repository, scratch, "--allow-export", "--identities", str(identities))
+    yield Site(started.wait_ready(), operator, reader)
+    started.close()
+
+
+def key_steps(key: str) -> list[dict[str, Any]]:
+    """Enter the key in the dialog that the page opens because it gets a 401."""
+    return [
+        {"do": "wait", "selector": "dialog #key"},
+        {"do": "fill", "selector": "#key", "text": key},
+        {"do": "press", "key": "Enter", "selector": "#key"},
+        {"do": "wait", "selector": "#state .READY"},
+    ]
+
+
+def choose(kind: str, name: str) -> dict[str, Any]:
+    """Choose the source of an input."""
+    script = f"document.querySelector(`[name={json.dumps(f'source-of-{name}')}][value={kind}]`).click()"
+    return {"do": "read", "script": script}
+
+
+def read_programs() -> list[dict[str, Any]]:
+    steps = []
+    for i in range(len(TITLES)):
+        steps += [
+            {"do": "click", "selector": f"#tab-{i}"},
+            {"do": "read", "script": "document.querySelector('.program pre')?.textContent"},
+        ]
+    return steps
+
+
+def check(visit: Visit) -> Visit:
+    """The only complaint is that of the browser about the 401 that asks for the key."""
+    assert visit.refused == []
+    assert [text for text in visit.complaints if "401 (Unauthorized)" not in text] == []
+    return visit
+
+
+def run_programs(programs: list[str | None], folder: Path, key: str, browser: Browser) -> list[Any]:
+    """Run each program, in the order of TITLES; its answer as JSON values, in which NaN and infinities are None."""
+    triton = client_python("tritonclient", "tritonclient[all]==2.73.0")
+    commands = [["bash"], [str(triton), "-I"], [sys.executable, "-I"], [str(browser.node)]]
+    answers: list[Any] = []
+    for text, command, suffix in zip(programs, commands, ("sh", "py", "py", "mjs"), strict=True):
+        if text is None:
+            answers.append(None)
+            continue
+        assert key not in text
+        file = folder / f"program.{suffix}"
+        file.write_text(text)
+        run = subprocess.run(
+            [*command, str(file)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=folder,
+            env={**os.environ, KEY: key},
+        )
+        assert run.returncode == 0, text + run.stdout + run.stderr
+        answers.append(run.stdout)
+    curl, tritonclient, python, javascript = answers
+    tensors = None
+    if tritonclient is not None:
+        lines = [re.fullmatch(r"(.*?) (\[.*)", line) for line in tritonclient.splitlines()]
+        tensors = {line[1]: ast.literal_eval(_finite(line[2])) for line in lines if line}
+    return [
+        curl and _json(curl),
+        tensors,
+        python and ast.literal_eval(_finite(python)),
+        javascript and _json(javascript),
+    ]
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+def _finite(text: str) -> str:
+    return re.sub(r"\b(nan|-?inf)\b", "None", text).replace("-None", "None")
+
+
+def results(visit: Visit) -> list[Any]:
+    return [result for result in visit.results if result is not None]
+
+
+def test_an_image_gets_the_labels_that_a_direct_request_gets(site: Site, browser: Browser, tmp_path: Path) -> None:
+    steps = [READY, choose("image", "image")]
+    for event, name in (("paste", "pasted.png"), ("drop", "four.png")):
+        script = DROP.replace("EVENT", event).replace("NAME", name).replace("BYTES", str(list(FOUR.read_bytes())))
+        steps += [{"do": "read", "script": script}, {"do": "wait", "selector": f".preview[alt$='{name}']"}]
+    shown = {"do": "read", "script": "document.querySelector('#answer .bars .label').textContent"}
+    look = {"do": "look", "width": 375, "height": 800, "dark": True}
+    visit = check(
+        browser.visit(
+            site.url + "digits_onnx",
+            [
+                *key_steps(site.operator),
+                *steps,
+                SEND,
+                ANSWERED,
+                ANSWER,
+                shown,
+                *read_programs(),
+                {"do": "axe"},
+                look,
+                {"do": "axe"},
+            ],
+        )
+    )
+    answer, best, curl, python, javascript, light, phone = results(visit)
+    direct = site.direct("/predict/digits_onnx", FOUR.read_bytes(), "image/png")
+    assert (_json(answer), best) == (direct, "4")
+    assert light == phone == []
+    shutil.copy(FOUR, tmp_path)
+    ran = run_programs([curl, None, python, javascript], tmp_path, site.operator, browser)
+    assert ran == [direct, None, direct, direct]
+
+
+def test_json_and_npy_get_the_tensors_that_a_direct_request_gets(site: Site, browser: Browser, tmp_path: Path) -> None:
+    values = np.arange(128, dtype=np.float32).reshape(2, 64) / 8
+    np.save(tmp_path / "two.npy", values)
+    direct = site.direct("/predict/pixels", json.dumps({"inputs": values.tolist()}).encode())
+    written = [choose("json", "image"), {"do": "fill", "selector": "textarea", "text": json.dumps(values.tolist())}]
+    taken = {"do": "wait", "script": "document.querySelector('.panel-of-input').textContent.includes('FP32, [2, 64]')"}
+    loaded = [
+        choose("npy", "image"),
+        {"do": "upload", "selector": "#npy-of-image", "file": str(tmp_path / "two.npy")},
+        taken,
+        {"do": "wait", "script": "document.querySelector('.program pre')?.textContent.includes('two.npy')"},
+    ]
+    again = {"do": "read", "script": "document.querySelector('#answer').replaceChildren()"}
+    steps = [
+        READY,
+        *written,
+        SEND,
+        ANSWERED,
+        ANSWER,
+        *read_programs(),
+        *loaded,
+        again,
+        SEND,
+        ANSWERED,
+        ANSWER,
+        *read_programs(),
+    ]
+    found = results(check(browser.visit(site.url + "pixels", [*key_steps(site.reader), *steps])))
+    for answer, *programs in (found[:5], found[5:]):
+        assert _json(answer) == direct
+        curl, tensors, python, javascript = run_programs(programs, tmp_path, site.reader, browser)
+        assert curl == python == javascript == direct
+        assert np.allclose(tensors["scores"], direct["outputs"]["scores"])
+
+
+def test_values_that_javascript_cannot_hold_arrive_as_they_were_written(
+    site: Site, browser: Browser, tmp_path: Path
+) -> None:
+    fills = [{"do": "fill", "selector": f'[id="json-of-{name}"]', "text": text} for name, text in MIXED.items()]
+    steps = [READY, *fills, SEND, ANSWERED, ANSWER, *read_programs()]
+    answer, *programs = results(check(browser.visit(site.url + "mixed", [*key_steps(site.operator), *steps])))
+    body = f'{{"inputs": {{{", ".join(f"{json.dumps(name)}: {text}" for name, text in MIXED.items())}}}}}'
+    direct = site.direct("/predict/mixed", body.encode())
+    assert direct["outputs"]["twice large ids"] == [[18014398509481986, 2]]  # the second wraps, as INT64 does
+    assert _json(answer)["outputs"] == _json(json.dumps(direct["outputs"]))
+    curl, tensors, python, javascript = run_programs(programs, tmp_path, site.operator, browser)
+    assert curl == python == javascript == _json(json.dumps(direct))
+    assert tensors["twice large ids"] == direct["outputs"]["twice large ids"]
+    assert [text.decode() for text in tensors["twice names"][0]] == direct["outputs"]["twice names"][0]
+
+
+def test_a_long_request_is_a_file_beside_the_programs(site: Site, browser: Browser, tmp_path: Path) -> None:
+    values = json.dumps([[0.125] * 64] * 30)
+    written = [choose("json", "image"), {"do": "fill", "selector": "textarea", "text": values}]
+    wait = {"do": "wait", "selector": "#file button"}
+    steps = [READY, {"do": "read", "script": KEEP_FILES}, *written, wait, *SAVE, *read_programs()]
+    body, *programs = results(check(browser.visit(site.url + "pixels", [*key_steps(site.operator), *steps])))
+    (tmp_path / "request.json").write_text(body)
+    direct = site.direct("/predict/pixels", body.encode())
+    assert len(direct["outputs"]["scores"]) == 30
+    curl, tensors, python, javascript = run_programs(programs, tmp_path, site.operator, browser)
+    assert curl == python == javascript == direct
+    assert np.allclose(tensors["scores"], direct["outputs"]["scores"])
+
+
+@pytest.mark.parametrize("model", ["digits_onnx", "pixels"])
+def test_a_drawing_is_sent_after_each_stroke(site: Site, browser: Browser, tmp_path: Path, model: str) -> None:
+    """As an image if the model takes images, else as values."""
+    best = {"do": "read", "script": "document.querySelector('#answer .bars .label').textContent"}
+    curl = {"do": "read", "script": "document.querySelector('.program pre').textContent"}
+    save = {"do": "read", "script": "document.querySelector('#file button')?.click()"}
+    saved = {"do": "read", "script": "window.saved?.arrayBuffer().then((buffer) => [...new Uint8Array(buffer)]) ?? []"}
+    drawn = [{"do": "read", "script": STROKES}, ANSWERED, {"do": "idle"}, best, ANSWER, curl, save, saved]
+    keys = ("ArrowUp", "ArrowUp", *["Shift+ArrowDown"] * 5)
+    by_keyboard = [
+        {"do": "read", "script": "document.querySelector('#answer').replaceChildren()"},
+        {"do": "click", "selector": ".beside button:nth-of-type(2)"},
+        *[{"do": "press", "key": key, "selector": ".board"} for key in keys],
+        ANSWERED,
+        {"do": "read", "script": "document.querySelector('.drawing [role=status]').textContent"},
+    ]
+    steps = [READY, {"do": "read", "script": KEEP_FILES}, *drawn, *by_keyboard]
+    found = results(check(browser.visit(site.url + model, [*key_steps(site.operator), *steps])))
+    best_label, answer, program, image, spoken = found
+    assert best_label == ("4" if image else "class 4")
+    assert spoken == "row 8, column 5, drawn"
+    assert bool(image) == (model == "digits_onnx")
+    (tmp_path / "drawing.png").write_bytes(bytes(image))
+    assert run_programs([program, None, None, None], tmp_path, site.operator, browser)[0] == _json(answer)
+
+
+def test_only_those_who_may_change_the_model_get_buttons(site: Site, browser: Browser) -> None:
+    buttons = {
+        "do": "read",
+        "script": "[...document.querySelectorAll('#controls button')].map((each) => each.textContent)",
+    }
+    exports = {"do": "read", "script": "document.querySelector('#export').hidden"}
+    visit = check(browser.visit(site.url + "mixed", [*key_steps(site.reader), READY, buttons, exports]))
+    assert results(visit) == [[], True]
+    unload = [
+        {"do": "click", "selector": "#controls .danger"},
+        {"do": "axe"},
+        {"do": "click", "selector": "dialog .danger"},
+        {"do": "wait", "selector": "#state .UNAVAILABLE"},
+    ]
+    load = [
+        {"do": "click", "selector": "#controls button"},
+        {"do": "wait", "selector": "#state .READY"},
+        {"do": "read", "script": "document.querySelector('#outcome').textContent"},
+    ]
+    steps = [READY, buttons, exports, *unload, buttons, *load]
+    visit = check(browser.visit(site.url + "mixed", [*key_steps(site.operator), *steps]))
+    assert results(visit) == [["Reload", "Unload"], False, [], ["Load"], "mixed is loaded"]
+
+
+def test_an_error_is_shown_in_the_words_of_the_server(site: Site, browser: Browser) -> None:
+    written = [choose("json", "image"), {"do": "fill", "selector": "textarea", "text": "[[1, 2]]"}]
+    error = {"do": "read", "script": "document.querySelector('#answer .error').textContent"}
+    shown = {"do": "wait", "selector": "#answer .error"}
+    visit = browser.visit(site.url + "pixels", [*key_steps(site.operator), READY, *written, SEND, shown, error])
+    headers = {"Authorization": f"Bearer {site.operator}"}
+    reply = site.gateway.post("/predict/pixels", {"inputs": {"image": [[1, 2]]}}, headers)
+    assert results(visit)[-1] == f"{reply.status} {reply.json()['error']}"
+
+
+def test_an_export_is_followed_until_it_can_be_downloaded(site: Site, browser: Browser) -> None:
+    """The server's part is tested elsewhere; here its answers are fixed."""
+    running = {"id": "7", "state": "RUNNING", "progress": ["loading digits_onnx in its own framework"]}
+    done = {**running, "state": "DONE", "report": {"target": "tflite"}}
+    archive = "an archive"
+    replaced = {"export": json.dumps(running), "export/7": json.dumps(done), "export/7/result": archive}
+    steps = [
+        READY,
+        {"do": "read", "script": KEEP_FILES},
+        {"do": "click", "selector": "#export button.main"},
+        {"do": "wait", "selector": "#export .progress button.main"},
+        {"do": "axe"},
+        {"do": "click", "selector": "#export .progress button.main"},
+        {"do": "wait", "script": "window.saved"},
+        {"do": "read", "script": "window.saved.text()"},
+    ]
+    visit = browser.visit(site.url + "digits_onnx", [*key_steps(site.operator), *steps], replaced=replaced)
+    assert results(check(visit)) == [[], archive]
+
+
+def test_a_refused_export_says_why(site: Site, browser: Browser) -> None:
+    refused = {"do": "read", "script": "document.querySelector('#export .error').textContent"}
+    precision = {
+        "do": "read",
+        "script": "document.querySelector('#export-precision').append(new Option('int8', 'int8', true, true))",
+    }
+    steps = [
+        READY,
+        precision,
+        {"do": "click", "selector": "#export button.main"},
+        {"do": "wait", "selector": "#export .error"},
+        refused,
+    ]
+    visit = browser.visit(site.url + "digits_onnx", [*key_steps(site.operator), *steps])
+    assert results(visit)[-1].startswith("int8 needs calibration data")
