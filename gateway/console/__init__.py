@@ -2,7 +2,8 @@
 them.
 
     index.html, overview.js   all models (`/`)
-    model.html, model.js      one model (`/console/models/NAME`): live.js, control.js, signature.js, configuration.js
+    model.html, model.js      one model (`/console/models/NAME`); live.js, control.js, export.js, signature.js,
+                              configuration.js
     form.js, source.js        the form to try a model; board.js to draw on, answer.js, values.js (tensors as JSON text)
     snippets.js, tabs.js      the form's request as programs
     docs.html, docs.js        the API (`/docs`)

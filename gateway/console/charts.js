@@ -30,13 +30,18 @@ export class Chart {
     return Math.max(200, Math.floor(this.figure.clientWidth));
   }
 
+  window(times) {
+    const last = times.at(-1) ?? Date.now() / 1000;
+    return [Math.min(times[0] ?? last, last - 60), last];
+  }
+
   draw() {
     this.plot?.destroy();
     const axis = { stroke: css("--quiet"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     this.plot = new window.uPlot({
       width: this.width(), height: 120, legend: { show: false }, cursor: { show: false },
       // The newest minute at least: with one point, uPlot would show years.
-      scales: { x: { range: (_, low, high) => [Math.min(low, high - 60), high] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      scales: { x: { range: ({ data: [times] }) => this.window(times) }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [
         { ...axis, space: 60, size: 22 },
         { ...axis, space: 28, size: 58, values: (_, splits) => splits.map((value) => this.write(value)) },

@@ -2,7 +2,8 @@
 
 import { drawHeader, element, json, poll, say } from "./api.js";
 import { drawConfiguration } from "./configuration.js";
-import { drawControls, drawExport, saveFile } from "./control.js";
+import { drawControls } from "./control.js";
+import { drawExport, saveFile } from "./export.js";
 import { bytes } from "./figures.js";
 import { Form } from "./form.js";
 import { Live } from "./live.js";
@@ -79,6 +80,9 @@ function drawFacts(model) {
 
 function drawActions(model, server) {
   const mayChange = model.may.includes("admin") && server.repository_control !== "none";
+  const hasGraph = model.may.includes("admin") && model.runtime !== undefined; // Netron reads the model's files
+  part("graph").hidden = !hasGraph;
+  part("graph").href = `${address(model.version)}/graph`;
   const kind = `${mayChange} ${model.state}`;
   if (controls !== kind) {
     controls = kind;

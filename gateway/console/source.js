@@ -9,6 +9,9 @@ const TITLES = { draw: "Drawing", image: "Image", json: "JSON", npy: ".npy file"
 const MAX_EDITED = 30000; // characters; a longer text makes the browser's editor slow
 const HEAD = 400;
 
+/** The height of the editor. */
+const linesOf = (text) => Math.min(8, Math.max(2, text.split("\n").reduce((lines, line) => lines + Math.ceil(line.length / 45), 0)));
+
 export class Source {
   /** onChange(isStroke): the value has changed; at the end of a stroke, isStroke is true. */
   constructor(spec, { preprocess, batch_dim: batchDim }, onChange) {
@@ -49,7 +52,7 @@ export class Source {
       return element("div", {}, element("p", {}, `${this.text.length.toLocaleString("en")} characters, too long to be edited here: `, element("code", { class: "wrap" }, `${this.text.slice(0, HEAD)} …`)),
         element("div", { class: "buttons" }, renew, element("button", { type: "button", class: "plain", onclick: () => this.setText("") }, "Write another value")));
     }
-    const area = element("textarea", { id, rows: this.text.length > 60 ? 7 : 2, spellcheck: "false", autocapitalize: "off", oninput: () => { this.text = area.value; this.onChange(false); } });
+    const area = element("textarea", { id, rows: linesOf(this.text), spellcheck: "false", autocapitalize: "off", oninput: () => { this.text = area.value; this.onChange(false); } });
     area.value = this.text;
     return element("div", {}, element("label", { for: id, class: "hidden" }, `Value of ${this.spec.name} as JSON`), area, element("div", { class: "buttons" }, renew));
   }
@@ -94,7 +97,7 @@ export class Source {
   /** A zone for a file: it can be dropped, or chosen in the browser's dialog. */
   drop(accept, id, take) {
     const input = element("input", { type: "file", accept, id: `${id}-of-${this.spec.name}`, class: "file", onchange: () => { if (input.files[0]) take(input.files[0]); } });
-    const zone = element("div", { class: "drop" }, element("label", { for: input.id }, "Drop a file here, or choose one "), input);
+    const zone = element("label", { class: "drop" }, input, element("span", {}, "Drop a file here, or ", element("u", {}, "choose one")));
     zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
     zone.addEventListener("dragleave", () => zone.classList.remove("over"));
     zone.addEventListener("drop", (event) => {

@@ -346,7 +346,10 @@ def test_an_error_is_shown_in_the_words_of_the_server(site: Site, browser: Brows
 def test_an_export_is_followed_until_it_can_be_downloaded(site: Site, browser: Browser) -> None:
     """The server's part is tested elsewhere; here its answers are fixed."""
     running = {"id": "7", "state": "RUNNING", "progress": ["loading digits_onnx in its own framework"]}
-    done = {**running, "state": "DONE", "report": {"target": "tflite"}}
+    side = {"path": "model.tflite", "bytes": 26708, "seconds": 6e-6}
+    runs = [{"runner": "LiteRT", "differences": [{"name": "scores", "relative": 2e-6, "top1": 1.0}]}]
+    report = {"original": side, "exported": side, "runs": runs, "notes": [], "cases": 19, "origin": "generated"}
+    done = {**running, "state": "DONE", "report": report}
     archive = "an archive"
     replaced = {"export": json.dumps(running), "export/7": json.dumps(done), "export/7/result": archive}
     steps = [
@@ -356,11 +359,12 @@ def test_an_export_is_followed_until_it_can_be_downloaded(site: Site, browser: B
         {"do": "wait", "selector": "#export .progress button.main"},
         {"do": "axe"},
         {"do": "click", "selector": "#export .progress button.main"},
+        {"do": "read", "script": "[...document.querySelectorAll('#export td')].map((cell) => cell.textContent)"},
         {"do": "wait", "script": "window.saved"},
         {"do": "read", "script": "window.saved.text()"},
     ]
     visit = browser.visit(site.url + "digits_onnx", [*key_steps(site.operator), *steps], replaced=replaced)
-    assert results(check(visit)) == [[], archive]
+    assert results(check(visit)) == [[], ["LiteRT", "scores", "2.0e-6", "100 %"], archive]
 
 
 def test_a_refused_export_says_why(site: Site, browser: Browser) -> None:
@@ -378,3 +382,37 @@ def test_a_refused_export_says_why(site: Site, browser: Browser) -> None:
     ]
     visit = browser.visit(site.url + "digits_onnx", [*key_steps(site.operator), *steps])
     assert results(visit)[-1].startswith("int8 needs calibration data")
+
+
+def test_a_signature_and_outputs_that_are_chosen_are_part_of_the_request(site: Site, browser: Browser) -> None:
+    """No model here has two signatures; the description of one is replaced by that of one that has."""
+    spec = {"name": "x", "datatype": "INT32", "shape": [-1, 2]}
+    first = {"name": "first", "inputs": [spec], "outputs": [spec], "refused": {}}
+    outputs = [{**spec, "name": name} for name in ("a", "b", "c")]
+    second = {"name": "second", "inputs": [spec], "outputs": outputs, "refused": {"c": "it is a sequence"}}
+    described = {
+        "name": "mixed",
+        "version": "1",
+        "version_labels": [],
+        "signatures": [first, second],
+        "class_labels": {},
+        "batch_dim": 0,
+        "preprocess": None,
+        "postprocess": None,
+        "values": [],
+    }
+    curl = {"do": "read", "script": "document.querySelector('.program pre').textContent"}
+    steps = [
+        *(READY, curl),
+        *({"do": "select", "selector": "#form select", "value": "second"}, {"do": "idle"}, curl),
+        *({"do": "click", "selector": "#form [value=a]"}, {"do": "idle"}, curl),
+    ]
+    replaced = {"configuration": json.dumps(described)}
+    visit = browser.visit(site.url + "mixed", [*key_steps(site.reader), *steps], replaced=replaced)
+    bodies = [json.loads(text.split("'")[-2]) for text in results(check(visit)) if isinstance(text, str)]
+    inputs = {"x": [[0, 1]]}
+    assert bodies == [
+        {"inputs": inputs},
+        {"inputs": inputs, "signature": "second"},
+        {"inputs": inputs, "signature": "second", "outputs": ["b"]},
+    ]
