@@ -151,8 +151,8 @@ def model() -> Json:
                 "Memory of its workers",
                 "bytes",
                 Query(
-                    f"sum by (process, pid) (modelport_process_private_memory_bytes{{{workers}}})",
-                    "{{process}} {{pid}}",
+                    f"sum by (instance, process) (modelport_process_private_memory_bytes{{{workers}}})",
+                    "{{process}}",
                 ),
                 about="Without files and shared memory.",
                 width=8,

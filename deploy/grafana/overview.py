@@ -60,13 +60,13 @@ def overview() -> Json:
             time_series(
                 "Requests in progress",
                 "none",
-                Query(f"sum by (model) (modelport_requests_in_flight{{{SERVER}}})", "{{model}} in flight"),
-                Query(f"sum by (model) (modelport_requests_queued{{{SERVER}}})", "{{model}} queued"),
+                Query(f'sum by (model) (modelport_requests_in_flight{{{SERVER},model!=""}})', "{{model}} in flight"),
+                Query(f'sum by (model) (modelport_requests_queued{{{SERVER},model!=""}})', "{{model}} queued"),
             ),
             time_series(
                 "Rows computed by model",
                 "rowsps",
-                Query(rate("modelport_inference_rows_total", SERVER, "model"), "{{model}}"),
+                Query(rate("modelport_inference_rows_total", f'{SERVER},model!=""', "model"), "{{model}}"),
                 stack=True,
             ),
         ],

@@ -5,8 +5,8 @@ from deploy.grafana.queries import BUILD_COLORS, FULL, PROBLEM, SERVER, STATE_CO
 
 
 def workers() -> Json:
-    limit = "modelport_process_memory_limit_bytes"
-    per_process = "sum by (process, pid)"
+    private, limit = "modelport_process_private_memory_bytes", "modelport_process_memory_limit_bytes"
+    per_process = "sum by (instance, process)"
     rows = {
         "Now": [
             stat("Workers ready", "none", Query(f"sum(modelport_workers_up{{{SERVER}}})")),
@@ -41,21 +41,21 @@ def workers() -> Json:
             time_series(
                 "Resident memory",
                 "bytes",
-                Query(f"{per_process} (modelport_process_resident_memory_bytes{{{SERVER}}})", "{{process}} {{pid}}"),
+                Query(f"{per_process} (modelport_process_resident_memory_bytes{{{SERVER}}})", "{{process}}"),
                 stack=True,
                 about="Shared memory counts in each process that has mapped it.",
             ),
             time_series(
                 "Private memory",
                 "bytes",
-                Query(f"{per_process} (modelport_process_private_memory_bytes{{{SERVER}}})", "{{process}} {{pid}}"),
+                Query(f"{per_process} (modelport_process_private_memory_bytes{{{SERVER}}})", "{{process}}"),
             ),
             time_series(
                 "CPU",
                 "none",
                 Query(
                     f"{per_process} (rate(modelport_process_cpu_seconds_total{{{SERVER}}}[$__rate_interval]))",
-                    "{{process}} {{pid}}",
+                    "{{process}}",
                 ),
                 about="Cores.",
                 stack=True,
@@ -64,8 +64,8 @@ def workers() -> Json:
                 "Memory against its limit",
                 "percentunit",
                 Query(
-                    f"{per_process} (modelport_process_private_memory_bytes{{{SERVER}}} / {limit}{{{SERVER}}})",
-                    "{{process}} {{pid}}",
+                    f"max by (instance, process) ({private}{{{SERVER}}} / {limit}{{{SERVER}}})",
+                    "{{process}}",
                 ),
                 about="Of workers whose model has a memory_limit.",
                 most=1,
@@ -73,7 +73,7 @@ def workers() -> Json:
             time_series(
                 "Open file descriptors",
                 "none",
-                Query(f"{per_process} (modelport_process_open_fds{{{SERVER}}})", "{{process}} {{pid}}"),
+                Query(f"{per_process} (modelport_process_open_fds{{{SERVER}}})", "{{process}}"),
             ),
             time_series(
                 "Restarts",

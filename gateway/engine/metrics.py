@@ -75,9 +75,10 @@ def _durations() -> Histogram:
 class ModelMetrics:
     """The metrics of one version of a model in this front. Durations are in seconds.
 
-    failed_s   time from arrival to answer, summed over requests with any outcome but success
-    last_ms    time of the newest answered batch, in milliseconds since 1970; 0 if there was none
-    batches    rows of a batch → number of such batches, and their nanoseconds of input, infer and output
+    failed_s     time from arrival to answer, summed over requests with any outcome but success
+    succeeded_s  the same for those that succeeded. It never decreases, as a difference of two sums might by rounding
+    last_ms      time of the newest answered batch, in milliseconds since 1970; 0 if there was none
+    batches      rows of a batch → number of such batches, and their nanoseconds of input, infer and output
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class ModelMetrics:
     executions: int = 0
     execution_s: float = 0.0
     failed_s: float = 0.0
+    succeeded_s: float = 0.0
     last_ms: int = 0
     in_flight: int = 0
     queued: int = 0
@@ -102,6 +104,7 @@ class ModelMetrics:
     finished: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
     _runs: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    _failed_before: float = 0.0  # failed_s of what is in the histograms
 
     def count(self, outcome: str, seconds: float) -> None:
         """Count a request that has ended without success. `outcome` is "cancelled" or the kind of its error."""
@@ -133,7 +136,10 @@ class ModelMetrics:
         import numpy as np
 
         runs, self._runs = self._runs, []
-        self.request.observe_all(np.array(self.finished))
+        finished = np.array(self.finished)
+        self.request.observe_all(finished)
+        self.succeeded_s += max(0.0, float(finished.sum()) - (self.failed_s - self._failed_before))
+        self._failed_before = self.failed_s
         self.queue.observe_all(np.array(self.waited))
         self.finished.clear()  # not replaced, because the fast path refers to them
         self.waited.clear()
@@ -169,6 +175,7 @@ class ModelMetrics:
             "executions": self.executions,
             "execution_s": self.execution_s,
             "failed_s": self.failed_s,
+            "succeeded_s": self.succeeded_s,
             "last_ms": self.last_ms,
             "batches": {str(rows): list(figures) for rows, figures in self.batches.items()},
             "in_flight": self.in_flight,

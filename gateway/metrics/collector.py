@@ -32,6 +32,15 @@ _HISTOGRAM_HELP = {
     "compute_output": ("modelport_compute_output_duration_seconds", "Time to split a batch's outputs"),
     "batch_rows": ("modelport_batch_rows", "Rows per executed batch"),
 }
+# Triton's reasons of failures, which all exist from the start; further outcomes are OTHER.
+_NV_REASONS = {
+    "overloaded": "REJECTED",
+    "quota": "REJECTED",
+    "deadline": "REJECTED",
+    "cancelled": "CANCELED",
+    "internal": "BACKEND",
+    "out_of_memory": "BACKEND",
+}
 _NV_DURATIONS = {
     "nv_inference_request_duration_us": ("request", "Cumulative request time, microseconds"),
     "nv_inference_queue_duration_us": ("queue", "Cumulative queue time, microseconds"),
@@ -71,7 +80,7 @@ def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
         return
     for outcome, count in snapshot["outcomes"].items():
         total["outcomes"][outcome] = total["outcomes"].get(outcome, 0) + count
-    for name in ("rows", "executions", "execution_s", "failed_s", "in_flight", "queued"):
+    for name in ("rows", "executions", "execution_s", "failed_s", "succeeded_s", "in_flight", "queued"):
         total[name] += snapshot[name]
     total["last_ms"] = max(total["last_ms"], snapshot["last_ms"])
     for rows, figures in snapshot["batches"].items():
@@ -167,14 +176,19 @@ def _triton(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
             continue  # requests for unknown models, which Triton does not count
         labels = {"model": model, "version": version}
         success.add_sample(success.name, labels, total["outcomes"].get("success", 0))
+        failures = dict.fromkeys((*_NV_REASONS.values(), "OTHER"), 0)
         for outcome, number in total["outcomes"].items():
             if outcome != "success":
-                failure.add_sample(failure.name, {**labels, "reason": outcome.upper()}, number)
+                failures[_NV_REASONS.get(outcome, "OTHER")] += number
+        for reason, number in failures.items():
+            failure.add_sample(failure.name, {**labels, "reason": reason}, number)
         count.add_sample(count.name, labels, total["rows"])
         executions.add_sample(executions.name, labels, total["executions"])
         pending.add_sample(pending.name, labels, total["queued"])
         for name, (histogram, _) in _NV_DURATIONS.items():
-            durations[name].add_sample(name, labels, total[histogram]["total"] * 1e6)
+            # Triton counts requests that succeeded, and so do the other histograms.
+            seconds = total["succeeded_s"] if histogram == "request" else total[histogram]["total"]
+            durations[name].add_sample(name, labels, seconds * 1e6)
     yield from (success, failure, count, executions, pending, *durations.values())
 
 

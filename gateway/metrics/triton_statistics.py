@@ -28,7 +28,7 @@ def _record(name: str, version: str, total: MetricsSnapshot) -> dict[str, Any]:
         "inference_count": total["rows"],
         "execution_count": total["executions"],
         "inference_stats": {
-            "success": _duration(succeeded, total["request"]["total"] - total["failed_s"]),
+            "success": _duration(succeeded, total["succeeded_s"]),
             "fail": _duration(failed, total["failed_s"]),
             **{stage: _duration(sum(total[stage]["counts"]), total[stage]["total"]) for stage in ("queue", *_STAGES)},
             "cache_hit": _duration(0, 0.0),

@@ -412,7 +412,7 @@ def _assert_equal(fast: dict[Any, Any], plain: dict[Any, Any]) -> None:
 def _without_times(snapshot: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for each in snapshot:
-        kept = {name: value for name, value in each.items() if name not in ("failed_s", "last_ms")}
+        kept = {name: value for name, value in each.items() if name not in ("failed_s", "succeeded_s", "last_ms")}
         for name, value in each.items():
             if isinstance(value, dict) and "counts" in value:
                 kept[name] = sum(value["counts"]) if name in ("request", "queue") else value
