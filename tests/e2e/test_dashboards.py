@@ -27,6 +27,7 @@ from tests.support import ROOT
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.load_generator import Load
 from tests.support.model_repositories import add_fake
+from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.prometheus import Prometheus, needed, running_prometheus
 
 DEPLOY = ROOT / "deploy"
@@ -43,6 +44,7 @@ roles = ["infer"]
 requests_per_second = 1
 burst = 20
 """
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 INTERVAL = "250ms"
 # Grafana's variables, as with "All".
 VARIABLES = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "10m"}
@@ -96,7 +98,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     add_fake(repository, "broken", load_error="its weights are missing")
     identities = folder / "identities.toml"
     identities.write_text(IDENTITIES)
+    receiver = OtlpReceiver()
     flags = ["--identities", str(identities), "--audit-log", str(folder / "audit.jsonl")]
+    flags += ["--otlp-endpoint", receiver.url, "--trace-ratio", "0"]
     running = start_gateway(repository, folder, *flags)
     registry = CollectorRegistry(auto_describe=False)
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
@@ -121,6 +125,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         finally:
             elsewhere.shutdown()
             running.close()
+            receiver.close()
 
 
 def load(running: Gateway) -> None:
@@ -145,7 +150,8 @@ def load(running: Gateway) -> None:
     mark = len(running.log)
     running.post("/predict/quick", {"inputs": {"x": [[666] * 4]}})
     running.wait_for("its worker was killed by SIGKILL; restarting", mark)
-    running.infer("quick", {"x": [[1] * 4]})
+    traced = running.post("/predict/quick", row(1), {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
+    assert traced.status == 200
 
 
 def scrapes(prometheus: Prometheus) -> float:
@@ -257,6 +263,14 @@ def test_prometheus_evaluates_the_rules(scraped: Scraped) -> None:
     groups = scraped.prometheus.get("rules")["groups"]
     assert {group["name"] for group in groups} == {group["name"] for group in RULES["groups"]}
     assert {rule["lastError"] for group in groups for rule in group["rules"] if "lastError" in rule} <= {""}
+
+
+def test_prometheus_has_the_exemplars_of_traces(scraped: Scraped) -> None:
+    name = "modelport_request_duration_seconds_bucket"
+    while not (found := scraped.prometheus.get("query_exemplars", query=name, start="0", end="4000000000")):
+        assert scrapes(scraped.prometheus) < MAX_SCRAPES
+    assert {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]} == {TRACE}
+    assert {series["seriesLabels"]["model"] for series in found} == {"quick"}
 
 
 def test_both_ports_speak_openmetrics(scraped: Scraped) -> None:
