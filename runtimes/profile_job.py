@@ -8,6 +8,7 @@ import gc
 import importlib
 import json
 import os
+import threading
 import time
 from typing import Any, Dict, List, Sequence
 
@@ -59,6 +60,7 @@ def profile(job: Dict[str, Any]) -> Dict[str, Any]:
     dim        the dimension that counts rows
     sizes      numbers of rows to measure, ascending; 0 stands for the inputs as they are
     seconds    how long each size is measured
+    timeout_s  how long a run may take; the process ends if the first one of a size takes longer
     progress   the file that always has what was measured so far, in the form of the result
     start      a file: measuring begins once it exists. "" for at once
     trace      the number of rows of the inference whose operators are timed; None for none
@@ -78,7 +80,7 @@ def profile(job: Dict[str, Any]) -> Dict[str, Any]:
     if hasattr(gc, "freeze"):  # Python 3.7; a worker does the same
         gc.freeze()
     sweep = _Sweep(model, name, array_files.read(job["inputs"]), job["dim"], loaded, job["progress"])
-    sweep.warm_up(job["sizes"])
+    sweep.warm_up(job["sizes"], job["timeout_s"])
     if job["start"]:
         sweep.report(ready=True)
         while not os.path.exists(job["start"]):
@@ -111,23 +113,34 @@ class _Sweep:
             for name, array in self._inputs.items()
         }
 
-    def warm_up(self, sizes: Sequence[int]) -> None:
+    def warm_up(self, sizes: Sequence[int], timeout_s: float) -> None:
         """Run every size in ascending order, so that the peak of each shows how memory grows with the batch."""
         peak_memory.reset()
         for rows in sizes:
             self.report(running=rows)
             point = Point(rows)
             self._points.append(point)
+            timer = threading.Timer(timeout_s, self._give_up, (point, timeout_s))
+            timer.daemon = True
+            timer.start()
             try:
                 inputs, began = self.batch(rows), time.perf_counter()
                 for _ in range(_WARM_UPS):
                     self._run(inputs, rows)
+                    timer.cancel()
                     if time.perf_counter() - began > _WARM_UP_S:
                         break
             except Exception as error:  # noqa: BLE001 - a model may refuse inputs with any exception
                 point.failed = _reason(error)
+            timer.cancel()
             point.peak_bytes = peak_memory.peak()
         self.report()
+
+    def _give_up(self, point: Point, timeout_s: float) -> None:
+        """Report a size whose first run hangs, as a worker's would be, and end the process: nothing can stop a run."""
+        point.failed = "a run takes longer than execution_timeout_s = %g" % timeout_s
+        self.report()
+        os._exit(1)
 
     def measure(self, seconds: float, rounds: int) -> None:
         """Measure each size for this long. Rounds beyond _ROUNDS are for sizes whose median is not stable yet."""

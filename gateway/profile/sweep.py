@@ -95,18 +95,18 @@ class Sweep:
 
     async def _measure(self, threads: int, instances: int) -> None:
         """Measure the sizes that have not failed. A size whose first run ends the process fails; the others go on."""
-        sizes = [rows for rows in self._sizes if not self._runs_of(threads, instances, rows).failed]
-        while sizes:
+        before: list[int] = []
+        while (sizes := self._unfailed(threads, instances)) and sizes != before:
             reason = await self._run_together(threads, instances, sizes)
-            culprits = self._collect()
+            self._collect(reason)
             if not reason:
                 return
-            if not culprits:
-                self._note(f"with {_name(threads, instances)}, {reason}")
-                return
-            for rows in culprits:
-                self._runs_of(threads, instances, rows).failed = reason
-            sizes = [rows for rows in sizes if rows not in culprits]
+            before = sizes
+        if sizes:
+            self._note(f"with {_name(threads, instances)}, {reason}")
+
+    def _unfailed(self, threads: int, instances: int) -> list[int]:
+        return [rows for rows in self._sizes if not self._runs_of(threads, instances, rows).failed]
 
     async def _run_together(self, threads: int, instances: int, sizes: Sequence[int]) -> str:
         """Run one process for each instance. Returns why one of them ended early; "" if none did."""
@@ -151,14 +151,14 @@ class Sweep:
             "dim": source.served.dim if source.served else 0,
             "sizes": list(sizes),
             "seconds": self._seconds / _PASSES,
+            "timeout_s": source.config.toml.execution_timeout_s,
             "progress": str(progress),
             "start": str(start or ""),
             "trace": trace,
         }
 
-    def _collect(self) -> list[int]:
-        """Add what open processes have measured. Returns the sizes whose first run has not ended."""
-        culprits = []
+    def _collect(self, reason: str = "") -> None:
+        """Add what open processes have measured. reason: why one ended early; a size that it ran then has failed."""
         for threads, instances, file in self._open:
             progress = _read(file)
             if not progress:
@@ -167,7 +167,7 @@ class Sweep:
             self.load_seconds = min(loaded["seconds"], self.load_seconds or loaded["seconds"])
             self.loaded_bytes = max(self.loaded_bytes, int(loaded["bytes"]))
             if progress["running"] is not None:
-                culprits.append(int(progress["running"]))
+                self._runs_of(threads, instances, progress["running"]).failed = reason
             for point in progress["points"]:
                 runs = self._runs_of(threads, instances, point["rows"])
                 runs.durations += point["durations"]
@@ -175,7 +175,6 @@ class Sweep:
                 runs.growth_bytes = max(runs.growth_bytes, point["peak_bytes"] - int(loaded["bytes"]))
                 runs.failed = runs.failed or point["failed"]
         self._open.clear()
-        return culprits
 
     def _peak_bytes(self) -> int:
         return max((runs.peak_bytes for runs in self._runs.values()), default=0)

@@ -49,7 +49,7 @@ def test_everything_is_written(run: Run, tmp_path: Path) -> None:
 
 def test_sizes_that_fail_are_reported_and_the_others_measured(run: Run, tmp_path: Path) -> None:
     """Of eight recorded rows, the sixth ends the process; more than four rows at a time do not fit into memory."""
-    add_fake(tmp_path / "models", "m", toml="max_batch_size = 32\n", memory_rows=6)
+    add_fake(tmp_path / "models", "m", toml="max_batch_size = 32\nexecution_timeout_s = 0.5\n", memory_rows=6)
     recorded = np.zeros((8, 4), np.float32)
     recorded[5] = 666
     np.savez(tmp_path / "data.npz", x=recorded)
@@ -69,6 +69,10 @@ def test_sizes_that_fail_are_reported_and_the_others_measured(run: Run, tmp_path
         6: "refused: an input holds the value 400",
         7: "refused: an input holds the value 400",
     }
+    recorded[5] = 777
+    np.savez(tmp_path / "data.npz", x=recorded)
+    result = run(inputs=str(tmp_path / "data.npz"), batch_sizes=(1, 6))
+    assert rows_of(result) == {1: "", 6: "a run takes longer than execution_timeout_s = 0.5"}
     result = run(batch_sizes=(1, 7))
     assert rows_of(result) == {1: "", 7: "out of memory: 7 rows are too many"}
 
