@@ -11,7 +11,8 @@ _MODEL_SHARE, _BATCHES = 0.95, 2
 # What a worker does for each batch besides running the model, in milliseconds: frames, arrays, answers. It decides
 # nothing but the batch size of models that are faster than that.
 _BATCH_COST_MS = 0.1
-# What one front handles at most, in requests per second (docs/performance.md). Capacity beyond it is never used.
+# What one front handles at most, in requests per second (docs/performance.md). It needs a core for that, which workers
+# then lack.
 _FRONT_PER_S = 50_000
 # The smallest batch that has this share of the highest throughput is chosen: a larger one makes requests wait.
 _ENOUGH = 0.95
@@ -54,9 +55,9 @@ def recommend(points: Sequence[Point], cores: int, memory_bytes: int, target_ms:
     for point in candidates:
         groups.setdefault((point.instances, point.threads), []).append(point)
     best = [_smallest_sufficient(group) for group in groups.values()]
-    most = max(map(_usable_rate, best))
+    most = max(_usable_rate(point, cores) for point in best)
     chosen = min(
-        (point for point in best if _usable_rate(point) * _WORTHWHILE >= most),
+        (point for point in best if _usable_rate(point, cores) * _WORTHWHILE >= most),
         key=lambda point: (point.instances, point.threads),
     )
     group = groups[chosen.instances, chosen.threads]
@@ -82,8 +83,10 @@ def _rate(point: Point) -> float:
     return point.instances * point.units / (point.p50_ms + _BATCH_COST_MS) * 1e3
 
 
-def _usable_rate(point: Point) -> float:
-    return min(_rate(point), _FRONT_PER_S)
+def _usable_rate(point: Point, cores: int) -> float:
+    """Return the requests per second that a front can send to the workers if it shares the cores with them."""
+    core_seconds = 1 / _FRONT_PER_S + point.instances * point.threads / _rate(point)
+    return min(_rate(point), _FRONT_PER_S, cores / core_seconds)
 
 
 def _smallest_sufficient(group: Sequence[Point]) -> Point:
@@ -125,12 +128,12 @@ def _why_instances(chosen: Point, best: Sequence[Point], cores: int) -> str:
     if not several:
         return f"measured with one instance only, on {_count(cores, 'core')}"
     single = max((_rate(point) for point in best if point.instances == 1), default=0.0)
-    if chosen.instances == 1 and single >= _FRONT_PER_S:
-        return f"one worker already serves more than the {_FRONT_PER_S} requests/s of a front"
-    most = max(several, key=_rate)
-    what = f"{most.instances} workers with {_count(most.threads, 'thread')} each reach {_rate(most):.0f} {_unit(most)}"
+    most = max(several, key=lambda point: _usable_rate(point, cores))
+    each = f"{most.instances} workers with {_count(most.threads, 'thread')} each"
+    if chosen.instances == 1 and _usable_rate(most, cores) < _rate(most):
+        return f"one worker serves {single:.0f} {_unit(most)}; the front needs the cores that {each} would use"
     end = "" if chosen.instances > 1 else f", less than {_WORTHWHILE:g} times as many, and each is a copy of the model"
-    return f"{what}, and one {single:.0f}{end}"
+    return f"{each} reach {_rate(most):.0f} {_unit(most)}, and one {single:.0f}{end}"
 
 
 def _delay(chosen: Point, possible: Sequence[Point], target_ms: float) -> Setting:

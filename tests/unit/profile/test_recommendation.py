@@ -74,6 +74,8 @@ def test_a_target_that_cannot_be_met_is_said() -> None:
         pytest.param([point(8, 20.0, 1), point(8, 20.0, 1, 2, peak=9 * GIB)], 1, 1, id="two copies need more memory"),
         pytest.param([point(8, 20.0, 1), point(8, 15.0, 2), point(8, 15.0, 2, 2)], 2, 1, id="more threads than cores"),
         pytest.param([point(64, 0.02, 1), point(64, 0.02, 1, 2)], 1, 1, id="a front cannot send more"),
+        pytest.param([point(8, 0.08, 1), point(8, 0.08, 1, 2)], 1, 1, id="the front needs the second core"),
+        pytest.param([point(8, 0.3, 1), point(8, 0.3, 1, 2)], 1, 2, id="the front needs a part of the second core"),
         pytest.param([point(8, 20.0, 4)], 4, 1, id="the only one that was measured"),
     ],
 )
