@@ -4,7 +4,7 @@ import { element } from "./api.js";
 import { duration } from "./figures.js";
 import { parse, shapeOf } from "./values.js";
 
-const MAX_BARS = 5, MAX_ROWS = 4, MAX_TEXT = 20000, MAX_CLASSES = 100000;
+const MAX_BARS = 5, MAX_LABELS = 10, MAX_ROWS = 4, MAX_TEXT = 20000, MAX_CLASSES = 100000;
 
 /**
  * Show an answer of /predict, as its text. Returns one line that says the same, for screen readers.
@@ -17,7 +17,7 @@ export function drawAnswer(parent, text, seconds, labels, hasClasses = false) {
   if (answer.predictions) {
     const images = Array.isArray(answer.predictions[0]) ? answer.predictions : [answer.predictions];
     for (const image of images) {
-      const shown = image.map(({ label, index, score }) => ({ name: label || `class ${index}`, score: Number(score) }));
+      const shown = image.slice(0, MAX_LABELS).map(({ label, index, score }) => ({ name: label || `class ${index}`, score: Number(score) }));
       parts.push(bars(shown, `${answer.model}`));
       summary.push(best(shown));
     }

@@ -4,6 +4,7 @@ import { element } from "./api.js";
 import { nested } from "./values.js";
 
 const SIZE = 280; // pixels of the canvas, whatever the size of the model's image
+let boards = 0;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
@@ -26,10 +27,11 @@ export function boardOf(spec, preprocess, batchDim) {
 /** The board. `onDrawn` is called at the end of each stroke. */
 export class Board {
   constructor({ height, width, shape, ink, asImage, darkOnLight }, onDrawn) {
+    const help = `board-help-${++boards}`;
     Object.assign(this, { height, width, shape, asImage, darkOnLight, onDrawn });
     this.canvas = element("canvas", {
       class: "board", width: SIZE, height: SIZE, tabindex: 0, role: "application", "aria-label": "Drawing board",
-      "aria-describedby": "board-help",
+      "aria-describedby": help,
     });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.mark = element("span", { class: "pen", "aria-hidden": "true" }); // where the keyboard's pen is
@@ -38,6 +40,8 @@ export class Board {
     this.spoken = element("p", { class: "hidden", role: "status" });
     this.pen = { x: SIZE / 2, y: SIZE / 2 };
     this.erases = false;
+    this.pointer = null; // the one that draws
+    this.isChanged = false;
     const eraser = element("button", { type: "button", class: "plain", "aria-pressed": "false", onclick: () => {
       this.erases = !this.erases;
       eraser.setAttribute("aria-pressed", this.erases);
@@ -48,7 +52,7 @@ export class Board {
         element("div", {}, element("span", { class: "quiet" }, `As ${height} × ${width} pixels`), this.small),
         asImage ? null : element("label", {}, "Value of ink ", this.ink),
         element("div", { class: "buttons" }, eraser, element("button", { type: "button", class: "plain", onclick: () => { this.clear(); onDrawn(true); } }, "Clear"))),
-      element("p", { id: "board-help", class: "quiet help" }, "Draw with a mouse, a pen or a finger. By keyboard: arrow keys move the pen, Space makes a dot, arrow keys with Shift draw a line."),
+      element("p", { id: help, class: "quiet help" }, "Draw with a mouse, a pen or a finger. By keyboard: arrow keys move the pen, Space makes a dot, arrow keys with Shift draw a line."),
       this.spoken);
     this.listen();
     this.clear();
@@ -61,17 +65,25 @@ export class Board {
       return { x: ((event.clientX - box.left) / box.width) * SIZE, y: ((event.clientY - box.top) / box.height) * SIZE };
     };
     canvas.addEventListener("pointerdown", (event) => {
+      if (this.pointer !== null || event.button) return; // a second finger
       canvas.setPointerCapture(event.pointerId);
-      this.drawing = true;
+      this.pointer = event.pointerId;
       this.line(at(event), at(event));
     });
-    canvas.addEventListener("pointermove", (event) => { if (this.drawing) this.line(this.pen, at(event)); });
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
-      if (this.drawing) this.onDrawn();
-      this.drawing = false;
+    canvas.addEventListener("pointermove", (event) => { if (event.pointerId === this.pointer) this.line(this.pen, at(event)); });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => {
+      if (event.pointerId !== this.pointer) return;
+      this.pointer = null;
+      this.finish();
     });
     canvas.addEventListener("keydown", (event) => this.press(event));
-    canvas.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Shift") this.onDrawn(); });
+    canvas.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Shift") this.finish(); });
+  }
+
+  /** The end of a stroke. */
+  finish() {
+    if (this.isChanged) this.onDrawn();
+    this.isChanged = false;
   }
 
   press(event) {
@@ -101,14 +113,13 @@ export class Board {
     context.lineTo(to.x + 0.01, to.y);
     context.stroke();
     this.pen = to;
-    this.isEmpty = false;
+    this.isChanged = true;
     this.show();
   }
 
   clear() {
     this.context.fillStyle = "#000";
     this.context.fillRect(0, 0, SIZE, SIZE);
-    this.isEmpty = true;
     this.show();
   }
 
@@ -148,8 +159,12 @@ export class Board {
   async image() {
     const canvas = element("canvas", { width: SIZE, height: SIZE });
     const context = canvas.getContext("2d");
-    if (this.darkOnLight) context.filter = "invert(1)";
     context.drawImage(this.canvas, 0, 0);
+    if (this.darkOnLight) {
+      context.globalCompositeOperation = "difference"; // inverts
+      context.fillStyle = "#fff";
+      context.fillRect(0, 0, SIZE, SIZE);
+    }
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
     return new File([blob], "drawing.png", { type: "image/png" });
   }

@@ -9,15 +9,18 @@ const MAX_SHOWN = 4000; // characters of a body that programs contain; a longer 
 
 export class Form {
   /**
-   * model: what the route `configuration` returns. parts: elements {form, answer, spoken}. onRequest(request, body) is
-   * called when what would be sent has changed; `request` is as in snippets.js, or an Error.
+   * model: what the route `configuration` returns. parts: elements {form, answer, spoken}, used by one Form only.
+   * onRequest(request, body) is called when what would be sent has changed; `request` is as in snippets.js, or an
+   * Error. onAnswer() is called after each answer.
    */
-  constructor(model, { form, answer, spoken }, onRequest) {
-    Object.assign(this, { model, form, answer, spoken, onRequest });
+  constructor(model, { form, answer, spoken }, { onRequest, onAnswer }) {
+    Object.assign(this, { model, form, answer, spoken, onRequest, onAnswer });
     this.signature = model.signatures[0];
     this.turn = 0;
     form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
+    document.addEventListener("modelport-key", () => this.changed());
     document.addEventListener("paste", (event) => {
+      if (!form.isConnected) return;
       const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
       if (file && this.sources.some((source) => source.paste(file))) event.preventDefault();
     });
@@ -91,7 +94,7 @@ export class Form {
       found = { request: error, body: null };
     }
     if (this.choice) this.choice.disabled = found.request.file?.kind === "image";
-    if (turn === this.turn) this.onRequest(found.request, found.body);
+    if (turn === this.turn && this.form.isConnected) this.onRequest(found.request, found.body);
   }
 
   async submit() {
@@ -104,6 +107,7 @@ export class Form {
       const response = await send(path(request), { method: "POST", headers: { "Content-Type": contentType(request) }, body, signal });
       const text = await response.text();
       this.spoken.textContent = drawAnswer(this.answer, text, (performance.now() - started) / 1000, this.model.class_labels, this.sources.some(({ kind }) => kind === "draw"));
+      this.onAnswer();
     } catch (error) {
       if (error.name === "AbortError") return;
       drawError(this.answer, error);

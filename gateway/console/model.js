@@ -96,7 +96,7 @@ function sayOutcome(message, isError = false) {
   part("outcome").textContent = message;
 }
 
-/** Read and draw what depends on how the version was loaded; once for each state that it is in. */
+/** Read and draw what depends on how the version was loaded: for each of its states, and after each answer. */
 async function readInterface(model, server) {
   const id = `${model.version} ${model.state} ${model.may}`;
   if (shown === id) return;
@@ -111,19 +111,36 @@ async function readInterface(model, server) {
   }
   found ||= { signatures: [], values: [] };
   const isKnown = found.signatures.length > 0;
+  const mayTry = isKnown && model.may.includes("infer");
+  const mayExport = isKnown && server.exports && model.may.includes("admin");
   part("interface").hidden = !isKnown;
   part("configuration").hidden = !found.values.length;
-  if (isKnown) drawSignatures(part("signatures"), found);
-  if (found.values.length) drawConfiguration(part("values"), found.values);
-  const mayTry = isKnown && model.may.includes("infer");
   part("try").hidden = !mayTry;
-  if (mayTry) {
-    part("answer").replaceChildren(element("p", { class: "quiet" }, "The answer will be here."));
-    new Form(found, { form: part("form"), answer: part("answer"), spoken: part("spoken") }, drawPrograms);
-  }
-  const mayExport = isKnown && server.exports && model.may.includes("admin");
   part("export").hidden = !mayExport;
-  if (mayExport) drawExport(part("export-form"), found);
+  if (isKnown) drawOnce("signatures", found, () => drawSignatures(part("signatures"), found));
+  if (found.values.length) drawOnce("values", found.values, () => drawConfiguration(part("values"), found.values));
+  // What was entered stays, even while the model is loaded again, and if an answer has shown what was not known.
+  const names = found.signatures.map(({ name: each, inputs, outputs }) => [each, inputs.map((spec) => spec.name), outputs.map((spec) => spec.name)]);
+  const { version, preprocess, class_labels } = found;
+  if (mayTry) drawOnce("form", { version, names, preprocess, class_labels }, () => drawForm(found));
+  if (mayExport) drawOnce("export-form", { version, names }, () => drawExport(part("export-form"), found));
+}
+
+const drawn = new Map();
+
+/** Draw a part of the page, unless what it depends on is as before. */
+function drawOnce(id, value, draw) {
+  const text = JSON.stringify(value);
+  if (drawn.get(id) !== text) draw();
+  drawn.set(id, text);
+}
+
+function drawForm(found) {
+  const form = element("form", { id: "form" });
+  part("form").replaceWith(form);
+  part("answer").replaceChildren(element("p", { class: "quiet" }, "The answer will be here."));
+  const onAnswer = () => { shown = ""; };
+  new Form(found, { form, answer: part("answer"), spoken: part("spoken") }, { onRequest: drawPrograms, onAnswer });
 }
 
 function drawPrograms(request, body) {

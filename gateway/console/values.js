@@ -4,16 +4,18 @@
 /** The number of values in a shape with fixed sizes. */
 export const count = (shape) => shape.reduce((product, size) => product * size, 1);
 
-// Strings, and what JSON.parse would refuse or round: NaN, infinities and integers of more than 15 digits.
-const TOKENS = /"(?:\\.|[^"\\])*"|NaN|-?Infinity|-?\d{16,}(?![\d.eE])/g;
+// Strings, numbers, and the words that JSON lacks.
+const TOKENS = /"(?:\\.|[^"\\])*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|NaN|-?Infinity/g;
+// JSON.parse would refuse or round these: the words, and integers of more than 15 digits.
+const isSpecial = (token) => /^(NaN|-?Infinity|-?\d{16,})$/.test(token);
 
 /** Parse JSON of the server or of the user. NaN, infinities and large integers become strings of the same letters. */
 export function parse(text) {
-  return JSON.parse(text.replace(TOKENS, (token) => (token.startsWith('"') ? token : `"${token}"`)));
+  return JSON.parse(text.replace(TOKENS, (token) => (isSpecial(token) ? `"${token}"` : token)));
 }
 
 /** Whether JavaScript can parse the text and write it again without a change. */
-export const isPlain = (text) => ![...text.matchAll(TOKENS)].some(([token]) => !token.startsWith('"'));
+export const isPlain = (text) => ![...text.matchAll(TOKENS)].some(([token]) => isSpecial(token));
 
 /** The same text as an expression of Python. */
 export function python(text) {
@@ -88,7 +90,9 @@ export function readNpy(buffer) {
   const [array, datatype] = NPY[kind] ?? [null, kind === "f2" ? "FP16" : ""];
   const readable = array && order !== ">" && /'fortran_order':\s*False/.test(header);
   if (!readable) return { shape, datatype, text: null };
-  const values = new array(buffer.slice(start + length, start + length + count(shape) * array.BYTES_PER_ELEMENT));
+  const data = buffer.slice(start + length, start + length + count(shape) * array.BYTES_PER_ELEMENT);
+  if (data.byteLength < count(shape) * array.BYTES_PER_ELEMENT) throw new Error("this .npy file is cut off");
+  const values = new array(data);
   const write = datatype === "BOOL" ? (value) => String(value !== 0) : String;
   return { shape, datatype, text: nested(Array.from(values, write), shape) };
 }

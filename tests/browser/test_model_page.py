@@ -59,7 +59,7 @@ NAMES = [['it\'s "quoted" $HOME \\n', "ü\u2028"]]
 MIXED = {
     "names": json.dumps(NAMES),
     "large ids": "[[9007199254740993, -9223372036854775807]]",
-    "x": "[[NaN, 0.5, -Infinity]]",
+    "x": "[[NaN, 0.30000000000000004, -Infinity]]",
 }
 
 
@@ -89,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable
     digits = ROOT / "model_repo" / "digits_onnx"
     shutil.copytree(digits, repository / "digits_onnx")
     add_copy(repository, "pixels", [digits / "1" / "model.onnx"])
-    specs = {"names": ("BYTES", 2), "large ids": ("INT64", 2), "x": ("FP32", 3)}
+    specs = {"names": ("BYTES", 2), "large ids": ("INT64", 2), "x": ("FP64", 3)}
     tensors = [{"name": name, "datatype": datatype, "shape": [-1, size]} for name, (datatype, size) in specs.items()]
     outputs = [{**each, "name": f"twice {each['name']}"} for each in tensors]
     add_fake(repository, "mixed", inputs=tensors, outputs=outputs)
@@ -328,9 +328,13 @@ def test_only_those_who_may_change_the_model_get_buttons(site: Site, browser: Br
         {"do": "wait", "selector": "#state .READY"},
         {"do": "read", "script": "document.querySelector('#outcome').textContent"},
     ]
-    steps = [READY, buttons, exports, *unload, buttons, *load]
+    written = {"do": "fill", "selector": "textarea", "text": '[["a", "b"]]'}
+    kept = {"do": "read", "script": "document.querySelector('textarea').value"}
+    steps = [READY, buttons, exports, written, *unload, buttons, *load, READY, kept, SEND, ANSWERED]
     visit = check(browser.visit(site.url + "mixed", [*key_steps(site.operator), *steps]))
-    assert results(visit) == [["Reload", "Unload"], False, [], ["Load"], "mixed is loaded"]
+    before = [["Reload", "Unload"], False]
+    assert results(visit) == [*before, [], ["Load"], "mixed is loaded", written["text"]]
+    assert sum("/predict/" in url for url in visit.asked) == 1
 
 
 def test_an_error_is_shown_in_the_words_of_the_server(site: Site, browser: Browser) -> None:
