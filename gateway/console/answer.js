@@ -40,7 +40,7 @@ export function drawAnswer(parent, text, seconds, labels, hasClasses = false) {
   }
   parts.push(folded("The answer as the server sent it", text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)} … and ${text.length - MAX_TEXT} more characters` : text));
   parent.replaceChildren(
-    element("p", {}, `Version ${answer.version} answered in `, element("strong", {}, duration(seconds)), element("span", { class: "quiet" }, ", as the browser measures it")),
+    element("p", {}, `Version ${answer.version} answered in `, element("strong", {}, duration(seconds)), element("span", { class: "quiet" }, ", measured by the browser")),
     ...parts);
   return `${summary.join("; ")}; answered in ${duration(seconds)}`;
 }
