@@ -46,7 +46,7 @@ def profile_of(
         session, _, named = optimized(content, options, settings)
         profiled = in_session(session, content, options)
         started = session.get_profiling_start_time_ns()
-        # It is said to be monotonic, but is the time of day on Linux.
+        # It is said to be monotonic, but is the time of day on Linux (findings/onnxruntime-profile-starts-by-…).
         clock = min((time.monotonic_ns, time.time_ns), key=lambda clock: abs(clock() - started))
         for _ in range(3):
             profiled.infer(inputs, (), "")
