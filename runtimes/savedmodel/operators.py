@@ -44,7 +44,7 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
     host = [span for name, plane in planes for span in _spans(plane) if name == _HOST]
     inferences = [span for span in host if span.key[0] == _INFERENCE]
     duration, inference = median_run([(span.duration_us, span) for span in inferences])
-    known = {node.name for node in read_graph(model, signature)}
+    known = {node.name: node.operator for node in read_graph(model, signature)}
     operators = []  # type: List[OperatorTime]
     for name, plane in planes:
         gpu = _GPU.match(name)
@@ -61,13 +61,13 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
     )
 
 
-def _operators(spans: List[Span], inference: Span, known: Any, device: str) -> List[OperatorTime]:
+def _operators(spans: List[Span], inference: Span, known: Dict[str, str], device: str) -> List[OperatorTime]:
     found = self_times(spans)
     lane = lanes([span.thread for span in found])
     operators = []
     for span in found:
         path, operator = span.key[1].rsplit(":", 1)
-        node = Names().unique(path)  # as the graph has it
+        node = _node(path, operator, known)
         operators.append(
             OperatorTime(
                 node,
@@ -81,6 +81,15 @@ def _operators(spans: List[Span], inference: Span, known: Any, device: str) -> L
             )
         )
     return operators
+
+
+def _node(path: str, operator: str, known: Dict[str, str]) -> str:
+    """Return the name of a node in the graph, if it has one. known: node → operator."""
+    node = Names().unique(path)
+    before, _, number = node.rpartition("_")
+    # A function calls a node "add_0" if it calls one of its outputs "add".
+    renamed = node not in known and number.isdigit() and known.get(before) == operator
+    return before if renamed else node
 
 
 def _planes(folder: str) -> List[Tuple[str, Any]]:

@@ -309,7 +309,7 @@ def main(root):
 
     write_graphs("tags_train_first", adds(2), ["train"], ["none"])
     write_graphs("tags_none_first", adds(1), ["none"], ["train"])
-    write_graphs("tags_tpu_first", adds(2), ["serve", "tpu"], ["serve"])
+    write_graphs("tags_tpu_first", dict(adds(2), operators={"add": "AddV2"}), ["serve", "tpu"], ["serve"])
     write_graphs("tags_for_training_only", {"load_error": "{train}, {serve, tpu}"}, ["train"], ["tpu", "serve"])
     online = Online()
     names = ["predict", "train", "remember", "generate", "noisy"]
