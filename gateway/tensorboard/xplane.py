@@ -1,7 +1,8 @@
 """The times of operators as XSpace, which TensorBoard's profile plugin (xprof) reads.
 
 The plugin takes an event of the host as an operator of a framework if its name is NODE:TYPE, where the type is a word
-that begins with a capital letter. So aten::conv2d becomes Conv2d there.
+that begins with a capital letter. So aten::conv2d becomes Conv2d there. It sums events by NODE alone, so an operator
+that is called by another one of the same node gets a name of its own.
 """
 
 import re
@@ -33,35 +34,29 @@ def space(profile: OperatorProfile, host: str) -> profile_pb.XSpace:
 
 
 def _plane(number: int, device: str, operators: list[OperatorTime], profile: OperatorProfile) -> profile_pb.XPlane:
-    kind, _, index = device.partition(":")
-    name = "/host:CPU" if kind == "cpu" else f"/device:GPU:{index or 0}"
-    plane = profile_pb.XPlane(id=number, name=name)
+    number_of_card = device.partition(":")[2] or "0"
+    plane = profile_pb.XPlane(id=number, name="/host:CPU" if device == "cpu" else f"/device:GPU:{number_of_card}")
+    metadata: dict[str, int] = {}
+
+    def add(line: profile_pb.XLine, name: str, shown: str, start_us: float, duration_us: float) -> None:
+        found = metadata.setdefault(name, len(metadata) + 1)
+        plane.event_metadata[found].CopyFrom(profile_pb.XEventMetadata(id=found, name=name, display_name=shown))
+        offset, duration = round(max(start_us, 0.0) * _PS_PER_US), round(duration_us * _PS_PER_US)
+        line.events.add(metadata_id=found, offset_ps=offset, duration_ps=duration)
+
     if device == "cpu":
-        line = plane.lines.add(id=1, name="inference")
-        line.events.add(
-            metadata_id=_metadata(plane, "inference", ""), duration_ps=round(profile.duration_us * _PS_PER_US)
-        )
+        # On a line of its own, so that it does not surround the operators of one lane only.
+        add(plane.lines.add(id=1, name="inference"), "inference", "", 0.0, profile.duration_us)
+    outermost: dict[str, str] = {}  # node → the operator that its name alone stands for
+    for each in operators:
+        outermost.setdefault(each.node, each.operator)
     for lane in sorted({each.lane for each in operators}):
-        # The whole inference is on a line of its own, so that it does not surround the operators of one lane only.
         line = plane.lines.add(id=lane + 2, name=f"lane {lane}")
         for each in sorted((each for each in operators if each.lane == lane), key=lambda e: (e.start_us, -e.total_us)):
-            metadata = _metadata(plane, f"{each.node}:{_type(each.operator)}", each.node)
-            line.events.add(
-                metadata_id=metadata,
-                offset_ps=round(max(each.start_us, 0.0) * _PS_PER_US),
-                duration_ps=round(each.total_us * _PS_PER_US),
-            )
+            kind = _type(each.operator)
+            name = each.node if outermost[each.node] == each.operator else f"{each.node}/{kind}"
+            add(line, f"{name}:{kind}", name, each.start_us, each.total_us)
     return plane
-
-
-def _metadata(plane: profile_pb.XPlane, name: str, display: str) -> int:
-    """Return the number of the metadata with this name, which is added if it is new."""
-    for number, each in plane.event_metadata.items():
-        if each.name == name:
-            return number
-    number = len(plane.event_metadata) + 1
-    plane.event_metadata[number].CopyFrom(profile_pb.XEventMetadata(id=number, name=name, display_name=display))
-    return number
 
 
 def _type(operator: str) -> str:

@@ -108,7 +108,7 @@ def test_the_profile_plugin_gets_every_operator(result: Result, tmp_path: Path) 
     assert found == [
         ("/host:CPU", "inference", "inference", 0, 50_000_000),
         ("/host:CPU", "lane 0", "dense/add:Linear", 2_000_000, 30_000_000),
-        ("/host:CPU", "lane 0", "dense/add:Mm", 5_000_000, 20_000_000),
+        ("/host:CPU", "lane 0", "dense/add/Mm:Mm", 5_000_000, 20_000_000),
         ("/host:CPU", "lane 0", "io/copy:Copy_", 40_000_000, 200_000),
         ("/device:GPU:1", "lane 3", "dense/matmul:Gemm", 8_000_000, 7_000_000),
     ]
