@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any
 
 from prometheus_client import CollectorRegistry
@@ -390,14 +391,14 @@ class Supervisor:
 
     async def _write_figures(self, folder: Path) -> None:
         figures = LiveFigures(folder, self._started)
-        try:
-            while True:
+        # Each point is written by a thread of its own, which a disk that hangs can delay, but not the supervisor's end.
+        writing: Thread | None = None
+        while True:
+            if writing is None or not writing.is_alive():
                 found = overview(self.manager, self.builder, self._metrics.totals())
-                # In a thread, because a disk can be slow.
-                await asyncio.to_thread(figures.write, found, time.time())
-                await asyncio.sleep(INTERVAL_S)
-        finally:
-            figures.close()
+                writing = Thread(target=figures.write, args=(found, time.time()), name="tensorboard", daemon=True)
+                writing.start()
+            await asyncio.sleep(INTERVAL_S)
 
     def _on_progress(self) -> None:
         self.manager.refresh()

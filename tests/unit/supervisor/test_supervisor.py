@@ -1,13 +1,15 @@
-"""The supervisor replaces fronts that cannot be started."""
+"""The supervisor replaces fronts that cannot be started, and writes live figures."""
 
 import asyncio
 import errno
+import importlib.util
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from gateway.config import Settings
+from gateway.config import Settings, SettingsError
 from gateway.supervisor import supervisor as supervisor_module
 from gateway.supervisor.supervisor import Supervisor
 
@@ -47,3 +49,43 @@ def test_a_front_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypat
 
     asyncio.run(main())
     assert [front.number for front in FakeFront.made] == [1, 2]
+
+
+def test_live_figures_are_written_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point that takes long is not followed by another before it is written."""
+    written, may_go_on, several = [], threading.Event(), threading.Event()
+
+    class FakeFigures:
+        def __init__(self, folder: Path, started: float) -> None:
+            written.append(folder)
+
+        def write(self, overview: Any, now: float) -> None:
+            written.append(overview["models"])
+            assert may_go_on.wait(30)
+            if len(written) > 3:
+                several.set()
+
+    monkeypatch.setattr(supervisor_module, "LiveFigures", FakeFigures)
+    monkeypatch.setattr(supervisor_module, "INTERVAL_S", 0)
+
+    async def main() -> None:
+        folder = str(tmp_path / "log")
+        supervisor = Supervisor(tmp_path, Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", tensorboard=folder), {})
+        writing = asyncio.create_task(supervisor._write_figures(Path(folder)))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert written == [tmp_path / "log", []]
+        may_go_on.set()
+        assert await asyncio.to_thread(several.wait, 30)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        supervisor.close()
+
+    asyncio.run(main())
+    assert written[1:4] == [[], [], []]
+
+
+def test_a_tensorboard_log_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="tensorboard needs the package tensorboardX: pip install 'modelport"):
+        Supervisor(tmp_path, Settings(tensorboard=str(tmp_path)), {})
