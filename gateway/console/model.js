@@ -80,7 +80,7 @@ function drawFacts(model) {
 
 function drawActions(model, server) {
   const mayChange = model.may.includes("admin") && server.repository_control !== "none";
-  const hasGraph = model.may.includes("admin") && model.runtime !== undefined; // Netron reads the model's files
+  const hasGraph = model.may.includes("admin") && Boolean(model.version && model.runtime); // Netron reads the model's files
   part("graph").hidden = !hasGraph;
   part("graph").href = `${address(model.version)}/graph`;
   const kind = `${mayChange} ${model.state}`;
@@ -102,7 +102,7 @@ async function readInterface(model, server) {
   if (shown === id) return;
   shown = id;
   let found;
-  const isServed = model.runtime !== undefined; // otherwise it is unloaded, or has no version: its state says so
+  const isServed = model.version && model.runtime !== undefined; // else it is unloaded: its state says so
   try {
     found = isServed && await json(`/console/models/${encodeURIComponent(name)}/versions/${model.version}/configuration`);
   } catch (error) {

@@ -51,7 +51,8 @@ class _Explanation:
     def values(self) -> Iterator[Value]:
         artifact = self._version.config.artifact
         if artifact is not None:
-            yield Value("artifact", artifact.path.name, self._source("artifact", "artifact"))
+            name = self._version.configuration()["artifact"] or None
+            yield Value("artifact", name, self._source("artifact", "artifact"))
             yield Value("runtime", artifact.runtime.name, self._source("runtime", "artifact"))
         yield from self._tensors("inputs", self._toml.inputs)
         yield from self._tensors("outputs", self._toml.outputs)

@@ -99,7 +99,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable
         f'[identities.operator]\nkey_sha256 = ["{digest_of(operator)}"]\nroles = ["infer", "read", "admin"]\n'
         f'[identities.reader]\nkey_sha256 = ["{digest_of(reader)}"]\nroles = ["infer", "read"]\n'
     )
-    started = start_gateway(repository, scratch, "--allow-export", "--identities", str(identities))
+    (repository / "empty").mkdir()
+    (repository / "empty" / "model.toml").touch()
+    flags = ("--allow-export", "--audit-share", "0.02", "--identities", str(identities))
+    started = start_gateway(repository, scratch, *flags)
     yield Site(started.wait_ready(), operator, reader)
     started.close()
 
@@ -191,6 +194,7 @@ def test_an_image_gets_the_labels_that_a_direct_request_gets(site: Site, browser
         script = DROP.replace("EVENT", event).replace("NAME", name).replace("BYTES", str(list(FOUR.read_bytes())))
         steps += [{"do": "read", "script": script}, {"do": "wait", "selector": f".preview[alt$='{name}']"}]
     shown = {"do": "read", "script": "document.querySelector('#answer .bars .label').textContent"}
+    copied = [{"do": "click", "selector": ".copy"}, {"do": "wait", "selector": "text=Copied"}]
     look = {"do": "look", "width": 375, "height": 800, "dark": True}
     visit = check(
         browser.visit(
@@ -203,6 +207,7 @@ def test_an_image_gets_the_labels_that_a_direct_request_gets(site: Site, browser
                 ANSWER,
                 shown,
                 *read_programs(),
+                *copied,
                 {"do": "axe"},
                 look,
                 {"do": "axe"},
@@ -335,6 +340,27 @@ def test_only_those_who_may_change_the_model_get_buttons(site: Site, browser: Br
     before = [["Reload", "Unload"], False]
     assert results(visit) == [*before, [], ["Load"], "mixed is loaded", written["text"]]
     assert sum("/predict/" in url for url in visit.asked) == 1
+
+
+def test_a_model_without_versions_has_a_page(site: Site, browser: Browser) -> None:
+    reason = {"do": "read", "script": "document.querySelector('#state').textContent"}
+    steps = [*key_steps(site.operator)[:-1], {"do": "wait", "selector": "#state .UNAVAILABLE"}, {"do": "idle"}, reason]
+    (text,) = results(check(browser.visit(site.url + "empty", steps)))
+    assert "it has no version folder" in text
+
+
+def test_the_configuration_of_a_model_that_runs(site: Site) -> None:
+    headers = {"Authorization": f"Bearer {site.reader}"}
+    reply = site.gateway.request("GET", "/console/models/digits_onnx/configuration", None, headers)
+    found = {value["key"]: (value["value"], value["source"]) for value in reply.json()["values"]}
+    assert found["preprocess.size"] == ([8, 8], "model.toml")
+    assert found["inputs.image.shape"] == ([-1, 64], "artifact")
+    assert found["max_batch_size"] == (32, "run time")
+    assert found["audit_share"] == (0.02, "setting")
+    assert found["device"] == (["cpu"], "default")
+    assert found["threads"][0] >= 1
+    assert found["warmup"] == (1, "default")
+    assert "/" not in json.dumps(reply.json()["values"])  # no path
 
 
 def test_an_error_is_shown_in_the_words_of_the_server(site: Site, browser: Browser) -> None:
