@@ -33,8 +33,9 @@ class LiveFigures:
         self._failing = False
 
     def write(self, overview: Mapping[str, Any], now: float) -> None:
-        """Write a point for each version that is loaded. overview: see gateway/supervisor/overview.py."""
-        models = {f"{each['name']}/{each['version']}": each for each in overview["models"] if "memory_bytes" in each}
+        """Write a point for each version that is ready, or was before. overview: see gateway/supervisor/overview.py."""
+        known = {f"{each['name']}/{each['version']}": each for each in overview["models"] if "memory_bytes" in each}
+        models = {name: each for name, each in known.items() if name in self._runs or each["state"] == "READY"}
         for name in [name for name in self._runs if name not in models]:
             self._runs.pop(name).close()
         try:

@@ -22,7 +22,9 @@ def histogram(bounds: tuple[float, ...], value: float, times: int) -> dict[str, 
     return {"counts": counts, "total": value * times}
 
 
-def overview(requests: int = 0, errors: int = 0, names: tuple[str, ...] = ("m",)) -> Mapping[str, Any]:
+def overview(
+    requests: int = 0, errors: int = 0, names: tuple[str, ...] = ("m",), state: str = "READY"
+) -> Mapping[str, Any]:
     """What the supervisor says about models after so many requests of 4 ms, which ran in batches of two."""
     figures = {
         **ModelMetrics().snapshot(),
@@ -33,11 +35,12 @@ def overview(requests: int = 0, errors: int = 0, names: tuple[str, ...] = ("m",)
         "queue": histogram(DURATION_BUCKETS, 0.002, requests),
         "batch_rows": histogram(ROW_BUCKETS, 2, requests // 2),
     }
-    unloaded = {"name": "other", "version": "1", "figures": figures}
-    models = [
-        {"name": name, "version": "1", "memory_bytes": 5 << 20, "workers": 1, "figures": figures} for name in names
-    ]
-    return {"models": [*models, unloaded], "buckets": {"seconds": DURATION_BUCKETS, "rows": ROW_BUCKETS}}
+    loaded = {"version": "1", "state": state, "memory_bytes": 5 << 20, "workers": 1, "figures": figures}
+    unloaded = {"name": "other", "version": "1", "state": "UNAVAILABLE", "figures": figures}
+    return {
+        "models": [*({"name": name, **loaded} for name in names), unloaded],
+        "buckets": {"seconds": DURATION_BUCKETS, "rows": ROW_BUCKETS},
+    }
 
 
 def run_of(folder: Path, name: str = "m/1") -> Path:
@@ -61,6 +64,14 @@ def test_a_point_is_what_happened_since_the_one_before(tmp_path: Path) -> None:
     assert found["latency/p50_ms"] == {6: pytest.approx(3.75)}  # half of the bucket from 2.5 to 5 ms
     assert found["latency/p99_ms"] == {6: pytest.approx(4.975)}
     assert not run_of(tmp_path, "other/1").exists()
+
+
+def test_a_version_has_a_run_from_when_it_is_ready(tmp_path: Path) -> None:
+    log = LiveFigures(tmp_path, STARTED)
+    for second, state in enumerate(["LOADING", "LOADING", "READY", "READY", "LOADING"]):
+        log.write(overview(state=state), STARTED + second)
+    log.close()
+    assert list(scalars(run_of(tmp_path))["requests/per_s"]) == [3, 4]  # it starts again after a crash
 
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
