@@ -63,6 +63,7 @@ class _Run:
         self._folder = folder
         self._file: EventFile | None = None
         self._paths: list[Path] = []
+        self._has_points = False  # whether the open file has any
         self._opened = 0
         self._before: tuple[float, Mapping[str, Any]] | None = None
 
@@ -81,8 +82,14 @@ class _Run:
             self._file.flush()
         except OSError:
             # What was written may end in the middle of an event, so the next one goes into another file.
+            failed = self._file
             self.close()
+            if failed is not None and not self._has_points:
+                self._paths.pop().unlink(missing_ok=True)
             raise
+        self._has_points = True
+        while len(self._paths) > _MAX_FILES:
+            self._paths.pop(0).unlink(missing_ok=True)
 
     def close(self) -> None:
         if self._file is not None:
@@ -96,8 +103,7 @@ class _Run:
         self._file = EventFile(self._folder, f".{self._opened:06d}")
         self._opened += 1
         self._paths.append(self._file.path)
-        while len(self._paths) > _MAX_FILES:
-            self._paths.pop(0).unlink(missing_ok=True)
+        self._has_points = False
 
 
 def _values(

@@ -96,17 +96,20 @@ def test_a_full_disk_is_logged_once_and_tried_again(
     log = LiveFigures(tmp_path, STARTED)
     caplog.set_level("INFO")
     log.write(overview(1), STARTED)
+    log.write(overview(2), STARTED + 1)
     with monkeypatch.context() as patched:
         patched.setattr(EventFile, "flush", full)
-        log.write(overview(2), STARTED + 1)
-        log.write(overview(3), STARTED + 2)
-    log.write(overview(5), STARTED + 3)
+        for second in range(2, 20):
+            log.write(overview(3), STARTED + second)
+    log.write(overview(5), STARTED + 20)
     log.close()
     assert caplog.messages == [
         "the TensorBoard log cannot be written: No space left on device; trying again",
         "the TensorBoard log is written again",
     ]
-    assert scalars(run_of(tmp_path))["requests/per_s"][3] == 2
+    points = scalars(run_of(tmp_path))["requests/per_s"]
+    assert (points[1], points[20]) == (1, 2)
+    assert len(list(run_of(tmp_path).iterdir())) == 2  # attempts leave no files, and replace none
 
 
 def test_a_version_that_is_unloaded_has_no_open_file(tmp_path: Path) -> None:
