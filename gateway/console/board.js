@@ -8,12 +8,13 @@ let boards = 0;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
- * What to draw for an input: {height, width, shape, ink}, or null if it does not take small images in one colour.
- * `ink` is the value of what is drawn; the background is 0. It can be changed in the form.
+ * What to draw for an input: {height, width, shape, ink, isLikely}, or null if it does not take small images in one
+ * color. `ink` is the value of what is drawn; the background is 0. It can be changed in the form. `isLikely` is false if
+ * the input may as well be something else: 64 numbers need not be 8 × 8 pixels.
  */
 export function boardOf(spec, preprocess, batchDim) {
   if (preprocess?.color === "GRAY" && Math.max(...preprocess.size) <= 64) {
-    return { height: preprocess.size[0], width: preprocess.size[1], asImage: true, darkOnLight: preprocess.invert };
+    return { height: preprocess.size[0], width: preprocess.size[1], asImage: true, darkOnLight: preprocess.invert, isLikely: true };
   }
   if (!spec.shape || !/^(FP|U?INT)/.test(spec.datatype)) return null;
   const shape = spec.shape.map((size, i) => (size === -1 && i === (batchDim ?? 0) ? 1 : size));
@@ -21,7 +22,7 @@ export function boardOf(spec, preprocess, batchDim) {
   const side = sizes.length === 1 ? Math.sqrt(sizes[0]) : sizes.length === 2 && sizes[0] === sizes[1] ? sizes[0] : 0;
   if (!Number.isInteger(side) || side < 8 || side > 32) return null;
   const ink = side === 8 ? 16 : spec.datatype.startsWith("FP") ? 1 : /^INT8$/.test(spec.datatype) ? 127 : 255;
-  return { height: side, width: side, shape, ink, asImage: false };
+  return { height: side, width: side, shape, ink, asImage: false, isLikely: sizes.length === 2 || side === 28 };
 }
 
 /** The board. `onDrawn` is called at the end of each stroke. */

@@ -18,7 +18,7 @@ export class Source {
     Object.assign(this, { spec, batchDim, onChange });
     const board = boardOf(spec, preprocess, batchDim);
     this.kinds = [board && "draw", preprocess && "image", "json", "npy"].filter(Boolean);
-    this.kind = this.kinds[0];
+    this.kind = board && !board.isLikely ? "json" : this.kinds[0];
     this.text = example(spec, batchDim);
     this.file = null; // an image
     this.npy = null; // {file, shape, datatype, text}
