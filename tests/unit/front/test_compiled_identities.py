@@ -167,7 +167,7 @@ def test_a_call_is_taken_if_its_client_may_make_it(run: Run, module: ModuleType)
         for front in fronts:
             front.engine.submit(reader.read(text, None)[0], lambda answer: None)
         path = module.FastPath(bench.pair.fast.engine, Limits())
-        calls = path.calls(reader, None, {}, [], lambda: None, lambda *outcome: None, 1 << 20)
+        calls = path.calls(reader, None, {}, [], lambda: None, lambda *outcome: None, 1 << 20, {})
         assert bench.pair.fast.access is not None
         access = bench.pair.fast.access
         found = [known_caller(access, "", [("x", "y"), ("authorization", f"Bearer {KEYS[name]}")]) for name in KEYS]
