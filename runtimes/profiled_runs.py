@@ -3,7 +3,7 @@
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, TypeVar
 
-from runtimes.profiling import OperatorProfile, OperatorTime
+from runtimes.profiling import OperatorProfile
 
 _WARM_UPS = 3
 # More runs make the median more stable, but traces of large models have thousands of events per run.
@@ -43,10 +43,9 @@ def duration_us(infer: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1e6
 
 
-def whole_inference(profiler: str, us: float, runs: int, reason: str) -> OperatorProfile:
+def without_operators(profiler: str, us: float, runs: int, reason: str) -> OperatorProfile:
     """Return the profile of a model that the profiler cannot profile. us: without it. reason: why, in a sentence."""
-    whole = OperatorTime("inference", "inference", 0.0, us, us, note=reason)
-    return OperatorProfile(profiler, (whole,), us, us, runs, (reason,))
+    return OperatorProfile(profiler, (), us, us, runs, (reason,))
 
 
 def median_run(runs: Sequence[Tuple[float, Run]]) -> Tuple[float, Run]:

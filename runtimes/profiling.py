@@ -67,7 +67,7 @@ class OperatorProfile(NamedTuple):
     """The operators of one inference, which is the one with the median duration of several, after others to warm up.
 
     profiler       the framework's profiler, and its version
-    operators      by start
+    operators      by start; empty if the profiler tells none, for a reason in `limits`
     duration_us    of the whole inference, with the profiler. Less or more than the sum of its operators: the framework
                    works between operators, and operators may run at the same time
     unprofiled_us  the median duration without the profiler; the difference is what profiling costs

@@ -1,8 +1,10 @@
 """Profiles of operators in the Trace Event Format, which Perfetto, chrome://tracing and speedscope open.
 
 A process is a device of a model, and a thread is one of its lanes. All models begin at 0, so that they can be compared.
+The numbers of processes depend on the models' names, so that the events of several files can be joined.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +16,9 @@ _INFERENCE = "inference"
 def chrome_trace(profiles: Mapping[str, OperatorProfile]) -> dict[str, Any]:
     """Return the content of the file. profiles: by the names of the models."""
     events: list[dict[str, Any]] = []
-    process = 0
     for model, profile in profiles.items():
         for device in dict.fromkeys(["cpu", *(each.device for each in profile.operators)]):
-            process += 1
+            process = zlib.crc32(f"{model} on {device}".encode()) >> 1  # they are signed, of 32 bits
             operators = [each for each in profile.operators if each.device == device]
             events += _process(process, f"{model} on {device}", profile, operators)
             if device == "cpu":  # the inference begins and ends there
@@ -35,7 +36,6 @@ def _process(
 ) -> Iterator[dict[str, Any]]:
     yield _metadata(process, 0, "process_name", {"name": name})
     yield _metadata(process, 0, "process_labels", {"labels": profile.profiler})
-    yield _metadata(process, 0, "process_sort_index", {"sort_index": process})
     for lane in sorted({each.lane for each in operators}):
         # Thread 0 shows the whole inference, so that it does not surround the operators of one lane only.
         yield _thread(process, lane + 1, f"lane {lane}")

@@ -38,6 +38,9 @@ def by_node(profile: OperatorProfile) -> list[Share]:
 
 def summary(profile: OperatorProfile) -> str:
     """Return sentences about the sum of the operators, the whole inference, and what the profiler costs and lacks."""
+    if not profile.operators:
+        figures = f"No operator of an inference of {profile.unprofiled_us:,.0f} us is known."
+        return " ".join([f"Profiler: {profile.profiler}.", figures, *profile.limits])
     total = sum(each.duration_us for each in profile.operators)
     lanes = len({(each.device, each.lane) for each in profile.operators})
     at_once = f" on {lanes} threads or streams, which can run at the same time," if lanes > 1 else ""
@@ -50,7 +53,7 @@ def summary(profile: OperatorProfile) -> str:
 
 
 def as_markdown(profile: OperatorProfile, top: int = _TOP) -> str:
-    """Return the summary and both tables, with at most `top` rows each."""
+    """Return the summary and both tables, with at most `top` rows each. There are none without operators."""
     parts = [summary(profile)]
     for columns, rows in _tables(profile, top):
         rule = ["---:" if column in _NUMBERS else "---" for column in columns]
@@ -76,6 +79,8 @@ _NUMBERS = ("times", "us", "share")
 
 def _tables(profile: OperatorProfile, top: int) -> Iterable[tuple[list[str], list[list[str]]]]:
     operators, nodes = by_operator(profile), by_node(profile)
+    if not operators:
+        return
     yield (
         ["operator", "times", "us", "share"],
         [[each.name, str(each.count), *_figures(each)] for each in operators[:top]] + _rest(operators[top:]),

@@ -16,7 +16,7 @@ import numpy as np
 from cntk.debugging import set_node_timing
 
 from runtimes.contract import Model
-from runtimes.profiled_runs import duration_us, median_run, unprofiled, whole_inference
+from runtimes.profiled_runs import duration_us, median_run, unprofiled, without_operators
 from runtimes.profiling import OperatorProfile, OperatorTime
 
 from .graph import names_of, read_graph
@@ -47,7 +47,7 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
             except RuntimeError as error:
                 if "type-cast" not in str(error):
                     raise
-                return whole_inference(profiler, unprofiled_us, count, _WITHOUT)
+                return without_operators(profiler, unprofiled_us, count, _WITHOUT)
             file.seek(before)
             if number >= 3:  # the first allocate memory
                 runs.append((duration, file.read().decode("utf-8", "replace")))

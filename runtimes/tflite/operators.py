@@ -10,7 +10,7 @@ from ai_edge_litert import __version__ as version
 
 from runtimes.checks import check_input
 from runtimes.contract import Model
-from runtimes.profiled_runs import duration_us, median_run, unprofiled, whole_inference
+from runtimes.profiled_runs import duration_us, median_run, unprofiled, without_operators
 from runtimes.profiling import GraphNode, OperatorProfile, OperatorTime
 
 from .entries import UNSIGNED
@@ -80,7 +80,7 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
             profiled.run()
         runs = [_profiled(profiled) for _ in range(count)]
     except NativeError as error:
-        return whole_inference(profiler, unprofiled_us, count, _WITHOUT % error)
+        return without_operators(profiler, unprofiled_us, count, _WITHOUT % error)
     duration, events = median_run(runs)
     operators = _operators(events, read_graph(model, signature), entry.subgraph)
     return OperatorProfile(profiler, tuple(operators), duration, unprofiled_us, count, _LIMITS)

@@ -43,11 +43,12 @@ def check_format(trace: dict[str, Any]) -> None:
     for event in again["traceEvents"]:
         assert event["ph"] in ("X", "M")
         assert type(event["pid"]) is int
+        assert 0 < event["pid"] < 1 << 31
         assert type(event["tid"]) is int
         assert isinstance(event["args"], dict)
     for event in events(again, "M"):
         wanted = {"process_name": "name", "thread_name": "name", "process_labels": "labels"}
-        assert set(event["args"]) == {wanted.get(event["name"], "sort_index")}
+        assert set(event["args"]) == {wanted[event["name"]]}
     named = {(event["pid"], event["tid"]) for event in events(again, "M") if event["name"] == "thread_name"}
     for event in sorted(events(again, "X"), key=lambda event: (event["ts"], -event["dur"])):
         assert event["name"]
@@ -117,3 +118,9 @@ def test_an_operator_that_another_of_its_node_calls_has_its_own_name() -> None:
     names = [event["name"] for event in events(chrome_trace({"one": profile}), "X")]
 
     assert names == ["fc", "aten::addmm", "fc", "inference"]
+
+
+def test_the_events_of_several_files_can_be_joined() -> None:
+    joined = chrome_trace({"one": CPU})["traceEvents"] + chrome_trace({"two": GPU})["traceEvents"]
+
+    assert joined == chrome_trace({"one": CPU, "two": GPU})["traceEvents"]

@@ -2,7 +2,7 @@
 
 import time
 
-from runtimes.profiled_runs import Span, lanes, median_run, self_times, unprofiled, whole_inference, within
+from runtimes.profiled_runs import Span, lanes, median_run, self_times, unprofiled, within, without_operators
 
 
 def test_a_span_does_not_count_those_within_it() -> None:
@@ -54,10 +54,9 @@ def test_a_slow_model_runs_less_often(monkeypatch) -> None:  # type: ignore[no-u
     assert unprofiled(lambda: infer(1e-5))[1] == 15
 
 
-def test_a_model_that_cannot_be_profiled_has_one_figure_and_the_reason() -> None:
-    profile = whole_inference("a profiler 1.0", 12.5, 7, "It cannot profile strings.")
+def test_a_model_that_cannot_be_profiled_has_the_duration_of_an_inference_and_the_reason() -> None:
+    profile = without_operators("a profiler 1.0", 12.5, 7, "It cannot profile strings.")
 
-    (whole,) = profile.operators
-    assert (whole.duration_us, whole.total_us, profile.duration_us, profile.unprofiled_us) == (12.5,) * 4
-    assert whole.note == "It cannot profile strings."
-    assert profile.limits == (whole.note,)
+    assert profile.operators == ()
+    assert (profile.duration_us, profile.unprofiled_us, profile.runs) == (12.5, 12.5, 7)
+    assert profile.limits == ("It cannot profile strings.",)
