@@ -4,12 +4,12 @@ import { element, request } from "./api.js";
 
 /** Buttons that load and unload the model. `say` shows the outcome; `refresh` reads the state again. */
 export function drawControls(parent, model, state, { say, refresh }) {
-  const act = async (verb, done) => {
-    say(`${done.slice(0, -2)}ing ${model} …`.replace("eing", "ing"));
+  const act = async (verb) => {
+    say(`${verb}ing ${model} …`);
     parent.querySelectorAll("button").forEach((button) => { button.disabled = true; });
     try {
       await request(`/v2/repository/models/${encodeURIComponent(model)}/${verb}`, { method: "POST" });
-      say(`${model} is ${done}`);
+      say(`${model} is ${verb}ed`);
     } catch (error) {
       say(error.message, true);
     }
@@ -19,10 +19,10 @@ export function drawControls(parent, model, state, { say, refresh }) {
   const isServed = state !== "UNAVAILABLE";
   const unload = async () => {
     const sure = await confirm(`Unload ${model}?`, "All its versions stop serving. Requests in progress are answered, later ones are refused, until it is loaded again or the server starts again.", "Unload");
-    if (sure) act("unload", "unloaded");
+    if (sure) act("unload");
   };
   parent.replaceChildren(
-    element("button", { type: "button", class: "plain", onclick: () => act("load", "loaded") }, isServed ? "Reload" : "Load"),
+    element("button", { type: "button", class: "plain", onclick: () => act("load") }, isServed ? "Reload" : "Load"),
     isServed ? element("button", { type: "button", class: "plain danger", onclick: unload }, "Unload") : "");
 }
 
