@@ -154,7 +154,7 @@ class GrpcFront:
         self._server._front = self._transport
         await self._server.stop(None)
 
-    def respond(self, call: int, answer: bytes) -> None:
+    def respond(self, call: int, answer: bytes, *metadata: Any) -> None:
         self._answered.append(call)
 
     def arrivals(self, requests: list[bytes]) -> Any:
