@@ -46,6 +46,7 @@ class Guarded:
     """A gateway with everything, the secrets that are sent to it, and all that it says."""
 
     def __init__(self, folder: Path, grpc_server: GrpcServer) -> None:
+        """The log is text with one gRPC server, and JSON with the other."""
         authority = Authority(folder)
         server = authority.server()
         issuer = Issuer("1")
@@ -85,6 +86,8 @@ class Guarded:
         self.root = authority.cert.read_bytes()
         flags = ["--tls-cert", str(server.cert), "--tls-key", str(server.key), "--identities", str(identities)]
         flags += ["--audit-log", str(self.audit_log), "--grpc-server", grpc_server]
+        self.access_log = folder / "access.jsonl"
+        flags += ["--access-log", str(self.access_log), "--log", "json" if grpc_server == "grpcio" else "text"]
         self.gateway: Gateway = start_gateway(folder / "repository", folder, *flags, tls=self.context)
         self.said: list[str] = []
 
@@ -141,6 +144,7 @@ class Guarded:
             **found,
             "log": "\n".join(self.gateway.log),
             "audit log": self.audit_log.read_text(),
+            "access log": self.access_log.read_text(),
             "answers": "\n".join(self.said),
         }
 
@@ -158,8 +162,7 @@ def guarded(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[GrpcSer
 @pytest.mark.parametrize("grpc_server", ["guarded", "grpcio"])
 def test_no_secret_is_left_anywhere(guarded: Callable[[GrpcServer], Guarded], grpc_server: GrpcServer) -> None:
     server = guarded(grpc_server)
-    server.gateway.wait_for(r"front\.\d+: serving")
-    server.gateway.wait_for(r"models: startup is complete: ")
+    server.gateway.wait_ready()
     for name, secret in server.accepted.items():
         for headers in ({"Authorization": f"Bearer {secret}"}, {"X-API-Key": secret}):
             statuses = server.rest(headers)
@@ -183,6 +186,9 @@ def test_no_secret_is_left_anywhere(guarded: Callable[[GrpcServer], Guarded], gr
             server.raw(address, b"%b / HTTP/1.1\r\nHost: %b\r\n\r\n" % ((secret.encode(),) * 2))
     traces = server.traces()
     assert '"outcome": "unauthenticated"' in traces["audit log"]
+    assert '"outcome":"unauthenticated"' in traces["access log"]
+    assert '"identity":"operator"' in traces["access log"]
+    assert traces["access log"].count("\n") > 100
     assert '"identity": "operator"' in traces["audit log"]
     left = [(where, secret) for where, text in traces.items() for secret in server.secrets if secret in text]
     assert left == []

@@ -32,7 +32,7 @@ def check_server(client: Any, metadata: Any) -> None:
     assert not client.is_model_ready("broken")
     server = metadata(client.get_server_metadata())
     assert server["name"] == "modelport"
-    assert {"binary_tensor_data", "logging"} <= set(server["extensions"])
+    assert {"binary_tensor_data", "logging", "trace"} <= set(server["extensions"])
     model = metadata(client.get_model_metadata("m"))
     assert model["versions"] == ["1"]
     assert [(each["name"], each["datatype"]) for each in model["inputs"]] == [("x", "FP32")]

@@ -62,7 +62,7 @@ cdef class Calls:
         self.named = b""
         self.model = ("", "")
 
-    def known_identity(self, list metadata):
+    def known_identity(self, metadata):
         """Return whose credentials these are, or None if Access must say."""
         cdef object header = None, name, each, identity
         cdef PyObject *entry

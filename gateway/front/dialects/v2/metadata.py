@@ -10,7 +10,7 @@ from runtimes.contract import Signature, TensorSpec
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "parameters",
-    "schedule_policy", "statistics",
+    "schedule_policy", "statistics", "trace",
 )  # fmt: skip
 
 
