@@ -99,7 +99,10 @@ def heat_map(title: str, unit: str, histogram: str, selector: str, about: str = 
 def table(
     title: str, columns: Mapping[str, tuple[Query, str]], key: Sequence[str], about: str = "", width: int = 24
 ) -> Json:
-    """Columns by name, each with its query and unit. Rows have the labels `key`, by which all queries aggregate."""
+    """Columns by name, each with its query and unit. Rows have the labels `key`, by which all queries aggregate.
+
+    A column without a name is not shown.
+    """
     queries = [query for query, _ in columns.values()]
     targets = [{**target, "format": "table", "instant": True, "range": False} for target in _targets(queries)]
     # With one query, Grafana calls its value "Value", and with several "Value #A" and so on.
@@ -112,10 +115,14 @@ def table(
     ]
     panel = _panel("table", title, about, width, 8, targets, {}, {"showHeader": True, "cellHeight": "sm"})
     panel["fieldConfig"]["overrides"] = overrides
+    hidden = {value: True for value, name in names.items() if not name}
     order = {name: position for position, name in enumerate([*key, *names])}
     panel["transformations"] = [
         {"id": "merge", "options": {}},
-        {"id": "organize", "options": {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names}},
+        {
+            "id": "organize",
+            "options": {"excludeByName": {"Time": True, **hidden}, "indexByName": order, "renameByName": names},
+        },
     ]
     return panel
 
