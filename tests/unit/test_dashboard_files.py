@@ -60,7 +60,7 @@ def _known(content: Any, read: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", files())
-def test_panels_have_a_place_and_an_id_of_their_own(name: str) -> None:
+def test_panels_have_an_id_and_a_position_of_their_own(name: str) -> None:
     panels = json.loads(files()[name])["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     titles = [panel["title"] for panel in panels if panel["type"] != "row"]
