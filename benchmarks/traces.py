@@ -8,10 +8,12 @@ whose time belongs to the request's. They go to a receiver in another process. T
 
 import argparse
 import asyncio
+import gc
 import multiprocessing
 import statistics
 import tempfile
 import time
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -49,6 +51,14 @@ def _receive(ports: Connection) -> None:
     server.serve_forever()
 
 
+@cache
+def _export(url: str) -> SpanExport:
+    """Return what all rounds share, because a front connects to its collector once."""
+    export = otlp_export(url, "benchmark", "http")
+    export._send(b"")
+    return export
+
+
 async def _round(dialect: str, in_flight: int, ratio: float | None, url: str) -> float:
     """Return the CPU time per request, in microseconds. `ratio`: None without traces."""
 
@@ -64,7 +74,7 @@ async def _round(dialect: str, in_flight: int, ratio: float | None, url: str) ->
     if ratio is not None:
         sampler = TraceSampler()
         sampler.apply(TraceTable(TraceSettings(True, 1 / ratio if ratio else 0)).to_front(1, 1))
-        export = otlp_export(url, "benchmark", "http")
+        export = _export(url)
         tracer = Tracer(sampler, export.put, engine.metrics)
     load = _DIALECTS[dialect](1, "tiny", ROW)
     data = load.body if load.grpc else request_bytes(load)
@@ -89,8 +99,8 @@ async def _round(dialect: str, in_flight: int, ratio: float | None, url: str) ->
             if turn < 3:  # forms and texts are learned
                 spent = 0.0
         started = time.process_time()
-        if export is not None:
-            export.close(60)  # nearly all is exported here, since a round takes less than a second
+        while export is not None and export._waiting:  # what the thread has not exported is exported here
+            export._export_all()
         spent += time.process_time() - started
         await front.stop()
     return spent / ((_TURNS - 3) * in_flight) * 1e6
@@ -103,6 +113,9 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.01)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
+    # As in a front: see gateway/front/process.py.
+    gc.freeze()
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
     ours, theirs = multiprocessing.Pipe()
     receiver = multiprocessing.get_context("spawn").Process(target=_receive, args=(theirs,), daemon=True)
     receiver.start()

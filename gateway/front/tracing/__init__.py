@@ -1,4 +1,4 @@
 """Traces by OpenTelemetry, of sampled requests, made from their records after they were answered.
 
-Only spans.py and export.py import OpenTelemetry's SDK, which a front without traces does not have in memory.
+Only export.py imports OpenTelemetry's SDK, which a front without traces does not have in memory.
 """

@@ -4,16 +4,16 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Protocol
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.util.types import AttributeValue
 
 from gateway.domain.request_record import RequestRecord
-from gateway.front.tracing.spans import SpanMaker
+from gateway.front.tracing.otlp import request
+from gateway.front.tracing.spans import spans_of
 
 log = logging.getLogger("front")
 
@@ -26,16 +26,12 @@ _MAX_BATCH = 64
 _MAX_WAITING = 2048
 
 
-class Spans(Protocol):
-    def spans(self, records: Sequence[RequestRecord]) -> Sequence[ReadableSpan]:
-        """Return the spans of these requests."""
-
-
 class SpanExport:
     """Takes records from the event loop. A thread makes spans of them and exports these."""
 
-    def __init__(self, exporter: SpanExporter, maker: Spans) -> None:
-        self._exporter, self._maker = exporter, maker
+    def __init__(self, encode: Callable[[Sequence[RequestRecord]], bytes], send: Callable[[bytes], bool]) -> None:
+        """`encode` makes a message for the collector. `send` returns whether the collector has accepted it."""
+        self._encode, self._send = encode, send
         self._waiting: deque[RequestRecord] = deque()
         self._dropped = 0
         self._failing = self._closing = False
@@ -57,7 +53,6 @@ class SpanExport:
         self._closing = True
         self._awake.set()
         self._thread.join(timeout_s)
-        self._exporter.shutdown()
 
     def _run(self) -> None:
         while not self._closing:
@@ -70,11 +65,15 @@ class SpanExport:
         while self._waiting:
             records = [self._waiting.popleft() for _ in range(min(_MAX_BATCH, len(self._waiting)))]
             try:
-                result = self._exporter.export(self._maker.spans(records))
-            except Exception:
-                log.exception("%d traces could not be exported", len(records))
+                message = self._encode(records)
+            except Exception:  # a bug must not end all traces
+                log.exception("no spans could be made of %d requests", len(records))
                 continue
-            self._report(result is SpanExportResult.SUCCESS)
+            if not self._send(message):
+                self._dropped += len(records)
+                self._report(False)
+            else:
+                self._report(True)
 
     def _report(self, succeeded: bool) -> None:
         """Log a failure once, and its end."""
@@ -88,16 +87,34 @@ class SpanExport:
         self._failing = not succeeded
 
 
+class _Collector(OTLPSpanExporter):
+    """The SDK's exporter, for messages that are encoded already: see otlp.py."""
+
+    def send(self, message: bytes) -> bool:
+        """Return whether the collector has accepted it, perhaps after some attempts."""
+        return self._client.export(message).success
+
+
 def otlp_export(endpoint: str, server_name: str, scheme: str) -> SpanExport:
     """Return the export to a collector, by OTLP over HTTP.
 
     endpoint  the URL, without v1/traces; "" for that of OTEL_EXPORTER_OTLP_ENDPOINT. The other variables of that name
               say the rest
+    scheme    of the URLs that clients use: http or https
     """
     # Its own messages come with each attempt, and have the URL, which may contain a password.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    url = f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None
-    resource: dict[str, str | int] = {"service.name": server_name, "service.version": version("modelport")}
-    resource["process.pid"] = os.getpid()
-    maker = SpanMaker(resource, version("modelport"), scheme)
-    return SpanExport(OTLPSpanExporter(endpoint=url), maker)
+    release = version("modelport")
+    own: dict[str, AttributeValue] = {
+        "service.name": server_name, "service.version": release, "process.pid": os.getpid()
+    }  # fmt: skip
+    # OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME override ours.
+    described = Resource.create(own).merge(OTELResourceDetector().detect()).attributes
+    resource = {name: value for name, value in described.items() if isinstance(value, str | bool | int | float)}
+    scope = {"name": "modelport", "version": release}
+
+    def encode(records: Sequence[RequestRecord]) -> bytes:
+        return request(resource, scope, spans_of(records, scheme))
+
+    collector = _Collector(endpoint=f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None)
+    return SpanExport(encode, collector.send)

@@ -3,18 +3,12 @@
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import unquote
-
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from opentelemetry.trace.span import TraceState
-from opentelemetry.util.types import Attributes, AttributeValue
 
 from gateway.domain.request_record import SUCCESS, RequestRecord
 from gateway.front.base.grpc_code import Code
+from gateway.front.tracing import otlp
 from gateway.front.tracing.parent import read_parent
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
@@ -24,162 +18,134 @@ _SERVER_ERRORS = frozenset(
 )
 # Of the neighbours in a batch. A link takes as much as a small span.
 _MAX_LINKS = 16
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
-class SpanMaker:
-    """Makes the spans of requests: one for the server, whose children are the steps of the request.
+def spans_of(records: Sequence[RequestRecord], scheme: str) -> list[bytes]:
+    """Return the encoded spans of these requests. Those that shared a batch are linked.
 
-    The SDK's tracer takes seven times as long to make a span that is over already.
+    Each request has a span for the server, whose children are the steps of the request. `scheme`: http or https.
     """
-
-    def __init__(self, resource: Mapping[str, AttributeValue], version: str, scheme: str) -> None:
-        """`resource`: attributes of the front. OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME override them."""
-        self._resource = Resource.create(resource).merge(OTELResourceDetector().detect())
-        self._scope = InstrumentationScope("modelport", version)
-        self._scheme = scheme
-
-    def spans(self, records: Sequence[RequestRecord]) -> list[ReadableSpan]:
-        """Return the spans of these requests. Those that shared a batch are linked."""
-        now = time.time_ns() - time.monotonic_ns()
-        traces = [_Trace(record, self, now) for record in records]
-        batches: dict[int, list[_Trace]] = defaultdict(list)
-        for trace in traces:
-            if trace.batch is not None:
-                batches[trace.record.batch].append(trace)
-        for together in batches.values():
-            for trace in together:
-                assert trace.batch is not None
-                others = [other.batch.context for other in together if other is not trace and other.batch is not None]
-                trace.batch._links = [Link(context) for context in others[:_MAX_LINKS]]
-        return [span for trace in traces for span in trace.spans]
-
-    def span(
-        self,
-        name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
-        start: int,
-        end: int,
-        attributes: Attributes = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        status: Status | None = None,
-    ) -> ReadableSpan:
-        return ReadableSpan(
-            name,
-            context,
-            parent,
-            self._resource,
-            attributes,
-            kind=kind,
-            status=status or Status(StatusCode.UNSET),
-            start_time=start,
-            end_time=max(start, end),
-            instrumentation_scope=self._scope,
-        )
-
-    def server_attributes(self, record: RequestRecord) -> dict[str, AttributeValue]:
-        found: dict[str, AttributeValue] = {}
-        if record.protocol == "http":
-            found["http.request.method"] = record.method if record.method in _METHODS else "_OTHER"
-            found["url.scheme"], found["url.path"] = self._scheme, record.path
-            found["http.request.body.size"], found["http.response.body.size"] = record.bytes_in, record.bytes_out
-            if record.status:
-                found["http.response.status_code"] = record.status
-            if route := _route(record):
-                found["http.route"] = route
-            if record.request_id:
-                found["http.request.header.x-request-id"] = [record.request_id]
-        else:
-            found["rpc.system.name"], found["rpc.method"] = "grpc", record.path[1:]
-            found["rpc.response.status_code"] = Code(record.status).name
-            if record.request_id:
-                found["rpc.request.metadata.x-request-id"] = [record.request_id]
-        address, port = _peer(record.peer)
-        if address:
-            found["client.address"] = found["network.peer.address"] = address
-        if port:
-            found["network.peer.port"] = port
-        if record.identity:
-            found["enduser.id"] = record.identity
-        if record.outcome != SUCCESS:
-            found["error.type"] = record.outcome
-        for name, value in (
-            ("modelport.model.name", record.model),
-            ("modelport.model.version", record.version),
-            ("modelport.request.id", record.id),
-        ):
-            if value:
-                found[name] = value
-        return found
+    batches: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
+    traces = []
+    for record in records:
+        trace = _Trace(record)
+        traces.append(trace)
+        if record.batch:
+            batches[record.batch].append((trace.id, trace.batch_id))
+    offset = time.time_ns() - time.monotonic_ns()
+    found: list[bytes] = []
+    for trace in traces:
+        own = trace.batch_id
+        links = [each for each in batches.get(trace.record.batch, ()) if each[1] != own][:_MAX_LINKS]
+        found += trace.spans(scheme, links, offset)
+    return found
 
 
 class _Trace:
-    """The spans of one request. `batch` is the one of its batch, if it was in one."""
+    """Makes the spans of one request. `batch_id`: the id of the span of its batch."""
 
-    def __init__(self, record: RequestRecord, maker: SpanMaker, offset: int) -> None:
+    def __init__(self, record: RequestRecord) -> None:
+        self.record = record
+        self.id = bytes.fromhex(record.trace_id)
+        self.batch_id = _new_id()
+        self._offset = 0
+        self._spans: list[bytes] = []
+
+    def spans(self, scheme: str, links: Sequence[tuple[bytes, bytes]], offset: int) -> list[bytes]:
         """`offset`: from time.monotonic_ns() to nanoseconds since 1970."""
-        self.record, self._maker, self._offset = record, maker, offset
-        self.batch: ReadableSpan | None = None
+        record, server = self.record, _new_id()
+        self._offset = offset
         parent = read_parent(record.traceparent)
-        state = TraceState.from_header([record.tracestate]) if parent and record.tracestate else None
-        self._state = state
-        self._trace_id = int(record.trace_id, 16)
-        above = None
-        if parent is not None:
-            above = SpanContext(self._trace_id, int(parent.span_id, 16), True, _SAMPLED, state)
         is_error = record.status >= 500 if record.protocol == "http" else record.status in _SERVER_ERRORS
-        server = maker.span(
-            _name(record),
-            self._context(),
-            above,
-            self._ns(record.arrived),
-            self._ns(record.written),
-            maker.server_attributes(record),
-            SpanKind.SERVER,
-            Status(StatusCode.ERROR) if is_error else None,
+        self._spans.append(
+            otlp.span(
+                self.id,
+                server,
+                bytes.fromhex(parent.span_id) if parent else b"",
+                _name(record),
+                self._ns(record.arrived),
+                self._ns(record.written),
+                _attributes(record, scheme),
+                kind=otlp.SERVER,
+                state=record.tracestate if parent else "",
+                is_remote=parent is not None,
+                is_error=is_error,
+            )
         )
-        self.spans = [server]
-        self._steps(server)
-
-    def _steps(self, server: ReadableSpan) -> None:
-        record, ns = self.record, self._ns
         if record.received > record.arrived:
-            self._add("read", server, ns(record.arrived), ns(record.received))
+            self._add("read", server, record.arrived, record.received)
         if record.answered:
-            self._add("queue", server, ns(record.queued), ns(record.sent or record.answered))
-        if record.sent:
-            wall = self._add("worker", server, ns(record.sent), ns(record.answered))
-            if record.batch:
-                self._worker_steps(wall)
-        if record.answered:
-            self._add("write", server, ns(record.answered), ns(record.written))
+            self._add("queue", server, record.queued, record.sent or record.answered)
+            if record.sent:
+                wall = self._add("worker", server, record.sent, record.answered)
+                if record.batch:
+                    self._add_worker_steps(wall, links)
+            self._add("write", server, record.answered, record.written)
+        return self._spans
 
-    def _worker_steps(self, wall: ReadableSpan) -> None:
+    def _add_worker_steps(self, wall: bytes, links: Sequence[tuple[bytes, bytes]]) -> None:
         """Add what the worker did, by its durations. The time that is left is that of the two ways, half of it each."""
-        record = self.record
-        start, end = self._ns(record.sent), self._ns(record.answered)
+        record, make = self.record, otlp.span
         batch_ns = record.compute_input_ns + record.compute_infer_ns + record.compute_output_ns
-        began = start + max(0, end - start - record.queue_ns - batch_ns) // 2
-        self._add("worker.queue", wall, began, began + record.queue_ns)
-        began += record.queue_ns
-        batch = self._add("batch", wall, began, began + batch_ns, {"modelport.batch.rows": record.batch_rows})
-        began += record.compute_input_ns
-        self._add("compute", batch, began, began + record.compute_infer_ns)
-        self.batch = batch
+        ways_ns = int((record.answered - record.sent) * 1e9) - record.queue_ns - batch_ns
+        arrived = self._ns(record.sent) + max(0, ways_ns) // 2
+        began = arrived + record.queue_ns
+        computed = began + record.compute_input_ns
+        rows = {"modelport.batch.rows": record.batch_rows}
+        self._spans += (
+            make(self.id, _new_id(), wall, "worker.queue", arrived, began),
+            make(self.id, self.batch_id, wall, "batch", began, began + batch_ns, rows, links),
+            make(self.id, _new_id(), self.batch_id, "compute", computed, computed + record.compute_infer_ns),
+        )
 
-    def _add(
-        self, name: str, parent: ReadableSpan, start: int, end: int, attributes: Attributes = None
-    ) -> ReadableSpan:
-        span = self._maker.span(name, self._context(), parent.context, start, end, attributes)
-        self.spans.append(span)
-        return span
-
-    def _context(self) -> SpanContext:
-        return SpanContext(self._trace_id, random.getrandbits(64) or 1, False, _SAMPLED, self._state)
+    def _add(self, name: str, parent: bytes, start: float, end: float) -> bytes:
+        """Add a span, and return its id."""
+        own = _new_id()
+        self._spans.append(otlp.span(self.id, own, parent, name, self._ns(start), self._ns(end)))
+        return own
 
     def _ns(self, seconds: float) -> int:
         return int(seconds * 1e9) + self._offset
+
+
+def _new_id() -> bytes:
+    return (random.getrandbits(64) or 1).to_bytes(8, "big")
+
+
+def _attributes(record: RequestRecord, scheme: str) -> dict[str, otlp.Value]:
+    """Return the attributes of a server's span."""
+    found: dict[str, otlp.Value] = {}
+    if record.protocol == "http":
+        found["http.request.method"] = record.method if record.method in _METHODS else "_OTHER"
+        found["url.scheme"], found["url.path"] = scheme, record.path
+        found["http.request.body.size"], found["http.response.body.size"] = record.bytes_in, record.bytes_out
+        if record.status:
+            found["http.response.status_code"] = record.status
+        if route := _route(record):
+            found["http.route"] = route
+        if record.request_id:
+            found["http.request.header.x-request-id"] = [record.request_id]
+    else:
+        found["rpc.system.name"], found["rpc.method"] = "grpc", record.path[1:]
+        found["rpc.response.status_code"] = Code(record.status).name
+        if record.request_id:
+            found["rpc.request.metadata.x-request-id"] = [record.request_id]
+    address, port = _peer(record.peer)
+    if address:
+        found["client.address"] = found["network.peer.address"] = address
+    if port:
+        found["network.peer.port"] = port
+    if record.identity:
+        found["enduser.id"] = record.identity
+    if record.outcome != SUCCESS:
+        found["error.type"] = record.outcome
+    if record.model:
+        found["modelport.model.name"] = record.model
+    if record.version:
+        found["modelport.model.version"] = record.version
+    if record.id:
+        found["modelport.request.id"] = record.id
+    return found
 
 
 def _route(record: RequestRecord) -> str:
@@ -191,7 +157,7 @@ def _route(record: RequestRecord) -> str:
         name, colon, verb = segment.partition(":")
         if record.model and name == record.model:
             segments[number] = "{model}" + colon + verb
-        elif (number and segments[number - 1] in ("versions", "labels")) or (segment and segment == record.version):
+        elif number and segments[number - 1] in ("versions", "labels"):
             segments[number] = "{version}" + colon + verb
     return "/".join(segments)
 

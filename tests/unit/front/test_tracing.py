@@ -1,24 +1,24 @@
 """Which requests are traced, and the spans that are made of their records."""
 
-import json
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.trace_settings import TraceSampler, TraceSettings, TraceTable
 from gateway.engine.metrics import FrontMetrics
+from gateway.front.tracing import otlp
 from gateway.front.tracing.export import _MAX_WAITING, SpanExport
 from gateway.front.tracing.parent import Parent, read_parent
-from gateway.front.tracing.spans import SpanMaker
+from gateway.front.tracing.spans import spans_of
 from gateway.front.tracing.tracer import Tracer
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator
+from tests.support.otlp_receiver import attributes
 from tests.unit.front.test_compiled_requests import Bench, Run, module, request, run
 
 __all__ = ["module", "run"]  # fixtures
@@ -101,9 +101,6 @@ def test_the_compiled_path_and_python_decide_once() -> None:
     assert len(traced.records) == 1
 
 
-MAKER = SpanMaker({"service.name": "modelport"}, "1", "http")
-
-
 def answered(traced: Traced, **fields: Any) -> RequestRecord:
     """The record of a request that took 10 s."""
     record = traced.record(model="m", version="1", identity="ours", id="i", request_id="r", **fields)
@@ -116,37 +113,40 @@ def answered(traced: Traced, **fields: Any) -> RequestRecord:
     return record
 
 
-def by_name(spans: Sequence[ReadableSpan]) -> dict[str, ReadableSpan]:
-    return {span.name: span for span in spans}
-
-
-def exported(traced: Traced) -> list[ReadableSpan]:
-    """What the SDK's exporter gets, as OTLP would have it."""
-    exporter = InMemorySpanExporter()
-    exporter.export(MAKER.spans(traced.records))
-    return list(exporter.get_finished_spans())
+def exported(traced: Traced) -> list[Any]:
+    """Return the spans as a collector reads them."""
+    message = otlp.request(
+        {"service.name": "ours"}, {"name": "modelport", "version": "1"}, spans_of(traced.records, "http")
+    )
+    [resource] = ExportTraceServiceRequest.FromString(message).resource_spans
+    assert attributes(resource.resource.attributes) == {"service.name": "ours"}
+    [scope] = resource.scope_spans
+    assert (scope.scope.name, scope.scope.version) == ("modelport", "1")
+    return list(scope.spans)
 
 
 def test_the_steps_of_a_request() -> None:
     traced = Traced()
     answered(traced, traceparent=SAMPLED, tracestate="a=1,b=2")
-    spans = by_name(exported(traced))
-    server = spans["POST /v2/models/{model}/infer"]
-    assert server.kind is SpanKind.SERVER
-    assert server.parent is not None
-    assert (f"{server.parent.trace_id:032x}", f"{server.parent.span_id:016x}") == (TRACE, SPAN)
-    assert server.context is not None
-    assert server.context.trace_state.to_header() == "a=1,b=2"
-    start = server.start_time
-    assert start is not None
-    assert server.end_time == start + 10_000_000_000
-    seconds = {
-        name: ((span.start_time or 0) - start, (span.end_time or 0) - start, _parent_name(span, spans))
+    spans = {span.name: span for span in exported(traced)}
+    step = "POST /v2/models/{model}/infer"
+    server = spans[step]
+    assert server.kind == Span.SPAN_KIND_SERVER
+    assert (server.trace_id.hex(), server.parent_span_id.hex()) == (TRACE, SPAN)
+    assert {span.trace_id.hex() for span in spans.values()} == {TRACE}
+    assert (server.trace_state, server.flags) == ("a=1,b=2", 0x301)
+    names = {span.span_id: name for name, span in spans.items()}
+    start = server.start_time_unix_nano
+    assert abs(start / 1e9 - time.time() - 1 + time.monotonic()) < WAIT_S
+    assert {
+        name: (
+            (span.start_time_unix_nano - start) / 1e9,
+            (span.end_time_unix_nano - start) / 1e9,
+            names.get(span.parent_span_id),
+        )
         for name, span in spans.items()
-    }
-    step = server.name
-    assert {name: (begin / 1e9, end / 1e9, parent) for name, (begin, end, parent) in seconds.items()} == {
-        step: (0, 10, ""),
+    } == {
+        step: (0, 10, None),
         "read": (0, 1, step),
         "queue": (2, 3, step),
         "worker": (3, 8, step),
@@ -155,27 +155,22 @@ def test_the_steps_of_a_request() -> None:
         "compute": (5.5, 6.5, "batch"),
         "write": (8, 10, step),
     }
-    assert spans["batch"].attributes == {"modelport.batch.rows": 3}
-    json.loads(server.to_json())
-
-
-def _parent_name(span: ReadableSpan, spans: dict[str, ReadableSpan]) -> str:
-    parent = span.parent.span_id if span.parent else 0
-    return next((name for name, each in spans.items() if each.context and each.context.span_id == parent), "")
+    assert attributes(spans["batch"].attributes) == {"modelport.batch.rows": 3}
 
 
 def test_the_attributes_are_those_of_the_conventions() -> None:
     traced = Traced()
     answered(traced, bytes_in=5)
     server = exported(traced)[0]
-    assert server.attributes == {
+    assert attributes(server.attributes) == {
         "http.request.method": "POST", "url.scheme": "http", "url.path": "/v2/models/m/infer",
         "http.route": "/v2/models/{model}/infer", "http.response.status_code": 200, "http.request.body.size": 5,
         "http.response.body.size": 0, "http.request.header.x-request-id": ["r"], "client.address": "127.0.0.1",
         "network.peer.address": "127.0.0.1", "network.peer.port": 9, "enduser.id": "ours",
         "modelport.model.name": "m", "modelport.model.version": "1", "modelport.request.id": "i",
     }  # fmt: skip
-    assert server.resource.attributes["service.name"] == "modelport"
+    assert not server.parent_span_id
+    assert server.flags == 0x101
 
 
 @pytest.mark.parametrize(
@@ -197,9 +192,8 @@ def test_refusals(protocol: Any, path: str, status: int, outcome: str, name: str
     record.end(status, outcome)
     [span] = exported(traced)
     assert span.name == name
-    assert (span.status.status_code is StatusCode.ERROR) == error
-    assert span.attributes is not None
-    assert span.attributes["error.type"] == outcome
+    assert (span.status.code == Status.STATUS_CODE_ERROR) == error
+    assert attributes(span.attributes)["error.type"] == outcome
 
 
 @pytest.mark.parametrize(
@@ -211,9 +205,8 @@ def test_the_address_of_the_peer(peer: str, expected: str) -> None:
     record = traced.record()
     record.peer = peer
     record.end(200)
-    attributes = exported(traced)[0].attributes
-    assert attributes is not None
-    assert (attributes["client.address"], attributes["network.peer.port"]) == (expected, 80)
+    found = attributes(exported(traced)[0].attributes)
+    assert (found["client.address"], found["network.peer.port"]) == (expected, 80)
 
 
 def test_batches_of_the_same_frame_are_linked() -> None:
@@ -222,8 +215,8 @@ def test_batches_of_the_same_frame_are_linked() -> None:
         answered(traced)
     answered(traced).batch = 8
     batches = [span for span in exported(traced) if span.name == "batch"]
-    linked = [[link.context.span_id for link in span.links] for span in batches]
-    one, other, _ = [span.context.span_id for span in batches if span.context]
+    linked = [[(link.trace_id, link.span_id) for link in span.links] for span in batches]
+    one, other, _ = [(span.trace_id, span.span_id) for span in batches]
     assert linked == [[other], [one], []]
 
 
@@ -265,39 +258,66 @@ def test_exemplars_name_the_newest_trace_of_each_bucket() -> None:
     assert found == {("10.0", 6.0, record.trace_id)}
 
 
-class StuckExporter(SpanExporter):
-    """Does not return before the test says so."""
+class StuckCollector:
+    """Does not answer before the test says so, and refuses the first two messages."""
 
     def __init__(self) -> None:
         self.called, self.go_on = threading.Event(), threading.Event()
-        self.results = iter((SpanExportResult.FAILURE, SpanExportResult.FAILURE))
-        self.exported = 0
+        self.messages: list[bytes] = []
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def send(self, message: bytes) -> bool:
         self.called.set()
         assert self.go_on.wait(WAIT_S)
-        self.exported += len(spans)
-        return next(self.results, SpanExportResult.SUCCESS)
-
-
-class OneEach:
-    def spans(self, records: Sequence[RequestRecord]) -> Sequence[ReadableSpan]:
-        return [ReadableSpan("x")] * len(records)
+        self.messages.append(message)
+        return len(self.messages) > 2
 
 
 def test_a_collector_that_is_stuck_delays_nothing_and_takes_little_memory(caplog: pytest.LogCaptureFixture) -> None:
-    exporter, traced = StuckExporter(), Traced()
-    export = SpanExport(exporter, OneEach())
+    collector, traced = StuckCollector(), Traced()
+    export = SpanExport(lambda records: b"x" * len(records), collector.send)
     record = traced.end()
     with caplog.at_level("INFO", "front"):
         export.put(record)
-        assert exporter.called.wait(WAIT_S)
+        assert collector.called.wait(WAIT_S)
         for _ in range(2 * _MAX_WAITING):
             export.put(record)
-        assert len(export._waiting) == _MAX_WAITING
-        exporter.go_on.set()
+        collector.go_on.set()
         export.close(WAIT_S)
-    assert exporter.exported == _MAX_WAITING + 1
+    assert sum(map(len, collector.messages)) == _MAX_WAITING + 1
     warning, recovered = (each.getMessage() for each in caplog.records)
     assert "cannot be sent to the collector" in warning  # once for two failures
-    assert str(_MAX_WAITING) in recovered
+    refused = sum(map(len, collector.messages[:2]))
+    assert f"; {_MAX_WAITING + refused} were dropped" in recovered
+
+
+def test_a_request_of_which_no_span_can_be_made_does_not_end_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    sent = threading.Event()
+    bad, good = Traced().end(), Traced().end()
+
+    def encode(records: Sequence[RequestRecord]) -> bytes:
+        if bad in records:
+            raise ValueError("a bug")
+        return b"x"
+
+    def send(message: bytes) -> bool:
+        sent.set()
+        return True
+
+    export = SpanExport(encode, send)
+    export.put(bad)
+    while export._waiting:
+        export._awake.set()
+    export.put(good)
+    export.close(WAIT_S)
+    assert sent.is_set()
+    assert "no spans could be made of 1 requests" in caplog.text
+
+
+def test_values_of_each_type_are_encoded() -> None:
+    values: dict[str, otlp.Value] = {"s": "é" * 200, "b": True, "i": 300, "n": -1, "f": 0.5, "l": ["a", "b"]}
+    found = Span.FromString(otlp.span(bytes(16), bytes(8), b"", "x" * 300, 1, 2, values))
+    assert len(found.name) == 300
+    read = {pair.key: pair.value for pair in found.attributes}
+    assert (read["s"].string_value, read["b"].bool_value, read["i"].int_value) == ("é" * 200, True, 300)
+    assert (read["n"].int_value, read["f"].double_value) == (-1, 0.5)
+    assert [each.string_value for each in read["l"].array_value.values] == ["a", "b"]
