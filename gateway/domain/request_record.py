@@ -21,10 +21,9 @@ class Observer(Protocol):
     """What is told of a front's requests. It is called on the event loop, so it must not block, and must not raise."""
 
     def skips(self, model: str, traceparent: str) -> bool:
-        """Whether it does without the record of a request that is about to be submitted.
+        """Whether it does without the record of a request for inference, so that none is created.
 
-        The compiled path (front/fast_path.pyx) asks, and leaves a request to the Python code, which keeps a record,
-        unless this returns True. `named` is not called for a request that was skipped.
+        Only the compiled path (front/fast_path.pyx) asks. Unless this returns True, `named` is called next.
         """
 
     def named(self, record: "RequestRecord") -> None:
@@ -124,11 +123,14 @@ class RequestRecord:
 
     def attach(self, request: "InferRequest", identity: Identity | None) -> "InferRequest":
         """Return the request with this record, which the engine then fills."""
-        self.model, self.version, self.id = request.model, request.version, request.id
+        self.name(request.model, request.version, request.id, identity)
+        return request._replace(record=self)
+
+    def name(self, model: str, version: str, id: str, identity: Identity | None) -> None:
+        self.model, self.version, self.id = model, version, id
         if identity is not None:
             self.identity = identity.name
         self.observer.named(self)
-        return request._replace(record=self)
 
     def settle(self, version: str, queued: float, sent: float) -> None:
         """The request was answered, has failed or was cancelled. It was queued, and perhaps sent, at these times."""

@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.domain.identity import Identity
-from gateway.domain.request_record import Observer
+from gateway.domain.request_record import Observer, RequestRecord
 from gateway.engine.engine import FrontEngine
 from gateway.engine.frames import Frames as PythonFrames
 from gateway.engine.protocol import RequestHandle
@@ -32,10 +32,17 @@ class FastPath:
         fail: Callable[[int, bytes | Exception], None],
         max_size: int,
         known_headers: Mapping[tuple[str, str | bytes], Identity],
+        begin_record: Callable[[int, int, str, Any, bytes], RequestRecord] | None = None,
+        end_record: Callable[[int, int, str, int], None] | None = None,
     ) -> Calls: ...
 
 class Calls:
     def known_identity(self, metadata: Sequence[Any]) -> Identity | None: ...
     def take(
-        self, call: int, message: bytes, seconds: float | None, identity: Identity | None, traceparent: str = ""
+        self,
+        call: int,
+        message: bytes,
+        seconds: float | None,
+        identity: Identity | None,
+        context: tuple[int, str, Any] | tuple[()] = (),
     ) -> bool: ...

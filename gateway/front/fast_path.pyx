@@ -65,6 +65,7 @@ from math import prod
 import orjson
 from numpy import frombuffer
 
+from gateway.domain.request_record import CANCELLED
 from gateway.domain.types import InferResponse
 from gateway.engine import engine, frames
 from gateway.codecs.protobuf_fields import field as field_of
@@ -76,6 +77,7 @@ from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
 from gateway.front.base import dialect, nested_forms
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import error_reply
+from gateway.front.base.records import traceparent_of
 from gateway.front.base.request_ids import header_line
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype

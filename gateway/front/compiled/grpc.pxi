@@ -33,6 +33,7 @@ cdef class Calls:
     handles   the calls in progress, each with what can be cancelled
     answers   (call, message) of this turn of the event loop; `respond` is called when the first has been added
     fail      is called with a call and its error, or a message that is too long
+    begin_record, end_record  called if anyone observes calls: see NativeServer
     max_size  the bytes of the longest answer
     known_headers  see Access
     """
@@ -40,7 +41,7 @@ cdef class Calls:
     cdef FastPath path
     cdef dict handles
     cdef list answers
-    cdef object respond, fail, reader, writer, forms
+    cdef object respond, fail, reader, writer, forms, begin_record, end_record
     cdef Py_ssize_t max_size
     # The fields of the last message that name the model and its version, and these names.
     cdef bytes named
@@ -52,9 +53,10 @@ cdef class Calls:
 
     def __init__(
         self, FastPath path, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size,
-        dict known_headers,
+        dict known_headers, begin_record, end_record,
     ):
         self.known_headers = known_headers
+        self.begin_record, self.end_record = begin_record, end_record
         self.reader, self.writer = reader, writer
         self.path, self.handles, self.answers, self.respond, self.fail = path, handles, answers, respond, fail
         self.max_size = max_size
@@ -82,11 +84,11 @@ cdef class Calls:
         identity = <object>entry
         return identity if identity.is_valid else None
 
-    def take(self, call, bytes message, seconds, identity, traceparent=""):
+    def take(self, call, bytes message, seconds, identity, tuple context=()):
         """Take a call with this message and, unless it is None, this time until its deadline.
 
-        identity     who sent it; None if everything is allowed
-        traceparent  from its metadata, if anyone observes requests
+        identity  who sent it; None if everything is allowed
+        context   if anyone observes requests: the number of the method, the peer, and the metadata
 
         Return False if the Python code must look at it.
         """
@@ -162,11 +164,14 @@ cdef class Calls:
             if not identity.allows("infer", self.model[0]):
                 return False
             self.allowed, self.allowed_model = identity, self.model
-        if self.path.observer is not None and not self.path.observer.skips(self.model[0], traceparent):
-            return False
         if not self.path.admit(request, model, form, string_bytes, timeout_s, identity):
             return False
         request.calls, request.call = self, call
+        observer = self.path.observer
+        if observer is not None and not observer.skips(self.model[0], traceparent_of(context[2])):
+            request.record = self.begin_record(call, *context, message)
+            name = "" if client_id is None else client_id.decode()
+            request.record.name(self.model[0], self.model[1], name, identity)
         self.handles[call] = request
         request.model.servable.put(request)
         return True
@@ -238,6 +243,8 @@ cdef class Calls:
         if not self.answers:
             self.respond()
         self.answers.append((request.call, message))
+        if request.record is not None:
+            self.end_record(request.call, 0, "", total)
 
     cdef void answer_slowly(self, GrpcRequest request, object group, Py_ssize_t index) except *:
         """Let the Python code write an answer."""

@@ -20,6 +20,7 @@ cdef class HttpRequest(Request):
         if not self.response_complete:
             self.end()
             self.cancel()
+            self.end_record(0, CANCELLED, 0)
 
     cdef Receiver end(self):
         """End the request, and return where its answer goes."""
@@ -28,9 +29,21 @@ cdef class HttpRequest(Request):
         self.response_complete = True
         return receiver
 
+    cdef void end_record(self, int status, object outcome, Py_ssize_t size) except *:
+        record = self.record
+        if record is not None:
+            self.record = None
+            record.end(status, outcome, size)
+
+    cdef void reply(self, Receiver receiver, object reply) except *:
+        receiver.connection.answer(self.named(reply), self.keep_alive)
+        if self.record is not None:
+            self.end_record(reply.status, "", sum([len(part) for part in reply.body]))
+
     cdef void deliver(self, Results results, Py_ssize_t index, double now) except *:
         cdef Receiver receiver = self.end()
         cdef Http http = self.path.http
+        cdef Py_ssize_t size
         cdef Texts texts = None
         cdef list values = None
         cdef Py_ssize_t tensor
@@ -45,22 +58,21 @@ cdef class HttpRequest(Request):
                     for tensor in range(len(values)):
                         values[tensor] = nest(values[tensor], texts.shapes[tensor])
         except Exception as error:
-            reply = error_reply(self.form.dialect, error)
+            reply = self.failed(error)
         if reply is not None:
-            receiver.connection.answer(self.named(reply), self.keep_alive)
+            self.reply(receiver, reply)
             return
-        receiver.write(texts, results, index, values, self, now)
+        size = receiver.write(texts, results, index, values, self, now)
+        self.end_record(200, "", size)
         # It is used again as if it were new.
         self.worker, self.crashes = None, 0
         receiver.spare = self
 
     cdef void deliver_slowly(self, object group, Py_ssize_t index) except *:
-        self.end().connection.answer(self.named(self.written(group, index)), self.keep_alive)
+        self.reply(self.end(), self.written(group, index))
 
     cdef void deliver_error(self, object error) except *:
-        if self.request_id is not None:
-            error = to_client_error(error, self.request_id.decode())
-        self.end().connection.answer(self.named(error_reply(self.form.dialect, error)), self.keep_alive)
+        self.reply(self.end(), self.failed(error))
 
     cdef object named(self, object reply):
         """Return the reply with the id of the request."""
@@ -68,12 +80,21 @@ cdef class HttpRequest(Request):
             return reply
         return reply._replace(headers=reply.headers + header_line(self.request_id))
 
+    cdef object failed(self, object error):
+        """Return the Reply with an error."""
+        if self.request_id is not None:
+            error = to_client_error(error, self.request_id.decode())
+        if self.record is not None:
+            error = to_client_error(error)
+            self.record.outcome = error.kind
+        return error_reply(self.form.dialect, error)
+
     cdef object written(self, object group, Py_ssize_t index):
         """Return the Reply with an answer, written by the Python code."""
         try:
             return self.form.writer(self.response(group, index))
         except Exception as error:
-            return error_reply(self.form.dialect, error)
+            return self.failed(error)
 
 
 @cython.final
@@ -255,6 +276,7 @@ cdef class Receiver:
 
     cdef bint take(self, const char *data, Py_ssize_t size) except -1:
         """Take the request that these bytes are, if they are one. Return False if the Python code must look at it."""
+        cdef double arrived = 0 if self.http.path.observer is None else monotonic()
         cdef const char *found = find_bytes(data, size, b"\r\n\r\n", 4)
         if found == NULL or found - data > MAX_HEAD:
             return False
@@ -283,10 +305,13 @@ cdef class Receiver:
                 return False
         elif not self.http.read(request, body, json_length, length - json_length):
             return False
-        if path.observer is not None and not path.observer.skips(head.model[0], traceparent(data, head_size)):
-            return False
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
             return False
+        request.record = None
+        if path.observer is not None and not path.observer.skips(head.model[0], traceparent(data, head_size)):
+            name = "" if request.client_id is None else request.client_id.decode()
+            text = PyBytes_FromStringAndSize(data, head_size)
+            request.record = self.connection.record_of(text, head.head, length, arrived, name)
         request.receiver, request.response_complete, request.keep_alive = self, False, True
         request.request_id = self.request_id
         if self.request is not request:
@@ -308,7 +333,7 @@ cdef class Receiver:
         cycle, flow = connection.cycle, connection.flow
         return (cycle is None or cycle.response_complete) and not flow.read_paused and not connection.pipeline
 
-    cdef void write(
+    cdef Py_ssize_t write(
         self,
         Texts texts,
         Results results,
@@ -316,13 +341,16 @@ cdef class Receiver:
         list values,
         HttpRequest request,
         double now,
-    ) except *:
-        """Write an answer, as rest_response and HttpConnection.answer do. `values`: in JSON; None for binary."""
+    ) except -1:
+        """Write an answer, as rest_response and HttpConnection.answer do, and return the size of its body.
+
+        values  in JSON; None for binary
+        """
         cdef bint binary = values is None, keep_alive = request.keep_alive
         cdef bytes client_id = request.client_id
         transport = self.transport
         if transport.is_closing():
-            return
+            return 0
         cdef Http http = self.http
         defaults = self.server_state.default_headers
         if defaults is not http.default_headers:
@@ -387,3 +415,4 @@ cdef class Receiver:
             self.connection.last_active = now
         else:
             self.connection.on_response_complete()
+        return size

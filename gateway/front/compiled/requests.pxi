@@ -57,6 +57,8 @@ cdef class Request:
     cdef Py_ssize_t string_bytes
     # The id that the client chose, as bytes of a JSON string without escapes.
     cdef bytes client_id
+    # See RequestRecord; None if nobody observes the request.
+    cdef public object record
 
     cdef inline void settle(self) except *:
         """Do what FrontEngine.settle does, except that the servable keeps the request."""
@@ -83,6 +85,9 @@ cdef class Request:
         self.settle()
         self.model.servable.release(self)
         self.model.metrics.count(error.kind, monotonic() - self.queued_at)
+        if self.record is not None:
+            self.record.settle(self.model.version, self.queued_at, self.sent_at)
+            self.record.outcome = error.kind
         try:
             self.deliver_error(error)
         except Exception:
@@ -94,6 +99,8 @@ cdef class Request:
         self.settle()
         self.model.servable.release(self)
         self.model.metrics.count("cancelled", monotonic() - self.queued_at)
+        if self.record is not None:
+            self.record.settle(self.model.version, self.queued_at, self.sent_at)
 
     def answer(self, results, Py_ssize_t index):
         """See servable.py."""
@@ -104,6 +111,9 @@ cdef class Request:
         self.model.finished.append(now - self.queued_at)
         cdef double seconds = results.queue_ns[index] if type(results) is not Results else (<Results>results).queue[index]
         self.model.waited.append(self.sent_at - self.queued_at + seconds * 1e-9)
+        if self.record is not None:
+            self.record.settle(self.model.version, self.queued_at, self.sent_at)
+            self.record.compute(results, index)
         try:
             if type(results) is Results:
                 self.deliver(<Results>results, index, now)
@@ -135,7 +145,7 @@ cdef class FastPath:
     """
 
     cdef object engine, limits, routes, admission, deadlines
-    # Gets the records of requests, all of which the Python code keeps; None if nobody observes requests.
+    # See Observer; None if nobody observes requests.
     cdef object observer
     cdef object bucket
     cdef dict timeouts, known
@@ -167,8 +177,13 @@ cdef class FastPath:
     def receiver(self, connection):
         return Receiver(connection, self.http)
 
-    def calls(self, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size, dict known_headers):
-        return Calls(self, reader, writer, handles, answers, respond, fail, max_size, known_headers)
+    def calls(
+        self, reader, writer, dict handles, list answers, respond, fail, Py_ssize_t max_size, dict known_headers,
+        begin_record=None, end_record=None,
+    ):
+        return Calls(
+            self, reader, writer, handles, answers, respond, fail, max_size, known_headers, begin_record, end_record
+        )
 
     cdef Model model_of(self, tuple name):
         """Return the model of this name and version. Return None if the Python code must find it, or reject requests."""

@@ -25,7 +25,7 @@ from gateway.front.base.access import Access, Check, check_of, known_caller
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
-from gateway.front.base.records import grpc_record, traceparent_of
+from gateway.front.base.records import grpc_record
 from gateway.front.base.request_ids import CURRENT_ID, HEADER, metadata_id
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
@@ -131,6 +131,8 @@ class NativeServer:
                     self._answer,
                     sys.maxsize if self._send_limit is None else self._send_limit,
                     {} if access is None else access.known_headers,
+                    self._begin_record,
+                    self._end_record,
                 )
 
     def add_port(self, address: str) -> int:
@@ -221,7 +223,8 @@ class NativeServer:
         handles, submits, access, limit = self._handles, self._submit, self._access, self._receive_limit
         fast_method, fast_calls = self._fast_method, self._fast_calls
         port, observer = self._port, self._observer
-        traceparent, record = "", None
+        record: RequestRecord | None = None
+        context: tuple[int, str, Any] | tuple[()] = ()
         for event in events:
             kind, call, method, message, _, details = event
             if kind == EVENT_CANCEL:
@@ -241,8 +244,6 @@ class NativeServer:
             if metadata and (request_id := metadata_id(metadata)):
                 self._ids[call] = request_id
             try:
-                if observer is not None:
-                    traceparent = traceparent_of(metadata)
                 # The library makes this check in the code around the handler, which is not called here.
                 if limit is not None and len(message) > limit:
                     raise _too_large("message", message, limit)
@@ -254,8 +255,10 @@ class NativeServer:
                     identity = None
                     if access is not None:
                         identity = fast_calls.known_identity(metadata) or known_caller(access, peer, metadata)
+                    if observer is not None:
+                        context = (method, peer, metadata)
                     if (access is None or identity is not None) and fast_calls.take(
-                        call, message, seconds, identity, traceparent
+                        call, message, seconds, identity, context
                     ):
                         continue
                 if observer is not None:

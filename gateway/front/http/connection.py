@@ -210,6 +210,14 @@ class HttpConnection(HttpToolsProtocol):
             record = head_record(shared.observer, head_text, head.route.path, self.client, time.monotonic())
         return HotRequest(shared.engine, shared.limits, self, True, False, record, head.request_id)
 
+    def record_of(self, head_text: bytes, head: Head, size: int, arrived: float, id: str) -> RequestRecord:
+        """Return the record of a request that the compiled path has taken. `size`: of the body, which has arrived."""
+        assert self._shared.observer is not None
+        record = head_record(self._shared.observer, head_text, head.route.path, self.client, arrived)
+        record.received, record.bytes_in = arrived, size
+        record.name(head.route.model, head.route.version, id, head.identity)
+        return record
+
     def _record(
         self, method: bytes, path: str, headers: Sequence[tuple[bytes, bytes]], arrived: float
     ) -> RequestRecord:
@@ -457,9 +465,9 @@ class HttpConnection(HttpToolsProtocol):
         if self._shared.observer is None:
             return None
         record: RequestRecord | None = None
-        if type(running) is HotRequest:
+        if running is not None and _is_hot(running):
             record, running.record = running.record, None
-        elif running is not None and not _is_hot(running):
+        elif running is not None:
             record = running.scope.get(RECORD)
         if record is None and self.receiving is _HEAD and self.url:
             path = self.url.partition(b"?")[0].decode("latin-1")

@@ -21,7 +21,7 @@ class Tracer:
         self._chosen = False
 
     def skips(self, model: str, traceparent: str) -> bool:
-        if not self._sampler.samples(model, is_sampled(traceparent)):
+        if not self._sampler.samples(model, is_sampled(traceparent) if traceparent else None):
             return True
         self._chosen = True
         return False

@@ -3,13 +3,18 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http.client import HTTPResponse
+from types import ModuleType
 
 import grpc
 import pytest
 
 from gateway.domain.request_record import RequestRecord
+from gateway.front.base.limits import Limits
+from gateway.front.base.records import grpc_record
+from gateway.front.dialects.v2.grpc_request import RequestReader
+from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_serving_pb2 as tfserving
 from tests.support.bad_inputs import Subject, good_call
@@ -268,17 +273,22 @@ def test_what_the_engine_adds(run: Run) -> None:
     recorder = Recorder()
 
     async def test(bench: Bench) -> None:
-        for _ in range(2):
-            bench.pair.send(bench.number, request())
+        count = 4
+        for _ in range(count):
+            bench.pair.send(bench.number, request(id="i"))
             await bench.pair.compare()
             await bench.answer_all()
-        assert bench.taken == 0
-        assert len(recorder.records) == 4  # two fronts
+        assert bench.taken > 0
+        assert len(recorder.records) == 2 * count  # two fronts
         for record in recorder.records:
             times = [getattr(record, step) for step in ("arrived", "received", "queued", "sent", "answered", "written")]
             assert times == sorted(times)
             assert times[0] > 0
             assert (record.model, record.version, record.batch_rows) == ("m", "1", 8)
+            assert (record.id, record.method, record.path) == ("i", "POST", "/v2/models/m/infer")
+            assert (record.status, record.outcome) == (200, "success")
+            assert record.bytes_in == len(request(id="i").partition(b"\r\n\r\n")[2])
+            assert record.bytes_out == len(bench.pair.answers[bench.number].rpartition(b"\r\n\r\n")[2])
             assert record.compute_input_ns == 1000
             assert (record.queue_ns, record.compute_infer_ns, record.compute_output_ns) == (1000, 2000, 3000)
             assert record.batch is not None
@@ -330,5 +340,77 @@ def test_the_compiled_path_finds_the_parent(run: Run) -> None:
             await bench.answer_all()
         assert recorder.asked[0] == ("m", PARENT)
         assert all(parent == "" for _, parent in recorder.asked[1:])
+
+    run(test, observer=recorder)
+
+
+Act = Callable[[Bench], Awaitable[None]]
+
+
+async def leave(bench: Bench) -> None:
+    other = bench.pair.connect()
+    await bench.ask(request(), other)
+    await bench.leave()
+
+
+async def fail(bench: Bench) -> None:
+    await bench.ask()
+    await bench.fail()
+
+
+async def expire(bench: Bench) -> None:
+    await bench.ask()
+    await bench.expire()
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "kind"), [(leave, 0, "cancelled"), (fail, 500, "internal"), (expire, 504, "deadline")]
+)
+def test_the_compiled_path_records_how_a_request_ends(run: Run, act: Act, status: int, kind: str) -> None:
+    recorder = Recorder()
+
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        recorder.records.clear()
+        await act(bench)
+        assert len(recorder.records) == 2
+        for record in recorder.records:
+            assert (record.status, record.outcome) == (status, kind)
+            assert 0 < record.arrived <= record.queued <= record.sent <= record.answered <= record.written
+            assert record.batch == 0
+
+    run(test, observer=recorder)
+
+
+def test_the_compiled_path_records_calls(run: Run, module: ModuleType) -> None:
+    recorder = Recorder()
+    found = pb.ModelInferRequest(model_name="m", id="i", raw_input_contents=[bytes(8)])
+    found.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    text = found.SerializeToString()
+
+    async def test(bench: Bench) -> None:
+        engine = bench.pair.fast.engine
+        begun, ended, answers = [], [], list[tuple[int, bytes]]()
+
+        def begin(*arguments: object) -> RequestRecord:
+            begun.append(arguments)
+            return grpc_record(recorder, INFER, "peer", METADATA, len(text))
+
+        reader, writer = RequestReader(engine), ResponseWriter(engine, Limits())
+        for each in (engine, bench.pair.plain.engine):
+            each.submit(reader.read(text, None)[0], lambda answer: None)  # the form is learned
+        calls = module.FastPath(engine, Limits(), recorder).calls(
+            reader, writer, {}, answers, lambda: None, lambda *outcome: None, 1 << 20, {}, begin,
+            lambda *arguments: ended.append(arguments),
+        )  # fmt: skip
+        assert calls.take(7, text, None, None, (3, "peer", METADATA))
+        bench.pair.plain.engine.submit(reader.read(text, None)[0], lambda answer: None)
+        await bench.pair.compare()
+        await bench.answer_all()
+        assert begun == [(7, 3, "peer", METADATA, text)]
+        assert recorder.asked[-1] == ("m", PARENT)
+        assert recorder.named_models[-1] == "m"
+        [(call, answer)] = answers
+        assert ended == [(call, 0, "", len(answer))]
 
     run(test, observer=recorder)
