@@ -80,7 +80,12 @@ class ProfiledModel:
         outputs  likewise, what another interface has returned for these inputs. Only their shapes matter, because
                  LiteRT knows some of them only after a run, and writes beyond a buffer that is too small
         """
-        self._library = ctypes.CDLL(os.path.join(os.path.dirname(ai_edge_litert.__file__), "libLiteRt.so"))
+        if not ai_edge_litert.__version__.startswith("2.3."):
+            raise NativeError("it is LiteRT %s, and the interface is that of 2.3" % ai_edge_litert.__version__)
+        path = os.path.join(os.path.dirname(ai_edge_litert.__file__), "libLiteRt.so")
+        if not os.path.exists(path):
+            raise NativeError("its package contains no libLiteRt.so")
+        self._library = ctypes.CDLL(path)
         self._content = ctypes.create_string_buffer(content, len(content))
         self._payloads: List[Any] = []
         self._environment = self._made("CreateEnvironment", 0, None)

@@ -395,7 +395,8 @@ def main(root):
     write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})
     ends = {"values": {"ids": [39999, 0], "a": [4, 99]}, "expected_values": {"y": [40001, 7]}}
     beyond = {"bad": [{"ids": [40000, 0]}, {"ids": [-1, 0]}], "ranges": {"ids": [0, 39999, True], "a": [2, 14, False]}}
-    write(root, "tables", tables(), {**ends, **beyond})
+    ran = {"row": "GATHER", "half": "Divide (ND)", "y": "Add (ND)"}
+    write(root, "tables", tables(), {**ends, **beyond, "operators": ran})
     # More memory than an address space has, which LiteRT refuses without a reason, and a negative size.
     faults = [
         ["model.tflite", {"size": [1 << 24, 1 << 24]}, "memory", ""],
