@@ -1,7 +1,7 @@
 """Times the operators of an MXNet model with mx.profiler.
 
-The profiler names operators, not nodes. They are the nodes of the symbol that MXNet has optimized, in its order. While
-profiled, MXNet runs each of them by itself, although it usually runs several in one step.
+The profiler names operators, not nodes. They are the nodes of the symbol that MXNet has optimized, in its order,
+because while profiled each operator waits until the one before it has ended.
 """
 
 import json
@@ -24,9 +24,8 @@ from .runtime import MxnetModel
 _BULK = "MXNET_EXEC_BULK_EXEC_INFERENCE"
 _WAIT = "WaitForVar"  # the caller waits for a result with it, at the end of each inference
 _LIMITS = (
-    "MXNet's profiler counts whole microseconds, and names operators instead of nodes: if two nodes have the same "
-    "operator and may run in either order, their times may be exchanged.",
-    "MXNet usually runs several operators in one step, and while profiled one by one.",
+    "MXNet's profiler counts whole microseconds.",
+    "MXNet usually runs several operators in one step, or at the same time, and while profiled one after the other.",
 )
 
 
@@ -44,6 +43,9 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
     inferences = []
     with _one_by_one(model), tempfile.TemporaryDirectory(prefix="modelport-profile-") as folder:
         path = os.path.join(folder, "profile.json")
+        model.infer(inputs, (), signature)
+        for executor in model.executors.values():
+            executor.set_monitor_callback(_wait)  # called after each operator
         for _ in range(3):
             model.infer(inputs, (), signature)
         mx.profiler.set_config(filename=path, profile_symbolic=True, profile_imperative=True)
@@ -66,6 +68,10 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
         runs=count,
         limits=_LIMITS,
     )
+
+
+def _wait(name: Any, array: Any) -> None:
+    mx.nd.waitall()
 
 
 @contextmanager
