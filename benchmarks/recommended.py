@@ -10,6 +10,7 @@ throughput; with one, the p99 of the clients should stay below it as well.
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,18 +22,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import models, requests
-from benchmarks.overhead import Contender
+from benchmarks import h2load, models, requests
+from benchmarks.h2load import Load
 from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.scale_instances import fake_runtime
-from benchmarks.servers import gateway
+from benchmarks.servers import ROOT, gateway
 from tests.support.model_repositories import add_fake
 
+_HEAD = (
+    "model", "max_batch_size, threads, instances, queue_delay_ms", "requests/s by default", "recommended, of that",
+    "of maxima", "p99 ms by default", "recommended",
+)  # fmt: skip
 _KEYS = ("max_batch_size", "threads", "instances", "queue_delay_ms")
 
 
 class Measured(NamedTuple):
-    """make: writes the model into a repository. row: one request. target_ms: 0 for none."""
+    """make: writes it into a repository. row: one request. target_ms: 0 for none. load: the request's dialect."""
 
     name: str
     about: str
@@ -40,6 +45,7 @@ class Measured(NamedTuple):
     row: np.ndarray
     in_flight: int
     target_ms: float = 0.0
+    load: Callable[[int, str, np.ndarray], Load] = requests.v2_binary
 
 
 def _onnx(make: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -65,6 +71,11 @@ _MODELS = (
         "resnet", "ONNX, ResNet-18 of a quarter of its width", _onnx(lambda path: models.residual_network(path, 16)),
         np.ones((1, 3, 224, 224), np.float32), 8,
     ),
+    Measured(
+        "digits_cntk", "CNTK, 8x8 images of digits, as JSON",
+        lambda repository: shutil.copytree(ROOT / "model_repo" / "digits_cntk", repository / "m"),
+        np.ones((1, 64), np.float32), 32, load=requests.predict_json,
+    ),
     Measured("affine", "waits 10 ms per batch and 1 ms per row", _sleeping(0.01, 0.001), _ROW, 32),
     Measured("flat", "waits 10 ms per batch; target 100 ms", _sleeping(0.01, 0.0), _ROW, 32, 100.0),
     Measured("late", "waits 2 ms per batch and 1 ms per row; target 50 ms", _sleeping(0.002, 0.001), _ROW, 48, 50.0),
@@ -89,26 +100,28 @@ def _compare(model: Measured, folder: Path, rounds: int, seconds: float) -> list
     model.make(plain)
     shutil.copytree(plain, tuned)
     values = _recommend(tuned, model, seconds / 4)
-    cores = os.sched_getaffinity(0)
-    contenders = []
+    runs: list[list[h2load.Run]] = [[], []]
     with ExitStack() as stack:
+        loads = []
         for repository in (plain, tuned):
-            server = stack.enter_context(
-                gateway(repository, "--python", f"fake={sys.executable}", models=["m"], cores=cores)
-            )
-            contenders.append(Contender(server, requests.v2_binary(server.ports["http"], "m", model.row)))
+            python = ("--python", f"fake={sys.executable}")
+            server = stack.enter_context(gateway(repository, *python, models=["m"], cores=os.sched_getaffinity(0)))
+            loads.append(model.load(server.ports["http"], "m", model.row))
         for number in range(rounds):
-            for contender in contenders[:: -1 if number % 2 else 1]:
-                contender.measure(seconds, model.in_flight)
-    default, recommended = contenders
-    return [
-        f"{model.name}: {model.about}",
-        ", ".join(f"{values[key]:g}" for key in _KEYS),
-        ratio(recommended.rates, default.rates),
-        f"{max(recommended.rates) / max(default.rates):.2f}",
-        median_and_spread([each / 1e3 for each in default.p99_us]),
-        median_and_spread([each / 1e3 for each in recommended.p99_us]),
-    ]
+            for contender in (0, 1) if number % 2 else (1, 0):
+                runs[contender].append(_run(loads[contender], model.in_flight, seconds))
+    default, recommended = ([run.count / run.seconds for run in each] for each in runs)
+    p99 = [median_and_spread([run.percentile(99) * 1e3 for run in each]) for each in runs]
+    best = f"{max(recommended) / max(default):.2f}"
+    settings = ", ".join(f"{values[key]:g}" for key in _KEYS)
+    rate = f"{statistics.median(default):.0f}"
+    return [f"{model.name}: {model.about}", settings, rate, ratio(recommended, default), best, *p99]
+
+
+def _run(load: Load, in_flight: int, seconds: float) -> h2load.Run:
+    """Send requests for about this long, after a few to find out how many these are."""
+    few = h2load.run(load, 4 * in_flight, in_flight)
+    return h2load.run(load, max(int(few.count / few.seconds * seconds), 4 * in_flight), in_flight)
 
 
 def main() -> None:
@@ -121,9 +134,11 @@ def main() -> None:
     rounds, seconds = (3, 1.0) if options.short else (options.rounds, options.seconds)
     chosen = [model for model in _MODELS if not options.only or model.name in options.only.split(",")]
     with tempfile.TemporaryDirectory() as scratch, fake_runtime(Path(scratch)):
-        rows = [_compare(model, Path(scratch), rounds, seconds) for model in chosen]
-    head = ["model", ", ".join(_KEYS), "rate, of the defaults'", "of maxima", "p99 ms by default", "recommended"]
-    print(table(head, rows))
+        rows = []
+        for model in chosen:
+            rows.append(_compare(model, Path(scratch), rounds, seconds))
+            print(f"  {rows[-1]}", file=sys.stderr, flush=True)
+    print(table(_HEAD, rows))
 
 
 if __name__ == "__main__":
