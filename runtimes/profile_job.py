@@ -65,9 +65,9 @@ def profile(job: Dict[str, Any]) -> Dict[str, Any]:
     start      a file: measuring begins once it exists. "" for at once
     trace      the number of rows of the inference whose operators are timed; None for none
 
-    Result: `loaded` (seconds, and bytes of memory), `points` (records of `Point`), `nodes` and `operators` (see
-    profiling.py), `notes` (sentences about what is missing), `running` (rows of the size that runs now, for the first
-    time; None if none), and `ready` (whether it waits for `start`).
+    Result: `loaded` (seconds; bytes of memory then, and at the peak until then), `points` (records of `Point`), `nodes`
+    and `operators` (see profiling.py), `notes` (sentences about what is missing), `running` (rows of the size that runs
+    now, for the first time; None if none), and `ready` (whether it waits for `start`).
     """
     peak_memory.reset()
     began = time.perf_counter()

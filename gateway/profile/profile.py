@@ -215,6 +215,7 @@ def _profile(
         shapes={name: array.shape for name, array in inputs.arrays.items()},
         batching=source.served.note,
         load_seconds=sweep.load_seconds or 0.0,
+        load_peak_bytes=sweep.load_peak_bytes,
         loaded_bytes=sweep.loaded_bytes,
         machine=machine,
         versions=source.environment.installed,

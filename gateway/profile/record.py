@@ -48,7 +48,8 @@ class Profile:
     origin          where the inputs came from, in words
     shapes          input → shape of the inputs that were used
     batching        how a worker batches requests, in a sentence
-    load_seconds    how long the model took to load; of loaded_bytes, the memory that it then had
+    load_seconds    how long the model took to load
+    load_peak_bytes  resident memory at the peak until then; and loaded_bytes when it was loaded
     versions        distribution → version, in the model's environment
     latency_target_ms  0 if there is none
     recommendation  None if nothing was measured
@@ -66,6 +67,7 @@ class Profile:
     shapes: Mapping[str, Sequence[int]]
     batching: str
     load_seconds: float
+    load_peak_bytes: int
     loaded_bytes: int
     machine: Machine
     versions: Mapping[str, str]

@@ -57,7 +57,7 @@ class Sweep:
         self._runs: dict[tuple[int, int, int], _Runs] = {}
         self._open: list[tuple[int, int, Path]] = []
         self.load_seconds: float | None = None
-        self.loaded_bytes = 0
+        self.loaded_bytes = self.load_peak_bytes = 0
         self.notes: list[str] = []
 
     async def run(self, configurations: Sequence[tuple[int, int]]) -> None:
@@ -166,6 +166,7 @@ class Sweep:
             loaded = progress["loaded"]
             self.load_seconds = min(loaded["seconds"], self.load_seconds or loaded["seconds"])
             self.loaded_bytes = max(self.loaded_bytes, int(loaded["bytes"]))
+            self.load_peak_bytes = max(self.load_peak_bytes, int(loaded["peak_bytes"]))
             if progress["running"] is not None:
                 self._runs_of(threads, instances, progress["running"]).failed = reason
             for point in progress["points"]:

@@ -47,7 +47,8 @@ def markdown(profile: Profile) -> str:
         f"- inputs {profile.origin}: {', '.join(f'{name} {list(shape)}' for name, shape in profile.shapes.items())}",
         f"- interface: {_interface(profile.interface.inputs)} → {_interface(profile.interface.outputs)}",
         f"- {profile.batching}",
-        f"- loads in {profile.load_seconds:.3g} s, and then takes {_mib(profile.loaded_bytes)} MiB",
+        f"- loads in {profile.load_seconds:.3g} s with at most {_mib(profile.load_peak_bytes)} MiB, and then has "
+        f"{_mib(profile.loaded_bytes)} MiB",
         f"- {machine.processor}, {machine.cores} cores, {_mib(machine.memory_bytes)} MiB, {machine.system}",
         f"- modelport {profile.modelport}, {profile.created}",
         "",

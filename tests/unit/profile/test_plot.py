@@ -15,7 +15,7 @@ NAMESPACE = "{http://www.w3.org/2000/svg}"
 def profile(points: list[Point]) -> Profile:
     return Profile(
         model="a<b", version="1", platform="fake", runtime="Fake", signature="default", interface=Signature((), ()),
-        origin="generated", shapes={}, batching="", load_seconds=0.1, loaded_bytes=1 << 20,
+        origin="generated", shapes={}, batching="", load_seconds=0.1, load_peak_bytes=1 << 20, loaded_bytes=1 << 20,
         machine=Machine("Linux", "CPU & more", 2, 1 << 30, 0.0), versions={}, modelport="0", created="",
         latency_target_ms=0, points=points, trace=Trace(0, 0),
     )  # fmt: skip

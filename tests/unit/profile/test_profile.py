@@ -28,6 +28,7 @@ def test_everything_is_written(run: Run, tmp_path: Path) -> None:
     assert rows_of(result) == {1: "", 4: "", 8: ""}
     assert all(point.p99_ms >= point.p50_ms >= 2 and point.runs >= 3 for point in result.profile.points)
     assert all(point.peak_bytes > point.growth_bytes >= 0 for point in result.profile.points)
+    assert result.profile.load_peak_bytes >= result.profile.loaded_bytes > 1 << 20
     found = result.profile.recommendation
     assert found is not None
     assert found.settings["max_batch_size"].value == 8
