@@ -4,11 +4,12 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 
 /**
  * A chart that grows at its right end. lines: [{label, color}], where color is the name of a custom property of
- * console.css. write: how a value is written. `push(values)` adds a point; null is a gap.
+ * console.css. write: how a value is written. `push(values)` adds a point; null is a gap. Points of the last `span`
+ * seconds are kept.
  */
 export class Chart {
-  constructor(parent, caption, lines, write, points = 150) {
-    this.points = points;
+  constructor(parent, caption, lines, write, span = 300) {
+    this.span = span;
     this.lines = lines;
     this.write = write;
     this.data = [[], ...lines.map(() => [])];
@@ -31,7 +32,7 @@ export class Chart {
   }
 
   window(times) {
-    const last = times.at(-1) ?? Date.now() / 1000;
+    const last = times.at(-1) ?? now();
     return [Math.min(times[0] ?? last, last - 60), last];
   }
 
@@ -50,11 +51,13 @@ export class Chart {
     }, this.data, this.box);
   }
 
-  push(values, seconds = Date.now() / 1000) {
-    this.data[0].push(seconds);
-    values.forEach((value, i) => this.data[i + 1].push(value));
-    if (this.data[0].length > this.points) this.data.forEach((column) => column.shift());
-    this.plot.setData(this.data);
+  /** What comes next does not continue the line. */
+  interrupt() {
+    if (this.data[0].length) this.add(this.lines.map(() => null));
+  }
+
+  push(values) {
+    this.add(values);
     this.caption.replaceChildren(`${this.title}:`, ...this.lines.flatMap(({ label, color }, i) => {
       const key = document.createElement("span");
       key.className = "key";
@@ -62,7 +65,18 @@ export class Chart {
       return [key, `${label} ${this.write(values[i])}`];
     }));
   }
+
+  add(values) {
+    const time = now();
+    this.data[0].push(time);
+    values.forEach((value, i) => this.data[i + 1].push(value));
+    while (this.data[0][0] < time - this.span) this.data.forEach((column) => column.shift());
+    this.plot.setData(this.data);
+  }
 }
+
+/** Seconds since 1970. It never goes back, even if the clock is set: the points of a chart must be in order. */
+const now = () => (performance.timeOrigin + performance.now()) / 1000;
 
 /** A line of values without axes, as SVG. */
 export function sparkline(values) {

@@ -16,6 +16,18 @@ export function quantile(counts, bounds, q) {
   return bounds[bounds.length - 1];
 }
 
+const MAX_GAP_S = 30; // a page in the background reads nothing, and an average over that time is not what happens now
+
+/**
+ * The seconds between two readings, by the server's clock; null if they say nothing of now: there was none before, the
+ * server has started again since, or the earlier one is old. `server` is what /console/data says of the server.
+ */
+export function between(later, earlier) {
+  if (!earlier || later.started !== earlier.started) return null;
+  const seconds = later.at_s - earlier.at_s;
+  return seconds >= 0 && seconds <= MAX_GAP_S ? seconds : null;
+}
+
 const minus = (later, earlier) => later.map((value, i) => value - (earlier ? earlier[i] : 0));
 const failures = (outcomes) => Object.entries(outcomes).reduce((sum, [kind, n]) => sum + (kind === "success" ? 0 : n), 0);
 const all = (outcomes) => Object.values(outcomes).reduce((sum, n) => sum + n, 0);

@@ -2,9 +2,9 @@
 
 import { element } from "./api.js";
 import { Chart } from "./charts.js";
-import { duration, number, rates } from "./figures.js";
+import { between, duration, number, rates } from "./figures.js";
 
-/** Charts of one version. `update(figures, buckets)` takes one reading of its cumulative figures. */
+/** Charts of one model. `update` takes one reading: a version's entry in /console/data, and what that says of the server. */
 export class Live {
   constructor(parent) {
     this.charts = [
@@ -16,15 +16,18 @@ export class Live {
     parent.append(this.batches);
   }
 
-  update(figures, buckets) {
-    const at = performance.now() / 1000;
-    if (this.last) {
-      const now = rates(figures, this.last, at - this.at, buckets);
+  update({ version, figures }, server, buckets) {
+    const { last } = this;
+    const seconds = last?.version === version ? between(server, last.server) : null;
+    if (seconds === 0) return; // the same reading
+    this.last = { version, figures, server };
+    if (seconds === null) this.charts.forEach((chart) => chart.interrupt());
+    else {
+      const now = rates(figures, last.figures, seconds, buckets);
       this.charts[0].push([now.perSecond, now.failed]);
       this.charts[1].push([now.p50, now.p99]);
-      this.charts[2].push([now.queue, mean(figures.compute_infer, this.last.compute_infer)]);
+      this.charts[2].push([now.queue, mean(figures.compute_infer, last.figures.compute_infer)]);
     }
-    [this.last, this.at] = [figures, at];
     this.drawBatches(figures.batch_rows.counts, buckets.rows);
   }
 

@@ -42,7 +42,7 @@ function draw(data) {
   drawState(model);
   drawVersions(data.models, model);
   drawFacts(model);
-  live.update(model.figures, data.buckets);
+  live.update(model, data.server, data.buckets);
   drawActions(model, data.server);
   readInterface(model, data.server);
 }

@@ -2,7 +2,7 @@
 
 import { drawHeader, element, json, poll } from "/console/files/api.js";
 import { Chart, sparkline } from "/console/files/charts.js";
-import { bytes, duration, number, rates, sum } from "/console/files/figures.js";
+import { between, bytes, duration, number, rates, sum } from "/console/files/figures.js";
 
 const POINTS = 40;
 
@@ -21,9 +21,9 @@ const COLUMNS = [
   { title: "Batch", number: true, sort: (row) => row.now?.batch || 0, cell: ({ now, model }) => [batchText(now, model)] },
 ];
 
-const rows = new Map(); // "name/version" → {model, now, history, figures}
+const rows = new Map(); // "name/version" → {model, now, history}
 let sorted = { column: 0, up: true };
-let last = null;
+let last = null; // what the previous reading said of the server
 let charts = null;
 
 function nameCell({ model }) {
@@ -65,42 +65,53 @@ function drawHead() {
   }));
 }
 
+/** The row's node. Only cells that have changed are replaced: a click, a selection and a keyboard's place need the others. */
+function nodeOf(row) {
+  const cells = COLUMNS.map((column, i) => element(i ? "td" : "th", { class: column.number ? "number" : null, scope: i ? null : "row" }, ...column.cell(row)));
+  row.node ??= element("tr");
+  if (!row.node.cells.length) row.node.append(...cells);
+  cells.forEach((cell, i) => { if (!cell.isEqualNode(row.node.cells[i])) row.node.cells[i].replaceWith(cell); });
+  return row.node;
+}
+
+/** Make these the children, in this order, without moving those that are where they belong. */
+function place(parent, nodes) {
+  const kept = new Set(nodes);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  const focused = document.activeElement;
+  nodes.forEach((node, i) => { if (parent.children[i] !== node) parent.insertBefore(node, parent.children[i] ?? null); });
+  if (focused !== document.activeElement && focused?.isConnected) focused.focus(); // a node that moves loses the focus
+}
+
 function drawRows() {
   const wanted = document.getElementById("filter").value.trim().toLowerCase();
   const { sort } = COLUMNS[sorted.column];
   const shown = [...rows.values()].filter(({ model }) => `${model.name} ${model.runtime} ${model.state}`.toLowerCase().includes(wanted));
   shown.sort((a, b) => (sort(a) < sort(b) ? -1 : sort(a) > sort(b) ? 1 : 0) * (sorted.up ? 1 : -1));
-  const focused = document.activeElement?.getAttribute?.("href"); // rows are drawn anew, and a keyboard's place must stay
-  document.querySelector("#models tbody").replaceChildren(...shown.map((row) => element("tr", {},
-    ...COLUMNS.map((column, i) => element(i ? "td" : "th", { class: column.number ? "number" : null, scope: i ? null : "row" },
-      ...column.cell(row))))));
-  if (focused) document.querySelector(`#models a[href="${CSS.escape(focused)}"]`)?.focus();
+  place(document.querySelector("#models tbody"), shown.map(nodeOf));
   const empty = document.getElementById("empty");
   empty.hidden = shown.length > 0;
   empty.textContent = rows.size ? "no model matches the filter" : "the repository has no models, or you may read about none of them";
 }
 
 function draw(data) {
-  const at = performance.now() / 1000;
-  const seconds = last ? at - last.at : 0;
-  const seen = new Set();
+  const seconds = between(data.server, last);
+  const before = new Map(rows);
+  rows.clear();
+  const compared = []; // [later, earlier] of each version that was there before
   for (const model of data.models) {
     const id = `${model.name}/${model.version}`;
-    const row = rows.get(id) || { history: [], now: null };
-    if (row.figures && seconds) {
-      row.now = rates(model.figures, row.figures, seconds, data.buckets);
-      row.history = [...row.history, row.now.perSecond].slice(-POINTS);
-    }
-    Object.assign(row, { model, figures: model.figures });
-    rows.set(id, row);
-    seen.add(id);
+    const row = before.get(id);
+    if (row && seconds) compared.push([model.figures, row.model.figures]);
+    const now = !row || seconds === null ? null : seconds ? rates(model.figures, row.model.figures, seconds, data.buckets) : row.now;
+    const history = !row || seconds === null ? [] : seconds ? [...row.history, now.perSecond].slice(-POINTS) : row.history;
+    rows.set(id, { model, now, history, node: row?.node });
   }
-  for (const id of rows.keys()) if (!seen.has(id)) rows.delete(id);
+  last = data.server;
   drawServer(data.server);
-  drawTotals(data, seconds);
+  drawTotals(data, compared, seconds);
   drawBuilds(data.environments);
   drawRows();
-  last = { at };
 }
 
 function drawServer(server) {
@@ -108,18 +119,16 @@ function drawServer(server) {
   document.getElementById("notes").replaceChildren(...server.notes.map((note) => element("p", { class: "note" }, note)));
 }
 
-let lastTotal = null;
-function drawTotals(data, seconds) {
-  const total = sum(data.models.map((model) => model.figures));
-  const now = total && lastTotal && seconds ? rates(total, lastTotal, seconds, data.buckets) : null;
-  lastTotal = total;
+let total = null; // of all versions, between the last two readings
+function drawTotals(data, compared, seconds) {
+  if (seconds !== 0) total = compared.length ? rates(...[0, 1].map((i) => sum(compared.map((pair) => pair[i]))), seconds, data.buckets) : null;
   const ready = data.models.filter((model) => model.state === "READY").length;
   const memory = data.models.reduce((bytes, model) => bytes + (model.memory_bytes || 0), 0);
   const facts = [
     ["Ready", `${ready} of ${data.models.length}`],
-    ["Requests/s", number(now?.perSecond)],
-    ["Failed/s", number(now?.failed)],
-    ["In progress", number(total?.in_flight ?? 0)],
+    ["Requests/s", number(total?.perSecond)],
+    ["Failed/s", number(total?.failed)],
+    ["In progress", number(data.models.reduce((count, { figures }) => count + figures.in_flight, 0))],
     ["Workers' memory", bytes(memory)],
     ["Front processes", number(data.server.fronts)],
   ];
@@ -133,10 +142,11 @@ function drawTotals(data, seconds) {
       new Chart(parent, "Requests", [{ label: "waiting", color: "--series-2" }, { label: "in progress", color: "--series-1" }], number),
     ];
   }
-  if (now) {
-    charts[0].push([now.perSecond, now.failed]);
-    charts[1].push([now.p50, now.p99]);
-    charts[2].push([now.queued, now.inFlight]);
+  if (seconds === null) charts.forEach((chart) => chart.interrupt());
+  if (seconds && total) {
+    charts[0].push([total.perSecond, total.failed]);
+    charts[1].push([total.p50, total.p99]);
+    charts[2].push([total.queued, total.inFlight]);
   }
 }
 

@@ -27,10 +27,10 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
     buckets       the upper bounds of the histograms' buckets: {"seconds", "rows"}; the last count is for what is above
     """
     versions = {key[:2]: version for key, version in sorted(manager.versions.items()) if not version.unloading}
-    models = []
+    models, counts = [], manager.counts()
     for entry in manager.index():
         version = versions.get((entry["name"], entry["version"]))
-        details = {} if version is None else _version(manager, version)
+        details = {} if version is None else _version(manager, version, counts[version.key[:2]].restarts)
         models.append({**entry, **details, "figures": _figures(totals.get((entry["name"], entry["version"])))})
     return {
         "models": models,
@@ -39,7 +39,7 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
     }
 
 
-def _version(manager: Manager, version: ModelVersion) -> dict[str, Any]:
+def _version(manager: Manager, version: ModelVersion, restarts: int) -> dict[str, Any]:
     artifact = version.config.artifact
     workers, status = list(version.workers), manager.status(version)
     return {
@@ -48,7 +48,7 @@ def _version(manager: Manager, version: ModelVersion) -> dict[str, Any]:
         "devices": list(version.devices),
         "instances": len(version.devices) * version.config.toml.instances,
         "workers": sum(worker.ready is not None for worker in workers),
-        "restarts": manager.counts()[version.key[:2]].restarts,
+        "restarts": restarts,
         "memory_bytes": sum(private_bytes(worker.pid) for worker in workers if worker.pid),
         "max_batch_size": status.max_batch_size,
         "version_labels": list(status.version_labels),

@@ -431,12 +431,14 @@ class Supervisor:
 
     async def _overview(self, _: GetOverview) -> dict[str, Any]:
         await self._request_metrics()
+        at_s = time.monotonic()  # rates are computed with it: a browser's clock includes the way of the answer
         server = {
             "name": self.settings.server_name,
             "version": gateway.__version__,
             "fronts": len(self._fronts),
             "front_restarts": self._front_restarts,
             "started": self._started,
+            "at_s": at_s,
             "notes": [self.identities.note] if self.identities.note else [],
             "exports": self.settings.allow_export,
             "repository_control": self.settings.repository_control,

@@ -86,6 +86,60 @@ def test_rates_are_of_what_happened_between_two_readings(browser: Browser, site:
     }
 
 
+SERVER = {"started": 1000.5, "at_s": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier", "seconds"),
+    [
+        ({}, {"at_s": 48.0}, 2.0),
+        ({}, {}, 0.0),
+        ({}, None, None),
+        ({}, {"started": 900.0, "at_s": 48.0}, None),  # the server has started again
+        ({}, {"at_s": 10.0}, None),  # the page was in the background
+        ({}, {"at_s": 51.0}, None),
+    ],
+)
+def test_only_two_readings_of_now_are_compared(
+    browser: Browser, site: str, later: Any, earlier: Any, seconds: float | None
+) -> None:
+    before = earlier if earlier is None else {**SERVER, **earlier}
+    assert computed(browser, site, "between", {**SERVER, **later}, before) == seconds
+
+
+def test_a_chart_continues_with_readings_of_the_same_version_and_server_only(browser: Browser, site: str) -> None:
+    script = """(async () => {
+        const {Live} = await import('/console/files/live.js');
+        const {figures} = (await (await fetch('/console/data?model=digits_onnx')).json()).models[0];
+        const {buckets, server} = await (await fetch('/console/data')).json();
+        const live = new Live(document.body);
+        const read = (version, more, success) => {
+            live.update({version, figures: {...figures, outcomes: {success}}}, {...server, ...more}, buckets);
+            return live.charts[0].data.map((column) => column.at(-1) ?? null);
+        };
+        const readings = [
+            read('1', {at_s: 1}, 1000), read('1', {at_s: 3}, 1010),
+            read('2', {at_s: 5}, 9000), read('2', {at_s: 7}, 9040),
+            read('2', {at_s: 9, started: 1}, 0), read('2', {at_s: 11, started: 1}, 6),
+        ];
+        return readings.map((row) => row[1]);
+    })()"""
+    (rates,) = browser.visit(f"{site}/console/models/digits_onnx", [{"do": "read", "script": script}]).results
+    assert rates == [None, 5, None, 20, None, 3]
+
+
+def test_a_link_stays_the_same_while_figures_change(browser: Browser, site: str) -> None:
+    """Else a click would be lost if the figures changed between pressing and releasing the button."""
+    link = "document.querySelector('#models a[href*=digits_onnx]')"
+    steps = [
+        SHOWN,
+        {"do": "read", "script": f"void (globalThis.found = {link})"},
+        {"do": "wait", "script": f"{ROW}.some(cells => cells[0].startsWith('digits') && cells[5] !== '–')"},
+        {"do": "read", "script": f"globalThis.found === {link}"},
+    ]
+    assert browser.visit(f"{site}/", steps).check().results[-1] is True
+
+
 @pytest.mark.parametrize(
     ("call", "value", "written"),
     [
