@@ -49,6 +49,7 @@ class Transport(asyncio.Transport):
     def __init__(self, lose: Callable[[], None]) -> None:
         super().__init__()
         self.written: list[bytes] = []
+        self.history: list[bytes] = []  # all that was ever written
         self.reading = True
         self._closing = False
         self._lose = lose
@@ -58,6 +59,7 @@ class Transport(asyncio.Transport):
     def write(self, data: Any) -> None:
         assert not self._closing
         self.written.append(bytes(data))
+        self.history.append(bytes(data))
         self.on_write()
 
     def writelines(self, parts: Any) -> None:

@@ -307,13 +307,13 @@ cdef class Receiver:
             return False
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
             return False
-        request.record = None
+        request.record, request.request_id = None, self.request_id
         if path.observer is not None and not path.observer.skips(head.model[0], traceparent(data, head_size)):
             name = "" if request.client_id is None else request.client_id.decode()
             text = PyBytes_FromStringAndSize(data, head_size)
             request.record = self.connection.record_of(text, head.head, length, arrived, name)
+            request.request_id = request.record.request_id.encode()
         request.receiver, request.response_complete, request.keep_alive = self, False, True
-        request.request_id = self.request_id
         if self.request is not request:
             self.request = self.connection.cycle = request
         model.servable.put(request)

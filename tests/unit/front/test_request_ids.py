@@ -1,11 +1,13 @@
 """The client's x-request-id comes back with every answer, whatever the dialect, the path and the outcome."""
 
+import re
 from http.client import HTTPResponse
 from typing import Any
 
 import grpc
 import pytest
 
+from gateway.domain.request_record import RequestRecord
 from gateway.front.base.request_ids import CURRENT_ID, header_id, metadata_id, new_id
 from gateway.generated import open_inference_pb2 as pb
 from tests.support.bad_inputs import Subject, good_call
@@ -199,3 +201,54 @@ def test_the_compiled_path_keeps_ids(run: Run) -> None:
         assert f"x-request-id: {ID}\r\n".encode() in bench.answers()
 
     run(test)
+
+
+class Everything:
+    """An Observer of all requests."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def skips(self, model: str, traceparent: str) -> bool:
+        return False
+
+    def named(self, record: RequestRecord) -> None:
+        pass
+
+    def ended(self, record: RequestRecord) -> None:
+        self.ids.append(record.request_id)
+
+
+def test_an_observed_request_without_an_id_gets_one(run: Run) -> None:
+    everything = Everything()
+
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        for way in (bench.answer_all, bench.fail, bench.expire):
+            bench.answers()
+            everything.ids.clear()
+            await bench.ask(request())
+            await way()
+            names = [
+                re.findall(rb"x-request-id: ([^\r]+)\r\n", b"".join(front.clients[bench.number].transport.history))[-1]
+                for front in bench.pair.fronts
+            ]
+            assert [name.decode() for name in names] == everything.ids
+            assert len(set(names)) == 2
+
+    run(test, observer=everything)
+
+
+def test_an_observed_request_keeps_its_own_id(run: Run) -> None:
+    everything = Everything()
+
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        everything.ids.clear()
+        bench.answers()
+        await bench.ask(request().replace(b"host:", f"X-Request-Id: {ID}\r\nhost:".encode(), 1))
+        await bench.answer_all()
+        assert f"x-request-id: {ID}\r\n".encode() in bench.answers()
+        assert everything.ids == [ID, ID]  # two fronts
+
+    run(test, observer=everything)
