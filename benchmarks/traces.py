@@ -7,31 +7,23 @@ whose time belongs to the request's. They go to a receiver in another process. T
 """
 
 import argparse
-import asyncio
 import gc
 import multiprocessing
 import statistics
-import tempfile
-import time
+from collections.abc import Callable
 from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from benchmarks.front_path import _DIALECTS, Front, GrpcFront, HttpFront, connected, request_bytes, results
-from benchmarks.overhead import ROW
+from benchmarks.front_path import _DIALECTS
+from benchmarks.observed import Observation, cpu_time
 from gateway.domain.trace_settings import TraceSampler, TraceSettings, TraceTable
-from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
-from gateway.front import fast
-from gateway.front.base.limits import Limits
 from gateway.front.tracing.export import SpanExport, otlp_export
 from gateway.front.tracing.tracer import Tracer
-
-_TURNS = 1000
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -59,51 +51,23 @@ def _export(url: str) -> SpanExport:
     return export
 
 
-async def _round(dialect: str, in_flight: int, ratio: float | None, url: str) -> float:
-    """Return the CPU time per request, in microseconds. `ratio`: None without traces."""
+def _traced(ratio: float | None, url: str) -> Callable[[FrontEngine], Observation]:
+    """`ratio`: None without traces."""
 
-    async def control(request: Any) -> None:
-        raise NotImplementedError(request)
-
-    module = fast.load(True)
-    assert module is not None
-    engine = FrontEngine(1, AdmissionLimits(), control, frames=module.Frames())
-    front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight)
-    tracer: Tracer | None = None
-    export: SpanExport | None = None
-    if ratio is not None:
+    def observe(engine: FrontEngine) -> Observation:
+        if ratio is None:
+            return Observation()
         sampler = TraceSampler()
         sampler.apply(TraceTable(TraceSettings(True, 1 / ratio if ratio else 0)).to_front(1, 1))
         export = _export(url)
-        tracer = Tracer(sampler, export.put, engine.metrics)
-    load = _DIALECTS[dialect](1, "tiny", ROW)
-    data = load.body if load.grpc else request_bytes(load)
-    with tempfile.TemporaryDirectory() as folder:
-        await front.start(engine, module.FastPath(engine, Limits(), tracer), tracer)
-        client = await connected(engine, Path(folder))
-        recorder: Any = client._transport
-        spent = 0.0
-        for turn in range(_TURNS):
-            recorder.written.clear()
-            arrivals = front.arrivals([data] * in_flight)
-            started = time.process_time()
-            front.receive(arrivals)
-            await asyncio.sleep(0)
-            spent += time.process_time() - started
-            answer = results(recorder.written)
-            started = time.process_time()
-            client.data_received(answer)
-            await asyncio.sleep(0)
-            spent += time.process_time() - started
-            front.check()
-            if turn < 3:  # forms and texts are learned
-                spent = 0.0
-        started = time.process_time()
-        while export is not None and export._waiting:  # what the thread has not exported is exported here
-            export._export_all()
-        spent += time.process_time() - started
-        await front.stop()
-    return spent / ((_TURNS - 3) * in_flight) * 1e6
+
+        def finish() -> None:
+            while export._waiting:  # what the thread has not exported is exported here
+                export._export_all()
+
+        return Observation(Tracer(sampler, export.put, engine.metrics), finish)
+
+    return observe
 
 
 def main() -> None:
@@ -124,7 +88,7 @@ def main() -> None:
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(options.rounds):
         for kind, ratio in kinds.items():
-            found[kind].append(uvloop.run(_round(options.dialect, options.in_flight, ratio, url)))
+            found[kind].append(uvloop.run(cpu_time(options.dialect, options.in_flight, _traced(ratio, url))))
     for kind, figures in found.items():
         more = [figure - off for figure, off in zip(figures, found["off"], strict=True)]
         print(
