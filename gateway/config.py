@@ -17,6 +17,9 @@ from gateway.process.address import Address, GrpcServer
 
 DAY_S = 24 * 60 * 60
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
+# As browsers send them: in lower case, without a path. Extensions of browsers have schemes of their own.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@]+", re.ASCII)
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 RepositoryControl = Literal["poll", "explicit", "none"]
 LogFormat = Literal["text", "json"]
@@ -129,6 +132,9 @@ class Settings(BaseModel):
     allowed_hosts: str = Field(
         "", description="host names by which browsers may change the server, separated by commas"
     )
+    cors_origin: str = Field(
+        "", description="origins whose web pages may send requests and read answers, separated by commas; * for all"
+    )
     sandbox: bool = Field(True, description="run each model in a box: its own files, no network, few system calls")
     allow_sandbox_exceptions: bool = Field(
         False, description="let model.toml open the box: [sandbox], and links that lead out of a model's folder"
@@ -193,6 +199,13 @@ def read_settings(sources: Sources) -> Settings:
             raise SettingsError(
                 f"{origin['allowed_hosts']}: '{name}' is not a host name; use names such as models.example.com, "
                 "separated by commas, without scheme and port"
+            )
+    for origin_name in split_names(settings.cors_origin):
+        if (origin_name != "*" and not _ORIGIN.fullmatch(origin_name)) or _DEFAULT_PORT.fullmatch(origin_name):
+            raise SettingsError(
+                f"{origin['cors_origin']}: '{origin_name}' is not an origin as browsers send it; use origins such as "
+                "https://app.example.com or http://localhost:3000, in lower case and without path or default port, "
+                "separated by commas, or * for all"
             )
     for key in ("http", "grpc", "metrics"):
         if getattr(settings, key) or key != "metrics":

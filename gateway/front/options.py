@@ -40,4 +40,5 @@ class FrontOptions:
     audit: bool  # whether there is an audit log
     otlp_endpoint: str | None  # where traces go: see supervisor/tracing.py
     console: bool
+    cors_origins: list[str]
     allowed_hosts: list[str]  # a list, because the options are passed as JSON

@@ -42,6 +42,7 @@ from gateway.front.base.access import Access
 from gateway.front.base.access_log import AccessLog
 from gateway.front.base.audit import AuditTrail, OpenAccess
 from gateway.front.base.body import App, Receive, Scope, Send
+from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
 from gateway.front.base.request_ids import CURRENT_ID
 from gateway.front.grpc.connections import connection_options
@@ -168,7 +169,8 @@ class Front:
             options.max_connections_per_peer,
             options.max_admitted_bytes,
         )
-        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls, connection_limits, observer)
+        cors = _cors(options)
+        rest = HttpServer(self._engine, limits, admin, self._access, fast_path, tls, connection_limits, observer, cors)
         serving = asyncio.create_task(rest.serve([http]))
         grpc_options = connection_options(options.grpc_keepalive_s, options.grpc_max_connection_age_s, options.grace_s)
         grpc_options.append(("grpc.so_reuseport", 1))
@@ -316,7 +318,11 @@ def _build_admin(engine: FrontEngine, limits: Limits, options: FrontOptions, acc
     # Imported in the thread, because inference does not wait for Starlette.
     from gateway.front.admin.app import build_admin
 
-    return build_admin(engine, limits, options.allowed_hosts, access, options.console)
+    return build_admin(engine, limits, options.allowed_hosts, access, options.console, _cors(options))
+
+
+def _cors(options: FrontOptions) -> Cors | None:
+    return Cors(options.cors_origins) if options.cors_origins else None
 
 
 class LazyApp:

@@ -338,6 +338,7 @@ class Supervisor:
             audit=self._audit_log is not None,
             otlp_endpoint=self._trace_endpoint,
             console=settings.console,
+            cors_origins=split_names(settings.cors_origin),
             allowed_hosts=[name.lower() for name in split_names(settings.allowed_hosts)],
         )
 

@@ -29,6 +29,7 @@ from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
 from gateway.engine.routes import Routes
 from gateway.front.base import body
+from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2 import rest_forms, rest_response
 from gateway.front.http.server import HttpServer
@@ -180,6 +181,7 @@ class Front:
         arena: int,
         policy: Policy | None,
         observer: Observer | None,
+        cors: Cors | None,
     ) -> None:
         async def control(request: Any) -> None:
             raise NotImplementedError(request)
@@ -191,7 +193,7 @@ class Front:
         self.access: PolicyAccess | None = None
         if policy is not None:
             self.access = PolicyAccess(policy, self.events.append, self.engine.usages.of)
-        self.server = HttpServer(self.engine, body_limits, _no_app, self.access, path, observer=observer)
+        self.server = HttpServer(self.engine, body_limits, _no_app, self.access, path, observer=observer, cors=cors)
         self.server.config.load()
         vars(self.engine.routes)["_connect"] = self._connect
         self.clients: dict[int, Client] = {}
@@ -441,6 +443,7 @@ async def pair(
     arena: int = 0,
     policy: Policy | None = None,
     observer: Observer | None = None,
+    cors: Cors | None = None,
 ) -> AsyncIterator[Pair]:
     """Both fronts, with the same observer. Forms and texts that other tests have learned are forgotten."""
     for cache in (rest_forms._forms, rest_forms._seen, rest_response._texts):
@@ -448,7 +451,7 @@ async def pair(
     # One thread, so that what was begun before is done before: see Pair.compare.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     limits, body_limits = limits or AdmissionLimits(), body_limits or Limits()
-    fast, plain = (Front(each, limits, body_limits, arena, policy, observer) for each in (module, None))
+    fast, plain = (Front(each, limits, body_limits, arena, policy, observer, cors) for each in (module, None))
     found = Pair(fast, plain, folder)
     # A timer of one front must not run between what is done to both.
     with patch.object(body, "LINGER_S", 3600):

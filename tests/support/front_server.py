@@ -21,6 +21,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.front.admin.app import build_admin
 from gateway.front.base.access import Access
+from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
 from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
@@ -151,15 +152,15 @@ async def serve(
     client_context: ssl.SSLContext | None = None,
     limits: Limits = LIMITS,
     observer: Observer | None = None,
+    cors: Cors | None = None,
 ) -> None:
     """Runs until `stop` is set, in the loop of the caller; `started` gets what tests talk to.
 
     With `tls`, REST speaks TLS, and `client_context` is a client's.
     """
     engine = WatchedEngine(models(), answer)
-    rest = HttpServer(
-        engine, limits, build_admin(engine, LIMITS, [ALLOWED_HOST], access), access, tls=tls, observer=observer
-    )
+    admin = build_admin(engine, LIMITS, [ALLOWED_HOST], access, cors=cors)
+    rest = HttpServer(engine, limits, admin, access, tls=tls, observer=observer, cors=cors)
     listener = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(rest.serve([listener]))
     port = listener.getsockname()[1]
@@ -206,6 +207,8 @@ def in_thread(access: Access | None = None, **options: Any) -> Iterator[Serving]
     thread = Thread(target=run, args=(serve(started, stop, access, **options),))
     thread.start()
     serving = started.result(WAIT_S)
-    yield serving
-    serving.run(stop.set)
-    thread.join(WAIT_S)
+    try:
+        yield serving
+    finally:
+        serving.run(stop.set)
+        thread.join(WAIT_S)

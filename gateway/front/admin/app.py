@@ -8,17 +8,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.domain.identity import Action
 from gateway.engine.protocol import ClientDisconnected, Engine
 from gateway.errors import ModelportError, NotFound
 from gateway.front.admin.console import add_console
 from gateway.front.admin.documentation import Documentation
 from gateway.front.admin.door import Door
 from gateway.front.admin.exports import add_exports
-from gateway.front.admin.origin import check_origin
-from gateway.front.base.access import Access
+from gateway.front.admin.origin import check_origin, check_page, is_allowed_page
+from gateway.front.base.access import Access, identity_of
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import BodyTimeouts, read_object
 from gateway.front.base.client_errors import client_message
+from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.registry import DIALECTS
 
@@ -29,15 +31,21 @@ def build_admin(
     allowed_hosts: Collection[str] = (),
     access: Access | None = None,
     console: bool = True,
+    cors: Cors | None = None,
 ) -> Starlette:
     """Return the app.
 
     allowed_hosts  names under which browsers may change the gateway, besides its addresses and host name
     console        whether browsers get the console's pages
+    cors           which pages of other origins may read answers
     """
 
-    def check(request: Request) -> None:
-        check_origin(request.method, request.headers, allowed_hosts)
+    def check(request: Request, action: Action) -> None:
+        identity = identity_of(request)
+        if cors is not None and is_allowed_page(request.headers, cors, allowed_hosts):
+            check_page(action, has_credentials=identity is not None and not identity.anonymous)
+        else:
+            check_origin(request.method, request.headers, allowed_hosts)
 
     timeouts = BodyTimeouts()
 

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route, request_response
 
 from gateway.codecs.json_text import dumps
+from gateway.domain.identity import Action
+from gateway.front.base.access import action_of
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
@@ -27,7 +29,7 @@ class AppRoute(Route):
         path: str,
         endpoint: Callable[..., Any],
         methods: Sequence[str],
-        check: Callable[[Request], None],
+        check: Callable[[Request, Action], None],
         documentation: dict[str, Any],
     ) -> None:
         super().__init__(path, endpoint, methods=methods)
@@ -39,7 +41,7 @@ class AppRoute(Route):
 
     async def answer(self, request: Request) -> Response:
         """Raises ModelportError."""
-        self._check(request)
+        self._check(request, action_of(self.endpoint, request.method))
         answer = await self.endpoint(**{each.name: _argument(request, each) for each in self._parameters})
         return answer if isinstance(answer, Response) else Response(dumps(answer), media_type="application/json")
 
@@ -54,7 +56,7 @@ def _argument(request: Request, parameter: inspect.Parameter) -> Any:
 class AppRoutes:
     """Collects routes, in the order in which they are tried. `check` is called before each of them."""
 
-    def __init__(self, check: Callable[[Request], None]) -> None:
+    def __init__(self, check: Callable[[Request, Action], None]) -> None:
         self.routes: list[AppRoute] = []
         self._check = check
         self.get = partial(self.add, ["GET"])

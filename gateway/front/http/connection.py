@@ -208,7 +208,7 @@ class HttpConnection(HttpToolsProtocol):
         shared, record = self._shared, None
         if shared.observer is not None:
             record = head_record(shared.observer, head_text, head.route.path, self.client, time.monotonic())
-        return HotRequest(shared.engine, shared.limits, self, True, False, record, head.request_id)
+        return HotRequest(shared.engine, shared.limits, self, True, False, record, head.request_id, head.cors)
 
     def record_of(self, head_text: bytes, head: Head, size: int, arrived: float, id: str) -> RequestRecord:
         """Return the record of a request that the compiled path has taken. `size`: of the body, which has arrived."""
@@ -285,6 +285,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         shared = self._shared
         record = None if shared.observer is None else self._record(method, route.path, self.headers, self._arrived)
+        cors = self._cors_block()
         request = HotRequest(
             shared.engine,
             shared.limits,
@@ -293,13 +294,14 @@ class HttpConnection(HttpToolsProtocol):
             self.expect_100_continue,
             record,
             header_id(self.headers),
+            cors,
         )
         head: Head | Exception
         identity: Identity | None = None
         try:
             if shared.access is not None:
                 identity = self._identify(shared.access, route)
-            head = read_head(route, self.headers, shared.limits, identity)
+            head = read_head(route, self.headers, shared.limits, identity, cors)
             if keep_alive and head_text:
                 self._heads.put(head_text, head, self.headers)
         except Exception as error:
@@ -313,6 +315,11 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((request, self.app))  # type: ignore[arg-type]
+
+    def _cors_block(self) -> bytes:
+        """Return what an answer to the request with the headers received last has for a page of another origin."""
+        cors = self._shared.cors
+        return b"" if cors is None else cors.block(self.headers or ())
 
     def _identify(self, access: Access, route: Route) -> Identity:
         caller = http_caller(self.client, self.headers)
@@ -456,7 +463,8 @@ class HttpConnection(HttpToolsProtocol):
             return
         encode = cycle.encode_error if is_running and _is_hot(cycle) else encode_error
         answer = encode(InvalidRequest(reason))
-        self.reject(Reply(status, [answer], headers=header_line(request_id) if request_id else b""))
+        headers = header_line(request_id) if request_id else b""
+        self.reject(Reply(status, [answer], headers=headers + self._cors_block()))
         if record is not None:
             record.end(status, InvalidRequest.kind, len(answer))
 

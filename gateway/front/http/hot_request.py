@@ -44,6 +44,7 @@ class Head(NamedTuple):
     is_plain     whether neither the body nor, by the client's wish, the answer is compressed
     identity     who sent it; None if everything is allowed
     request_id   of the request whose head was found by an earlier one; b"" without one
+    cors         lines to add to the answer, because a page of another origin reads it
     """
 
     route: Route
@@ -53,10 +54,15 @@ class Head(NamedTuple):
     is_plain: bool
     identity: Identity | None
     request_id: bytes = b""
+    cors: bytes = b""
 
 
 def read_head(
-    route: Route, raw_headers: Sequence[tuple[bytes, bytes]], limits: Limits, identity: Identity | None = None
+    route: Route,
+    raw_headers: Sequence[tuple[bytes, bytes]],
+    limits: Limits,
+    identity: Identity | None = None,
+    cors: bytes = b"",
 ) -> Head:
     """Raises ModelportError, including TooLarge if Content-Length is over the limit."""
     headers = read_headers(raw_headers)
@@ -64,7 +70,7 @@ def read_head(
     if headers.content_length is not None and headers.content_length > limit:
         raise TooLarge(f"the body has {headers.content_length} bytes, over the limit of {limit} for {kind}")
     is_plain = not headers.encoding and not headers.accept_encoding
-    return Head(route, headers, limit, kind, is_plain, identity)
+    return Head(route, headers, limit, kind, is_plain, identity, cors=cors)
 
 
 class Connection(Protocol):
@@ -98,6 +104,7 @@ class HotRequest:
         "_buffer",
         "_chunks",
         "_connection",
+        "_cors",
         "_encoding",
         "_engine",
         "_expects_continue",
@@ -126,8 +133,11 @@ class HotRequest:
         expects_continue: bool = False,
         record: RequestRecord | None = None,
         request_id: bytes = b"",
+        cors: bytes = b"",
     ) -> None:
+        """cors: lines to add to the answer."""
         self.keep_alive = keep_alive
+        self._cors = cors
         self.record = record
         self.request_id = request_id if record is None else record.request_id.encode()
         self.response_complete = False
@@ -436,6 +446,8 @@ class HotRequest:
         self._stage, self.response_complete = _DONE, True
         if self.request_id:
             reply = reply._replace(headers=reply.headers + header_line(self.request_id))
+        if self._cors:
+            reply = reply._replace(headers=reply.headers + self._cors)
         if self._body_complete:
             self._connection.answer(reply, self.keep_alive)
         else:

@@ -24,10 +24,12 @@ from gateway.engine.protocol import Engine
 from gateway.errors import NotAllowed
 from gateway.front.base.access import Access
 from gateway.front.base.body import App, Receive, Scope, Send
+from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
 from gateway.front.base.request_ids import NamedApp
 from gateway.front.http.buffered_receiver import BufferedReceiver
 from gateway.front.http.connection import HttpConnection
+from gateway.front.http.cors_app import CorsApp
 from gateway.front.http.handshakes import Handshakes
 from gateway.front.http.observed_app import ObservedApp
 from gateway.front.http.open_connections import UNLIMITED, ConnectionLimits
@@ -52,19 +54,24 @@ class HttpServer(uvicorn.Server):
         tls: ServerTls | None = None,
         connection_limits: ConnectionLimits = UNLIMITED,
         observer: Observer | None = None,
+        cors: Cors | None = None,
     ) -> None:
         """`access` checks hot requests; `fallback` serves the others and checks access itself.
 
         Without `tls`, connections are not encrypted.
 
-        `fast_path` takes the usual requests. `observer` gets the record of each request.
+        `fast_path` takes the usual requests. `observer` gets the record of each request. With `cors`, web pages of
+        other origins may read answers.
         """
-        shared = self._shared = SharedState(engine, limits, access, connection_limits, observer)
+        shared = self._shared = SharedState(engine, limits, access, connection_limits, observer, cors)
         if fast_path is not None:
             shared.fast_path = fast_path
             fast_path.serve_http(shared, Receiving.AT_BOUNDARY)
         self._connect = partial(_connect, shared)
-        app = NamedApp(_hot_methods_only(shared, fallback))
+        app: App = _hot_methods_only(shared, fallback)
+        if cors is not None:
+            app = CorsApp(app, cors)
+        app = NamedApp(app)
         config = uvicorn.Config(
             app if observer is None else ObservedApp(app, observer),
             http=self._connect,  # type: ignore[arg-type]  # uvicorn calls it like a class
@@ -73,6 +80,7 @@ class HttpServer(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            headers=[] if cors is None else cors.defaults,
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         super().__init__(config)

@@ -10,6 +10,7 @@ from gateway.domain.request_record import Observer
 from gateway.engine.protocol import Engine
 from gateway.front.base import body
 from gateway.front.base.access import Access
+from gateway.front.base.cors import Cors
 from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH, HeadCache
@@ -44,8 +45,10 @@ class SharedState:
         access: Access | None = None,
         connection_limits: ConnectionLimits = UNLIMITED,
         observer: Observer | None = None,
+        cors: Cors | None = None,
     ) -> None:
         self.engine, self.limits, self.access, self.observer = engine, limits, access, observer
+        self.cors = cors
         self.open_connections = OpenConnections(connection_limits)
         self.keep_alive = True
         self.fast_path: FastPath | None = None  # set if it is used
