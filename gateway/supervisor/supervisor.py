@@ -130,6 +130,7 @@ class Supervisor:
             if settings.metrics:
                 self._metrics_socket = bound.enter_context(listen(parse_address(settings.metrics), "metrics"))
             self._access_log_descriptor = _check_access_log(settings)
+            bound.callback(self._close_access_log)
             self._audit_log = _audit_log(settings)
             if self._audit_log is not None:
                 bound.callback(self._audit_log.close)
@@ -236,8 +237,14 @@ class Supervisor:
                 sock.close()
         shutil.rmtree(self._run_dir, ignore_errors=True)
         self._run_lock.close()
+        self._close_access_log()
         if self._audit_log is not None:
             self._audit_log.close()
+
+    def _close_access_log(self) -> None:
+        if self._access_log_descriptor >= 0:
+            os.close(self._access_log_descriptor)
+            self._access_log_descriptor = -1
 
     def handle_signals(self) -> None:
         """Stop in order on SIGTERM and SIGINT; on SIGHUP, have the access log opened again.
@@ -519,6 +526,8 @@ def _check_access_log(settings: Settings) -> int:
     """
     try:
         if settings.access_log == "-":
+            if sys.stdout is None:
+                raise SettingsError("access_log is -, but standard output is closed; set it to a file, or to nothing")
             return os.dup(sys.stdout.fileno())  # a front's own standard output is part of the log
         if settings.access_log:
             os.close(open_for_appending(Path(settings.access_log)))

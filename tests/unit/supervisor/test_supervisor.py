@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import importlib.util
+import os
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,3 +90,26 @@ def test_a_tensorboard_log_needs_its_package(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="tensorboard needs the package tensorboardX: pip install 'modelport"):
         Supervisor(tmp_path, Settings(tensorboard=str(tmp_path)), {})
+
+
+@pytest.mark.parametrize(("path", "said"), [("missing/access.log", "No such file"), ("", "Is a directory")])
+def test_an_access_log_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path, path: str, said: str) -> None:
+    settings = Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics="", access_log=str(tmp_path / path))
+    with pytest.raises(SettingsError, match=f"the access log .* cannot be written: {said}.*; set access_log to a file"):
+        Supervisor(tmp_path, settings, {})
+
+
+def test_the_access_log_may_be_standard_output_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics="", access_log="-")
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(SettingsError, match="access_log is -, but standard output is closed"):
+        Supervisor(tmp_path, settings, {})
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr("sys.stdout", file)
+        supervisor = Supervisor(tmp_path, settings, {})
+        descriptor = supervisor._front_options(1).access_log_descriptor
+        assert os.path.sameopenfile(descriptor, file.fileno())
+        assert descriptor != file.fileno()
+        supervisor.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
