@@ -2,7 +2,7 @@
 
 import { element } from "./api.js";
 import { duration } from "./figures.js";
-import { parse, shapeOf } from "./values.js";
+import { entry, parse, shapeOf } from "./values.js";
 
 const MAX_BARS = 5, MAX_LABELS = 10, MAX_ROWS = 4, MAX_TEXT = 20000, MAX_CLASSES = 100000;
 
@@ -24,10 +24,11 @@ export function drawAnswer(parent, text, seconds, labels, hasClasses = false) {
   }
   for (const [name, value] of Object.entries(answer.outputs ?? {})) {
     const shape = shapeOf(value);
-    const rows = classRows(value, shape, hasClasses || labels[name]?.length);
+    const names = entry(labels, name);
+    const rows = classRows(value, shape, hasClasses || names?.length);
     const body = [];
     for (const row of rows.slice(0, MAX_ROWS)) {
-      const shown = top(row, labels[name]);
+      const shown = top(row, names);
       body.push(bars(shown, name));
       summary.push(best(shown));
     }

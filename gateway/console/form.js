@@ -4,6 +4,7 @@ import { drawAnswer, drawError } from "./answer.js";
 import { element, key, request as send } from "./api.js";
 import { contentType, jsonBody, path } from "./snippets.js";
 import { Source } from "./source.js";
+import { entry } from "./values.js";
 
 const MAX_SHOWN = 4000; // characters of a body that programs contain; a longer one is in a file beside them
 
@@ -36,7 +37,7 @@ export class Form {
     this.sources = inputs.map((spec) => new Source(spec, accepted, onChange));
     this.live = element("input", { type: "checkbox" });
     this.live.checked = true;
-    this.outputs = outputs.filter(({ name }) => !refused[name]).map(({ name }) => {
+    this.outputs = outputs.filter(({ name }) => !entry(refused, name)).map(({ name }) => {
       const box = element("input", { type: "checkbox", value: name, onchange: () => this.changed() });
       box.checked = true;
       return box;

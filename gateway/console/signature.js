@@ -1,6 +1,7 @@
 // The signatures of a model: inputs and outputs with datatypes and shapes, class labels, and how images are prepared.
 
 import { element } from "./api.js";
+import { entry } from "./values.js";
 
 /** A shape as text; the dimension that counts rows is named. */
 export function shapeText(shape, batchDim) {
@@ -24,11 +25,13 @@ function table({ inputs, outputs, refused }, batchDim, labels) {
       element("thead", {}, element("tr", {}, ...["", "Name", "Datatype", "Shape", "Labels"].map((title) => element("th", { scope: "col" }, title)))),
       element("tbody", {}, ...rows.map(([kind, spec]) => element("tr", {},
         element("td", { class: "quiet" }, kind),
-        element("th", { scope: "row" }, element("code", {}, spec.name), refused[spec.name] ? element("span", { class: "reason" }, `cannot be served: ${refused[spec.name]}`) : null),
+        element("th", { scope: "row" }, element("code", {}, spec.name), reason(entry(refused, spec.name))),
         element("td", {}, spec.datatype || "unknown"),
         element("td", {}, element("code", {}, shapeText(spec.shape, batchDim))),
-        element("td", {}, kind === "output" ? labelList(labels[spec.name]) : ""))))));
+        element("td", {}, kind === "output" ? labelList(entry(labels, spec.name)) : ""))))));
 }
+
+const reason = (text) => (text ? element("span", { class: "reason" }, `cannot be served: ${text}`) : null);
 
 function labelList(labels) {
   if (!labels?.length) return "";

@@ -68,7 +68,8 @@ export function withJavaScript(request) {
   const headers = [`"Content-Type": ${JSON.stringify(contentType(request))}`];
   if (request.hasKey) headers.push(`Authorization: \`Bearer \${process.env.${KEY}}\``);
   const text = request.file ? "" : jsonBody(request);
-  const body = request.file ? `await readFile(${JSON.stringify(request.file.name)})` : isPlain(text) ? `JSON.stringify(${text})` : JSON.stringify(text);
+  const isLiteral = isPlain(text) && !text.includes('"__proto__":'); // which a literal would not have as a key
+  const body = request.file ? `await readFile(${JSON.stringify(request.file.name)})` : isLiteral ? `JSON.stringify(${text})` : JSON.stringify(text);
   return [
     ...(request.file ? ['import { readFile } from "node:fs/promises";', ""] : []),
     `const response = await fetch(${JSON.stringify(url(request))}, {`,

@@ -1,6 +1,9 @@
 // Values of tensors as JSON text, which is what a request contains. The text is never parsed and written again, because
 // JavaScript would round large integers, and has no NaN in JSON.
 
+/** What a table of the server has for a name. Every object of JavaScript seems to have one for "constructor", say. */
+export const entry = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
+
 /** The number of values in a shape with fixed sizes. */
 export const count = (shape) => shape.reduce((product, size) => product * size, 1);
 
@@ -20,7 +23,9 @@ export const isPlain = (text) => ![...text.matchAll(TOKENS)].some(([token]) => i
 /** The same text as an expression of Python. */
 export function python(text) {
   const words = { true: "True", false: "False", null: "None", NaN: 'float("nan")', Infinity: 'float("inf")', "-Infinity": 'float("-inf")' };
-  return text.replace(/"(?:\\.|[^"\\])*"|-?Infinity|NaN|true|false|null/g, (token) => words[token] ?? token).trim();
+  return text.replace(/"(?:\\.|[^"\\])*"|-?Infinity|NaN|true|false|null/g, (token) => {
+    return token.startsWith('"') ? JSON.stringify(JSON.parse(token)) : words[token]; // Python lacks some of JSON's escapes
+  }).trim();
 }
 
 /** The shape of nested lists; [] for a single value. */

@@ -54,12 +54,13 @@ DROP = """(() => {
     const event = 'EVENT' === 'drop' ? new DragEvent('drop', options) : new ClipboardEvent('paste', options);
     document.querySelector('.drop').dispatchEvent(event);
 })()"""
-# Names and values that are difficult to quote, or that JavaScript cannot parse and write again.
-NAMES = [['it\'s "quoted" $HOME \\n', "ü\u2028"]]
+# Names and values that are difficult to quote, that JavaScript cannot parse and write again, or that its objects have.
+NAMES = [['it\'s "quoted" $HOME \\n', "ü\u2028😀"]]
 MIXED = {
     "names": json.dumps(NAMES),
     "large ids": "[[9007199254740993, -9223372036854775807]]",
     "x": "[[NaN, 0.30000000000000004, -Infinity]]",
+    "__proto__": "[[7]]",
 }
 
 
@@ -89,9 +90,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable
     digits = ROOT / "model_repo" / "digits_onnx"
     shutil.copytree(digits, repository / "digits_onnx")
     add_copy(repository, "pixels", [digits / "1" / "model.onnx"])
-    specs = {"names": ("BYTES", 2), "large ids": ("INT64", 2), "x": ("FP64", 3)}
+    specs = {"names": ("BYTES", 2), "large ids": ("INT64", 2), "x": ("FP64", 3), "__proto__": ("INT32", 1)}
     tensors = [{"name": name, "datatype": datatype, "shape": [-1, size]} for name, (datatype, size) in specs.items()]
     outputs = [{**each, "name": f"twice {each['name']}"} for each in tensors]
+    outputs[-1]["name"] = "constructor"
     add_fake(repository, "mixed", inputs=tensors, outputs=outputs)
     operator, reader = new_key(), new_key()
     identities = scratch / "identities.toml"
