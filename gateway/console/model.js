@@ -12,8 +12,9 @@ import { programs } from "./snippets.js";
 import { drawTabs } from "./tabs.js";
 
 const [, , , encodedName, , wantedVersion] = location.pathname.split("/");
-const name = decodeURIComponent(encodedName);
-const wanted = wantedVersion && decodeURIComponent(wantedVersion);
+const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } }; // a % of no escape
+const name = decoded(encodedName);
+const wanted = wantedVersion && decoded(wantedVersion);
 const part = (id) => document.getElementById(id);
 const live = new Live(part("charts"));
 let shown = ""; // what the interface was read for

@@ -23,6 +23,8 @@ def pages() -> list[str]:
     paths = []
     for route in build_admin(FakeEngine([], lambda request: []), LIMITS).routes:
         path: str = route.path  # type: ignore[attr-defined]
+        if "GET" not in route.methods:  # type: ignore[attr-defined]
+            continue
         if getattr(route.endpoint, "is_public", False) and ":path}" not in path and path not in FRAMES:  # type: ignore[attr-defined]
             for parameter, value in MODELS.items():
                 path = path.replace(parameter, value)

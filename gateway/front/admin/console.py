@@ -25,6 +25,7 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
     """Add the routes. If the console is disabled, only KServe's answer at `/` and the page of the API remain."""
     pages = Pages(_FOLDER)
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", tags=["KServe v1"])
     @public
     async def root(request: Request) -> Response:
@@ -33,12 +34,12 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
             return await pages.send("index.html", request)
         return JSONResponse({"status": "alive"}, headers={"vary": "accept"})
 
-    @app.get("/docs", include_in_schema=False)
+    @app.page("/docs")
     @public
     async def docs(request: Request) -> Response:
         return await pages.send("docs.html", request)
 
-    @app.get("/console/files/{path:path}", include_in_schema=False)
+    @app.page("/console/files/{path:path}")
     @public
     async def file(request: Request, path: str) -> Response:
         return await pages.send(path, request)
@@ -47,13 +48,13 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
         return
     add_graph(app, engine, pages)
 
-    @app.get("/console", include_in_schema=False)
+    @app.page("/console")
     @public
     async def overview(request: Request) -> Response:
         return await pages.send("index.html", request)
 
-    @app.get("/console/models/{model}", include_in_schema=False)
-    @app.get("/console/models/{model}/versions/{version}", include_in_schema=False)
+    @app.page("/console/models/{model}")
+    @app.page("/console/models/{model}/versions/{version}")
     @public
     async def model_page(request: Request) -> Response:
         """The same file for every model, whether or not it exists: the script asks for what it may show."""

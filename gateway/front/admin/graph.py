@@ -28,18 +28,18 @@ _FILE_HEADERS = {
 
 
 def add_graph(app: AppRoutes, engine: Engine, console: Pages) -> None:
-    @app.get("/console/models/{model}/graph", include_in_schema=False)
-    @app.get("/console/models/{model}/versions/{version}/graph", include_in_schema=False)
+    @app.page("/console/models/{model}/graph")
+    @app.page("/console/models/{model}/versions/{version}/graph")
     @public
     async def graph(request: Request) -> Response:
         return await console.send("graph.html", request)
 
-    @app.get("/console/netron/", include_in_schema=False)
+    @app.page("/console/netron/")
     @public
     async def viewer(request: Request) -> Response:
         return HTMLResponse(_viewer(), headers=HEADERS)
 
-    @app.get("/console/netron/{path:path}", include_in_schema=False)
+    @app.page("/console/netron/{path:path}")
     @public
     async def viewer_file(request: Request, path: str) -> Response:
         return await Pages(_netron()).send(path, request)

@@ -1,6 +1,6 @@
 """Sends the console's files, with the policy that keeps a page from other servers."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,14 +19,20 @@ HEADERS = {
 }
 
 
+# The folders are those of Python packages.
+_CODE = frozenset({".py", ".pyc"})
+
+
 class Pages:
-    """The files of a folder."""
+    """The files of a folder, but not its Python code."""
 
     def __init__(self, folder: Path) -> None:
         self._files = StaticFiles(directory=folder)
 
     async def send(self, name: str, request: Request) -> Response:
         try:
+            if PurePath(name).suffix in _CODE:
+                raise HTTPException(404)
             response = await self._files.get_response(name, request.scope)
         except HTTPException as error:
             return Response(f"there is no file '{name}' in the console\n", error.status_code, media_type="text/plain")

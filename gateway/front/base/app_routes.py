@@ -61,6 +61,7 @@ class AppRoutes:
         self._check = check
         self.get = partial(self.add, ["GET"])
         self.head = partial(self.add, ["HEAD"])
+        self.page = partial(self.add, ["GET", "HEAD"], include_in_schema=False)
         self.post = partial(self.add, ["POST"])
         self.delete = partial(self.add, ["DELETE"])
 

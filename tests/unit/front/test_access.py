@@ -275,18 +275,19 @@ def test_wrong_credentials_are_freed_without_the_garbage_collector(
 
 
 # Everybody gets them, because they are the same for all and have no data: `public`.
-PUBLIC = [
-    ("GET", "/"),
-    ("GET", "/console"),
-    ("GET", "/console/files/some/such/thing"),
-    ("GET", "/console/models/doubler"),
-    ("GET", "/console/models/doubler/graph"),
-    ("GET", "/console/models/doubler/versions/some/graph"),
-    ("GET", "/console/netron/"),
-    ("GET", "/console/netron/some/such/thing"),
-    ("GET", "/docs"),
-    ("GET", "/console/models/doubler/versions/some"),
+PUBLIC_PATHS = [
+    "/",
+    "/console",
+    "/console/files/some/such/thing",
+    "/console/models/doubler",
+    "/console/models/doubler/graph",
+    "/console/models/doubler/versions/some/graph",
+    "/console/netron/",
+    "/console/netron/some/such/thing",
+    "/docs",
+    "/console/models/doubler/versions/some",
 ]
+PUBLIC = [(method, path) for path in PUBLIC_PATHS for method in ("GET", "HEAD")]
 
 
 def all_requests() -> set[tuple[str, str]]:

@@ -27,6 +27,14 @@ def test_a_browser_gets_the_console_and_others_get_what_kserve_answers(serving: 
         assert other.headers["vary"] == page.headers["vary"] == "accept"
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/console", "/console/files/api.js", "/console/models/a/graph"])
+def test_load_balancers_may_ask_for_a_page_with_head(serving: Serving, path: str) -> None:
+    for headers in ({}, BROWSER):
+        answer, whole = serving.http.head(path, headers=headers), serving.http.get(path, headers=headers)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(whole.content))
+
+
 @pytest.mark.parametrize("path", ["/console", "/console/models/doubler", "/console/models/none/versions/7"])
 def test_pages_may_only_use_this_server(serving: Serving, path: str) -> None:
     page = serving.http.get(path, headers=BROWSER)
@@ -51,7 +59,7 @@ def test_every_file_that_a_page_names_is_served(serving: Serving) -> None:
         assert answer.headers["cache-control"] == "no-cache"
 
 
-@pytest.mark.parametrize("path", ["none.js", "../config.py", "..%2f..%2fpyproject.toml", "", "vendor"])
+@pytest.mark.parametrize("path", ["none.js", "../config.py", "..%2f..%2fpyproject.toml", "", "vendor", "vendored.py"])
 def test_only_files_of_the_console_are_served(serving: Serving, path: str) -> None:
     assert serving.http.get(f"/console/files/{path}").status_code == 404
 
