@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gateway.tensorboard.events import EventFile
 
@@ -34,7 +35,7 @@ class LiveFigures:
 
     def write(self, overview: Mapping[str, Any], now: float) -> None:
         """Write a point for each version that is ready, or was before. overview: see gateway/supervisor/overview.py."""
-        known = {f"{each['name']}/{each['version']}": each for each in overview["models"] if "memory_bytes" in each}
+        known = {_run_name(each): each for each in overview["models"] if "memory_bytes" in each}
         models = {name: each for name, each in known.items() if name in self._runs or each["state"] == "READY"}
         for name in [name for name in self._runs if name not in models]:
             self._runs.pop(name).close()
@@ -104,6 +105,11 @@ class _Run:
         self._opened += 1
         self._paths.append(self._file.path)
         self._has_points = False
+
+
+def _run_name(model: Mapping[str, Any]) -> str:
+    """Return the run of a version. A models.config can name a model as it likes, but the run is in the log's folder."""
+    return "/".join(quote(model[key], safe=" ") for key in ("name", "version"))
 
 
 def _values(

@@ -12,6 +12,8 @@ from .runtime import SavedModel
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _MAX_DEPTH = 20  # of calls, since functions may call themselves
+# Functions that each call the next one twice would become millions of nodes, of which a page shows nothing useful.
+_MAX_NODES = 100000
 
 
 def read_graph(model: Model, signature: str) -> List[GraphNode]:
@@ -36,9 +38,10 @@ class _Reader:
         """
         order = _sorted(definitions)
         made: Dict[str, Any] = dict(given)
+        may_inline = depth < _MAX_DEPTH and len(self.nodes) + len(order) < _MAX_NODES
         for node in order:
             call = self._called(node, "f") if node.op in _CALLS else self._functions.get(node.op)
-            if call is None or depth >= _MAX_DEPTH:
+            if call is None or not may_inline:
                 made[node.name] = self._names.unique(node.name, scope)
         for node in order:
             inputs = [_source(text, made) for text in node.input]
@@ -50,7 +53,7 @@ class _Reader:
                 continue
             for key in sorted(node.attr):
                 body = self._called(node, key)
-                if body is not None and depth < _MAX_DEPTH:
+                if body is not None and may_inline:
                     given_inside = inputs[1:] if key in ("then_branch", "else_branch") else inputs
                     results = self._inlined(body, "%s/%s" % (made[node.name], key), given_inside, depth)
                     sources += tuple(each for each in results if each and each not in sources)

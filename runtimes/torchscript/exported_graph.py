@@ -15,14 +15,14 @@ _ROOT = re.compile(r"^(L__self__|L\['self'\]|_export_root)\.?")
 
 def nodes_of_exported(module: GraphModule) -> List[GraphNode]:
     reader = _Reader()
-    reader.graph(module, "", {})
+    reader.graph(module, "")
     return reader.nodes
 
 
 def named_nodes_of_exported(module: GraphModule) -> List[Tuple[Node, str]]:
     """Return the calls of a program with the names that they have in the graph of a profile."""
     reader = _Reader()
-    reader.graph(module, "", {})
+    reader.graph(module, "")
     return reader.named
 
 
@@ -32,12 +32,12 @@ class _Reader:
         self.named: List[Tuple[Node, str]] = []
         self._names = Names()
 
-    def graph(self, module: GraphModule, scope: str, given: Dict[str, str]) -> None:
-        """Add a graph's nodes. given: placeholders → nodes, for a graph that an operator such as cond runs."""
+    def graph(self, module: GraphModule, scope: str) -> None:
+        """Add a graph's nodes, and those of the graphs that operators such as cond run, in scopes of their own."""
         made: Dict[Node, str] = {}
         for node in module.graph.nodes:
             if node.op == "placeholder":
-                made[node] = given.get(node.name) or self._add(node.name, scope, "Placeholder", (), node)
+                made[node] = self._add(node.name, scope, "Placeholder", (), node)
             elif node.op == "get_attr":
                 if not isinstance(_attribute(module, node.target), GraphModule):
                     made[node] = self._add(str(node.target).replace(".", "/"), scope, "Const", (), node)
@@ -55,7 +55,7 @@ class _Reader:
         for each in node.all_input_nodes:
             body = _attribute(module, each.target) if each.op == "get_attr" else None
             if isinstance(body, GraphModule):
-                self.graph(body, "%s/%s" % (made[node], each.target), {})
+                self.graph(body, "%s/%s" % (made[node], each.target))
 
     def _add(
         self, name: str, scope: str, operator: str, inputs: Tuple[str, ...], node: Node, attributes: Any = None

@@ -74,6 +74,15 @@ def test_a_version_has_a_run_from_when_it_is_ready(tmp_path: Path) -> None:
     assert list(scalars(run_of(tmp_path))["requests/per_s"]) == [3, 4]  # it starts again after a crash
 
 
+def test_a_run_is_in_the_folder_whatever_the_name(tmp_path: Path) -> None:
+    log = LiveFigures(tmp_path / "log", STARTED)
+    for second in range(2):
+        log.write(overview(names=("../../../a/b",)), STARTED + second)
+    log.close()
+    assert scalars(run_of(tmp_path / "log", "..%2F..%2F..%2Fa%2Fb/1"))["requests/per_s"] == {1: 0}
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]
+
+
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_figures, "_MAX_BYTES", 1000)
     log = LiveFigures(tmp_path, STARTED)
