@@ -322,6 +322,14 @@ DIGITS_ARTIFACTS = {
     "mxnet": "digits_mxnet/1/digits-symbol.json",
     "cntk": "digits_cntk/1/digits.model",
 }
+# Nodes in the graphs of these, with their operators. Most of ONNX Runtime's depend on the processor.
+DIGITS_NODES = {
+    "onnx": {"image": "Placeholder", "scores": "Softmax"},
+    "torchscript": {"image": "Placeholder", "layers/0/weight": "Const", "layers/3/conv2d": "aten::conv2d"},
+    "savedmodel": {"image": "Placeholder", "StatefulPartitionedCall/sequential_1/dense_1/MatMul": "MatMul"},
+    "mxnet": {"image": "Placeholder", "conv0/weight": "Const", "conv0/fwd": "Convolution"},
+    "cntk": {"image": "Placeholder", "Dense/W": "Const", "Convolution_1/ReLU260": "ReLU", "scores": "Softmax"},
+}
 
 
 @pytest.mark.parametrize("runtime", [pytest.param(name, marks=pytest.mark.runtime(name)) for name in RUNTIMES])
@@ -338,6 +346,7 @@ def test_digits(runtime: str, runtime_python: PythonOf, tmp_path: Path) -> None:
         "labels": "labels.npz",
         "accuracy": accuracy,
         "expected_signature": declared,
+        "graph": DIGITS_NODES[runtime],
         "operators": DIGITS_OPERATORS[runtime],
     }
     if runtime == "mxnet":  # its files record no shapes; model.toml does
