@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from runtimes.wire import ResultGroup
 
 SUCCESS, CANCELLED = "success", "cancelled"
+# In characters. Clients choose names, ids and paths, and records may be kept for a while.
+_MAX_LENGTH = 256
+_MAX_PATH = 2048
 
 
 class Observer(Protocol):
@@ -66,7 +69,8 @@ class RequestRecord:
     written   its answer was handed over to the transport
 
     method       the HTTP method; "" over gRPC
-    path         without its query; over gRPC /SERVICE/METHOD; "" for a head that cannot be read
+    path         without its query; over gRPC /SERVICE/METHOD; "" for a head that cannot be read. This and the names
+                 and ids are cut off when the request ends, if they are long
     peer         HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC; "" if there is none
     bytes_in     of the body or message
     traceparent, tracestate, user_agent  the headers of these names; "" without them
@@ -155,6 +159,8 @@ class RequestRecord:
         self.status, self.bytes_out = status, bytes_out
         if outcome:
             self.outcome = outcome
+        self.path = self.path[:_MAX_PATH]
+        self.model, self.version, self.id = self.model[:_MAX_LENGTH], self.version[:_MAX_LENGTH], self.id[:_MAX_LENGTH]
         self.observer.ended(self)
 
     def of_message(self, size: int) -> "RequestRecord":

@@ -209,6 +209,15 @@ def test_the_address_of_the_peer(peer: str, expected: str) -> None:
     assert (found["client.address"], found["network.peer.port"]) == (expected, 80)
 
 
+def test_long_texts_of_clients_are_cut_off() -> None:
+    traced = Traced()
+    record = traced.record(model="m" * 10_000, version="1" * 10_000, id="i" * 10_000)
+    record.path = "/x" * 10_000
+    record.end(200)
+    message = otlp.request({}, {"name": "", "version": ""}, spans_of(traced.records, "http"))
+    assert len(message) < 8000
+
+
 def test_batches_of_the_same_frame_are_linked() -> None:
     traced = Traced()
     for _ in range(2):
