@@ -120,6 +120,17 @@ class Manager:
         for version in self.versions.values():
             version.kill()
 
+    def numbered(self) -> dict[tuple[str, str], ModelVersion]:
+        """Return the versions by model and number, sorted: while new files replace old ones, the one that admits
+        requests, or else one that is not being unloaded. Thread-safe.
+        """
+        versions, found = list(self.versions.items()), dict[tuple[str, str], ModelVersion]()
+        for key, version in sorted(versions):
+            other = found.get(key[:2])
+            if other is None or (version.admits, not version.unloading) > (other.admits, not other.unloading):
+                found[key[:2]] = version
+        return found
+
     def index(self) -> list[dict[str, str]]:
         """Return every version in the repository, as entries of the v2 repository index."""
         statuses = [self.status(version) for _, version in sorted(self.versions.items())]
@@ -135,11 +146,11 @@ class Manager:
         return entries
 
     def find(self, name: str, version: str) -> ModelVersion:
-        """Return the version that admits requests, if it runs with two fingerprints. Raises NotFound."""
-        matching = [each for key, each in self.versions.items() if key[:2] == (name, version)]
-        if not matching:
+        """Return a version: see `numbered`. Raises NotFound."""
+        found = self.numbered().get((name, version))
+        if found is None:
             raise NotFound(f"there is no model '{name}' with version {version}")
-        return max(matching, key=lambda each: each.admits)
+        return found
 
     def newest(self, name: str) -> str:
         """Return the highest version of a model, in whatever state. Raises NotFound."""

@@ -22,18 +22,22 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
 
     models        the entries of the repository index, each with {runtime, platform, devices, workers, instances,
                   restarts, memory_bytes, max_batch_size, version_labels, figures}. Figures are cumulative since the
-                  gateway started
+                  gateway started. While new files of a version replace old ones, it has one entry: of those that answer
     environments  being built or waited for: {runtime, step, elapsed_s}
     buckets       the upper bounds of the histograms' buckets: {"seconds", "rows"}; the last count is for what is above
     """
-    versions = {key[:2]: version for key, version in sorted(manager.versions.items()) if not version.unloading}
-    models, counts = [], manager.counts()
+    versions, counts = manager.numbered(), manager.counts()
+    models = {}
     for entry in manager.index():
-        version = versions.get((entry["name"], entry["version"]))
-        details = {} if version is None else _version(manager, version, counts[version.key[:2]].restarts)
-        models.append({**entry, **details, "figures": _figures(totals.get((entry["name"], entry["version"])))})
+        key = entry["name"], entry["version"]
+        version = versions.get(key)
+        if version is not None:
+            status = manager.status(version)
+            entry.update(state=status.state, reason=status.reason)
+        details = _version(manager, version, counts[key].restarts) if version and not version.unloading else {}
+        models[key] = {**entry, **details, "figures": _figures(totals.get(key))}
     return {
-        "models": models,
+        "models": list(models.values()),
         "environments": builder.builds(),
         "buckets": {"seconds": DURATION_BUCKETS, "rows": ROW_BUCKETS},
     }

@@ -85,6 +85,7 @@ class SupervisorCollector:
         for version in list(self._manager.versions.values()):
             key = version.key[:2]
             workers_up[key] = workers_up.get(key, 0) + sum(each.ready is not None for each in list(version.workers))
+        for key, version in self._manager.numbered().items():
             if version.batching_off_reason:
                 off.add_metric([*key, version.batching_off_reason], 1)
             if version.load_s is not None:

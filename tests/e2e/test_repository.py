@@ -126,6 +126,8 @@ def test_loading_follows_files_that_change_meanwhile(gateway: Start, tmp_path: P
         loading = pool.submit(running.post, "/v2/repository/models/m/load")
         while "LOADING" not in str(running.post("/v2/repository/index", {}).json()):
             pass  # each turn is a request: the second content is being loaded
+        (shown,) = running.get("/console/data").json()["models"]
+        assert shown["state"] == "READY"  # by the first content, which answers meanwhile
         add_fake(repository, "m", prints="the third content")
         assert loading.result(timeout=60).status == 200
     assert running.infer("m", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
