@@ -20,7 +20,8 @@ cdef class HttpRequest(Request):
         if not self.response_complete:
             self.end()
             self.cancel()
-            self.end_record(0, CANCELLED, 0)
+            if self.record is not None and not self.record.status:  # as in hot_request.py
+                self.end_record(0, CANCELLED, 0)
 
     cdef Receiver end(self):
         """End the request, and return where its answer goes."""

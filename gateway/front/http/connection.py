@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.domain.caller import Event
 from gateway.domain.identity import Identity
-from gateway.domain.request_record import RequestRecord
+from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
@@ -453,13 +453,15 @@ class HttpConnection(HttpToolsProtocol):
         """Answer that the rest cannot be read, abandon all requests on this connection, and close it."""
         cycle = self.cycle
         is_running = cycle is not None and not cycle.response_complete
-        record = self._record_of_broken(cycle if is_running else None)
+        record = self._record_of_broken(cycle if is_running else None, status)
         request_id = self._id_of_broken(cycle if is_running else None) if record is None else record.request_id.encode()
         self.receiving = _BROKEN
         has_begun = is_running and not _is_hot(cycle) and cycle.response_started
         self._abandon()
         if self._answering is _CLOSING or has_begun or self.transport.is_closing():
             self.transport.close()
+            if record is not None and record.status:
+                record.end(0, CANCELLED)
             return
         encode = cycle.encode_error if is_running and _is_hot(cycle) else encode_error
         answer = encode(InvalidRequest(reason))
@@ -468,13 +470,15 @@ class HttpConnection(HttpToolsProtocol):
         if record is not None:
             record.end(status, InvalidRequest.kind, len(answer))
 
-    def _record_of_broken(self, running: Any) -> RequestRecord | None:
+    def _record_of_broken(self, running: Any, status: int) -> RequestRecord | None:
         """Return the record of a request that is broken off: the one that is running, or one that is being received."""
         if self._shared.observer is None:
             return None
         record: RequestRecord | None = None
         if running is not None and _is_hot(running):
-            record, running.record = running.record, None
+            record = running.record
+            if record is not None:
+                record.status = status  # so that `abandon` does not end it
         elif running is not None:
             record = running.scope.get(RECORD)
         if record is None and self.receiving is _HEAD and self.url:

@@ -285,7 +285,7 @@ class HotRequest:
         elif stage is _OPEN:  # in PARSING, the reservation is closed when the thread ends
             self._reservation.close(ClientDisconnected())
         record, self.record = self.record, None
-        if record is not None:
+        if record is not None and not record.status:  # whoever has set the status ends it
             record.end(0, CANCELLED)
 
     def _run(self) -> None:

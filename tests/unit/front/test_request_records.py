@@ -363,8 +363,16 @@ async def expire(bench: Bench) -> None:
     await bench.expire()
 
 
+async def break_off(bench: Bench) -> None:
+    other = bench.pair.connect()
+    await bench.ask(request(), other)
+    bench.pair.send(other, b"this is not HTTP\r\n\r\n")
+    await bench.pair.compare()
+
+
 @pytest.mark.parametrize(
-    ("act", "status", "kind"), [(leave, 0, "cancelled"), (fail, 500, "internal"), (expire, 504, "deadline")]
+    ("act", "status", "kind"),
+    [(leave, 0, "cancelled"), (fail, 500, "internal"), (expire, 504, "deadline"), (break_off, 400, "invalid")],
 )
 def test_the_compiled_path_records_how_a_request_ends(run: Run, act: Act, status: int, kind: str) -> None:
     recorder = Recorder()
