@@ -20,8 +20,8 @@ MODELS = {"digits_cntk": ("Convolution_1", "ReLU"), "digits_torchscript": ("laye
 
 @pytest.fixture(scope="module")
 def viewer() -> Path:
-    """The Python of an environment with TensorBoard. The newest setuptools lacks pkg_resources, which it imports."""
-    return client_python("tensorboard", "tensorboard==2.21.0", "setuptools<81")
+    """The Python of an environment with TensorBoard."""
+    return client_python("tensorboard", "tensorboard==2.21.0")
 
 
 @pytest.fixture(scope="module")
