@@ -13,8 +13,14 @@ from tests.support import ROOT
 PROCESSES = {
     # FastAPI describes the routes, and is imported when a client asks for the documentation. grpcio is imported for the
     # first bidirectional stream.
-    "front": ("gateway.front.process, gateway.front.admin.app", {"fastapi", "pydantic", "grpc", "zipfile", "jwt"}),
-    "supervisor": ("gateway.cli, gateway.commands.serve", {"numpy", "google.protobuf", "jwt", "tensorboardX"}),
+    "front": (
+        "gateway.front.process, gateway.front.admin.app",
+        {"fastapi", "pydantic", "grpc", "zipfile", "jwt", "opentelemetry"},
+    ),
+    "supervisor": (
+        "gateway.cli, gateway.commands.serve",
+        {"numpy", "google.protobuf", "jwt", "tensorboardX", "opentelemetry"},
+    ),
     # Older versions of numpy import it themselves.
     "worker": ("runtimes.worker.start, runtimes.onnx.builder", {"numpy.random", "hashlib"}),
 }
