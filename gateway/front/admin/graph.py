@@ -48,7 +48,9 @@ def add_graph(app: AppRoutes, engine: Engine, console: Pages) -> None:
     @app.get("/console/models/{model}/versions/{version}/artifact", include_in_schema=False)
     @acts("read")
     async def artifact(model: str, version: str = "") -> dict[str, Any]:
-        """The names of the artifact's files, without their contents."""
+        """The names of the artifact's files, without their contents. version: a number or a label."""
+        if version and not version.isdigit():
+            version = engine.model(model, version).version
         found = await engine.control(GetArtifact(model, version))
         return {**found, "files": sorted(found["files"])}
 

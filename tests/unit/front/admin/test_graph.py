@@ -1,5 +1,6 @@
 """The routes of a graph: which files they send, to whom, and how."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_the_list_has_names_and_no_paths(serving: Serving, artifact: Path) -> No
         "main": "model.onnx",
         "files": ["model.onnx", "some assets/page.html"],
     }
+
+
+def test_a_version_may_be_named_by_its_label(serving: Serving, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = replace(serving.engine.model("doubler"), version_labels=("stable",))
+    monkeypatch.setattr(serving.engine, "_models", [labelled])
+    assert serving.http.get("/console/models/doubler/versions/stable/artifact").json()["version"] == "1"
+    assert serving.http.get("/console/models/doubler/versions/none/artifact").status_code == 404
 
 
 def test_a_file_is_sent_as_a_download(serving: Serving, artifact: Path) -> None:
