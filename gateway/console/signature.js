@@ -13,16 +13,16 @@ export function drawSignatures(parent, { signatures, batch_dim, class_labels, pr
   parent.replaceChildren(
     ...signatures.map((signature, i) => element("div", { class: "signature" },
       signatures.length > 1 ? element("h3", {}, element("code", {}, signature.name), i ? null : element("span", { class: "quiet" }, " default")) : null,
-      table(signature, batch_dim, class_labels))),
+      table(signature, batch_dim, class_labels, signatures.length > 1 ? ` of ${signature.name}` : ""))),
     preprocess ? imageFacts(preprocess, postprocess) : "",
   );
 }
 
-function table({ inputs, outputs, refused }, batchDim, labels) {
+function table({ inputs, outputs, refused }, batchDim, labels, ofWhat) {
   const rows = [...inputs.map((spec) => ["input", spec]), ...outputs.map((spec) => ["output", spec])];
-  return element("div", { class: "table-frame", tabindex: 0, role: "region", "aria-label": "Inputs and outputs" },
+  return element("div", { class: "table-frame", tabindex: 0, role: "region", "aria-label": `Table of inputs and outputs${ofWhat}` },
     element("table", {},
-      element("thead", {}, element("tr", {}, ...["", "Name", "Datatype", "Shape", "Labels"].map((title) => element("th", { scope: "col" }, title)))),
+      element("thead", {}, element("tr", {}, ...["Kind", "Name", "Datatype", "Shape", "Labels"].map((title) => element("th", { scope: "col" }, title)))),
       element("tbody", {}, ...rows.map(([kind, spec]) => element("tr", {},
         element("td", { class: "quiet" }, kind),
         element("th", { scope: "row" }, element("code", {}, spec.name), reason(entry(refused, spec.name))),

@@ -88,6 +88,8 @@ log = logging.getLogger("gateway")
 
 # Delay before a front that could not start is replaced. Without it, a front that always fails would use up a core.
 _RESPAWN_S = 0.5
+# Less than the pages of the console wait between two readings.
+_OVERVIEW_S = 1.0
 # The part of the grace period that is kept for fronts and workers to exit, after the last request. If it is too short,
 # they are killed while they close connections; if it is too long, requests are cut off early.
 _EXIT_S = 3.0
@@ -143,6 +145,8 @@ class Supervisor:
         self._front_restarts = 0
         self._unlogged = 0
         self._started = time.time()
+        self._overview_read: asyncio.Task[dict[str, Any]] | None = None
+        self._overview_until = 0.0
         self._draining = False
         self._stop = asyncio.Event()
         self._table = Table()
@@ -377,6 +381,7 @@ class Supervisor:
 
     def _publish(self, table: Table) -> None:
         self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
+        self._overview_read = None
         self._send_all(table_message(self._table))
 
     def _publish_policy(self, policy: Policy) -> None:
@@ -438,6 +443,14 @@ class Supervisor:
         await asyncio.gather(*[front.request_metrics() for front in self._fronts.values()])
 
     async def _overview(self, _: GetOverview) -> dict[str, Any]:
+        """With many models this takes a while. Browsers share what was read, for a second or until a model changes."""
+        now = time.monotonic()
+        if self._overview_read is None or now > self._overview_until:
+            self._overview_read = asyncio.create_task(self._read_overview())
+            self._overview_until = now + _OVERVIEW_S
+        return await asyncio.shield(self._overview_read)
+
+    async def _read_overview(self) -> dict[str, Any]:
         await self._request_metrics()
         at_s = time.monotonic()  # rates are computed with it: a browser's clock includes the way of the answer
         server = {

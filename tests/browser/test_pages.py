@@ -55,7 +55,7 @@ def test_what_a_page_must_not_do_is_noticed(browser: Browser, site: str) -> None
     visit = browser.visit(site + "/", steps)
     assert any("image.png" in text for text in visit.complaints)  # by the page's own policy, before any request
     assert {"this failed", "Error: so did this"} <= set(visit.complaints)
-    assert [each["rule"] for each in visit.results[-1]] == ["image-alt"]
+    assert "image-alt" in [each["rule"] for each in visit.results[-1]]
     fetched = {"do": "read", "script": "fetch('http://cdn.example/').catch(() => 'failed')"}
     elsewhere = browser.visit(f"{site}/v2/health/live", [fetched])  # it has no policy
     assert (elsewhere.results, elsewhere.refused) == (["failed"], ["http://cdn.example/"])

@@ -98,11 +98,18 @@ def test_load_and_unload_are_done_when_they_are_answered(gateway: Start, tmp_pat
     repository = tmp_path / "repository"
     add_fake(repository, "m")
     running = gateway(repository).wait_ready()
+
+    def shown() -> str:
+        (model,) = running.get("/console/data").json()["models"]
+        return str(model["state"])
+
     for _ in range(10):
         assert running.post("/v2/repository/models/m/unload").status == 200
         assert running.get("/v2/models/m/ready").status == 404
+        assert shown() in ("UNLOADING", "UNAVAILABLE")
         assert running.post("/v2/repository/models/m/load").status == 200
         assert running.get("/v2/models/m/ready").status == 200
+        assert shown() == "READY"
 
 
 def test_loading_a_broken_model_says_why(gateway: Start, tmp_path: Path) -> None:
