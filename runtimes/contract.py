@@ -10,7 +10,7 @@ A worker has one model, in one process, on one thread. It calls `load` once, the
 at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     import numpy as np  # imported when it is needed, because the gateway's supervisor never needs it
@@ -204,10 +204,13 @@ class Model:
     signatures  by name; the first one is the default. If the artifact declares none, the model has one signature with
                 whatever is known, which is at least the names
     pipelined   whether the model implements `start` and `finish`
+    decoupled   whether a request gets any number of answers. Such a model implements `stream` in place of `infer`, and
+                declares its inputs and outputs. Its requests are not batched, and it is not warmed up
     """
 
     signatures: Dict[str, Signature] = {}
     pipelined: bool = False
+    decoupled: bool = False
 
     def infer(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> "Dict[str, np.ndarray]":
         """Run the model once.
@@ -219,6 +222,20 @@ class Model:
 
         Raises InvalidInput if the inputs are at fault. Any other exception is a failure of the model: its message goes
         to the log, not to the client. After a MemoryError, the worker may retry with fewer rows.
+        """
+        raise NotImplementedError
+
+    def stream(
+        self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str
+    ) -> "Iterator[Dict[str, np.ndarray]]":
+        """Return an iterator over the answers to one request, if `decoupled`; usually, this is a generator.
+
+        The arguments are those of `infer`. Each answer has one array per output, of which it may leave some out. The
+        model must not change an answer afterwards. The worker asks for the next one when the client has read enough of
+        those before, and asks the iterators of several requests in turn. `execution_timeout_s` is the limit for one
+        answer. When the client has left, the worker calls the iterator's `close`, if it has one, as generators do.
+
+        An exception ends the request with an error, as one of `infer` does.
         """
         raise NotImplementedError
 

@@ -106,8 +106,9 @@ class Ready(NamedTuple):
 
     max_batch_size  maximum rows of a batch of the default signature; 0 if batching is off
     window          how many rows a front may have in progress
-    batching_off    label of the metric: declared, state, shape, graph, trial, rows or audit; "" if batching is on
+    batching_off    label of the metric: declared, state, decoupled, shape, graph, trial, rows or audit; "" if it is on
     note            a sentence about batching, for the log and the model's configuration
+    decoupled       whether a request gets any number of answers
     """
 
     signatures: Dict[str, Signature]
@@ -115,6 +116,7 @@ class Ready(NamedTuple):
     window: int
     batching_off: str
     note: str
+    decoupled: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

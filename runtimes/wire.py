@@ -38,6 +38,8 @@ HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved
 LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6
 # Between front and worker, for each request.
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
+# From a front, for a request with several answers: one more of them has been read by the client. It has no body.
+ACK = 21
 # The first frame of a front: path and size of its arena, as JSON. The worker replies with ARENA once it has mapped it.
 ARENA = 20
 
@@ -45,8 +47,13 @@ ARENA = 20
 # tensors are in the arena, at the offsets in the frame.
 ISOLATED, IN_ARENA = 1, 2
 # Flags of RESULT. FIRST_OF_BATCH: the frame holds the first result of its batch; fronts count executions by it.
-# FINAL: the requests in it get no further result (today every result is final).
+# FINAL: the requests in it get no further result. A request with several answers gets a final result without outputs
+# after them, which has FIRST_OF_BATCH and the duration of all.
 FIRST_OF_BATCH, FINAL = 1, 2
+
+# A worker computes no further answer to a request while the client has this many, or this many bytes, still to read.
+# More of them hide the time that an acknowledgement takes; all of them may be in memory, for each request.
+MAX_UNREAD_ANSWERS, MAX_UNREAD_BYTES = 16, 1 << 18
 
 # Number of requests, number of tensors that are strings, length of the layout; then the ids, deadlines, priorities and
 # rows of all requests.

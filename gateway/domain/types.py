@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.request_record import RequestRecord
-from gateway.errors import Unavailable
+from gateway.errors import Unavailable, Unsupported
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorLayout
 from runtimes.tensor_bytes import Tensor
@@ -62,6 +62,7 @@ class ModelStatus:
     max_batch_size  most rows that run together; 0 if batching is off
     was_batched     whether batching was on before, or max_batch_size is declared. If so, the batch dimension counts
                     rows even while batching is off, so that requests and answers keep their shapes
+    decoupled       whether a request gets any number of answers, of which the last, without outputs, is final
     latency_target_ms  time from arrival to answer; requests that would take longer are rejected. 0 for no target
     priority_levels, default_priority_level  as in Triton; with 0 levels, any number is a level, and 1 is the default
     version_labels  other names of this version
@@ -82,6 +83,7 @@ class ModelStatus:
     was_batched: bool = False
     batch_dim: int = 0
     stateful: bool = False
+    decoupled: bool = False
     latency_target_ms: float = 0.0
     priority_levels: int = 0
     default_priority_level: int = 1
@@ -115,6 +117,14 @@ class ModelStatus:
 def unavailable(status: ModelStatus) -> Unavailable:
     """Return the error for a request that needs a version which is not ready, or was never loaded."""
     return Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+
+
+def unary_call(status: ModelStatus) -> Unsupported:
+    """Return the error for a call that can have one answer only, to a decoupled model."""
+    return Unsupported(
+        f"model '{status.name}' is decoupled, and this endpoint doesn't support models with decoupled transaction "
+        "policy; use ModelStreamInfer, generate_stream or generate"
+    )
 
 
 def complete_specs(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) -> list[TensorSpec]:

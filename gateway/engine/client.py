@@ -58,6 +58,8 @@ class WorkerClient(asyncio.Protocol):
         self.over_limit = False  # whether the worker ended because it exceeded its memory limit
         self._arena = arena
         self._worker_maps_arena = False
+        # Of requests with several answers: how many of them the client has not read.
+        self._unread: dict[int, int] = {}
         # Request id → its blocks in the arena. The reference keeps them allocated while the worker may read them.
         self._arena_inputs: dict[int, list[Buffer]] = {}
         self._on_results, self._on_error = on_results, on_error
@@ -117,7 +119,26 @@ class WorkerClient(asyncio.Protocol):
         if self._arena_inputs:
             for number in numbers:
                 self._arena_inputs.pop(number, None)
+        if self._unread:
+            for number in numbers:
+                self._unread.pop(number, None)
         return ended
+
+    def count_unread(self, request_id: int) -> bool:
+        """Count an answer that is not the final one. Return False, and end the connection, if there are too many.
+
+        A worker stops before that, so this one is hostile.
+        """
+        unread = self._unread[request_id] = self._unread.get(request_id, 0) + 1
+        if unread > wire.MAX_UNREAD_ANSWERS:
+            self._end_invalid()
+        return unread <= wire.MAX_UNREAD_ANSWERS
+
+    def acknowledge(self, request_id: int) -> None:
+        """Have the worker continue: one more answer was read."""
+        if self._unread.get(request_id):
+            self._unread[request_id] -= 1
+            self._write(wire.pack(wire.ACK, request_id))
 
     def cancel(self, request_id: int) -> bool:
         """Drop a request. Return whether the worker will answer it nevertheless; only that frees the window then."""

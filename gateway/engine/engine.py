@@ -18,7 +18,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.request_record import CANCELLED, CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unary_call, unavailable
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.arenas import Arenas
 from gateway.engine.deadlines import Deadlines
@@ -80,6 +80,10 @@ class AdmittedRequest(QueuedRequest):
     def cancel(self) -> None:
         if self.request is not None:
             self._end(CANCELLED)
+
+    def acknowledge(self) -> None:
+        if self.request is not None and self.worker is not None:
+            self.worker.acknowledge(self.id)
 
     def _end(self, outcome: str) -> None:
         servable = self.servable
@@ -167,7 +171,11 @@ class FrontEngine:
         self.metrics.of(*key).count(outcome, seconds)
 
     def submit(
-        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None
+        self,
+        request: InferRequest,
+        on_answer: AnswerCallback,
+        identity: Identity | None = None,
+        takes_many: bool = False,
     ) -> AdmittedRequest:
         """See gateway.engine.protocol.Engine."""
         now = time.monotonic()
@@ -175,6 +183,8 @@ class FrontEngine:
         try:
             if servable is None:
                 servable = self.routes.servable(request.model, request.version)
+                if servable.status.decoupled and not takes_many:
+                    raise unary_call(servable.status)
             return self._admit(request, servable, now, on_answer, identity)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"

@@ -34,7 +34,7 @@ from gateway.domain.log_settings import DEFAULT_FORMAT, ISO8601, LogSettings
 from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.trace_settings import TraceSettings, TraceTable
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unavailable
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unary_call, unavailable
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
@@ -64,6 +64,8 @@ class FakeEngine:
 
     requests        all requests that passed the checks
     identities      who sent each of them; of their usage, `admit` was called before, and `end` never is
+    stream          what a decoupled model answers to a request, answer by answer
+    unread          the number of answers that were not the final one, and were not acknowledged
     gate            while it is cleared, requests wait as if in a queue
     max_bytes       limits the bytes of bodies that are being received, unless it is None
     reserved_bytes  the bytes of bodies that are being received
@@ -75,6 +77,8 @@ class FakeEngine:
         self.requests: list[InferRequest] = []
         self.identities: list[Identity | None] = []
         self.cancelled = 0
+        self.stream: Callable[[InferRequest], Iterable[Sequence[Tensor]]] = lambda request: [compute(request)]
+        self.unread = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.ready = True
@@ -107,8 +111,15 @@ class FakeEngine:
         return memoryview(bytearray(size))
 
     def submit(
-        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None
-    ) -> "asyncio.Task[InferResponse]":
+        self,
+        request: InferRequest,
+        on_answer: AnswerCallback,
+        identity: Identity | None = None,
+        takes_many: bool = False,
+    ) -> "_FakeHandle":
+        if self._is_decoupled(request) and not takes_many:
+            raise unary_call(self.model(request.model, request.version))
+
         def on_done(task: "asyncio.Task[InferResponse]") -> None:
             if task.cancelled():
                 return
@@ -117,9 +128,12 @@ class FakeEngine:
 
         if identity is not None and identity.usage is not None:
             identity.usage.admit(0)
-        task = asyncio.get_running_loop().create_task(self._infer(request, identity))
+        task = asyncio.get_running_loop().create_task(self._infer(request, identity, on_answer))
         task.add_done_callback(on_done)
-        return task
+        return _FakeHandle(self, task)
+
+    def _is_decoupled(self, request: InferRequest) -> bool:
+        return any(each.decoupled for each in self._models if each.name == request.model)
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         record = CURRENT.get()
@@ -127,9 +141,13 @@ class FakeEngine:
             request = record.attach(request, identity)
         if identity is not None and identity.usage is not None:
             identity.usage.admit(0)
+        if self._is_decoupled(request):
+            raise unary_call(self.model(request.model, request.version))
         return await self._infer(request, identity)
 
-    async def _infer(self, request: InferRequest, identity: Identity | None) -> InferResponse:
+    async def _infer(
+        self, request: InferRequest, identity: Identity | None, on_answer: AnswerCallback | None = None
+    ) -> InferResponse:
         status = self.model(request.model, request.version)
         if status.state != "READY":
             raise unavailable(status)
@@ -141,6 +159,12 @@ class FakeEngine:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        if status.decoupled and on_answer is not None:
+            for outputs in self.stream(request):
+                self.unread += 1
+                on_answer(InferResponse(status.name, status.version, outputs, request.id, False))
+                await asyncio.sleep(0)
+            return InferResponse(status.name, status.version, (), request.id)
         return InferResponse(status.name, status.version, self._compute(request), request.id)
 
     async def control(self, request: ControlRequest[ResultT]) -> ResultT:
@@ -239,6 +263,17 @@ class FakeExports:
     def cancel(self, request: CancelExport) -> None:
         self.status(request)
         del self._live[request.export]
+
+
+class _FakeHandle:
+    def __init__(self, engine: FakeEngine, task: "asyncio.Task[InferResponse]") -> None:
+        self._engine, self._task = engine, task
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    def acknowledge(self) -> None:
+        self._engine.unread -= 1
 
 
 class _FakeReservation:

@@ -47,6 +47,12 @@ class RequestHandle(Protocol):
     def cancel(self) -> object:
         """Cancel the request: its callback is not called again. Does nothing after the callback's last call."""
 
+    def acknowledge(self) -> object:
+        """Report that the client has read one more answer that was not the final one.
+
+        The model computes no further answers while too many of them are unread.
+        """
+
 
 class Engine(Protocol):
     """Accepts decoded requests and returns decoded answers."""
@@ -84,18 +90,24 @@ class Engine(Protocol):
         """
 
     def submit(
-        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None = None
+        self,
+        request: InferRequest,
+        on_answer: AnswerCallback,
+        identity: Identity | None = None,
+        takes_many: bool = False,
     ) -> RequestHandle:
         """Admit a request and return before it is answered. `identity` is who sent it, if that is known.
+
+        takes_many  whether the caller takes any number of answers. It acknowledges all but the final one, which has no
+                    outputs if there are others. Without it, decoupled models are refused, and the only answer is final
 
         Raises ModelportError if the request is rejected; `on_answer` is not called then.
         """
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
-        """Submit a request and return its final answer. Raises ModelportError.
+        """Submit a request and return its only answer. Raises ModelportError.
 
-        Cancel it when the client disconnects. Answers before the final one are dropped; a caller that needs
-        them uses `submit`.
+        Cancel it when the client disconnects. For decoupled models, use `submit`.
         """
 
     async def control(self, request: ControlRequest[ResultT]) -> ResultT:

@@ -147,7 +147,7 @@ class ModelQueue:
         """Stop counting rows of the client that sent this request, and charge it for them."""
         if sent.priority > MAX_LEVEL:
             self._add_rows(sent.priority >> LEVEL_BITS, -rows)
-        if sent.identity is not None:
+        if sent.identity is not None and not sent.answered:  # each of several answers was charged when it came
             _charge(sent.identity, rows, results, sent.sent_at)
 
     def _pick_for_guest(self, queued: QueuedRequest) -> WorkerClient | None:
@@ -209,7 +209,7 @@ class ModelQueue:
         else:
             for index, request_id in enumerate(results.numbers):
                 asked = client.in_flight.get(request_id)
-                if asked is not None:
+                if asked is not None and client.count_unread(request_id):
                     if asked.identity is not None:
                         _charge(asked.identity, asked.rows, results, asked.sent_at)
                     asked.answered = True

@@ -27,7 +27,7 @@ class QueuedRequest:
     priority  the level, of which lower ones run first, and the client's flow, if known (runtimes/fair_order.py)
     identity  who sent it; None if that is not known, which is so unless identities are configured
     crashes   worker crashes that this request may have caused
-    answered  whether a partial answer was delivered; the request cannot be run again then
+    answered  whether an answer was delivered that is not the final one; the request cannot be run again then
     """
 
     id: int

@@ -173,6 +173,7 @@ class ModelVersion:
             was_batched=self._was_batched,
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
+            decoupled=loaded.decoupled if loaded else False,
             priority_levels=self.config.toml.priority_levels,
             default_priority_level=self.config.toml.default_priority_level,
             latency_target_ms=self.config.toml.latency_target_ms,

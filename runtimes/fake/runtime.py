@@ -19,6 +19,10 @@ pipelined         true                             `start` and `finish` are supp
                                                    progress at its start is added to each answer
 not_batchable     true                             the mean of all elements is added, so rows influence each other
 stateful          true                             the number of earlier calls is added
+answers           number, or "rows"                a decoupled model with this many answers to each request, or one per
+                                                   row; the number of earlier answers is added to each
+effects_at        number                           the answer before which an element has its effect; default: 0
+answer_waits_for  path                             answer n is computed once the file PATH.n exists
 counts_hits       true                             outputs have one row per positive element, not per row
 tries             {number: [act, argument, …]}     an element that equals a number has the model do this, as a hostile
                                                    one would: connect HOST PORT, fork, run PROGRAM, read PATH,
@@ -38,7 +42,7 @@ import os
 import signal
 import socket
 import time
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
@@ -71,6 +75,7 @@ class FakeModel(Model):
         self._calls = 0
         self._in_progress = 0
         self.pipelined = bool(described.get("pipelined"))
+        self.decoupled = "answers" in described
         inputs = _specs(described.get("inputs", [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]))
         outputs = described.get("outputs", [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}])
         self._names = [item["name"] for item in outputs or [{"name": "y"}]]
@@ -102,6 +107,33 @@ class FakeModel(Model):
                 results[name] = self._double(arrays[position % len(arrays)])
         self._calls += 1
         return results
+
+    def stream(
+        self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str
+    ) -> Iterator[Dict[str, np.ndarray]]:
+        requested = wanted_outputs(outputs, self._names)
+        arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
+        count, gate = self._described["answers"], self._described.get("answer_waits_for")
+        if count == "rows":
+            count = len(arrays[0])
+        try:
+            for number in range(count + 1):
+                if number == self._described.get("effects_at", 0):
+                    for array in arrays:
+                        _apply_effects(array)
+                if number == count:
+                    return
+                while gate and not os.path.exists("%s.%d" % (gate, number)):
+                    time.sleep(0.01)
+                answers = [self._double(array) for array in arrays]
+                yield {
+                    name: answers[position % len(answers)] + np.asarray(number, answers[position % len(answers)].dtype)
+                    for position, name in enumerate(self._names)
+                    if name in requested
+                }
+        except GeneratorExit:
+            print("the request was given up after %d answers" % (number + 1))
+            raise
 
     def start(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Any:
         self._in_progress += 1

@@ -79,8 +79,10 @@ def decide_batching(model: Model, options: BatchingOptions, on_card: bool = Fals
 
     on_card: whether the model runs on a GPU, where a trial must not use large indices.
     """
-    evidence = _Evidence(model, options, on_card)
     off = Batching(target=options.target)
+    if model.decoupled:
+        return BatchingDecision(off, "decoupled", "batching is off: the model is decoupled")
+    evidence = _Evidence(model, options, on_card)
     if options.off is not None:
         return BatchingDecision(off, options.off.reason, "batching is off: " + options.off.why, evidence.stateful)
     if options.max_rows == 0:

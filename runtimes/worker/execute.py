@@ -76,7 +76,7 @@ class Executor:
         began = time.monotonic()
         failure: List[Outcome] = []
         try:
-            inputs = self._inputs(batch)
+            inputs = self.inputs(batch)
             gathered = time.monotonic()
             outputs = self.chunked_model.run(inputs, batch.outputs, batch.signature, batch.rows)
             return self.results(batch, inputs, outputs, began, gathered, time.monotonic())
@@ -99,7 +99,7 @@ class Executor:
             outcomes += self.run(alone)
         return outcomes
 
-    def _inputs(self, batch: Batch) -> Arrays:
+    def inputs(self, batch: Batch) -> Arrays:
         """Return the inputs of all requests, concatenated. Raises InvalidInput."""
         size, batching = batch.rows, self.batching
         # A batch that is too large for one run is split into chunks later, and padded then.
@@ -120,7 +120,7 @@ class Executor:
         inputs: Arrays = {}
         error: Optional[Exception] = None
         try:
-            inputs = self._inputs(batch)
+            inputs = self.inputs(batch)
         except Exception as why:  # noqa: BLE001 - for example, there is no memory to concatenate them
             error = why
         running = RunningBatch(batch, began, time.monotonic(), inputs, error)
@@ -177,17 +177,18 @@ class Executor:
             limit = self.max_response_bytes
             if results.total <= limit or results.largest <= limit:
                 return results
-            return [self._limited(result) for result in results]
+            return [self.limited(result) for result in results]
         parts = split(outputs, dim, [pending.rows for pending in batch])
         each = [[from_array(name, array) for name, array in part.items()] for part in parts]
         times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), batch.rows
         queue_ns = [int((began - pending.arrived) * 1e9) for pending in batch]
         return [
-            self._limited(ResultFrame(queued, *times, part, layout_of("", (), part)))
+            self.limited(ResultFrame(queued, *times, part, layout_of("", (), part)))
             for queued, part in zip(queue_ns, each)
         ]
 
-    def _limited(self, result: ResultFrame) -> Outcome:
+    def limited(self, result: ResultFrame) -> Outcome:
+        """Return the result, or a failure if it is larger than a response may be."""
         size, limit = sum([len(tensor.data) for tensor in result.outputs]), self.max_response_bytes
         if size <= limit:
             return result

@@ -6,6 +6,10 @@ from runtimes.contract import Signature
 from runtimes.control import Ready
 from runtimes.worker.batcher import Batching
 
+# How many requests a front may have in progress at a decoupled model. Each holds its place until its client has read
+# all answers, so with fewer, slow clients would keep others waiting; with more, their unread answers take more memory.
+_MAX_STREAMS = 64
+
 
 class Facts(NamedTuple):
     """What the supervisor needs to know about a loaded model.
@@ -13,8 +17,10 @@ class Facts(NamedTuple):
     signatures  as clients see them: with any number of rows if batches are padded to declared sizes
     fixed       as the artifact has them, which is what clients see when batching is off
     pipelined   whether two batches can be in progress
-    reason      why batching is off, for a metric: declared, state, shape, graph, trial, rows or audit; "" if it is on
+    reason      why batching is off, for a metric: declared, state, decoupled, shape, graph, trial, rows or audit; "" if
+                it is on
     note        a sentence about batching, for the log and the model's configuration
+    decoupled   whether a request gets any number of answers
     """
 
     signatures: Dict[str, Signature]
@@ -23,6 +29,7 @@ class Facts(NamedTuple):
     batching: Batching
     reason: str
     note: str
+    decoupled: bool = False
 
     def without_batching(self, reason: str, note: str) -> "Facts":
         """Return the facts after batching was switched off."""
@@ -38,7 +45,8 @@ class Facts(NamedTuple):
             signatures=self.signatures,
             max_batch_size=rows if counted else 0,
             # One batch runs while the next one collects. In a pipelined model, two run.
-            window=(3 if self.pipelined else 2) * max(rows, 1),
+            window=_MAX_STREAMS if self.decoupled else (3 if self.pipelined else 2) * max(rows, 1),
             batching_off=self.reason,
             note=self.note,
+            decoupled=self.decoupled,
         )

@@ -5,6 +5,8 @@ and since there is one thread, no locks.
 
 A pipelined model gets a second batch while it computes one, but only a full batch: one that is not full yet can keep
 collecting requests until the running batch ends, at no loss.
+
+A decoupled model has no batches: each turn computes one answer of one of the requests in progress (streams.py).
 """
 
 import socket
@@ -28,6 +30,7 @@ from runtimes.worker.mapping import map_arena
 from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.poller import READABLE, WRITABLE, Poller
 from runtimes.worker.results import Failure, Outcome, send, send_failure
+from runtimes.worker.streams import Streams
 
 # The longest poll of an idle worker. All events arrive on sockets, so the value hardly matters; a shorter one would use
 # CPU time while idle.
@@ -58,6 +61,7 @@ class Loop:
         self._auditor = Auditor(executor.chunked_model, executor.batching.dim, Budget(audit_share))
         self._batcher = Batcher(executor.batching)
         self._fast_path = FastPath(executor, self._batcher, self._auditor, status, self._answer)
+        self._streams = Streams(executor, status)
         self._listener = listener
         self._control = control
         self._status = status
@@ -89,7 +93,8 @@ class Loop:
         done = self._poll(timeout)
         if self._stopping and not self._is_busy() and not self._accept():
             return None
-        has_more = done is None and bool(self._running or batcher)  # the fast path leaves nothing
+        # The fast path leaves nothing.
+        has_more = done is None and bool(self._running or batcher or self._streams.can_advance)
         if has_more:
             done, wait = self._run_next()
         for connection in self._connections.values():
@@ -100,7 +105,7 @@ class Loop:
             key, rows, began = done
             batcher.observe(key, rows, ended - max(began, self._free_at))
             self._free_at = ended
-        if has_more and (self._running or (wait is None and batcher)):
+        if has_more and (self._running or (wait is None and batcher) or self._streams.can_advance):
             return 0.0
         if self._auditor.is_due and not batcher and not self._stopping:
             if done is None:  # otherwise, requests that have arrived meanwhile come first
@@ -121,13 +126,18 @@ class Loop:
             self._status.set_pace(batcher.pace(batch))
         if self._executor.model.pipelined:
             return self._advance(batch), wait
+        if self._executor.model.decoupled:
+            if batch is not None:
+                self._streams.start(batch)
+            self._streams.advance()
+            return None, wait
         if batch is None:
             return None, wait
         self._answer(batch, self._executor.run(batch))
         return (batch.key, batch.rows, now), wait
 
     def _is_busy(self) -> bool:
-        return bool(len(self._connections) > 1 or self._running or self._batcher)
+        return bool(len(self._connections) > 1 or self._running or self._batcher)  # streams end with their connection
 
     def _poll(self, timeout: float) -> Optional[Done]:
         """Wait for events and handle them. Return the batch that was answered meanwhile, on the fast path."""
@@ -184,6 +194,7 @@ class Loop:
         self._poller.forget(connection.descriptor)
         del self._connections[connection.descriptor]
         self._batcher.drop_source(connection)
+        self._streams.drop_source(connection)
         self._status.clear_rows()
         connection.close()
 
@@ -191,8 +202,10 @@ class Loop:
         if frame.kind == wire.CANCEL:
             # Each request gets exactly one result or error, since the front counts them to know the room in its
             # window. A request that is running already gets its result.
-            if self._batcher.cancel(connection, frame.id):
+            if self._batcher.cancel(connection, frame.id) or self._streams.cancel(connection, frame.id):
                 send_failure(connection, frame.id, Failure("cancelled", "cancelled"))
+        elif frame.kind == wire.ACK:
+            self._streams.acknowledge(connection, frame.id)
         elif frame.kind == wire.ARENA:
             connection.arena = map_arena(connection.take_descriptor(), **wire.unpack_json(frame.body))
             if connection.arena is not None:

@@ -4,13 +4,14 @@ The worker uses the clients' shapes everywhere: in signatures, batches and metad
 This module translates between the two.
 """
 
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, Model, Signature, TensorSpec
 from runtimes.control import Reshapes
 from runtimes.worker.rows import Arrays
+from runtimes.worker.streams import close
 
 
 class Reshape(NamedTuple):
@@ -34,7 +35,7 @@ class Reshaped(Model):
     def __init__(self, model: Model, inputs: Dict[str, Reshape], outputs: Dict[str, Reshape]) -> None:
         self._model, self._inputs, self._outputs = model, inputs, outputs
         self._default = next(iter(model.signatures))
-        self.pipelined = model.pipelined
+        self.pipelined, self.decoupled = model.pipelined, model.decoupled
         self.signatures = dict(model.signatures)
         own = model.signatures[self._default]
         self.signatures[self._default] = Signature(
@@ -45,6 +46,14 @@ class Reshaped(Model):
 
     def infer(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Arrays:
         return self._to_client(self._model.infer(self._to_model(inputs, signature), outputs, signature), signature)
+
+    def stream(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Iterator[Arrays]:
+        answers = self._model.stream(self._to_model(inputs, signature), outputs, signature)
+        try:
+            for answer in answers:
+                yield self._to_client(answer, signature)
+        finally:
+            close(answers)
 
     def start(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Any:
         return signature, self._model.start(self._to_model(inputs, signature), outputs, signature)

@@ -65,7 +65,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
             return _fail(control, str(error))
         traceback.print_exc()
         return _fail(control, redacted(first_line(error)))
-    facts = Facts(model.signatures, fixed, model.pipelined, batching, decision.reason, decision.note)
+    facts = Facts(model.signatures, fixed, model.pipelined, batching, decision.reason, decision.note, model.decoupled)
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refusal_words
@@ -138,7 +138,7 @@ def _warm_up(
 
     With a latency target, batches of every power of two rows run, so that their durations are known from the start.
     """
-    if not runs:
+    if not runs or model.decoupled:
         return [], ""
     if next(iter(model.signatures)) in writing:
         print("not warmed up: a run changes the model's state")

@@ -19,6 +19,7 @@ from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.request_record import Observer
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.fake import FakeEngine
+from gateway.engine.protocol import AnswerCallback
 from gateway.front.admin.app import build_admin
 from gateway.front.base.access import Access
 from gateway.front.base.cors import Cors
@@ -43,12 +44,14 @@ class WatchedEngine(FakeEngine):
         self.arrived, self.left = Event(), Event()
         self.failure: Exception | None = None
 
-    async def _infer(self, request: InferRequest, identity: Identity | None) -> InferResponse:
+    async def _infer(
+        self, request: InferRequest, identity: Identity | None, on_answer: AnswerCallback | None = None
+    ) -> InferResponse:
         self.arrived.set()
         if self.failure is not None:
             raise self.failure
         try:
-            return await super()._infer(request, identity)
+            return await super()._infer(request, identity, on_answer)
         except asyncio.CancelledError:
             self.left.set()
             raise

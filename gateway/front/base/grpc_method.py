@@ -21,8 +21,9 @@ from gateway.front.base.client_errors import to_client_error
 # check is called once, as soon as the message has been parsed, because it names the model.
 Method = Callable[[bytes, float | None, Check | None], Awaitable[bytes]]
 Done = Callable[[bytes | Exception], None]
-# Called once per answer, with whether it is the final one. An error always is.
-EachDone = Callable[[bytes | Exception, bool], None]
+# Called once per answer, with whether it is the final one, and whether it has no outputs. After an error that is not
+# final, which is one of writing an answer, the request should be cancelled.
+EachDone = Callable[[bytes | Exception, bool, bool], None]
 # Takes any number of messages, a function that returns the seconds left, and the check, which is called for each
 # message. Yields any number of answers.
 StreamMethod = Callable[[AsyncIterator[bytes], Callable[[], float | None], Check | None], AsyncGenerator[bytes, None]]
@@ -89,9 +90,9 @@ class InferCall(Generic[_OptionsT]):
         check: Check | None = None,
         record: RequestRecord | None = None,
     ) -> RequestHandle:
-        """Like `submit`, for a method with any number of answers."""
+        """Like `submit`, for a method with any number of answers, which `done` gets. See Engine.submit."""
         request, options = self._read_checked(raw, seconds, check, record)
-        return self._submit(request, partial(self._on_each, options, done), check, record)
+        return self._submit(request, partial(self._on_each, options, done), check, record, takes_many=True)
 
     def _read_checked(
         self, raw: bytes, seconds: float | None, check: Check | None, record: RequestRecord | None
@@ -111,15 +112,20 @@ class InferCall(Generic[_OptionsT]):
             raise
 
     def _submit(
-        self, request: InferRequest, on_answer: AnswerCallback, check: Check | None, record: RequestRecord | None
+        self,
+        request: InferRequest,
+        on_answer: AnswerCallback,
+        check: Check | None,
+        record: RequestRecord | None,
+        takes_many: bool = False,
     ) -> RequestHandle:
         identity = None if check is None else check("infer", request.model)
         if record is not None:
             request = record.attach(request, identity)
         if check is None:
-            return self._engine.submit(request, on_answer)
+            return self._engine.submit(request, on_answer, takes_many=takes_many)
         try:
-            return self._engine.submit(request, on_answer, identity)
+            return self._engine.submit(request, on_answer, identity, takes_many)
         except QuotaExceeded as error:
             check.record("infer", request.model, error.kind)
             raise
@@ -139,14 +145,14 @@ class InferCall(Generic[_OptionsT]):
 
     def _on_each(self, options: _OptionsT, done: EachDone, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, Exception):
-            done(outcome, True)
+            done(outcome, True, False)
             return
         answer: bytes | Exception
         try:
             answer = self._write(options, outcome)
         except Exception as error:
             answer = error
-        done(answer, outcome.final)
+        done(answer, outcome.final, not outcome.outputs)
 
 
 class Service(NamedTuple):

@@ -48,6 +48,9 @@ class FakeClient:
         self.cancelled.append(request_id)
         return True
 
+    def count_unread(self, request_id: int) -> bool:
+        return True
+
     def close(self) -> None:
         self.closed = True
 

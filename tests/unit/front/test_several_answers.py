@@ -19,7 +19,13 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 @pytest.fixture(autouse=True)
 def _two_answers(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    def submit(self: FakeEngine, request: InferRequest, done: AnswerCallback, identity: Identity | None = None) -> Any:
+    def submit(
+        self: FakeEngine,
+        request: InferRequest,
+        done: AnswerCallback,
+        identity: Identity | None = None,
+        takes_many: bool = False,
+    ) -> Any:
         def twice(outcome: InferResponse | Exception) -> None:
             assert isinstance(outcome, InferResponse)
             done(outcome._replace(id="early", final=False))

@@ -23,6 +23,8 @@ from gateway.generated import open_inference_pb2 as pb
 _MAX_IN_PROGRESS = 256
 # The key of infer_response in ModelStreamInferResponse.
 _INFER_RESPONSE = 2 << 3 | 2
+# The parameter of a request that wants its final answer even if it has no outputs, as that of a decoupled model.
+_WANTS_EMPTY = "triton_enable_empty_final_response"
 # The parameter that marks the last answer to a request, which clients of models with several answers look for.
 _FINAL: dict[bool, bytes] = {
     final: pb.ModelInferResponse(
@@ -38,8 +40,9 @@ class Stream:
     def __init__(self, infer: InferCall[Any], seconds: Callable[[], float | None], check: Check | None) -> None:
         self._infer, self._seconds, self._check = infer, seconds, check
         self._slots = asyncio.Semaphore(_MAX_IN_PROGRESS)
-        # Answers, each with whether it is the last one to its request. None ends the call.
-        self._answers: asyncio.Queue[tuple[bytes, bool] | None] = asyncio.Queue()
+        # Answers, each with the number of its request, and whether it is the last one to it; b"" if nothing is sent.
+        # None ends the call.
+        self._answers: asyncio.Queue[tuple[int, bytes, bool] | None] = asyncio.Queue()
         self._handles: dict[int, RequestHandle] = {}
         # The record of the call, and those of its requests in progress.
         self._record, self._records = CURRENT.get(), dict[int, RequestRecord]()
@@ -56,10 +59,13 @@ class Stream:
         stopping.add_done_callback(lambda _: reading.cancel())
         try:
             while (next_answer := await self._answers.get()) is not None:
-                answer, final = next_answer
-                yield answer
+                number, answer, final = next_answer
+                if answer:
+                    yield answer
                 if final:
                     self._slots.release()
+                elif (handle := self._handles.get(number)) is not None:
+                    handle.acknowledge()  # this generator continues when the client has room for more
             if not reading.cancelled():
                 await reading  # raises its exception, if any
         finally:
@@ -90,9 +96,12 @@ class Stream:
             done = partial(self._answer, number, raw)
             self._handles[number] = self._infer.submit_each(raw, self._seconds(), done, self._check, record)
         except Exception as error:
-            self._answer(number, raw, error, True)
+            self._answer(number, raw, error, True, False)
 
-    def _answer(self, number: int, raw: bytes, outcome: bytes | Exception, final: bool) -> None:
+    def _answer(self, number: int, raw: bytes, outcome: bytes | Exception, final: bool, is_empty: bool) -> None:
+        if isinstance(outcome, Exception) and not final:
+            self._handles[number].cancel()
+            final = True
         record = self._records.pop(number, None) if final else None
         code = Code.OK
         if isinstance(outcome, Exception):
@@ -101,9 +110,11 @@ class Stream:
             if record is not None:
                 record.outcome = error.kind
             answer = _error_answer(raw, error)
+        elif final and is_empty and not _wants_empty(raw):
+            answer = b""
         else:
             answer = b"".join(field(_INFER_RESPONSE, outcome + _FINAL[final]))
-        self._answers.put_nowait((answer, final))
+        self._answers.put_nowait((number, answer, final))
         if record is not None:
             record.end(code, bytes_out=len(answer))
         if final:
@@ -114,6 +125,11 @@ class Stream:
         self._sources -= 1
         if not self._sources:
             self._answers.put_nowait(None)
+
+
+def _wants_empty(raw: bytes) -> bool:
+    parameter = pb.ModelInferRequest.FromString(raw).parameters
+    return _WANTS_EMPTY in parameter and bool(parameter[_WANTS_EMPTY].bool_param)
 
 
 def _error_answer(raw: bytes, error: ModelportError) -> bytes:

@@ -33,8 +33,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         version_policy=_version_policy(served["version_policy"]),
         instance_group=[_instance_group(status, served["instances"], served["devices"])],
         default_model_filename=served["artifact"],
-        # Both are off, but clients look for them.
-        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=status.decoupled),
+        # It is off, but clients look for it.
         response_cache=pb.ModelResponseCache(enable=False),
     )
     if batched:

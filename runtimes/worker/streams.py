@@ -1,0 +1,164 @@
+"""The requests in progress of a decoupled model, each with an iterator over its answers.
+
+The worker has one thread, so it computes one answer at a time, of the requests in turn, and polls its sockets after
+each. A request whose client has answers left to read waits until they are acknowledged.
+"""
+
+import time
+import traceback
+from collections import deque
+from typing import Any, Deque, Dict, Iterator, Tuple
+
+from runtimes import wire
+from runtimes.layouts import layout_of
+from runtimes.status_page import StatusPage
+from runtimes.tensors import from_array
+from runtimes.wire import ResultFrame
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor
+from runtimes.worker.pending import Batch
+from runtimes.worker.results import Failure, send_failure
+from runtimes.worker.rows import Arrays
+
+
+def close(answers: Iterator[Any]) -> None:
+    """Close a model's iterator, if it can be closed."""
+    method = getattr(answers, "close", None)
+    if method is not None:
+        method()
+
+
+class Stream:
+    """One request, and its answers.
+
+    input_s, infer_s  how long preparing its inputs took, and all answers until now
+    unread            the bytes of each answer that the client has not read
+    """
+
+    __slots__ = ("answers", "batch", "began", "infer_s", "input_s", "pending", "unread", "unread_bytes")
+
+    def __init__(self, batch: Batch, executor: Executor) -> None:
+        self.batch = batch
+        self.pending = batch[0]
+        self.began = time.monotonic()
+        self.input_s = self.infer_s = 0.0
+        self.unread: Deque[int] = deque()
+        self.unread_bytes = 0
+        self.answers = self._run(executor)
+
+    def _run(self, executor: Executor) -> Iterator[Arrays]:
+        """Do everything in the first step, so that whatever fails does so in a step."""
+        inputs = executor.inputs(self.batch)
+        self.input_s = time.monotonic() - self.began
+        answers = executor.model.stream(inputs, self.batch.outputs, self.batch.signature)
+        try:
+            for answer in answers:
+                yield answer
+        finally:
+            close(answers)
+
+    @property
+    def can_advance(self) -> bool:
+        return len(self.unread) < wire.MAX_UNREAD_ANSWERS and self.unread_bytes < wire.MAX_UNREAD_BYTES
+
+
+class Streams:
+    """Runs the requests. A request is known by its connection and its id."""
+
+    def __init__(self, executor: Executor, status: StatusPage) -> None:
+        self._executor, self._status = executor, status
+        self._streams: Dict[Tuple[Connection, int], Stream] = {}
+        # Those that may compute their next answer, in turn. The others wait for their clients.
+        self._next: Deque[Stream] = deque()
+
+    @property
+    def can_advance(self) -> bool:
+        """Whether `advance` has something to do."""
+        return bool(self._next)
+
+    def start(self, batch: Batch) -> None:
+        """Accept a request, which is alone in its batch."""
+        stream = Stream(batch, self._executor)
+        self._streams[stream.pending.source, stream.pending.id] = stream
+        self._next.append(stream)
+
+    def advance(self) -> None:
+        """Compute and queue one answer, or the end, of the next request."""
+        if not self._next:
+            return
+        stream = self._next.popleft()
+        self._status.set_busy(stream.batch.ids, time.monotonic())
+        is_over = self._step(stream)
+        if is_over:
+            self._end(stream)
+        elif stream.can_advance:
+            self._next.append(stream)
+        self._status.set_idle()
+
+    def _step(self, stream: Stream) -> bool:
+        """Return whether that was the last step."""
+        source, number = stream.pending.source, stream.pending.id
+        began = time.monotonic()
+        try:
+            answer = next(stream.answers, None)
+            seconds = time.monotonic() - began
+            stream.infer_s += seconds
+            tensors = [from_array(name, array) for name, array in (answer or {}).items()]
+            infer_s = stream.infer_s if answer is None else seconds
+            result = ResultFrame(
+                queue_ns=int((stream.began - stream.pending.arrived) * 1e9),
+                compute_input_ns=int(stream.input_s * 1e9),
+                compute_infer_ns=int(infer_s * 1e9),
+                compute_output_ns=0,
+                batch_rows=1,
+                outputs=tensors,
+                layout=layout_of("", (), tensors),
+                final=answer is None,
+            )
+            outcome = self._executor.limited(result)
+        except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
+            outcome = self._executor.failed(stream.batch, error)[0]
+        if isinstance(outcome, Failure):
+            send_failure(source, number, outcome)
+            return True
+        source.queue(wire.pack_result([(number, outcome)], wire.FIRST_OF_BATCH if outcome.final else 0))
+        if not outcome.final:
+            size = sum([len(tensor.data) for tensor in outcome.outputs])
+            stream.unread.append(size)
+            stream.unread_bytes += size
+        return outcome.final
+
+    def acknowledge(self, source: Connection, number: int) -> None:
+        """Note that the client has read one more answer to a request."""
+        stream = self._streams.get((source, number))
+        if stream is None or not stream.unread:
+            return
+        could_advance = stream.can_advance
+        stream.unread_bytes -= stream.unread.popleft()
+        if not could_advance and stream.can_advance:
+            self._next.append(stream)
+
+    def cancel(self, source: Connection, number: int) -> bool:
+        """End a request whose client has left. Return whether it was in progress."""
+        stream = self._streams.get((source, number))
+        if stream is None:
+            return False
+        self._status.set_busy((), time.monotonic())  # with no ids: closing may hang, but no client is waiting for it
+        self._end(stream)
+        self._status.set_idle()
+        return True
+
+    def drop_source(self, source: Connection) -> None:
+        """End all requests of a connection that has closed."""
+        for connection, number in list(self._streams):
+            if connection is source:
+                self.cancel(source, number)
+
+    def _end(self, stream: Stream) -> None:
+        del self._streams[stream.pending.source, stream.pending.id]
+        if stream in self._next:
+            self._next.remove(stream)
+        try:
+            close(stream.answers)
+        except Exception:  # noqa: BLE001 - as above; no client is waiting for it
+            traceback.print_exc()

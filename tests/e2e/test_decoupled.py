@@ -1,0 +1,133 @@
+"""Decoupled models over ModelStreamInfer, with real processes: two fronts share the workers."""
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from gateway.generated import open_inference_pb2 as pb
+from runtimes.wire import MAX_UNREAD_BYTES
+from tests.support.client_environments import client_python, run_client
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_fake
+
+WAIT_S = 60
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+WIDE = {"datatype": "FP32", "shape": [-1, 40_000]}
+# More answers than the buffers of gRPC and of the sockets hold.
+MANY = 2_000
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    scratch = tmp_path_factory.mktemp("decoupled")
+    repository = scratch / "repository"
+    add_fake(repository, "plain")
+    add_fake(repository, "three", answers=3)
+    add_fake(repository, "rows", answers="rows")
+    add_fake(repository, "gated", answers=3, answer_waits_for=str(scratch / "gate"))
+    wide = [{"name": "x", **WIDE}], [{"name": "y", **WIDE}]
+    add_fake(repository, "wide", inputs=wide[0], outputs=wide[1], answers=MANY)
+    gateway = start_gateway(repository, scratch, "--fronts", "2").wait_ready()
+    yield gateway
+    gateway.close()
+
+
+def request(model: str, width: int = 4) -> bytes:
+    x = np.ones((1, width), np.float32)
+    message = pb.ModelInferRequest(model_name=model, raw_input_contents=[x.tobytes()])
+    message.inputs.add(name="x", datatype="FP32", shape=x.shape)
+    raw: bytes = message.SerializeToString()
+    return raw
+
+
+def first_number(raw: bytes) -> float:
+    answer = pb.ModelStreamInferResponse.FromString(raw)
+    assert not answer.error_message
+    return float(np.frombuffer(answer.infer_response.raw_output_contents[0], np.float32)[0])
+
+
+def memory(running: Gateway) -> int:
+    """The memory of the fronts and of wide's worker, in bytes."""
+    total = 0
+    for pid in [*running.front_pids(), *running.worker_pids("wide")]:
+        (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        total += int(kilobytes) * 1024
+    return total
+
+
+def test_tritonclient_reads_streams(running: Gateway) -> None:
+    python = client_python("tritonclient", "tritonclient[all]==2.73.0")
+    assert "all of it worked" in run_client(python, Path(__file__).parent / "streams_script.py", running.grpc)
+
+
+def test_unary_rest_is_refused(running: Gateway) -> None:
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]
+    for path, body in (
+        ("/v2/models/three/infer", {"inputs": inputs}),
+        ("/predict/three", {"inputs": {"x": [[1, 1, 1, 1]]}}),
+        ("/v1/models/three:predict", {"instances": [[1, 1, 1, 1]]}),
+    ):
+        for _ in range(3):  # the compiled path takes requests whose form is known
+            reply = running.post(path, body)
+            assert reply.status == 501
+            assert "doesn't support models with decoupled transaction policy" in reply.json()["error"]
+    config = running.get("/v2/models/three/config").json()
+    assert config["model_transaction_policy"] == {"decoupled": True}
+    assert running.get("/v2/models/plain/config").json()["model_transaction_policy"] == {"decoupled": False}
+
+
+def test_a_client_that_reads_slowly_holds_the_model_back(running: Gateway) -> None:
+    """All answers would take 320 MB."""
+    before = memory(running)
+    with grpc.insecure_channel(running.grpc) as channel:
+        call = channel.stream_stream(STREAM)(iter([request("wide", 40_000)]), timeout=WAIT_S)
+        for number in range(3):
+            assert first_number(next(call)) == 2.0 + number
+        # Another client is served meanwhile, again and again, so that the model would have had the time.
+        for _ in range(20):
+            other = channel.stream_stream(STREAM)(iter([request("three")]), timeout=WAIT_S)
+            assert [first_number(raw) for raw in other] == [2.0, 3.0, 4.0]
+        assert memory(running) - before < 40 * MAX_UNREAD_BYTES + (24 << 20)
+        assert [first_number(next(call)) for _ in range(300)] == [5.0 + number for number in range(300)]
+        mark = len(running.log)
+        call.cancel()
+        given_up = running.wait_for(r"the request was given up after (\d+) answers", mark)
+        assert int(given_up[1]) < MANY
+
+
+def test_a_worker_that_dies_in_the_middle_is_one_error(running: Gateway, tmp_path_factory: Any) -> None:
+    gate = tmp_path_factory.getbasetemp()
+    gate = next(gate.glob("decoupled*")) / "gate"
+    Path(f"{gate}.0").touch()
+    with grpc.insecure_channel(running.grpc) as channel:
+        call = channel.stream_stream(STREAM)(iter([request("gated")]), timeout=WAIT_S)
+        assert first_number(next(call)) == 2.0
+        (pid,) = running.worker_pids("gated")
+        os.kill(pid, signal.SIGKILL)
+        (last,) = [pb.ModelStreamInferResponse.FromString(raw) for raw in call]
+        assert "the model's worker died while it ran this request; it will not be retried" in last.error_message
+        for number in (1, 2):
+            Path(f"{gate}.{number}").touch()
+        call = channel.stream_stream(STREAM)(iter([request("gated")]), timeout=WAIT_S)
+        assert [first_number(raw) for raw in call] == [2.0, 3.0, 4.0]
+
+
+def test_a_crash_before_the_first_answer_is_retried(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "gated", answers=1, answer_waits_for=str(tmp_path / "gate"))
+    running = gateway(tmp_path / "repository").wait_ready()
+    with grpc.insecure_channel(running.grpc) as channel:
+        call = channel.stream_stream(STREAM)(iter([request("gated")]), timeout=WAIT_S)
+        running.wait_in_flight("gated")
+        (pid,) = running.worker_pids("gated")
+        mark = len(running.log)
+        os.kill(pid, signal.SIGKILL)
+        running.wait_for("its worker was killed by SIGKILL; restarting", mark)
+        Path(f"{tmp_path / 'gate'}.0").touch()
+        assert [first_number(raw) for raw in call] == [2.0]
