@@ -11,6 +11,7 @@ _MODEL_SHARE, _BATCHES = 0.95, 2
 # What a worker does for each batch besides running the model, in milliseconds: frames, arrays, answers. It decides
 # nothing but the batch size of models that are faster than that.
 _BATCH_COST_MS = 0.1
+_WORK = f"with {_BATCH_COST_MS:g} ms for other work per batch"
 # What one front handles at most, in requests per second (docs/performance.md). It needs a core for that, which workers
 # then lack.
 _FRONT_PER_S = 50_000
@@ -62,10 +63,14 @@ def recommend(points: Sequence[Point], cores: int, memory_bytes: int, target_ms:
     )
     group = groups[chosen.instances, chosen.threads]
     settings = {}
+    missed = "" if in_time else _why_missed(chosen, target_ms)
     if chosen.rows:
-        settings["max_batch_size"] = Setting(chosen.rows, _why_rows(chosen, group, possible, target_ms, bool(in_time)))
-    settings["threads"] = Setting(chosen.threads, _why_threads(chosen, best, possible))
-    settings["instances"] = Setting(chosen.instances, _why_instances(chosen, best, cores))
+        why = missed or _why_rows(chosen, group, possible, target_ms)
+        settings["max_batch_size"] = Setting(chosen.rows, why)
+    why = _why_threads(chosen, best if in_time else [], points)
+    settings["threads"] = Setting(chosen.threads, why if chosen.rows or not missed else f"{missed}; {why}")
+    why = _why_instances(chosen, best if in_time else [], points, cores, memory_bytes)
+    settings["instances"] = Setting(chosen.instances, why)
     if chosen.rows:
         settings["queue_delay_ms"] = _delay(chosen, possible, target_ms)
     return Recommendation(settings, chosen, bool(in_time))
@@ -94,14 +99,17 @@ def _smallest_sufficient(group: Sequence[Point]) -> Point:
     return min((point for point in group if _rate(point) >= _ENOUGH * most), key=lambda point: point.rows)
 
 
-def _why_rows(chosen: Point, group: Sequence[Point], possible: Sequence[Point], target_ms: float, in_time: bool) -> str:
+def _why_missed(shortest: Point, target_ms: float) -> str:
+    what = _count(shortest.rows, "row") if shortest.rows else "one request"
+    return (
+        f"{target_ms:g} ms cannot be met: they leave {_ms(target_ms * _MODEL_SHARE / _BATCHES)} for a batch, because a "
+        f"request may wait for one and run in the next, but the shortest p99 is {_ms(shortest.p99_ms)} ms, of {what}"
+    )
+
+
+def _why_rows(chosen: Point, group: Sequence[Point], possible: Sequence[Point], target_ms: float) -> str:
     verb = "takes" if chosen.rows == 1 else "take"
     took = f"{_count(chosen.rows, 'row')} {verb} {_ms(chosen.p50_ms)} ms (p99 {_ms(chosen.p99_ms)})"
-    if not in_time:
-        return (
-            f"{took}, the shortest of all sizes, but {target_ms:g} ms leave {_ms(target_ms * _MODEL_SHARE / _BATCHES)} "
-            "for a batch, because a request may wait for one and run in the next: the target cannot be met"
-        )
     most = max(group, key=_rate)
     share = "the most" if most is chosen else f"{_rate(chosen) / _rate(most):.0%} of the most"
     if not target_ms:
@@ -114,26 +122,67 @@ def _why_rows(chosen: Point, group: Sequence[Point], possible: Sequence[Point], 
     return f"{took}, which is {share} rows/s within {target_ms:g} ms for two batches and the response{too_slow}"
 
 
-def _why_threads(chosen: Point, best: Sequence[Point], possible: Sequence[Point]) -> str:
+def _why_threads(chosen: Point, best: Sequence[Point], points: Sequence[Point]) -> str:
+    """best: the best point of each configuration within the target; empty if there is none."""
+    single = [point for point in points if point.instances == 1]
+    numbers = sorted({point.threads for point in single})
+    if numbers == [chosen.threads]:
+        return f"only {chosen.threads} was measured"
+    if not best:
+        return f"the shortest p99 of one worker: {_shortest(single)}"
     others = sorted((point for point in best if point.instances == 1), key=lambda point: point.threads)
-    late = sorted({point.threads for point in possible} - {point.threads for point in best})
-    if len(others) < 2:
-        return f"with {late[0]}, no batch is in time" if late else f"only {chosen.threads} was measured"
-    rates = ", ".join(f"{_rate(point):.0f} with {point.threads}" for point in others)
-    return f"{_unit(chosen)} of one worker by threads, with {_BATCH_COST_MS:g} ms for other work per batch: {rates}"
+    late = [number for number in numbers if number not in {point.threads for point in others}]
+    reasons = []
+    if others:
+        rates = ", ".join(f"{_rate(point):.0f} with {point.threads}" for point in others)
+        reasons.append(f"{_unit(chosen)} of one worker by threads, {_WORK}: {rates}")
+        if max(others, key=_rate).threads != chosen.threads:
+            more = f"another one must give {_WORTHWHILE:g} times as many"
+            reasons.append(more if chosen.instances == 1 else "several workers use the cores better")
+    for number in late:
+        ran = any(point.threads == number and not point.failed for point in single)
+        reasons.append(f"with {number}, no batch of one worker {'is in time' if ran else 'succeeded'}")
+    return "; ".join(reasons)
 
 
-def _why_instances(chosen: Point, best: Sequence[Point], cores: int) -> str:
+def _why_instances(chosen: Point, best: Sequence[Point], points: Sequence[Point], cores: int, memory_bytes: int) -> str:
+    """best: as above."""
+    measured = [point for point in points if point.instances > 1]
+    if not measured:
+        return f"measured with one instance only, on {_count(cores, 'core')}"
+    ran = [point for point in measured if not point.failed]
+    if not ran:
+        return "no batch of several instances succeeded"
+    fitting = [point for point in ran if _fits(point, cores, memory_bytes)]
+    if not fitting:
+        return f"several need more than {_MEMORY_SHARE:.0%} of the machine's memory"
+    if not best:
+        single = [point for point in points if point.instances == 1]
+        return f"the shortest p99 of several: {_shortest(fitting)}; of one: {_shortest(single)}"
     several = [point for point in best if point.instances > 1]
     if not several:
-        return f"measured with one instance only, on {_count(cores, 'core')}"
-    single = max((_rate(point) for point in best if point.instances == 1), default=0.0)
+        return f"no batch of several is in time: their shortest p99 is {_ms(min(point.p99_ms for point in fitting))} ms"
+    rates = [_rate(point) for point in best if point.instances == 1]
     most = max(several, key=lambda point: _usable_rate(point, cores))
     each = f"{most.instances} workers with {_count(most.threads, 'thread')} each"
+    if not rates:
+        return f"{each} reach {_rate(most):.0f} {_unit(most)} {_WORK}, and no batch of one alone is in time"
+    single_rate = max(rates)
     if chosen.instances == 1 and _usable_rate(most, cores) < _rate(most):
-        return f"one worker serves {single:.0f} {_unit(most)}; the front needs the cores that {each} would use"
+        front = f"the front needs the cores that {each} would use"
+        return f"one worker serves {single_rate:.0f} {_unit(most)} {_WORK}; {front}"
     end = "" if chosen.instances > 1 else f", less than {_WORTHWHILE:g} times as many, and each is a copy of the model"
-    return f"{each} reach {_rate(most):.0f} {_unit(most)}, and one {single:.0f}{end}"
+    return f"{each} reach {_rate(most):.0f} {_unit(most)} {_WORK}, and one {single_rate:.0f}{end}"
+
+
+def _shortest(points: Sequence[Point]) -> str:
+    """Return the shortest p99 by the number of threads."""
+    found: dict[int, float] = {}
+    for point in points:
+        if not point.failed:
+            found[point.threads] = min(point.p99_ms, found.get(point.threads, point.p99_ms))
+    each = ", ".join(f"{_ms(ms)} ms with {_count(threads, 'thread')}" for threads, ms in sorted(found.items()))
+    return each or "none succeeded"
 
 
 def _delay(chosen: Point, possible: Sequence[Point], target_ms: float) -> Setting:

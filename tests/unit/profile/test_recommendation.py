@@ -63,6 +63,63 @@ def test_a_target_that_cannot_be_met_is_said() -> None:
     assert "cannot be met" in found.settings["max_batch_size"].reason
 
 
+SLOW = [point(8, 20.0), point(8, 30.0, 2), point(8, 40.0, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("points", "target_ms", "key", "reason"),
+    [
+        pytest.param(
+            SLOW, 10.0, "threads", "the shortest p99 of one worker: 20 ms with 1 thread, 30 ms with 2 threads",
+            id="nothing is in time, by threads",
+        ),
+        pytest.param(
+            SLOW, 10.0, "instances", "the shortest p99 of several: 40 ms with 1 thread; of one: 20 ms with 1 thread, "
+            "30 ms with 2 threads", id="nothing is in time, by instances",
+        ),
+        pytest.param(
+            SLOW, 50.0, "threads", "rows/s of one worker by threads, with 0.1 ms for other work per batch: 398 with 1; "
+            "with 2, no batch of one worker is in time", id="one number of threads is late",
+        ),
+        pytest.param(
+            SLOW, 50.0, "instances", "no batch of several is in time: their shortest p99 is 40 ms",
+            id="two instances are late",
+        ),
+        pytest.param(
+            [point(8, 20.0, p99=60.0), point(8, 20.0, 1, 2)], 50.0, "instances",
+            "2 workers with 1 thread each reach 796 rows/s with 0.1 ms for other work per batch, and no batch of one "
+            "alone is in time", id="one is late",
+        ),
+        pytest.param(
+            [point(8, 20.0), Point(2, 1, 8, failed="it crashed")], 0.0, "threads",
+            "rows/s of one worker by threads, with 0.1 ms for other work per batch: 398 with 1; with 2, no batch of "
+            "one worker succeeded", id="a number of threads failed",
+        ),
+        pytest.param(
+            [point(8, 20.0), Point(1, 2, 8, failed="it crashed")], 0.0, "instances",
+            "no batch of several instances succeeded", id="two instances failed",
+        ),
+        pytest.param(
+            [point(8, 20.0), point(8, 20.0, 1, 2, peak=9 * GIB)], 0.0, "instances",
+            "several need more than 80% of the machine's memory", id="two copies need more memory",
+        ),
+        pytest.param(
+            [point(8, 20.0), point(8, 19.0, 2)], 0.0, "threads",
+            "rows/s of one worker by threads, with 0.1 ms for other work per batch: 398 with 1, 419 with 2; another "
+            "one must give 1.1 times as many", id="a second thread hardly helps",
+        ),
+        pytest.param(
+            [point(0, 20.0), point(0, 15.0, 2)], 10.0, "threads",
+            "10 ms cannot be met: they leave 4.75 for a batch, because a request may wait for one and run in the next, "
+            "but the shortest p99 is 15 ms, of one request; the shortest p99 of one worker: 20 ms with 1 thread, 15 ms "
+            "with 2 threads", id="a target is missed by a model without a batch size",
+        ),
+    ],
+)  # fmt: skip
+def test_reasons_are_true(points: list[Point], target_ms: float, key: str, reason: str) -> None:
+    assert recommended(points, target_ms).settings[key].reason == reason
+
+
 @pytest.mark.parametrize(
     ("points", "threads", "instances"),
     [
