@@ -6,6 +6,7 @@ START is when the gateway started, so that the runs of two gateways, or of one b
 """
 
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ INTERVAL_S = 5.0
 # A run has a new file after this many bytes, and keeps so many files: about a day and a half at a point every 5 s.
 # TensorBoard continues with the newest file, and keeps what it has read from older ones.
 _MAX_BYTES, _MAX_FILES = 4 << 20, 4
+# Bytes of a folder's name that file systems accept.
+_MAX_NAME = 255
 
 
 class LiveFigures:
@@ -39,18 +42,18 @@ class LiveFigures:
         models = {name: each for name, each in known.items() if name in self._runs or each["state"] == "READY"}
         for name in [name for name in self._runs if name not in models]:
             self._runs.pop(name).close()
-        try:
-            for name, model in models.items():
-                run = self._runs.setdefault(name, _Run(self._folder / name))
+        failure: OSError | None = None
+        for name, model in models.items():
+            run = self._runs.setdefault(name, _Run(self._folder / name))
+            try:
                 run.write(model, overview["buckets"], now, round(now - self._started))
-        except OSError as error:
-            if not self._failing:
-                log.warning("the TensorBoard log cannot be written: %s; trying again", error.strerror or error)
-            self._failing = True
-        else:
-            if self._failing:
-                log.info("the TensorBoard log is written again")
-            self._failing = False
+            except OSError as error:
+                failure = failure or error  # the other runs may be on another disk, or have been left writable
+        if failure and not self._failing:
+            log.warning("the TensorBoard log cannot be written: %s; trying again", failure.strerror or failure)
+        elif self._failing and not failure:
+            log.info("the TensorBoard log is written again")
+        self._failing = failure is not None
 
     def close(self) -> None:
         for run in self._runs.values():
@@ -109,7 +112,18 @@ class _Run:
 
 def _run_name(model: Mapping[str, Any]) -> str:
     """Return the run of a version. A models.config can name a model as it likes, but the run is in the log's folder."""
-    return "/".join(quote(model[key], safe=" ") for key in ("name", "version"))
+    return "/".join(_folder_name(model[key]) for key in ("name", "version"))
+
+
+def _folder_name(text: str) -> str:
+    """Return a name that no other text has, and that every file system accepts."""
+    name = quote(text, safe=" ")
+    if not name.strip("."):
+        return name.replace(".", "%2E")
+    if len(name) > _MAX_NAME:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return f"{name[: _MAX_NAME - len(digest) - 1]}~{digest}"
+    return name
 
 
 def _values(

@@ -1,6 +1,7 @@
 """Live figures of models as a TensorBoard log."""
 
 import errno
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,35 @@ def test_a_run_is_in_the_folder_whatever_the_name(tmp_path: Path) -> None:
     log.close()
     assert scalars(run_of(tmp_path / "log", "..%2F..%2F..%2Fa%2Fb/1"))["requests/per_s"] == {1: 0}
     assert [each.name for each in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        pytest.param("..", "%2E%2E/1", id="the folder above"),
+        pytest.param("图" * 80, "%E5%9B%BE%E5%9B%BE", id="longer than a file system accepts"),
+    ],
+)
+def test_names_that_are_no_names_of_folders(name: str, run: str, tmp_path: Path) -> None:
+    log = LiveFigures(tmp_path / "log", STARTED)
+    for second in range(2):
+        log.write(overview(names=(name, "m")), STARTED + second)
+    log.close()
+    session = run_of(tmp_path / "log", "")
+    (found,) = [file.parent for file in session.rglob("*tfevents*") if file.parent != session / "m/1"]
+    assert found.relative_to(session).as_posix().startswith(run)
+    assert scalars(found)["requests/per_s"] == {1: 0}
+
+
+def test_a_run_that_cannot_be_written_does_not_stop_others(tmp_path: Path) -> None:
+    log = LiveFigures(tmp_path, STARTED)
+    log.write(overview(names=("broken", "m")), STARTED)
+    session = tmp_path / time.strftime("%Y%m%d-%H%M%S", time.localtime(STARTED))
+    session.mkdir()
+    (session / "broken").touch()  # a file where its folder should be
+    log.write(overview(names=("broken", "m")), STARTED + 1)
+    log.close()
+    assert scalars(run_of(tmp_path))["requests/per_s"] == {1: 0}
 
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
