@@ -74,14 +74,14 @@ def overview() -> Json:
             time_series(
                 "Availability: burn rate of the error budget, 1 h",
                 "none",
-                Query("model:modelport_slo_availability:burn_rate1h", "{{model}}"),
+                Query('max by (model) (model:modelport_slo_availability:burn_rate1h{job=~"$job"})', "{{model}}"),
                 about="At 1, errors just use up what the objective allows. Needs deploy/prometheus/rules.yml.",
             ),
             time_series(
                 "Latency: burn rate of the budget of slow requests, 1 h",
                 "none",
-                Query("model:modelport_slo_latency:burn_rate1h", "{{model}}"),
-                about="As above, for requests that succeed but take longer than the threshold.",
+                Query('max by (model) (model:modelport_slo_latency:burn_rate1h{job=~"$job"})', "{{model}}"),
+                about="As above, for requests that take longer than the threshold, failed ones included.",
             ),
         ],
         "Models": [
