@@ -139,6 +139,7 @@ class Settings(BaseModel):
     allow_sandbox_exceptions: bool = Field(
         False, description="let model.toml open the box: [sandbox], and links that lead out of a model's folder"
     )
+    allow_python: bool = Field(False, description="serve models that are Python programs: model.py")
     shared_memory: bool = Field(False, description="let clients on this machine register shared memory")
     allow_export: bool = Field(False, description="let clients export models: POST /v2/models/{model}/export")
     require_locks: bool = Field(False, description="build environments only from lock files, which have hashes")

@@ -132,6 +132,9 @@ class LoadOptions(NamedTuple):
     device      "cpu" or "cuda". The worker sees only the GPU that was assigned to it
     threads     the number of threads that one inference may use, >= 1
     parameters  [parameters] of model.toml: settings that only this runtime understands
+    name        of the model
+    version     of the model, a number
+    max_rows    max_batch_size of model.toml; None: not declared
     """
 
     artifact: str
@@ -140,6 +143,9 @@ class LoadOptions(NamedTuple):
     device: str = "cpu"
     threads: int = 1
     parameters: Dict[str, Any] = {}
+    name: str = ""
+    version: str = ""
+    max_rows: Optional[int] = None
 
 
 class BatchAnalysis(NamedTuple):
@@ -192,6 +198,10 @@ class InvalidInput(Exception):
 
 class Unsupported(Exception):
     """The request needs something that this runtime cannot do. The message is one sentence for the client."""
+
+
+class ModelFailed(Exception):
+    """The model itself reports that it failed on this request. The message is one sentence for the client."""
 
 
 class DeviceLost(Exception):

@@ -63,6 +63,7 @@ class Load(NamedTuple):
     """What a worker loads, and how. The supervisor sends it once.
 
     runtime             the folder of runtime.py
+    name, version       of the model
     inputs, outputs     as model.toml declares them
     device              cpu or cuda
     warmup              how many times the model runs before it is ready
@@ -72,6 +73,8 @@ class Load(NamedTuple):
 
     runtime: str
     artifact: str
+    name: str = ""
+    version: str = ""
     inputs: Tuple[TensorSpec, ...] = ()
     outputs: Tuple[TensorSpec, ...] = ()
     reshape: Reshapes = Reshapes()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,9 +133,9 @@ class Builder:
         return self._available[runtime.name]
 
     def _check_only(self, runtime: Runtime) -> None:
-        if self._only and runtime.name not in self._only:
+        if self._only and runtime.installed_name not in self._only:
             raise EnvironmentUnavailable(
-                f"the runtime {runtime.name} is disabled: --only allows {', '.join(sorted(self._only))}"
+                f"the runtime {runtime.installed_name} is disabled: --only allows {', '.join(sorted(self._only))}"
             )
 
     async def close(self) -> None:
@@ -148,7 +149,8 @@ class Builder:
             while self._locating:
                 self._located.clear()
                 await self._located.wait()
-            name = min(self._waiting, key=lambda each: self._size_mb(self._waiting[each][0].runtime))
+            # One of unknown size comes last.
+            name = min(self._waiting, key=lambda each: self._size_mb(self._waiting[each][0].runtime) or math.inf)
             environment, future = self._waiting[name]
             try:
                 await self._build(environment)
@@ -180,7 +182,8 @@ class Builder:
             self.states[name] = BuildState.BUILDING
             self._on_progress()
 
-        size = f"about {self._size_mb(environment.runtime):.0f} MB to download"
+        size_mb = self._size_mb(environment.runtime)
+        size = f"about {size_mb:.0f} MB to download" if size_mb else "a download of unknown size"
         log.info(
             "%s: building its environment (only once; %s; %s)",
             name,

@@ -126,7 +126,7 @@ def locate(
     key += [interpreter.platform, accelerator]
     environments = home.expanduser().absolute() / "environments"
     plain = Environment(runtime, accelerator, environments / _name(runtime, accelerator, key), interpreter)
-    lock = lockfile.find(runtime, accelerator, interpreter)
+    lock = None if runtime.base else lockfile.find(runtime, accelerator, interpreter)
     if lock is None:
         if require_lock:
             raise EnvironmentUnavailable(
@@ -144,6 +144,11 @@ def _name(runtime: Runtime, accelerator: str, key: list[Any]) -> str:
 
 
 def _no_lock(runtime: Runtime, target: Target) -> str:
+    if runtime.base:
+        return (
+            f"{runtime.title} has packages that a model asks for, which no lock covers: "
+            "turn require_locks off to build it"
+        )
     if runtime.npm:
         return f"{runtime.title} has npm packages, which no lock covers: turn require_locks off to build it"
     return (
@@ -214,7 +219,10 @@ async def _install(environment: Environment, folder: Path, progress: Callable[[s
         # Where the lock allows one file only, it is known even if pip is too old to report it.
         only = {pin.name: pin.hashes[0] for pin in lock.pins if len(pin.hashes) == 1}
         return only | await steps.install(folder, lock.requirements(), minor, progress, lockfile.PIP_OPTIONS)
-    hashes = await steps.install(folder, environment.runtime.requirements[environment.accelerator], minor, progress)
+    # To build a package runs its author's code outside of any box.
+    options = ["--only-binary", ":all:"] if environment.runtime.base else []
+    requirements = environment.runtime.requirements[environment.accelerator]
+    hashes = await steps.install(folder, requirements, minor, progress, options)
     if alone := environment.runtime.without_dependencies:
         hashes |= await steps.install(folder, alone, minor, progress, ["--no-deps"])
     return hashes

@@ -17,5 +17,9 @@ class BrokenRuntime(Exception):
     """A runtime's folder is unusable. The message is one sentence that names the file and the key."""
 
 
+class BrokenRequirements(Exception):
+    """The packages that a model asks for cannot be installed. The message is one sentence, without paths."""
+
+
 class CannotLock(Exception):
     """No lock can be made. The message is one sentence, for the terminal."""

@@ -58,6 +58,10 @@ class Runtime:
     env                   environment variables of its workers; a value may contain {threads}
     licenses              of the downloaded packages, for people
     gpu_image             one of GPU_IMAGE: how Dockerfile.gpu includes it
+    model_code            whether its artifacts are programs of their authors, which the operator must allow. An
+                          artifact of another runtime beside one of them has precedence
+    model_requirements    a file next to the artifact that names further packages; "" if its models name none
+    base                  the runtime that this one adds a model's packages to; "" for one that is installed
     """
 
     name: str
@@ -75,11 +79,19 @@ class Runtime:
     fallback_for: str = ""
     licenses: str = ""
     gpu_image: str = "cuda"
+    model_code: bool = False
+    model_requirements: str = ""
+    base: str = ""
+
+    @property
+    def installed_name(self) -> str:
+        """The name under which it, or the runtime that it is based on, is installed."""
+        return self.base or self.name
 
     def backend(self, platform: str) -> str:
         """Return Triton's backend for this format, or else the runtime's name."""
         backends = (form.triton_backend for form in self.formats if form.platform == platform)
-        return next(filter(None, backends), self.name)
+        return next(filter(None, backends), self.installed_name)
 
     def export_format(self, platform: str) -> str:
         """Return the format's name in gateway/export/routes.py; "" if it cannot be exported."""
@@ -127,7 +139,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         raise BrokenRuntime(f"{folder} has a runtime.toml but no {' or '.join(code)}")
     table.allow(
         "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
-        "env", "formats", "fallback_for", "licenses", "gpu_image",
+        "env", "formats", "fallback_for", "licenses", "gpu_image", "model_code", "model_requirements",
     )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
@@ -148,6 +160,8 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         _optional(table, "fallback_for"),
         _optional(table, "licenses"),
         table.text("gpu_image", "cuda", among=GPU_IMAGE),
+        table.flag("model_code"),
+        _optional(table, "model_requirements"),
     )
 
 

@@ -45,6 +45,12 @@ class Table:
             raise self.wrong(key, f"a list of values from {', '.join(among)}")
         return tuple(value)
 
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
     def number(self, key: str) -> float:
         value = self.values.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:

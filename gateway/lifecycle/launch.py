@@ -68,6 +68,8 @@ def plan_launch(
     load = Load(
         runtime=str(environment.runtime.folder),
         artifact=str(config.artifact.path),
+        name=config.name,
+        version=config.version,
         inputs=tuple(tensor.spec() for tensor in toml.inputs),
         outputs=tuple(tensor.spec() for tensor in toml.outputs),
         reshape=Reshapes(_reshapes(toml.inputs), _reshapes(toml.outputs)),

@@ -21,7 +21,7 @@ from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
 from gateway.lifecycle.model_version import ModelVersion, WorkerCounts
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
-from gateway.lifecycle.sandbox import ExceptionRefused, SandboxPolicy, plan_box
+from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program, plan_box
 from gateway.lifecycle.selection import ModelSelection
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
 from gateway.process.cgroup import MemoryGroups
@@ -294,6 +294,7 @@ class Manager:
         if artifact is None:
             return
         try:
+            check_program(version.config, self._options.sandbox)
             accelerator = self._options.accelerator
             placement(toml.device, accelerator, accelerator, 0)  # rejects an impossible device before anything is built
             policy, folder = self._options.sandbox, artifact.runtime.folder
@@ -309,7 +310,7 @@ class Manager:
             async with asyncio.TaskGroup() as group:
                 for launch in launches:
                     group.create_task(version.run_instance(launch, self._options.run_dir))
-        except (EnvironmentUnavailable, ExceptionRefused) as error:
+        except (EnvironmentUnavailable, NotAllowed) as error:
             version.fail(str(error))
         except Exception:
             log.exception("%s could not be started", version.key)

@@ -9,22 +9,31 @@ from gateway.repository.scan import ModelConfig
 from runtimes.sandbox.box import Box
 
 
-class ExceptionRefused(Exception):
+class NotAllowed(Exception):
     """The message is one sentence that says what the operator would have to allow."""
 
 
 @dataclass(frozen=True)
 class SandboxPolicy:
-    """The gateway's settings `sandbox` and `allow_sandbox_exceptions`."""
+    """The gateway's settings `sandbox`, `allow_sandbox_exceptions` and `allow_python`."""
 
     enabled: bool = True
     exceptions: bool = False
+    programs: bool = False
+
+
+def check_program(config: ModelConfig, policy: SandboxPolicy) -> None:
+    """Raises NotAllowed if the model is a program, and the gateway runs none. Nothing is built for it, then."""
+    if config.artifact is not None and config.artifact.runtime.model_code and not policy.programs:
+        raise NotAllowed(
+            "it is a program, which this gateway does not run; start it with --allow-python if you trust its author"
+        )
 
 
 def plan_box(config: ModelConfig, runtime: Path, policy: SandboxPolicy) -> Box | None:
     """Return the box of a model's workers, without their scratch folder; None if they run without one.
 
-    It looks at all files of the model, so call it in a thread. Raises ExceptionRefused.
+    It looks at all files of the model, so call it in a thread. Raises NotAllowed.
 
     runtime: the folder of runtime.py
     """
@@ -33,7 +42,7 @@ def plan_box(config: ModelConfig, runtime: Path, policy: SandboxPolicy) -> Box |
     wanted = config.toml.sandbox
     asked = [name for name in ("network", "read") if getattr(wanted, name)] + ([] if wanted.enabled else ["enabled"])
     if asked and not policy.exceptions:
-        raise ExceptionRefused(
+        raise NotAllowed(
             f"its model.toml asks for exceptions from the sandbox ({', '.join(asked)}), which this gateway does not "
             "allow; start it with --allow-sandbox-exceptions if you trust the model"
         )
@@ -42,7 +51,7 @@ def plan_box(config: ModelConfig, runtime: Path, policy: SandboxPolicy) -> Box |
     linked = list(_links(config))
     outside = [link for link, _, leaves in linked if leaves]
     if outside and not policy.exceptions:
-        raise ExceptionRefused(
+        raise NotAllowed(
             f"its file '{outside[0].name}' is a link to a file outside the model's folder; put the file itself there, "
             "or start the gateway with --allow-sandbox-exceptions if you trust the model"
         )

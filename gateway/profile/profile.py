@@ -137,6 +137,8 @@ def _find(request: ProfileRequest, environments: Environments) -> ModelConfig:
             raise CannotExport(f"there is no runtime '{request.runtime}'; there are {', '.join(known)}")
         known = {request.runtime: known[request.runtime]}
     config = with_runtime(find(request.model, request.repository, request.version, known), environments.is_available)
+    if config.artifact is not None and config.artifact.runtime.model_code:
+        raise CannotExport(f"model '{config.name}' is a program, which cannot be profiled yet")
     if all(device.startswith("cuda") for device in config.toml.device):
         raise CannotExport(
             f"model '{config.name}' is served on {', '.join(config.toml.device)}, and a profile measures on the CPU, "

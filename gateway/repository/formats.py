@@ -36,6 +36,9 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
                     near_misses.append(problem)
                 else:
                     found[file] = _with_fallback(found.get(file), _artifact(file, file_format, runtime))
+    if not all(artifact.runtime.model_code for artifact in found.values()):
+        # Source code is often next to the artifact that was made with it.
+        found = {file: artifact for file, artifact in found.items() if not artifact.runtime.model_code}
     named_model = [artifact for file, artifact in found.items() if _is_named_model(file, folder)]
     if len(found) == 1 or len(named_model) == 1:
         return (named_model or list(found.values()))[0]
@@ -90,9 +93,9 @@ def _with_fallback(first: Artifact | None, other: Artifact) -> Artifact:
     return first._replace(fallback=other) if is_fallback else first
 
 
-# Files and folders that operating systems, NAS devices and archivers create on their own.
+# Files and folders that operating systems, NAS devices, archivers and Python create on their own.
 _FOREIGN = {"lost+found", "@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"}
-_FOREIGN |= {"Thumbs.db", "desktop.ini"}
+_FOREIGN |= {"Thumbs.db", "desktop.ini", "__pycache__"}
 
 
 def is_foreign(name: str) -> bool:

@@ -113,6 +113,7 @@ class ModelToml(_Strict):
 
     artifact: str = ""
     runtime: str = ""
+    python: str = Field("", pattern=r"^(3\.\d{1,2})?$")
     inputs: tuple[DeclaredTensor, ...] = ()
     outputs: tuple[DeclaredTensor, ...] = ()
     max_batch_size: int | None = Field(None, ge=0, le=65536)

@@ -88,7 +88,8 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
         )
     _check_served(config, path)
     runtime = _runtime(config, path, runtimes)
-    parameters, ignored = _parameters(config)
+    is_program = runtime in runtimes and runtimes[runtime].model_code
+    parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config)
     instances, ignored_groups = _instances(config.instance_group)
     values = {
         "artifact": config.default_model_filename,
@@ -298,6 +299,17 @@ def _parameters(config: pb.ModelConfig) -> tuple[dict[str, Any], list[str]]:
         elif name != "INFERENCE_MODE" or value.lower() not in ("true", "1"):  # inference mode is always on here
             ignored.append(f"parameters.{_shorten(name)}")
     return supported, ignored
+
+
+def _program_parameters(config: pb.ModelConfig, path: str) -> tuple[dict[str, Any], list[str]]:
+    """Return all parameters, for a model that reads them itself. Raises ModelConfigError for a packed environment."""
+    parameters = {name: parameter.string_value for name, parameter in config.parameters.items()}
+    if "EXECUTION_ENV_PATH" in parameters:
+        raise ModelConfigError(
+            f"{path} names a packed environment (EXECUTION_ENV_PATH), which is not supported; name its packages in a "
+            "requirements.txt next to model.py"
+        )
+    return {"parameters": parameters}, []
 
 
 def _unused(message: Message, used: Collection[str], prefix: str = "") -> Iterator[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from gateway.environments.errors import BrokenRequirements
+from gateway.environments.model_packages import with_model_packages
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
 from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
@@ -170,9 +172,11 @@ def _has_versions(entry: Path) -> bool:
 
 def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
     try:
-        artifact = identify(path, runtimes)
-    except UnknownFormat as error:
+        artifact = _with_packages(identify(path, runtimes), ModelToml())
+    except (UnknownFormat, BrokenRequirements) as error:
         raise RepositoryError(str(error)) from None
+    if artifact.runtime.model_requirements:
+        path = artifact.path.parent
     name = path.name.split(".")[0] or path.name
     files = tuple(artifact_files(path))
     return ModelConfig(name, "1", _fingerprint(*files), artifact, readable=files, files=files)
@@ -251,8 +255,8 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             yield replace(config, problem=f"its folders {names} are all version {version}; keep one of them")
             continue
         try:
-            yield replace(config, artifact=_find_artifact(version_folder, toml, runtimes))
-        except UnknownFormat as error:
+            yield replace(config, artifact=_with_packages(_find_artifact(version_folder, toml, runtimes), toml))
+        except (UnknownFormat, BrokenRequirements) as error:
             yield replace(config, problem=str(error))
 
 
@@ -289,6 +293,11 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
             f"its configuration names the artifact '{toml.artifact}', which is not in version {folder.name}"
         )
     return identify(path, runtimes)
+
+
+def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:
+    """Return the artifact with a runtime that has the packages which the model asks for. Raises BrokenRequirements."""
+    return artifact._replace(runtime=with_model_packages(artifact.runtime, artifact.path.parent, toml.python))
 
 
 def _read_labels(folder: Path, file: str) -> tuple[str, ...]:

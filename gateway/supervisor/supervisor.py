@@ -175,7 +175,7 @@ class Supervisor:
             control=settings.repository_control,
             load_model=tuple(split_names(settings.load_model)),
             scan=scan,
-            sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions),
+            sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions, settings.allow_python),
             memory_groups=memory_groups,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)

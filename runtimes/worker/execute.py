@@ -5,7 +5,7 @@ import time
 import traceback
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from runtimes.contract import DeviceLost, InvalidInput, Model, Unsupported
+from runtimes.contract import DeviceLost, InvalidInput, Model, ModelFailed, Unsupported
 from runtimes.layouts import layout_of
 from runtimes.tensors import from_array, from_rows
 from runtimes.wire import ResultFrame
@@ -201,6 +201,8 @@ class Executor:
             return Failure("invalid", str(error))
         if isinstance(error, Unsupported):
             return Failure("unsupported", str(error))
+        if isinstance(error, ModelFailed):
+            return Failure("internal", str(error))
         traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
         sys.stderr.flush()
         if isinstance(error, MemoryError):

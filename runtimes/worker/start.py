@@ -109,6 +109,9 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None) -> Mode
         device=load.device,
         threads=load.threads,
         parameters=load.parameters,
+        name=load.name,
+        version=load.version,
+        max_rows=load.batching.max_rows,
     )
     model = module.load(options)
     if not model.signatures:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.environments.runtime import Runtime, discover, read_runtime
-from gateway.lifecycle.sandbox import ExceptionRefused, SandboxPolicy, plan_box
+from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program, plan_box
 from gateway.repository.scan import ModelConfig, scan
 from tests.support import ROOT
 from tests.support.model_repositories import add_fake
@@ -44,7 +44,7 @@ def test_a_model_may_read_its_version_and_nothing_else(tmp_path: Path) -> None:
 )
 def test_exceptions_need_the_operator(tmp_path: Path, toml: str, words: str, expected: dict[str, Any] | None) -> None:
     asking = config(tmp_path, toml)
-    with pytest.raises(ExceptionRefused, match=rf"\({words}\).*--allow-sandbox-exceptions"):
+    with pytest.raises(NotAllowed, match=rf"\({words}\).*--allow-sandbox-exceptions"):
         plan_box(asking, RUNTIME, SandboxPolicy())
     box = plan_box(asking, RUNTIME, SandboxPolicy(exceptions=True))
     if expected is None:
@@ -61,7 +61,7 @@ def test_a_link_out_of_the_model_is_an_exception(tmp_path: Path) -> None:
     (secret / "key").write_text("x")
     made = config(repository)
     (repository / "tiny" / "1" / "weights.bin").symlink_to(secret / "key")
-    with pytest.raises(ExceptionRefused, match=r"'weights\.bin' is a link to a file outside"):
+    with pytest.raises(NotAllowed, match=r"'weights\.bin' is a link to a file outside"):
         plan_box(made, RUNTIME, SandboxPolicy())
     box = plan_box(made, RUNTIME, SandboxPolicy(exceptions=True))
     assert box is not None
@@ -119,3 +119,14 @@ def test_a_single_onnx_file_may_read_its_weights_unless_they_are_hidden(tmp_path
     (tmp_path / "model.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     [found] = scan(tmp_path / "model.onnx", discover())
     assert found.readable == (tmp_path / "model.onnx", tmp_path / "weights.bin")
+
+
+def test_a_program_needs_the_operator(tmp_path: Path) -> None:
+    folder = tmp_path / "repository" / "m" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").touch()
+    [found] = scan(tmp_path / "repository", discover())
+    with pytest.raises(NotAllowed, match=r"it is a program.*--allow-python"):
+        check_program(found, SandboxPolicy())
+    check_program(found, SandboxPolicy(programs=True))
+    check_program(config(tmp_path / "other"), SandboxPolicy())

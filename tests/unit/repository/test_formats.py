@@ -40,6 +40,8 @@ CASES = {
         "onnx",
         "model.onnx/net.onnx",
     ),
+    "Python": ({"model.py": empty, "helper.py": empty}, "python", "model.py"),
+    "source code beside what it made": ({"model.onnx": empty, "model.py": empty}, "onnx", "model.onnx"),
     "the one called model": ({"model.onnx": empty, "encoder.onnx": empty}, "onnx", "model.onnx"),
 }
 

@@ -12,7 +12,7 @@ from gateway.repository.pbtxt import read_config_pbtxt
 from runtimes.contract import DATATYPES
 from tests.support import ROOT
 
-NAMES = ("onnx", "torchscript", "savedmodel", "fake")
+NAMES = ("onnx", "torchscript", "savedmodel", "fake", "python")
 INSTALLED = {name: read_runtime(ROOT / "runtimes" / name, name) for name in NAMES}
 # Files as Triton's users have them.
 PICTURES = """
@@ -134,6 +134,10 @@ MAPPED: list[tuple[str, dict[str, Any]]] = [
         'input [ { name: "x" dims: [ 1 ] reshape { } } ]',
         {"inputs": [{"name": "x", "shape": (1,), "reshape": ()}]},
     ),
+    (
+        'backend: "python" parameters { key: "mode" value: { string_value: "plain" } }',
+        {"runtime": "python", "parameters": {"mode": "plain"}},
+    ),
 ]
 
 
@@ -242,9 +246,13 @@ WRONG = [
     ("batch_output [ { } ]", "asks for batch_output"),
     (
         'platform: "tensorrt_plan"',
-        "asks for 'tensorrt_plan', which is not supported; supported are onnxruntime, onnxruntime_onnx, pytorch, ",
+        "asks for 'tensorrt_plan', which is not supported; supported are onnxruntime, onnxruntime_onnx, python, ",
     ),
-    ('backend: "python"', "asks for 'python', which is not supported"),
+    ('backend: "dali"', "asks for 'dali', which is not supported"),
+    (
+        'backend: "python" parameters { key: "EXECUTION_ENV_PATH" value: { string_value: "e.tar.gz" } }',
+        "name its packages in a requirements.txt next to model.py",
+    ),
     ('platform: "tensorflow_graphdef" backend: "tensorflow"', "asks for 'tensorflow_graphdef', which is not supported"),
     ('input [ { name: "x" data_type: TYPE_BF16 } ]', "'x' is TYPE_BF16, which is not supported"),
     ('input [ { name: "x" data_type: 77 } ]', "'x' has the data_type 77, which Triton does not define"),

@@ -322,3 +322,32 @@ def test_an_invalid_config_pbtxt_does_not_affect_other_models(tmp_path: Path, pb
     (tmp_path / "broken" / "config.pbtxt").write_text(pbtxt)
     broken, good = sorted(scan(tmp_path, RUNTIMES), key=lambda config: config.name)
     assert (good.problem, said in broken.problem) == ("", True), broken.problem
+
+
+def test_a_model_that_is_a_program_has_a_runtime_of_its_own(tmp_path: Path) -> None:
+    for name, requirements in {"plain": "", "packed": "emoji==2.15.0", "broken": "-r other.txt"}.items():
+        folder = tmp_path / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.py").write_text("raise AssertionError('a scan imports nothing')")
+        if requirements:
+            (folder / "requirements.txt").write_text(requirements)
+    found = {config.name: config for config in scan(tmp_path, RUNTIMES)}
+    assert found["plain"].artifact is not None
+    assert found["plain"].artifact.runtime is RUNTIMES["python"]
+    assert found["packed"].artifact is not None
+    assert found["packed"].artifact.runtime.requirements["cpu"] == ("numpy", "emoji==2.15.0")
+    assert "line 1 of its requirements.txt is an option of pip" in found["broken"].problem
+    (tmp_path / "packed" / "1" / "requirements.txt").write_text("emoji==2.14.0")
+    assert {config.name: config for config in scan(tmp_path, RUNTIMES)}["packed"].fingerprint != found[
+        "packed"
+    ].fingerprint
+
+
+def test_what_python_compiles_does_not_load_a_model_again(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").touch()
+    [before] = scan(tmp_path, RUNTIMES)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "model.cpython-312.pyc").touch()
+    assert scan(tmp_path, RUNTIMES) == [before]

@@ -1,0 +1,103 @@
+"""Derives the runtime of a model that names packages of its own, or a Python version, from an installed runtime."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from gateway.environments.errors import BrokenRequirements
+from gateway.environments.runtime import Runtime
+from gateway.environments.versions import humanize, minors_within
+
+# Real files have a few KiB.
+_MAX_BYTES = 1 << 18
+
+
+def with_model_packages(runtime: Runtime, folder: Path, python: str = "") -> Runtime:
+    """Return the runtime of a model in `folder`, whose environment has the runtime's packages and the model's.
+
+    Models that ask for the same packages and Python version, in any order, get the same runtime, and so share an
+    environment. A model that asks for nothing gets `runtime` itself.
+
+    python: a version such as "3.12"; "" for any that `runtime` supports
+
+    Raises BrokenRequirements.
+    """
+    file = runtime.model_requirements
+    if python and not file:
+        raise BrokenRequirements(
+            f"its model.toml names Python {python}, but {runtime.title} chooses its own; remove it"
+        )
+    requested = read_requirements(folder / file) if file else ()
+    if not requested and not python:
+        return runtime
+    pythons = _pythons(runtime, python)
+    key = json.dumps([runtime.requirements, requested, pythons], default=dict)
+    return replace(
+        runtime,
+        name=f"{runtime.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
+        base=runtime.name,
+        pythons=pythons,
+        requirements={name: (*packages, *requested) for name, packages in runtime.requirements.items()},
+        download_mb={} if requested else runtime.download_mb,
+    )
+
+
+def _pythons(runtime: Runtime, python: str) -> str:
+    if not python:
+        return runtime.pythons
+    if int(python.partition(".")[2]) not in minors_within(runtime.pythons):
+        raise BrokenRequirements(
+            f"its model.toml names Python {python}, but its runtime needs Python {humanize(runtime.pythons)}"
+        )
+    return f"=={python}.*"
+
+
+def read_requirements(file: Path) -> tuple[str, ...]:
+    """Return the requirements in a requirements.txt, normalized and sorted; none if there is no file.
+
+    Raises BrokenRequirements for anything but names of packages with versions, extras and markers. Options of pip could
+    make it install from elsewhere, which is for the operator to decide in pip's own configuration; URLs and folders
+    could contain source, and to build that runs code outside of the worker's box.
+    """
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise BrokenRequirements(f"its {file.name} cannot be read: {error.strerror}") from None
+    if len(raw) > _MAX_BYTES:
+        raise BrokenRequirements(f"its {file.name} is over the limit of {_MAX_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BrokenRequirements(f"its {file.name} is not UTF-8") from None
+    found = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = _without_comment(line)
+        if stripped:
+            found.add(_requirement(stripped, f"line {number} of its {file.name}"))
+    return tuple(sorted(found))
+
+
+def _without_comment(line: str) -> str:
+    start = 0 if line.lstrip().startswith("#") else line.find(" #")
+    return (line if start < 0 else line[:start]).strip()
+
+
+def _requirement(text: str, where: str) -> str:
+    expected = "write one package per line, such as 'pillow>=10,<12'"
+    if text.startswith("-") or " --" in text:
+        raise BrokenRequirements(
+            f"{where} is an option of pip; {expected}, and put options into pip's own configuration on the server"
+        )
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        raise BrokenRequirements(f"{where} does not name a package; {expected}") from None
+    if requirement.url:
+        raise BrokenRequirements(f"{where} is a URL, and only packages of the package index are installed; {expected}")
+    return str(requirement)

@@ -1,0 +1,44 @@
+"""Runs in tritonclient's own environment: `PYTHON python_models_script.py HTTP GRPC`."""
+
+import sys
+
+import numpy as np
+import tritonclient.grpc as over_grpc
+import tritonclient.http as over_http
+from tritonclient.utils import InferenceServerException
+
+HTTP, GRPC = sys.argv[1:3]
+
+
+def call(module, client, model, outputs, **arrays):
+    datatypes = {"float32": "FP32", "int32": "INT32", "object": "BYTES"}
+    inputs = []
+    for name, array in arrays.items():
+        tensor = module.InferInput(name, list(array.shape), datatypes[str(array.dtype)])
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    answer = client.infer(model, inputs)
+    return [answer.as_numpy(name) for name in outputs]
+
+
+for module, address in ((over_http, HTTP), (over_grpc, GRPC)):
+    client = module.InferenceServerClient(address)
+    x, text = np.ones((2, 4), np.float32), np.array([["a"], ["é"]], object)
+    y, loud = call(module, client, "own", ["y", "loud"], x=x, text=text)
+    assert y.tolist() == [[3.0] * 4] * 2, y
+    assert [each.decode() for each in loud.flat] == ["A", "É"], loud
+    a, b = np.array([[1, 2]], np.int32), np.array([[10, 20]], np.int32)
+    assert call(module, client, "triton", ["SUM"], A=a, B=b)[0].tolist() == [[11, 22]]
+    try:
+        call(module, client, "triton", ["SUM"], A=np.full((1, 2), 400, np.int32), B=b)
+        raise AssertionError("an error was expected")
+    except InferenceServerException as error:
+        assert "A holds 400" in str(error), error
+    config = (
+        client.get_model_config("triton", as_json=True)["config"]
+        if module is over_grpc
+        else client.get_model_config("triton")
+    )
+    assert config["backend"] == "python", config
+    assert config["max_batch_size"] == 8, config
+print("all of it worked")

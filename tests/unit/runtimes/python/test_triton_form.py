@@ -1,0 +1,167 @@
+"""Models in Triton's form: what they find in triton_python_backend_utils, and what they may return."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes.contract import InvalidInput, LoadError, Model, ModelFailed, TensorSpec, Unsupported
+from runtimes.python import pb_utils
+from tests.unit.runtimes.python.test_own_form import _loaded  # noqa: F401 - the fixture
+
+Loader = Callable[..., Model]
+X, Y = (TensorSpec("X", "FP32", (-1, 2)),), (TensorSpec("Y", "FP64", (-1, 2)),)
+ONES = {"X": np.ones((1, 2), np.float32)}
+MODEL = """
+import json
+import triton_python_backend_utils as pb_utils
+class TritonPythonModel:
+    def initialize(self, args):
+        self.args, config = args, json.loads(args["model_config"])
+        self.dtype = pb_utils.triton_string_to_numpy(pb_utils.get_output_config_by_name(config, "Y")["data_type"])
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
+            x *= 3
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x.astype(self.dtype))]))
+        return responses
+"""
+
+
+def executing(body: str) -> str:
+    indented = "\n".join("        " + line for line in body.splitlines())
+    return (
+        "import triton_python_backend_utils as pb_utils\nclass TritonPythonModel:\n"
+        f"    def execute(self, requests):\n{indented}"
+    )
+
+
+def test_a_model_reads_its_configuration_and_may_change_its_inputs(loaded: Loader) -> None:
+    model: Any = loaded(MODEL, inputs=X, outputs=Y, max_rows=8, parameters={"k": "v"})
+    given = np.ones((3, 2), np.float32)
+    answer = model.infer({"X": given}, (), "default")["Y"]
+    assert (answer.dtype, answer.tolist()) == (np.float64, [[3.0, 3.0]] * 3)
+    assert given.tolist() == [[1.0, 1.0]] * 3
+    assert (model._instance.args["model_name"], model._instance.args["model_instance_kind"]) == ("m", "CPU")
+    assert '"dims": [2]' in model._instance.args["model_config"]
+    assert '"parameters": {"k": {"string_value": "v"}}' in model._instance.args["model_config"]
+
+
+def test_without_max_batch_size_nothing_is_batched(loaded: Loader) -> None:
+    analysis = loaded(MODEL, inputs=X, outputs=Y).analyze_batch("default")
+    assert analysis is not None
+    assert analysis.mixes
+
+
+COMPLETED = """
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "X", "data_type": "TYPE_FP32", "dims": [2]})
+        config.add_output({"name": "Y", "data_type": "TYPE_FP64", "dims": [2]})
+        config.set_max_batch_size(4)
+        config.set_dynamic_batching()
+        return config
+"""
+
+
+def test_a_configuration_can_come_from_the_model(loaded: Loader) -> None:
+    model = loaded(MODEL + COMPLETED)
+    assert model.signatures["default"][:2] == (X, Y)
+    analysis = model.analyze_batch("default")
+    assert analysis is not None
+    assert (analysis.max_rows, analysis.independent) == (4, True)
+    assert model.infer(ONES, (), "default")["Y"].tolist() == [[3.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config.set_max_batch_size(5)", "sets max_batch_size to 5, but the model's configuration has 4"),
+        ('config.add_input({"name": "X", "data_type": "TYPE_INT8", "dims": [2]})', "gives input 'X' the data_type"),
+        ('config.add_input({"name": "Z", "dims": [2]})', "an input that auto_complete_config adds has no 'data_type'"),
+        ('config.add_output({"name": "Z", "kind": 1, "data_type": "", "dims": []})', "has the unknown key 'kind'"),
+        ('config.set_model_transaction_policy({"decoupled": True})', r"\(decoupled\), which is not supported yet"),
+        ('config.add_output({"name": "Z", "data_type": "TYPE_BF16", "dims": []})', "TYPE_BF16, which is not supported"),
+        ("config = None", "auto_complete_config returned NoneType, not the ModelConfig"),
+    ],
+)
+def test_contradictions_in_it_are_named(loaded: Loader, line: str, said: str) -> None:
+    source = MODEL + COMPLETED.replace("        return config", f"        {line}\n        return config")
+    with pytest.raises((LoadError, ValueError), match=said):
+        loaded(source)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("pb_utils.TritonError('no good')", ModelFailed),
+        ("pb_utils.TritonError('no good', pb_utils.TritonError.INVALID_ARG)", InvalidInput),
+        ("pb_utils.TritonError('no good', pb_utils.TritonError.UNSUPPORTED)", Unsupported),
+    ],
+)
+def test_an_error_of_a_response_is_for_its_client(loaded: Loader, error: str, kind: type[Exception]) -> None:
+    model = loaded(executing(f"return [pb_utils.InferenceResponse(error={error})]"), inputs=X, outputs=Y)
+    with pytest.raises(kind, match=r"^no good$"):
+        model.infer(ONES, (), "default")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "execute returned NoneType, not a list of responses"),
+        ("return []", "execute returned 0 responses to one request"),
+        ("return [1]", "execute returned int, not an InferenceResponse"),
+        ("return [pb_utils.InferenceResponse([])]", "execute returned none, but not 'Y'"),
+        ("return [pb_utils.InferenceResponse([pb_utils.Tensor('Y', 1)])]", "Tensor 'Y' is made of int"),
+    ],
+)
+def test_wrong_responses_are_the_models_fault(loaded: Loader, body: str, said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        loaded(executing(body), inputs=X, outputs=Y).infer(ONES, (), "default")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("pb_utils.InferenceRequest(model_name='other', requested_output_names=['y'], inputs=[]).exec()", "BLS"),
+        ("requests[0].get_response_sender()", "decoupled"),
+        ("requests[0].parameters()", "the parameters of requests"),
+    ],
+)
+def test_what_is_not_supported_says_so(loaded: Loader, body: str, said: str) -> None:
+    with pytest.raises(Unsupported, match=rf"{said}.*not supported yet"):
+        loaded(executing(body), inputs=X, outputs=Y).infer(ONES, (), "default")
+
+
+def test_a_model_needs_execute_and_outputs(loaded: Loader) -> None:
+    with pytest.raises(LoadError, match="has no method execute"):
+        loaded("class TritonPythonModel: pass")
+
+
+def test_a_model_needs_inputs(loaded: Loader) -> None:
+    with pytest.raises(LoadError, match="the model has no inputs: declare them"):
+        loaded(executing("return []"))
+
+
+def test_datatypes_have_the_numbers_and_names_of_triton() -> None:
+    assert pb_utils.triton_string_to_numpy("TYPE_FP32") is np.float32
+    assert pb_utils.triton_string_to_numpy("TYPE_STRING") is np.object_
+    assert [pb_utils.numpy_to_triton_type(each) for each in (np.bool_, np.uint8, np.int64, np.object_)] == [1, 2, 9, 13]
+    assert [pb_utils.triton_to_numpy_type(each) for each in (10, 12)] == [np.float16, np.float64]
+
+
+def test_tensors_are_exchanged_by_dlpack() -> None:
+    made = pb_utils.Tensor.from_dlpack("t", np.arange(3, dtype=np.float32))
+    assert (made.name(), made.shape(), made.triton_dtype()) == ("t", [3], 11)
+    again = pb_utils.Tensor.from_dlpack("u", made.to_dlpack())
+    assert again.as_numpy().tolist() == [0.0, 1.0, 2.0]
+    assert pb_utils.Tensor("s", np.array(["a", b"b"], object)).as_numpy().tolist() == [b"a", b"b"]
+
+
+def test_log_lines_have_their_level(capsys: pytest.CaptureFixture[str]) -> None:
+    pb_utils.Logger.log_warn("careful")
+    pb_utils.Logger.log("plain")
+    pb_utils.Logger.log_verbose("silent")
+    assert capsys.readouterr().out == "WARNING: careful\nINFO: plain\n"
