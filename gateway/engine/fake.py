@@ -39,6 +39,7 @@ from gateway.engine.protocol import AnswerCallback
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.tensors import Tensor
+from runtimes.wire import MAX_UNREAD_ANSWERS
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
 # The answer to GetConfiguration for every model of the fake engine.
@@ -79,6 +80,7 @@ class FakeEngine:
         self.cancelled = 0
         self.stream: Callable[[InferRequest], Iterable[Sequence[Tensor]]] = lambda request: [compute(request)]
         self.unread = 0
+        self.acknowledged = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self.ready = True
@@ -164,6 +166,9 @@ class FakeEngine:
                 self.unread += 1
                 on_answer(InferResponse(status.name, status.version, outputs, request.id, False))
                 await asyncio.sleep(0)
+                while self.unread >= MAX_UNREAD_ANSWERS:
+                    self.acknowledged.clear()
+                    await self.acknowledged.wait()
             return InferResponse(status.name, status.version, (), request.id)
         return InferResponse(status.name, status.version, self._compute(request), request.id)
 
@@ -274,6 +279,7 @@ class _FakeHandle:
 
     def acknowledge(self) -> None:
         self._engine.unread -= 1
+        self._engine.acknowledged.set()
 
 
 class _FakeReservation:

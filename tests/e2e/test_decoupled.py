@@ -1,13 +1,15 @@
-"""Decoupled models over ModelStreamInfer, with real processes: two fronts share the workers."""
+"""Decoupled models over ModelStreamInfer and generate_stream, with real processes: two fronts share the workers."""
 
+import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 
@@ -25,8 +27,20 @@ MANY = 2_000
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    scratch = tmp_path_factory.mktemp("decoupled")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("decoupled")
+
+
+@pytest.fixture
+def gate(scratch: Path) -> Path:
+    """The path that `gated` waits for before each answer."""
+    for number in range(3):
+        (scratch / f"gate.{number}").unlink(missing_ok=True)
+    return scratch / "gate"
+
+
+@pytest.fixture(scope="module")
+def running(scratch: Path) -> Iterator[Gateway]:
     repository = scratch / "repository"
     add_fake(repository, "plain")
     add_fake(repository, "three", answers=3)
@@ -102,9 +116,7 @@ def test_a_client_that_reads_slowly_holds_the_model_back(running: Gateway) -> No
         assert int(given_up[1]) < MANY
 
 
-def test_a_worker_that_dies_in_the_middle_is_one_error(running: Gateway, tmp_path_factory: Any) -> None:
-    gate = tmp_path_factory.getbasetemp()
-    gate = next(gate.glob("decoupled*")) / "gate"
+def test_a_worker_that_dies_in_the_middle_is_one_error(running: Gateway, gate: Path) -> None:
     Path(f"{gate}.0").touch()
     with grpc.insecure_channel(running.grpc) as channel:
         call = channel.stream_stream(STREAM)(iter([request("gated")]), timeout=WAIT_S)
@@ -131,3 +143,43 @@ def test_a_crash_before_the_first_answer_is_retried(gateway: Callable[..., Gatew
         running.wait_for("its worker was killed by SIGKILL; restarting", mark)
         Path(f"{tmp_path / 'gate'}.0").touch()
         assert [first_number(raw) for raw in call] == [2.0]
+
+
+def test_curl_reads_events_as_they_come(running: Gateway, gate: Path) -> None:
+    """The second answer is computed only after the client has the first."""
+    gate.with_name("gate.0").touch()
+    url = f"http://{running.http}/v2/models/gated/generate_stream"
+    with subprocess.Popen(["curl", "-sN", url, "-d", '{"x": [1, 1, 1, 1]}'], stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        for number in range(3):
+            gate.with_name(f"gate.{number}").touch()
+            assert json.loads(curl.stdout.readline().removeprefix(b"data: "))["y"] == [2.0 + number] * 4
+            assert curl.stdout.readline() == b"\n"
+        assert curl.stdout.read() == b""
+    assert curl.returncode == 0
+
+
+def test_a_worker_that_dies_in_the_middle_of_events_is_one_error(running: Gateway, gate: Path) -> None:
+    gate.with_name("gate.0").touch()
+    url = f"http://{running.http}/v2/models/gated/generate_stream"
+    with httpx.stream("POST", url, json={"x": [1, 1, 1, 1]}, timeout=WAIT_S) as answer:
+        lines = answer.iter_lines()
+        assert json.loads(next(lines).removeprefix("data: "))["y"] == [2.0] * 4
+        (pid,) = running.worker_pids("gated")
+        os.kill(pid, signal.SIGKILL)
+        (last,) = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+        assert "the model's worker died while it ran this request; it will not be retried" in last["error"]
+
+
+def test_a_reader_of_events_holds_the_model_back_and_ends_it_by_leaving(running: Gateway) -> None:
+    before, mark = memory(running), len(running.log)
+    url = f"http://{running.http}/v2/models/wide/generate_stream"
+    with httpx.stream("POST", url, json={"x": [1.0] * 40_000}, timeout=WAIT_S) as answer:
+        lines = answer.iter_lines()
+        assert json.loads(next(lines).removeprefix("data: "))["y"][0] == 2.0
+        for _ in range(20):
+            reply = running.post("/v2/models/three/generate_stream", {"x": [1, 1, 1, 1]})
+            assert reply.body.count(b"data: ") == 3
+        assert memory(running) - before < 40 * MAX_UNREAD_BYTES + (24 << 20)
+    given_up = running.wait_for(r"the request was given up after (\d+) answers", mark)
+    assert int(given_up[1]) < MANY

@@ -1,7 +1,7 @@
 """The interface of a REST dialect: it reads requests, and writes answers and errors."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.codecs.json_text import dumps
 from gateway.domain.types import InferRequest, InferResponse
@@ -16,6 +16,9 @@ from runtimes.tensors import Buffer
 # Up to this size, an answer is joined to one buffer: a copy costs less than a write of several buffers. Above it, the
 # copy costs more.
 MAX_JOINED_BYTES = 1 << 14
+
+# The content type of server-sent events.
+EVENTS = b"text/event-stream; charset=utf-8"
 
 
 class Reply(NamedTuple):
@@ -32,6 +35,19 @@ class Reply(NamedTuple):
 
 
 Writer = Callable[[InferResponse], Reply]
+
+
+class EachWriter(Protocol):
+    """Writes any number of answers."""
+
+    def add(self, response: InferResponse) -> bytes:
+        """Return what is sent at once for an answer that is not the final one; b"" for nothing. Raises ModelportError.
+
+        If this is ever more than nothing, answers and errors are server-sent events.
+        """
+
+    def __call__(self, response: InferResponse) -> Reply:
+        """Return the reply for the final answer. If anything was sent before, only its body is sent."""
 
 
 def encode_error(error: ModelportError) -> bytes:
@@ -52,6 +68,7 @@ class Dialect(NamedTuple):
     encode_error  encodes an error as the JSON body of an answer
     is_slow       returns whether `read` takes milliseconds for such a body; if so, it is called in a thread
     methods       the HTTP methods that the path accepts
+    takes_many    whether a request may get several answers; the writers are EachWriters then
     """
 
     limit: Callable[[Headers, Limits], tuple[int, str]]
@@ -59,6 +76,7 @@ class Dialect(NamedTuple):
     encode_error: Callable[[ModelportError], bytes] = encode_error
     is_slow: Callable[[Headers, Buffer], bool] = _never
     methods: tuple[bytes, ...] = (b"POST",)
+    takes_many: bool = False
 
 
 class Route(NamedTuple):

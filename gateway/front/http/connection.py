@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httptools
@@ -15,7 +15,7 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
 from gateway.front.base.access import Access, http_caller
-from gateway.front.base.dialect import MAX_JOINED_BYTES, Reply, Route, encode_error
+from gateway.front.base.dialect import EVENTS, MAX_JOINED_BYTES, Reply, Route, encode_error
 from gateway.front.base.records import head_record, http_record
 from gateway.front.base.request_ids import RECORD, header_id, header_line
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
@@ -72,6 +72,10 @@ class HttpConnection(HttpToolsProtocol):
         self._is_counted = False
         # The bytes that the client has not read at the last check, and the time of the first check that found as many.
         self._last_unread, self._unread_since = 0, 0.0
+        # While an answer that consists of events is sent: what to call when the client can be sent more; whether they
+        # are chunks, which clients of HTTP/1.0 do not know.
+        self._on_writable: Callable[[], None] | None = None
+        self._is_chunked = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -230,7 +234,7 @@ class HttpConnection(HttpToolsProtocol):
         self._abandon()
         if _is_hot(self.cycle):
             self.cycle = None
-        self._running = None  # it refers back: without the cycle, both are freed without the collector
+        self._running = self._on_writable = None  # they refer back: without the cycle, the collector is not needed
         if self.scheme == "https":
             # uvloop's TLS keeps methods of the protocol, which is another cycle.
             self.transport.set_protocol(_NO_PROTOCOL)
@@ -385,6 +389,8 @@ class HttpConnection(HttpToolsProtocol):
         super().resume_writing()
         self.last_active = self.loop.time()
         self._shared.open_connections.on_read(self)
+        if self._on_writable is not None:
+            self._on_writable()
         if self._answering is _WRITE_BLOCKED:
             self._answering = _READY
             self._advance()
@@ -456,7 +462,7 @@ class HttpConnection(HttpToolsProtocol):
         record = self._record_of_broken(cycle if is_running else None, status)
         request_id = self._id_of_broken(cycle if is_running else None) if record is None else record.request_id.encode()
         self.receiving = _BROKEN
-        has_begun = is_running and not _is_hot(cycle) and cycle.response_started
+        has_begun = self._on_writable is not None or (is_running and not _is_hot(cycle) and cycle.response_started)
         self._abandon()
         if self._answering is _CLOSING or has_begun or self.transport.is_closing():
             self.transport.close()
@@ -514,6 +520,36 @@ class HttpConnection(HttpToolsProtocol):
         keep_alive = keep_alive and self._shared.keep_alive
         self._write(reply, keep_alive)
         if keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def begin_events(self, headers: bytes, keep_alive: bool, on_writable: Callable[[], None]) -> None:
+        self._on_writable = on_writable
+        is_old = self.confirms_keep_alive or (self.parser is not None and self.parser.get_http_version() == "1.0")
+        self._is_chunked = not is_old
+        prefix = self._shared.response_prefix(200, EVENTS, self.server_state.default_headers)
+        head = prefix.removesuffix(b"content-length: ") + headers
+        if self._is_chunked:
+            head += b"transfer-encoding: chunked\r\n"
+        if is_old or not (keep_alive and self._shared.keep_alive):
+            head += b"connection: close\r\n"
+        self.transport.write(head + b"\r\n")
+
+    def send(self, data: bytes) -> bool:
+        if not self.transport.is_closing():
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        return not self.flow.write_paused
+
+    def end_events(self, data: bytes, keep_alive: bool) -> None:
+        self._on_writable = None
+        if data:
+            self.send(data)
+        if self.transport.is_closing():
+            return
+        if self._is_chunked:
+            self.transport.write(b"0\r\n\r\n")
+        if keep_alive and self._shared.keep_alive and self._is_chunked:
             self.on_response_complete()
         else:
             self.transport.close()

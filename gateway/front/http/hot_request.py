@@ -20,7 +20,7 @@ from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLar
 from gateway.front.base.access import DeniedModel, GuardedEngine
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.client_errors import to_client_error
-from gateway.front.base.dialect import Reply, Route, Writer, error_reply
+from gateway.front.base.dialect import EachWriter, Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
 from gateway.front.base.request_ids import header_line
 from gateway.front.http.states import Stage
@@ -29,7 +29,7 @@ from runtimes.tensors import Buffer
 
 _T = TypeVar("_T")
 
-_OPEN, _PARSING, _INFERRING, _FAILED, _COMPRESSING, _DONE = Stage
+_OPEN, _PARSING, _INFERRING, _STREAMING, _FAILED, _COMPRESSING, _DONE = Stage
 
 # The JSON in front of binary tensors is shifted so that the tensors start at a multiple of this, as numpy and the
 # frameworks expect. 64 bytes are a cache line and the widest vector (AVX-512).
@@ -91,6 +91,15 @@ class Connection(Protocol):
     def reject(self, reply: Reply) -> None:
         """Write the reply and close: the body is incomplete, and the rest of it will be ignored."""
 
+    def begin_events(self, headers: bytes, keep_alive: bool, on_writable: Callable[[], None]) -> None:
+        """Write the head of an answer that consists of events. `on_writable`: called after a `send` returned False."""
+
+    def send(self, data: bytes) -> bool:
+        """Write events. Return whether the client can be sent more."""
+
+    def end_events(self, data: bytes, keep_alive: bool) -> None:
+        """Write the last events. Afterwards, the same holds as after `answer`."""
+
 
 class HotRequest:
     """Takes the place of uvicorn's RequestResponseCycle. states.py has its states: Stage.
@@ -116,7 +125,9 @@ class HotRequest:
         "_reply",
         "_reservation",
         "_route",
+        "_sent",
         "_stage",
+        "_unread",
         "_write",
         "keep_alive",
         "record",
@@ -148,6 +159,8 @@ class HotRequest:
         self._handle: RequestHandle | None = None
         # The answer's Content-Encoding; "" for none.
         self._encoding = ""
+        # Of events: the bytes sent, and how many the client has not read.
+        self._sent = self._unread = 0
 
     def open(self, head: Head | Exception, route: Route, identity: Identity | None) -> None:
         """Start with a head, or with the error that it caused."""
@@ -214,7 +227,7 @@ class HotRequest:
         try:
             if record is not None:
                 request = record.attach(request, identity)
-            self._handle = self._engine.submit(request, self._on_answer, identity)
+            self._handle = self._engine.submit(request, self._on_answer, identity, route.dialect.takes_many)
         except Exception as error:
             self._send(self._error_reply(error))
 
@@ -365,14 +378,17 @@ class HotRequest:
                 self._check(identity, request.model)
             if self.record is not None:
                 request = self.record.attach(request, identity)
-            self._handle = self._engine.submit(request, self._on_answer, identity)
+            takes_many = self._route.dialect.takes_many
+            self._handle = self._engine.submit(request, self._on_answer, identity, takes_many)
         except Exception as error:
             self._send(self._error_reply(error))
 
     def _on_answer(self, outcome: InferResponse | Exception) -> None:
-        """Send the final answer. HTTP has only one per request, so earlier ones are dropped."""
+        """Send an answer. Only dialects that take many get others than the final one."""
         if isinstance(outcome, InferResponse):
             if not outcome.final:
+                if self._route.dialect.takes_many:
+                    self._on_each(outcome)
                 return
             try:
                 reply = self._write(outcome)
@@ -381,10 +397,51 @@ class HotRequest:
         else:
             reply = self._error_reply(outcome)
         self._handle = None  # it refers back to this request: without the cycle, memory is freed without the collector
-        if self._encoding or self._stage is not _INFERRING:
+        if self._stage is _STREAMING:
+            self._end_events(reply)
+        elif self._encoding or self._stage is not _INFERRING:
             self._send(reply)
         else:
             self._finish(reply)
+
+    def _on_each(self, response: InferResponse) -> None:
+        """Send an answer that is not the final one."""
+        handle = self._handle
+        if handle is None:
+            return
+        try:
+            data = cast(EachWriter, self._write).add(response)
+        except Exception as error:
+            handle.cancel()
+            self._on_answer(error)
+            return
+        if not data:
+            handle.acknowledge()
+            return
+        if self._stage is _INFERRING:
+            self._stage = _STREAMING
+            self._connection.begin_events(self._own_headers(), self.keep_alive, self._on_writable)
+        self._sent += len(data)
+        self._unread += 1
+        if self._connection.send(data):
+            self._on_writable()
+
+    def _on_writable(self) -> None:
+        """The client has read what was sent, or the system has taken it."""
+        handle, unread, self._unread = self._handle, self._unread, 0
+        if handle is not None:
+            for _ in range(unread):
+                handle.acknowledge()
+
+    def _end_events(self, reply: Reply) -> None:
+        self._stage, self.response_complete = _DONE, True
+        data = b"".join(reply.body)
+        if reply.status != 200:
+            data = b"data: %b\n\n" % data
+        self._connection.end_events(data, self.keep_alive)
+        record, self.record = self.record, None
+        if record is not None:
+            record.end(200, bytes_out=self._sent + len(data))
 
     def fail(self, error: Exception) -> None:
         """End with an error before the engine has the request."""
@@ -444,10 +501,8 @@ class HotRequest:
 
     def _finish(self, reply: Reply) -> None:
         self._stage, self.response_complete = _DONE, True
-        if self.request_id:
-            reply = reply._replace(headers=reply.headers + header_line(self.request_id))
-        if self._cors:
-            reply = reply._replace(headers=reply.headers + self._cors)
+        if self.request_id or self._cors:
+            reply = reply._replace(headers=reply.headers + self._own_headers())
         if self._body_complete:
             self._connection.answer(reply, self.keep_alive)
         else:
@@ -455,6 +510,9 @@ class HotRequest:
         record, self.record = self.record, None
         if record is not None:
             record.end(reply.status, bytes_out=sum([len(part) for part in reply.body]))
+
+    def _own_headers(self) -> bytes:
+        return (header_line(self.request_id) if self.request_id else b"") + self._cors
 
 
 def _without_collections(read: Callable[[], _T]) -> _T:

@@ -86,9 +86,11 @@ class Stage(Enum):
     PARSING      the thread has inflated a large body, and another parses it   PARSING
     PARSING      the thread is done: the request is submitted                  INFERRING
     PARSING      the thread found an error in the body (fail)                  FAILED
+    INFERRING    the first of several answers is written                       STREAMING
     INFERRING    a thread compresses the final answer or error                 COMPRESSING
     FAILED       next in turn: a thread compresses the error, if it is long    COMPRESSING
     INFERRING    the final answer or error is written                          DONE
+    STREAMING    the final answer or error is written                          DONE
     FAILED       next in turn: the error is written                            DONE
     COMPRESSING  the thread is done: the answer is written                     DONE
     any          the client has disconnected (abandon)                         DONE
@@ -103,6 +105,7 @@ class Stage(Enum):
     PARSING      a thread uses the body; the BodyReservation stays open until that thread has ended, even after
                  `abandon`, because the memory stays in use that long
     INFERRING    the engine has the request; `abandon` cancels its handle
+    STREAMING    the same, and the head of the answer is written: an error is an event, with the status 200
     FAILED       failed before the engine received it; `_reply` waits for its turn, the rest of the body is ignored
     COMPRESSING  a thread compresses the answer
     DONE         answered, or the client has disconnected
@@ -111,6 +114,7 @@ class Stage(Enum):
     OPEN = auto()
     PARSING = auto()
     INFERRING = auto()
+    STREAMING = auto()
     FAILED = auto()
     COMPRESSING = auto()
     DONE = auto()

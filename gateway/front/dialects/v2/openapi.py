@@ -57,10 +57,37 @@ def _describe(name: str, path: str) -> dict[str, Any]:
     return operation(name, "Infer (Open Inference Protocol)", path, request, response)
 
 
+_GENERATE = {
+    "type": "object",
+    "description": "the model's inputs by name, each a value, a flat list or nested lists; other keys are parameters",
+    "properties": {"id": {"type": "string"}, "parameters": {"type": "object"}},
+    "additionalProperties": True,
+}
+_GENERATED = {
+    "type": "object",
+    "properties": {"id": {"type": "string"}, "model_name": {"type": "string"}, "model_version": {"type": "string"}},
+    "additionalProperties": True,
+}
+_EVENTS = {
+    "schema": {"type": "string", "description": "server-sent events; the data of each is an answer, or an error"}
+}
+
+
+def _describe_generate(name: str, path: str) -> dict[str, Any]:
+    request = {"application/json": {"schema": _GENERATE}}
+    if path.endswith("_stream"):
+        return operation(name, "Generate any number of answers", path, request, {"text/event-stream": _EVENTS})
+    return operation(name, "Generate one answer", path, request, {"application/json": {"schema": _GENERATED}})
+
+
 HOT_PATHS = {
-    path: _describe(name, path)
+    path: _describe(name, path) if name.startswith("infer") else _describe_generate(name, path)
     for name, path in (
         ("infer", "/v2/models/{model}/infer"),
         ("infer_version", "/v2/models/{model}/versions/{version}/infer"),
+        ("generate", "/v2/models/{model}/generate"),
+        ("generate_version", "/v2/models/{model}/versions/{version}/generate"),
+        ("generate_stream", "/v2/models/{model}/generate_stream"),
+        ("generate_stream_version", "/v2/models/{model}/versions/{version}/generate_stream"),
     )
 }

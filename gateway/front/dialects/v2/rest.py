@@ -10,6 +10,7 @@ from gateway.front.base.dialect import Dialect, Reply, Route, Writer
 from gateway.front.base.limits import LARGE_JSON, Limits
 from gateway.front.dialects.v2 import rest_request, rest_response
 from gateway.front.dialects.v2.classification import classify
+from gateway.front.dialects.v2.generate import GENERATE, GENERATE_STREAM
 from gateway.front.dialects.v2.output_options import OutputOptions
 from runtimes.tensors import Buffer
 
@@ -47,13 +48,14 @@ def write(engine: Engine, limits: Limits, options: OutputOptions, response: Infe
 
 
 V2 = Dialect(_limit, _read, is_slow=_is_slow)
+_ACTIONS = {"infer": V2, "generate": GENERATE, "generate_stream": GENERATE_STREAM}
 
 
 def match(parts: list[str]) -> Route | None:
     """Return the hot route for a path, given its segments after /v2, or None."""
     match parts:
-        case ["models", model, "infer"] if model:
-            return Route(V2, model)
-        case ["models", model, "versions", version, "infer"] if model and version:
-            return Route(V2, model, version)
+        case ["models", model, action] if model and action in _ACTIONS:
+            return Route(_ACTIONS[action], model)
+        case ["models", model, "versions", version, action] if model and version and action in _ACTIONS:
+            return Route(_ACTIONS[action], model, version)
     return None
