@@ -11,6 +11,7 @@ const model = encodeURIComponent(parameters.get("model"));
 const version = encodeURIComponent(parameters.get("version"));
 const artifactPath = `/console/models/${model}/versions/${version}/artifact`;
 
+const encoded = (file) => file.split("/").map(encodeURIComponent).join("/");
 const tell = (message) => window.parent.postMessage(message, location.origin);
 
 class ModelHost extends Host {
@@ -32,7 +33,7 @@ class ModelHost extends Host {
   async start() {
     this._withoutMenus("&Open...", "&Help");
     const { main, name } = this._artifact;
-    if ((await this._openModel(`${artifactPath}/${main}`, null, name)) === "") tell({ graph: "shown" });
+    if ((await this._openModel(`${artifactPath}/${encoded(main)}`, null, name)) === "") tell({ graph: "shown" });
   }
 
   /** Leave out what opens other files or leads to other servers. */
@@ -53,7 +54,7 @@ class ModelHost extends Host {
 
   async fetch(file, encoding, base) {
     if (base && !this._artifact.files.includes(file)) throw new Error(`the artifact has no file '${file}'`);
-    return super.fetch(base ? file.split("/").map(encodeURIComponent).join("/") : file, encoding, base);
+    return super.fetch(base ? encoded(file) : file, encoding, base);
   }
 
   async _request(url, headers, ...others) {

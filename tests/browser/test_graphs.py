@@ -73,7 +73,9 @@ def with_external_data(folder: Path) -> None:
     row = helper.make_tensor_value_info("row", TensorProto.INT64, ["rows"])
     twice = helper.make_tensor_value_info("twice", TensorProto.FLOAT, ["rows", 2])
     model = helper.make_model(helper.make_graph(nodes, "external", [row], [twice], [table]))
-    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="the weights.bin", size_threshold=0)
+    onnx.save(
+        model, folder / "100% of #1?.onnx", save_as_external_data=True, location="the weights.bin", size_threshold=0
+    )
 
 
 def visit(browser: Browser, gateway: Gateway, model: str, *steps: dict[str, str]) -> Visit:
