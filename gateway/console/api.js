@@ -32,16 +32,23 @@ export async function request(path, options = {}) {
 
 /** The same, for an answer in JSON. */
 export async function json(path, options) {
-  return (await request(path, options)).json();
+  const response = await request(path, options);
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "the answer is not that of the server, or it was broken off"); // a proxy's page, say
+  }
 }
 
 async function errorText(response) {
-  const text = await response.text();
+  const text = await response.text().catch(() => "");
   try {
     const { error, message } = JSON.parse(text);
     return error || message || text;
   } catch {
-    return text || response.statusText;
+    const isSentence = /^text\/plain\b/.test(response.headers.get("Content-Type")); // not a proxy's page
+    return (isSentence && text) || `the server cannot be reached: ${response.status} ${response.statusText}`.trim();
   }
 }
 

@@ -181,6 +181,13 @@ def test_the_page_shows_every_model_and_what_it_does(browser: Browser, served: G
     assert "not an ONNX file" in cells["broken"][1]
 
 
+def test_a_page_of_a_proxy_is_not_taken_for_an_answer(browser: Browser, site: str) -> None:
+    status = "document.getElementById('status').innerText"
+    steps = [{"do": "wait", "script": f"{status} !== ''"}, {"do": "read", "script": status}]
+    visit = browser.visit(f"{site}/", steps, replaced={"console/data": "<!doctype html><p>Log in"}).check()
+    assert visit.results[-1] == "the answer is not that of the server, or it was broken off"
+
+
 def test_models_can_be_sorted_and_filtered_with_the_keyboard(browser: Browser, site: str) -> None:
     head = "#models thead th:first-child button"
     steps = [
