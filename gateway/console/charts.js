@@ -53,6 +53,7 @@ export class Chart {
 
   /** What comes next does not continue the line. */
   interrupt() {
+    this.caption.textContent = this.title;
     if (this.data[0].length) this.add(this.lines.map(() => null));
   }
 

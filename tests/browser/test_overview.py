@@ -122,10 +122,14 @@ def test_a_chart_continues_with_readings_of_the_same_version_and_server_only(bro
             read('2', {at_s: 5}, 9000), read('2', {at_s: 7}, 9040),
             read('2', {at_s: 9, started: 1}, 0), read('2', {at_s: 11, started: 1}, 6),
         ];
-        return readings.map((row) => row[1]);
+        const before = live.charts[0].caption.textContent;
+        read('3', {at_s: 13, started: 1}, 0);
+        return [readings.map((row) => row[1]), before, live.charts[0].caption.textContent];
     })()"""
-    (rates,) = browser.visit(f"{site}/console/models/digits_onnx", [{"do": "read", "script": script}]).results
+    (found,) = browser.visit(f"{site}/console/models/digits_onnx", [{"do": "read", "script": script}]).results
+    rates, before, after = found
     assert rates == [None, 5, None, 20, None, 3]
+    assert (before, after) == ("Requests per second:all 3failed 0", "Requests per second")
 
 
 def test_a_link_stays_the_same_while_figures_change(browser: Browser, site: str) -> None:
