@@ -114,12 +114,13 @@ class Signature(NamedTuple):
     """The inputs and outputs of one entry point of a model.
 
     `refused` maps outputs that exist but cannot be served to the reason, in words. Requesting one is the client's
-    error. A request that names no outputs gets all others.
+    error. A request that names no outputs gets all others. `optional` names the inputs that a request may leave out.
     """
 
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
     refused: Dict[str, str] = {}
+    optional: Tuple[str, ...] = ()
 
 
 class LoadOptions(NamedTuple):

@@ -175,9 +175,9 @@ def unpack_json(body: Buffer) -> Dict[str, Any]:
 
 
 def signature_from_json(raw: Sequence[Any]) -> Signature:
-    """Return the signature that JSON wrote as [inputs, outputs, refused], since a Signature is a tuple."""
-    inputs, outputs, refused = raw
-    return Signature(specs_from_json(inputs), specs_from_json(outputs), refused)
+    """Return the signature that JSON wrote as [inputs, outputs, refused, optional], since a Signature is a tuple."""
+    inputs, outputs, refused, optional = raw
+    return Signature(specs_from_json(inputs), specs_from_json(outputs), refused, tuple(optional))
 
 
 def specs_from_json(raw: Sequence[Any]) -> Tuple[TensorSpec, ...]:

@@ -112,6 +112,8 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
             raise unknown_input(name, status.name, expected)
     for name, spec in expected.items():
         if name not in given:
+            if name in signature.optional:
+                continue
             raise InvalidRequest(f"input '{name}' is missing; model '{status.name}' needs {_names(expected)}")
         _check(given[name], spec)
     if status.max_batch_size and signature is status.signature():

@@ -1,8 +1,11 @@
-"""Our form of a Python model: a class whose method `predict` gets the inputs by name and returns the outputs."""
+"""Our form of a Python model: a class whose method `predict` gets the inputs by name and returns the outputs.
+
+If `predict` is a generator, the model is decoupled: each value is an answer.
+"""
 
 import inspect
 import os
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -39,55 +42,84 @@ class Context(NamedTuple):
 class OwnModel(Model):
     def __init__(self, model_class: Any, options: LoadOptions) -> None:
         predict = model_class.predict
-        if inspect.isgeneratorfunction(predict) or inspect.isasyncgenfunction(predict):
-            raise LoadError("predict is a generator: several answers to one request are not supported yet; return one")
-        if inspect.iscoroutinefunction(predict):
-            raise LoadError("predict is a coroutine, but it is called as an ordinary function: remove async")
+        if inspect.iscoroutinefunction(predict) or inspect.isasyncgenfunction(predict):
+            raise LoadError("predict is asynchronous, but it is called as an ordinary function: remove async")
+        self.decoupled = inspect.isgeneratorfunction(predict)
         self._instance = model_class()
-        inputs = _inputs(self._instance.predict)
+        inputs, optional = _inputs(self._instance.predict)
         outputs = output_specs(self._instance.predict) or options.outputs
         if not outputs:
             raise LoadError("predict does not say what it returns: " + _HOW_TO_DECLARE)
-        self._signature = Signature(declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs))
+        self._signature = Signature(
+            declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), {}, optional
+        )
+        self._outputs = {spec.name: spec for spec in self._signature.outputs}
         self.signatures = {"default": self._signature}
         _call_load(self._instance, options)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        arrays = {spec.name: read_only(check_input(spec, inputs)) for spec in self._signature.inputs}
-        specs = {spec.name: spec for spec in self._signature.outputs}
-        wanted = wanted_outputs(outputs, list(specs))
-        returned = self._instance.predict(**arrays)
-        if not isinstance(returned, dict):
-            if len(specs) > 1:
-                raise TypeError(
-                    "predict returned %s, not a dictionary of %s" % (type(returned).__name__, quoted(specs))
-                )
-            returned = {next(iter(specs)): returned}
+        arrays, wanted = self._arrays(inputs), self._wanted(outputs)
+        returned = self._by_name(self._instance.predict(**arrays))
         missing = [name for name in wanted if name not in returned]
         if missing:
             raise ValueError("predict returned %s, but not %s" % (quoted(returned), quoted(missing)))
-        return detached({name: as_output(specs[name], returned[name]) for name in wanted}, arrays.values())
+        return self._answer(returned, wanted, arrays)
+
+    def stream(
+        self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str
+    ) -> Iterator[Dict[str, np.ndarray]]:
+        arrays, wanted = self._arrays(inputs), self._wanted(outputs)
+        answers = self._instance.predict(**arrays)
+        try:
+            for returned in answers:
+                yield self._answer(self._by_name(returned), wanted, arrays)
+        finally:
+            answers.close()
+
+    def _arrays(self, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """Return the arguments of `predict`. Raises InvalidInput."""
+        left_out = [name for name in self._signature.optional if name not in inputs]
+        specs = [spec for spec in self._signature.inputs if spec.name not in left_out]
+        return {spec.name: read_only(check_input(spec, inputs)) for spec in specs}
+
+    def _wanted(self, outputs: Sequence[str]) -> Sequence[str]:
+        return wanted_outputs(outputs, list(self._outputs))
+
+    def _by_name(self, returned: Any) -> Dict[str, Any]:
+        if isinstance(returned, dict):
+            return returned
+        if len(self._outputs) > 1:
+            got = type(returned).__name__
+            raise TypeError("predict returned %s, not a dictionary of %s" % (got, quoted(self._outputs)))
+        return {next(iter(self._outputs)): returned}
+
+    def _answer(
+        self, returned: Dict[str, Any], wanted: Sequence[str], arrays: Dict[str, np.ndarray]
+    ) -> Dict[str, np.ndarray]:
+        """Return the wanted outputs among those that `predict` returned."""
+        found = {name: as_output(self._outputs[name], returned[name]) for name in wanted if name in returned}
+        return detached(found, arrays.values())
 
     def close(self) -> None:
         if hasattr(self._instance, "close"):
             self._instance.close()
 
 
-def _inputs(predict: Any) -> Tuple[TensorSpec, ...]:
-    """Return the inputs, which are the parameters of `predict`. Raises LoadError."""
+def _inputs(predict: Any) -> Tuple[Tuple[TensorSpec, ...], Tuple[str, ...]]:
+    """Return the inputs, which are the parameters of `predict`, and the names of optional ones. Raises LoadError."""
     specs: List[TensorSpec] = []
+    optional: List[str] = []
     for parameter in inspect.signature(predict).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise LoadError("predict has the parameter '%s', but each input needs a name: name them all" % parameter)
         if parameter.default is not parameter.empty:
-            raise LoadError(
-                "predict's '%s' has a default, but optional inputs are not supported yet: remove the default, or make "
-                "it a parameter of model.toml" % parameter.name
-            )
+            optional.append(parameter.name)
         specs.append(input_spec(parameter.name, parameter.annotation))
     if not specs:
         raise LoadError("predict has no parameters besides self, so the model has no inputs: add one")
-    return tuple(specs)
+    if len(optional) == len(specs):
+        raise LoadError("every parameter of predict has a default, but a request needs an input: remove one")
+    return tuple(specs), tuple(optional)
 
 
 def _call_load(instance: Any, options: LoadOptions) -> None:

@@ -36,6 +36,8 @@ class TritonModel(Model):
         self._signature = Signature(
             declared_inputs(options.inputs, _specs(self._config, "input")),
             declared_outputs(options.outputs, _specs(self._config, "output")),
+            {},
+            tuple(tensor["name"] for tensor in self._config["input"] if tensor.get("optional")),
         )
         self.signatures = {"default": self._signature}
         self._instance = model_class()
@@ -56,7 +58,9 @@ class TritonModel(Model):
         specs = {spec.name: spec for spec in self._signature.outputs}
         wanted = wanted_outputs(outputs, list(specs))
         # Models may change the arrays of their inputs, which belong to the caller.
-        tensors = [pb_utils.Tensor(spec.name, check_input(spec, inputs).copy()) for spec in self._signature.inputs]
+        left_out = [name for name in self._signature.optional if name not in inputs]
+        specs_given = [spec for spec in self._signature.inputs if spec.name not in left_out]
+        tensors = [pb_utils.Tensor(spec.name, check_input(spec, inputs).copy()) for spec in specs_given]
         request = pb_utils.InferenceRequest(self._name, wanted, tensors, model_version=self._version)
         response = _only(self._instance.execute([request]))
         error = response.error()

@@ -67,6 +67,7 @@ def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: 
             tuple(with_free_dim(spec) for spec in signature.inputs),
             tuple(with_free_dim(spec) for spec in signature.outputs),
             signature.refused,
+            signature.optional,
         )
         if any(is_fixed(spec) for spec in signature.inputs)
         else signature

@@ -86,6 +86,7 @@ def fill_gaps(
         tuple(fill(spec, inputs) for spec in signature.inputs),
         tuple(fill(spec, outputs) for spec in known_outputs if spec.name not in refused),
         refused,
+        signature.optional,
     )
 
 

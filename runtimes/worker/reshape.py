@@ -42,6 +42,7 @@ class Reshaped(Model):
             tuple(_client_spec(spec, inputs) for spec in own.inputs),
             tuple(_client_spec(spec, outputs) for spec in own.outputs),
             own.refused,
+            own.optional,
         )
 
     def infer(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Arrays:

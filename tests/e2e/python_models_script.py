@@ -1,5 +1,6 @@
 """Runs in tritonclient's own environment: `PYTHON python_models_script.py HTTP GRPC`."""
 
+import queue
 import sys
 
 import numpy as np
@@ -41,4 +42,24 @@ for module, address in ((over_http, HTTP), (over_grpc, GRPC)):
     )
     assert config["backend"] == "python", config
     assert config["max_batch_size"] == 8, config
+
+answers = queue.Queue()
+with over_grpc.InferenceServerClient(GRPC) as client:
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    for times in ([], [3]):
+        inputs = [over_grpc.InferInput("x", [1, 4], "FP32")]
+        inputs[0].set_data_from_numpy(np.ones((1, 4), np.float32))
+        if times:
+            inputs.append(over_grpc.InferInput("times", [1], "INT32"))
+            inputs[1].set_data_from_numpy(np.array(times, np.int32))
+        client.async_stream_infer("counting", inputs)
+        found = [answers.get(timeout=60) for _ in range(times[0] if times else 2)]
+        assert [error for _, error in found] == [None] * len(found)
+        assert [result.as_numpy("output")[0, 0] for result, _ in found] == [
+            1.0 + number for number in range(len(found))
+        ]
+    client.stop_stream()
+    assert answers.empty()
+    optional = client.get_model_config("counting", as_json=True)["config"]["input"][1]["optional"]
+    assert optional, "the configuration says which inputs are optional"
 print("all of it worked")

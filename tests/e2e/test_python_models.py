@@ -54,6 +54,12 @@ output [ { name: "SUM" data_type: TYPE_INT32 dims: [ 2 ] } ]
 parameters { key: "mode" value: { string_value: "plain" } }
 dynamic_batching { }
 """
+COUNTING = """
+class Model:
+    def predict(self, x: "FP32[-1, 4]", times: "INT32[1]" = (2,)) -> "FP32[-1, 4]":
+        for number in range(times[0]):
+            yield x + number
+"""
 # A small package of pure Python, without dependencies.
 PACKED = """
 import iniconfig
@@ -95,6 +101,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     repository = top / "repository"
     add(repository, "own", OWN, toml="max_batch_size = 8\n[parameters]\nfactor = 3")
     add(repository, "triton", TRITON, pbtxt=PBTXT)
+    add(repository, "counting", COUNTING)
     add(repository, "packed", PACKED, "iniconfig==2.1.0\n")
     add(repository, "impossible", PACKED, "iniconfig==0.0.0.1\n")
     add(repository, "hostile", HOSTILE, toml="max_batch_size = 8")

@@ -38,3 +38,14 @@ def test_equal_layouts_share_one_object() -> None:
     validator = _validator((TensorSpec("y", "FP32", (1,)),))
     first, second = validator.check(_request(TWO_STRINGS)), validator.check(_request(b"\2\0\0\0ab\1\0\0\0c"))
     assert first.layout is second.layout
+
+
+def test_an_optional_input_may_be_left_out_and_others_not() -> None:
+    inputs = TensorSpec("s", "BYTES", (2,)), TensorSpec("n", "INT8", (1,))
+    signature = Signature(inputs, (TensorSpec("y", "FP32", (1,)),), {}, ("n",))
+    validator = LayoutValidator(ModelStatus("m", "1", "READY", signatures={"d": signature}))
+    both = _request(TWO_STRINGS)
+    assert len(validator.check(both).layout[2]) == 2
+    assert len(validator.check(both._replace(inputs=both.inputs[1:])).layout[2]) == 1
+    with pytest.raises(InvalidRequest, match="input 's' is missing"):
+        validator.check(both._replace(inputs=both.inputs[:1]))

@@ -20,7 +20,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
     Raises NotFound, and Unavailable before it has been loaded.
     """
     status = engine.model(name, version)
-    if status.signature() is None:
+    signature = status.signature()
+    if signature is None:
         raise unavailable(status)
     served = await engine.control(GetConfiguration(status.name, status.version))
     # In Triton, the batch dimension is always the first, so a model with another one is described as not batched.
@@ -44,7 +45,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         config.parameters["memory_limit"].string_value = str(served["memory_limit"])  # bytes
     metadata = model_metadata(engine, status.name, status.version)
     for tensor in metadata["inputs"]:
-        added: Any = config.input.add(format=f"FORMAT_{served['formats'].get(tensor['name']) or 'NONE'}")
+        tensor_format = f"FORMAT_{served['formats'].get(tensor['name']) or 'NONE'}"
+        added: Any = config.input.add(format=tensor_format, optional=tensor["name"] in signature.optional)
         _describe(added, tensor, served["reshape"]["inputs"], batched)
     for tensor in metadata["outputs"]:
         added = config.output.add(label_filename=served["labels"].get(tensor["name"], ""))

@@ -107,6 +107,45 @@ class Model:
         loaded(source).infer({"x": np.zeros(1, np.float32)}, (), "default")
 
 
+def test_a_generator_gives_several_answers_and_is_closed(loaded: Loader, capsys: pytest.CaptureFixture[str]) -> None:
+    source = """
+class Model:
+    def predict(self, x: "FP32[-1]") -> {"y": "FP32[-1]", "n": "INT64"}:
+        try:
+            yield {"y": x}
+            yield {"n": 7, "other": 1}
+            yield {"y": "wrong"}
+        finally:
+            print("closed")
+"""
+    model = loaded(source)
+    assert model.decoupled
+    answers = model.stream({"x": np.ones(1, np.float32)}, (), "default")
+    assert [{name: each.tolist() for name, each in next(answers).items()} for _ in range(2)] == [{"y": [1.0]}, {"n": 7}]
+    with pytest.raises(ValueError, match="could not convert"):
+        next(answers)
+    assert capsys.readouterr().out == "closed\n"
+    left = model.stream({"x": np.ones(1, np.float32)}, ["n"], "default")
+    assert next(left) == {}
+    left.close()  # type: ignore[attr-defined]
+    assert capsys.readouterr().out == "closed\n"
+
+
+def test_a_parameter_with_a_default_is_an_optional_input(loaded: Loader) -> None:
+    source = """
+class Model:
+    def predict(self, x: "FP32[-1]", threshold: "FP32[1]" = (0.5,)) -> {"y": "BOOL[-1]"}:
+        return {"y": x > threshold[0]}
+"""
+    model, x = loaded(source), np.array([0.4, 0.6], np.float32)
+    assert model.signatures["default"].optional == ("threshold",)
+    assert model.infer({"x": x}, (), "default")["y"].tolist() == [False, True]
+    given = {"x": x, "threshold": np.array([0.3], np.float32)}
+    assert model.infer(given, (), "default")["y"].tolist() == [True, True]
+    with pytest.raises(InvalidInput, match="input 'x' is missing"):
+        model.infer({"threshold": x[:1]}, (), "default")
+
+
 def returning(value: str, annotation: str = '{"y": "FP32[-1]"}') -> str:
     return f"class Model:\n    def predict(self, x: 'FP32[-1]') -> {annotation}:\n        return {value}"
 
@@ -143,13 +182,9 @@ def test_what_predict_returns_must_fit_what_it_declares(loaded: Loader, source: 
         ("class Model:\n    def predict(self, x): return x", "predict does not say what it returns: annotate it"),
         ("class Model:\n    def predict(self, x: float) -> 'FP32': return x", "'x' is annotated with float, but"),
         ("class Model:\n    def predict(self, *x) -> 'FP32': return x", r"has the parameter '\*x'"),
-        ("class Model:\n    def predict(self, x=1) -> 'FP32': return x", "optional inputs are not supported yet"),
+        ("class Model:\n    def predict(self, x=1) -> 'FP32': return x", "every parameter of predict has a default"),
         ("class Model:\n    def predict(self) -> 'FP32': return 1", "predict has no parameters besides self"),
-        (
-            "class Model:\n    def predict(self, x) -> 'FP32': yield x",
-            "several answers to one request are not supported",
-        ),
-        ("class Model:\n    async def predict(self, x) -> 'FP32': return x", "predict is a coroutine"),
+        ("class Model:\n    async def predict(self, x) -> 'FP32': return x", "predict is asynchronous"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_one_sentence(loaded: Loader, source: str, said: str) -> None:

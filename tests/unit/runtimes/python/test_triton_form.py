@@ -75,6 +75,13 @@ def test_a_configuration_can_come_from_the_model(loaded: Loader) -> None:
     assert model.infer(ONES, (), "default")["Y"].tolist() == [[3.0, 3.0]]
 
 
+def test_an_input_that_the_model_calls_optional_may_be_left_out(loaded: Loader) -> None:
+    added = '        config.add_input({"name": "Z", "data_type": "TYPE_FP32", "dims": [2], "optional": True})\n'
+    model = loaded(MODEL + COMPLETED.replace("        config.set_max", added + "        config.set_max"))
+    assert model.signatures["default"].optional == ("Z",)
+    assert model.infer(ONES, (), "default")["Y"].tolist() == [[3.0, 3.0]]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
