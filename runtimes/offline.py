@@ -61,6 +61,8 @@ def open_model(load: Load, signature: str) -> Tuple[Model, str]:
     model = load_model(load)
     model.signatures = batching_decision.with_free_rows(model.signatures, load.batching.sizes, load.batching.dim)
     name = signature or next(iter(model.signatures))
+    if model.decoupled:
+        raise LoadError("the model is decoupled, and only models with one answer to a request can be run on files")
     if name not in model.signatures:
         raise LoadError("there is no signature '%s'; there are %s" % (name, ", ".join(model.signatures)))
     return model, name

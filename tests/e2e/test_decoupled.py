@@ -46,6 +46,7 @@ def running(scratch: Path) -> Iterator[Gateway]:
     add_fake(repository, "three", answers=3)
     add_fake(repository, "rows", answers="rows")
     add_fake(repository, "gated", answers=3, answer_waits_for=str(scratch / "gate"))
+    add_fake(repository, "hangs", toml="execution_timeout_s = 0.5", answers=2, effects_at=1)
     wide = [{"name": "x", **WIDE}], [{"name": "y", **WIDE}]
     add_fake(repository, "wide", inputs=wide[0], outputs=wide[1], answers=MANY)
     gateway = start_gateway(repository, scratch, "--fronts", "2").wait_ready()
@@ -169,6 +170,38 @@ def test_a_worker_that_dies_in_the_middle_of_events_is_one_error(running: Gatewa
         os.kill(pid, signal.SIGKILL)
         (last,) = [json.loads(line.removeprefix("data: ")) for line in lines if line]
         assert "the model's worker died while it ran this request; it will not be retried" in last["error"]
+
+
+def test_the_limit_of_an_execution_is_for_one_answer(running: Gateway) -> None:
+    reply = running.post("/v2/models/hangs/generate_stream", {"x": [777] * 4})
+    first, last = [json.loads(line.removeprefix(b"data: ")) for line in reply.body.splitlines() if line]
+    assert first["y"] == [1554.0] * 4
+    assert "the model's worker died while it ran this request; it will not be retried" in last["error"]
+    running.wait_for(r"a batch ran for longer than execution_timeout_s = 0.5")
+
+
+def test_a_deadline_in_the_middle_of_events_is_one_error(running: Gateway, gate: Path) -> None:
+    gate.with_name("gate.0").touch()
+    body = {"x": [1, 1, 1, 1], "timeout": 2_000_000}
+    reply = running.post("/v2/models/gated/generate_stream", body)
+    answers = [json.loads(line.removeprefix(b"data: ")) for line in reply.body.splitlines() if line]
+    assert [each["y"][0] for each in answers[:-1]] == [2.0]
+    assert answers[-1] == {"error": "the deadline passed before the model answered"}
+    mark = len(running.log)
+    gate.with_name("gate.1").touch()  # now the worker can see that its client has left
+    running.wait_for(r"the request was given up after 2 answers", mark)
+
+
+def test_statistics_count_a_request_once(running: Gateway) -> None:
+    (before,) = running.get("/v2/models/rows/stats").json()["model_stats"]
+    for rows in (0, 1, 3):
+        reply = running.post("/v2/models/rows/generate_stream", {"x": [[1, 1, 1, 1]] * rows})
+        assert (reply.status, reply.body.count(b"data: ")) == (200, rows)
+    reply = running.post("/v2/models/rows/generate", {"x": [1, 1, 1, 1]})
+    assert (reply.status, reply.json()["y"]) == (200, [2.0] * 4)
+    (after,) = running.get("/v2/models/rows/stats").json()["model_stats"]
+    assert after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"] == 4
+    assert after["execution_count"] - before["execution_count"] == 4
 
 
 def test_a_reader_of_events_holds_the_model_back_and_ends_it_by_leaving(running: Gateway) -> None:

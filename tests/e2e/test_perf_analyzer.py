@@ -2,12 +2,15 @@
 
 import os
 import platform
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateway_process import Gateway
+from tests.support.model_repositories import add_fake
 from tests.support.perf_analyzer import measure, perf_analyzer_command
 from tests.support.triton_models import add_simple
 
@@ -72,3 +75,26 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
     assert sum(each["compute_infer"]["count"] for each in statistics["batch_stats"]) == statistics["execution_count"]
     if not writable:
         pytest.skip("all ways but those by shared memory hold; /dev/shm is not writable here")
+
+
+def test_a_decoupled_model_is_measured(gateway: Callable[..., Gateway], tmp_path: Path, command: list[str]) -> None:
+    """perf_analyzer sees in the configuration that the model is decoupled, and counts requests and answers."""
+    add_fake(tmp_path / "repository", "three", answers=3)
+    running = gateway(tmp_path / "repository").wait_ready()
+    options = ("-m", "three", "-u", running.grpc, "-i", "grpc", "--streaming", "--async", "--shape", "x:1,4")
+    done = subprocess.run(
+        [*command, *options, "--concurrency-range", "2", *SHORT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = {
+        name: float(re.findall(rf"^\s+{name}: ([\d.]+)", done.stdout, re.MULTILINE)[0])
+        for name in ("Request count", "Throughput", "Response Throughput")
+    }
+    assert found["Request count"] >= 200
+    assert found["Response Throughput"] == pytest.approx(3 * found["Throughput"], rel=0.05)
+    (statistics,) = running.get("/v2/models/three/stats").json()["model_stats"]
+    assert statistics["inference_stats"]["fail"]["count"] == 0
+    assert statistics["execution_count"] == statistics["inference_stats"]["success"]["count"]

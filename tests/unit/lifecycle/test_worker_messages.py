@@ -171,6 +171,24 @@ def test_a_front_ends_its_connection_to_a_worker_that_sends(lie: str, tmp_path: 
     asyncio.run(main())
 
 
+def test_a_front_ends_its_connection_to_a_worker_that_does_not_wait_for_clients(tmp_path: Path) -> None:
+    async def main() -> None:
+        made, transport, _, _ = client(tmp_path)
+        written: list[bytes] = []
+        made._write = lambda buffers: written.append(b"".join(map(bytes, buffers)))  # type: ignore[method-assign]
+        for _ in range(wire.MAX_UNREAD_ANSWERS):
+            assert made.count_unread(7)
+        made.acknowledge(7)
+        made.acknowledge(8)
+        assert written == [b"".join(map(bytes, wire.pack(wire.ACK, 7)))]
+        assert made.count_unread(7)
+        assert not transport.aborted
+        assert not made.count_unread(7)
+        assert transport.aborted
+
+    asyncio.run(main())
+
+
 def test_a_page_that_names_more_requests_than_it_has_room_for_keeps_no_answer_from_them(tmp_path: Path) -> None:
     async def main() -> None:
         made, _, passed, page = client(tmp_path)
