@@ -4,7 +4,10 @@ import { element, request } from "./api.js";
 
 /** Buttons that load and unload the model. `say` shows the outcome; `refresh` reads the state again. */
 export function drawControls(parent, model, state, { say, refresh }) {
+  const hasFocus = () => parent.contains(document.activeElement);
+  const focus = () => parent.querySelector("button")?.focus(); // a button that is disabled or replaced loses it
   const act = async (verb) => {
+    const isByKeyboard = hasFocus();
     say(`${verb}ing ${model} …`);
     parent.querySelectorAll("button").forEach((button) => { button.disabled = true; });
     try {
@@ -14,6 +17,7 @@ export function drawControls(parent, model, state, { say, refresh }) {
       say(error.message, true);
     }
     parent.querySelectorAll("button").forEach((button) => { button.disabled = false; });
+    if (isByKeyboard && document.activeElement === document.body) focus();
     refresh();
   };
   const isServed = state !== "UNAVAILABLE";
@@ -21,9 +25,11 @@ export function drawControls(parent, model, state, { say, refresh }) {
     const sure = await confirm(`Unload ${model}?`, "All its versions stop serving. Requests in progress are answered, later ones are refused, until it is loaded again or the server starts again.", "Unload");
     if (sure) act("unload");
   };
+  const isReplaced = hasFocus();
   parent.replaceChildren(
     element("button", { type: "button", class: "plain", onclick: () => act("load") }, isServed ? "Reload" : "Load"),
     isServed ? element("button", { type: "button", class: "plain danger", onclick: unload }, "Unload") : "");
+  if (isReplaced) focus();
 }
 
 /** Ask whether to do something. Resolves to true or false. */

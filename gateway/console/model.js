@@ -107,9 +107,10 @@ async function readInterface(model, server) {
   try {
     found = isServed && await json(`/console/models/${encodeURIComponent(name)}/versions/${model.version}/configuration`);
   } catch (error) {
-    shown = ""; // it was unloaded meanwhile; the next turn shows that
+    if (shown === id) shown = ""; // it was unloaded meanwhile; the next turn shows that
     say(error.message);
   }
+  if (shown && shown !== id) return; // a later turn has read it for another state
   found ||= { signatures: [], values: [] };
   const isKnown = found.signatures.length > 0;
   const mayTry = isKnown && model.may.includes("infer");

@@ -329,6 +329,8 @@ def test_only_those_who_may_change_the_model_get_buttons(site: Site, browser: Br
         {"do": "axe"},
         {"do": "click", "selector": "dialog .danger"},
         {"do": "wait", "selector": "#state .UNAVAILABLE"},
+        # Whoever uses a keyboard goes on from here.
+        {"do": "wait", "script": "document.querySelector('#controls').contains(document.activeElement)"},
     ]
     load = [
         {"do": "click", "selector": "#controls button"},
