@@ -9,7 +9,7 @@ import pytest
 
 from gateway.environments.runtime import discover
 from gateway.repository.model_toml import ModelConfigError, read_model_toml
-from gateway.repository.scan import ModelConfig, scan
+from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from tests.unit.repository.test_formats import torchscript
 
 RUNTIMES = discover()
@@ -351,3 +351,17 @@ def test_what_python_compiles_does_not_load_a_model_again(tmp_path: Path) -> Non
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "model.cpython-312.pyc").touch()
     assert scan(tmp_path, RUNTIMES) == [before]
+
+
+def test_a_program_can_be_served_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "model.py").touch()
+    (tmp_path / "requirements.txt").write_text("emoji==2.15.0")
+    for path in (tmp_path, tmp_path / "model.py"):
+        [found] = scan(path, RUNTIMES)
+        assert found.artifact is not None
+        assert found.artifact.path == tmp_path / "model.py"
+        assert found.artifact.runtime.base == "python"
+        assert found.readable == (tmp_path,), "it may import what is next to it"
+    (tmp_path / "requirements.txt").write_text("-e .")
+    with pytest.raises(RepositoryError, match="is an option of pip"):
+        scan(tmp_path, RUNTIMES)
