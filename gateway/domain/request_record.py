@@ -80,7 +80,7 @@ class RequestRecord:
     identity     the name of who sent it; "" if that is not known
     outcome      "success", "cancelled" if the client disconnected, or the kind of the error (gateway/errors.py)
     status       the HTTP status or gRPC code; 0 over HTTP if the client disconnected
-    bytes_out    of the answer's body or message
+    bytes_out    of the answer's body or message, or of all of them
     queue_ns     time in the worker's queue
     compute_input_ns, compute_infer_ns, compute_output_ns  of the batch
     batch_rows   rows of the batch

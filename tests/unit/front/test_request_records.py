@@ -11,14 +11,18 @@ import grpc
 import pytest
 
 from gateway.domain.request_record import RequestRecord
+from gateway.domain.types import InferRequest
+from gateway.errors import InvalidRequest
 from gateway.front.base.limits import Limits
 from gateway.front.base.records import grpc_record
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.generated import open_inference_pb2 as pb
 from gateway.generated import tensorflow_serving_pb2 as tfserving
+from runtimes.contract import TensorSpec
+from runtimes.tensors import Tensor
 from tests.support.bad_inputs import Subject, good_call
-from tests.support.front_server import LIMITS, WAIT_S, Serving, in_thread
+from tests.support.front_server import LIMITS, WAIT_S, Serving, in_thread, model
 from tests.support.v2_calls import as_message
 from tests.unit.front.test_compiled_requests import Bench, Run, module, request, run
 
@@ -251,6 +255,36 @@ def test_each_message_of_a_stream_has_a_record(grpc_serving: Serving, recorder: 
         assert record.bytes_in == len(raw)
         assert record.arrived > 0
     assert sum(record.bytes_out for record in records) == sum(map(len, answers))
+
+
+def several(request: InferRequest) -> Iterator[list[Tensor]]:
+    yield from [[tensor._replace(name="y") for tensor in request.inputs]] * 3
+    if request.id == "fails":
+        raise InvalidRequest("no more")
+
+
+@pytest.fixture
+def decoupled(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = model("many", TensorSpec("x", "FP32", (-1, 3)), decoupled=True)
+    monkeypatch.setattr(serving.engine, "_models", [*serving.engine._models, many])
+    monkeypatch.setattr(serving.engine, "stream", several)
+
+
+@pytest.mark.usefixtures("decoupled")
+@pytest.mark.parametrize(("name", "ended"), [("works", "success"), ("fails", "invalid")])
+def test_a_request_with_several_answers_has_one_record(
+    grpc_serving: Serving, recorder: Recorder, name: str, ended: str
+) -> None:
+    answer = grpc_serving.http.post("/v2/models/many/generate_stream", json={"id": name, "x": [1, 2, 3]})
+    record = recorder.one()
+    assert outcome(record) == ("POST", "/v2/models/many/generate_stream", 200, ended)
+    assert (record.model, record.bytes_out) == ("many", len(answer.content))
+    sent = message("many")
+    sent.id = name
+    stream = grpc_serving.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    answers = list(stream(iter([sent.SerializeToString()]), timeout=WAIT_S))
+    record = recorder.one()
+    assert (len(answers), record.outcome, record.bytes_out) == (3 + (name == "fails"), ended, sum(map(len, answers)))
 
 
 def test_a_call_that_is_cancelled(grpc_serving: Serving, recorder: Recorder) -> None:

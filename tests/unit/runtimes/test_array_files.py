@@ -59,6 +59,6 @@ def test_everything_that_an_input_lacks_is_named_at_once(
     (tmp_path / "model.json").write_text(f'{{"inputs": [{{"name": "x"{declared}}}]}}')
     load = Load(str(ROOT / "runtimes" / "fake"), str(tmp_path / "model.json")).to_json()
     with pytest.raises(LoadError) as refused:
-        offline.run_cases({"load": load, "signature": "", "cases": [], "shapes": shapes})
+        offline.run_cases({"load": load, "signature": "", "cases": [], "shapes": shapes, "decide": False})
     wanted = f"declares the {missing} of input 'x': declare it in [[inputs]] of {way}"
     assert str(refused.value) == f"neither the artifact nor model.toml {wanted}"

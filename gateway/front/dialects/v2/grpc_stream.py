@@ -102,7 +102,7 @@ class Stream:
         if isinstance(outcome, Exception) and not final:
             self._handles[number].cancel()
             final = True
-        record = self._records.pop(number, None) if final else None
+        record = self._records.get(number)
         code = Code.OK
         if isinstance(outcome, Exception):
             error = to_client_error(outcome)
@@ -116,8 +116,10 @@ class Stream:
             answer = b"".join(field(_INFER_RESPONSE, outcome + _FINAL[final]))
         self._answers.put_nowait((number, answer, final))
         if record is not None:
-            record.end(code, bytes_out=len(answer))
+            record.bytes_out += len(answer)
         if final:
+            if record is not None:
+                self._records.pop(number).end(code, bytes_out=record.bytes_out)
             self._handles.pop(number, None)
             self._end_source()
 
