@@ -135,7 +135,8 @@ class LoadOptions(NamedTuple):
     parameters  [parameters] of model.toml: settings that only this runtime understands
     name        of the model
     version     of the model, a number
-    max_rows    max_batch_size of model.toml; None: not declared
+    max_rows    max_batch_size of model.toml or config.pbtxt; None: not declared
+    batches     whether that declares that requests may run together. If not, it only limits the rows of one
     """
 
     artifact: str
@@ -147,6 +148,7 @@ class LoadOptions(NamedTuple):
     name: str = ""
     version: str = ""
     max_rows: Optional[int] = None
+    batches: bool = True
 
 
 class BatchAnalysis(NamedTuple):
@@ -160,17 +162,19 @@ class BatchAnalysis(NamedTuple):
     writes    operators that change the model's state. A signature with any runs only when a client requests it
     unknown   operators that the analysis could not follow; it claims nothing about them
     max_rows  the maximum number of rows that the artifact accepts in one run; None if there is no limit
+    alone     why the artifact itself asks that each request run alone, whatever model.toml declares; "" if it does not
     """
 
     mixes: Tuple[str, ...] = ()
     writes: Tuple[str, ...] = ()
     unknown: Tuple[str, ...] = ()
     max_rows: Optional[int] = None
+    alone: str = ""
 
     @property
     def independent(self) -> bool:
         """Whether the graph proves that each row of each output depends only on the same row of the inputs."""
-        return not (self.mixes or self.writes or self.unknown)
+        return not (self.mixes or self.writes or self.unknown or self.alone)
 
 
 class InputRange(NamedTuple):

@@ -32,7 +32,6 @@ class TritonModel(Model):
             raise LoadError("TritonPythonModel has no method execute; add it")
         self._name, self._version = options.name, int(options.version or 1)
         self._config = _completed(model_class, _configuration(options))
-        self._is_declared = options.max_rows is not None
         self._signature = Signature(
             declared_inputs(options.inputs, _specs(self._config, "input")),
             declared_outputs(options.outputs, _specs(self._config, "output")),
@@ -48,11 +47,10 @@ class TritonModel(Model):
         """Return what the configuration says, since there is no graph."""
         max_rows = self._config["max_batch_size"]
         if not max_rows:
-            return BatchAnalysis(mixes=("max_batch_size is not set, so no dimension counts rows",))
-        if self._is_declared:
-            return None
-        unknown = () if "dynamic_batching" in self._config else ("the model does not ask for dynamic batching",)
-        return BatchAnalysis(unknown=unknown, max_rows=max_rows)
+            return BatchAnalysis(alone="max_batch_size is not set")
+        if "dynamic_batching" not in self._config:
+            return BatchAnalysis(alone="the model's configuration has no dynamic_batching")
+        return BatchAnalysis(unknown=("a program has no graph to read",), max_rows=max_rows)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         specs = {spec.name: spec for spec in self._signature.outputs}
@@ -93,7 +91,7 @@ def _configuration(options: LoadOptions) -> Dict[str, Any]:
     """Return the configuration as Triton writes it in JSON, which leaves out the batch dimension."""
     max_rows = options.max_rows or 0
     kind = "KIND_GPU" if options.device == "cuda" else "KIND_CPU"
-    return {
+    config = {
         "name": options.name,
         "platform": "",
         "backend": "python",
@@ -103,7 +101,10 @@ def _configuration(options: LoadOptions) -> Dict[str, Any]:
         "instance_group": [{"name": options.name + "_0", "kind": kind, "count": 1, "gpus": []}],
         "default_model_filename": os.path.basename(options.artifact),
         "parameters": {name: {"string_value": _text(value)} for name, value in options.parameters.items()},
-    }
+    }  # type: Dict[str, Any]
+    if max_rows and options.batches:
+        config["dynamic_batching"] = {}
+    return config
 
 
 def _text(value: Any) -> str:

@@ -95,7 +95,7 @@ def decide_batching(model: Model, options: BatchingOptions, on_card: bool = Fals
     if not batched:
         objection = next(iter(objections.values()))
         assert objection is not None
-        if evidence.declared and objection.reason != "graph":
+        if evidence.declared and objection.reason not in ("graph", "declared"):
             raise LoadError("%s is configured, but %s" % (evidence.declared, objection.text))
         return BatchingDecision(
             off, objection.reason, "batching is off: " + objection.text + objection.advice, evidence.stateful
@@ -163,6 +163,8 @@ class _Evidence:
     def objection_to(self, name: str) -> Optional[Objection]:
         """Return why the signature is not batched, or None if it is."""
         graph = self.graph(name)
+        if graph.alone:
+            return Objection("declared", graph.alone)
         if graph.writes:
             return Objection("state", "running it changes the model's state: " + _some(graph.writes))
         if self.declared:
@@ -236,7 +238,8 @@ def _read_graph(model: Model, name: str, dim: int) -> Optional[BatchAnalysis]:
     try:
         analysis = model.analyze_batch(name)
         if analysis is not None and dim:  # the analysis is about the first dimension
-            return BatchAnalysis((), analysis.writes, ("rows are not along the first dimension",))
+            unknown = ("rows are not along the first dimension",)
+            return BatchAnalysis((), analysis.writes, unknown, alone=analysis.alone)
         return analysis
     except Exception as error:  # noqa: BLE001 - an unreadable graph proves nothing, and is no reason to fail
         print("the graph of signature '%s' could not be read: %s" % (name, first_line(error)))

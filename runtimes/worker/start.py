@@ -112,6 +112,7 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None) -> Mode
         name=load.name,
         version=load.version,
         max_rows=load.batching.max_rows,
+        batches=load.batching.declares_batching,
     )
     model = module.load(options)
     if not model.signatures:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from runtimes.contract import InvalidInput, LoadError, Model, ModelFailed, TensorSpec, Unsupported
+from runtimes.control import BatchingOptions
 from runtimes.python import pb_utils
+from runtimes.worker.batching_decision import decide_batching
 from tests.unit.runtimes.python.test_own_form import _loaded  # noqa: F401 - the fixture
 
 Loader = Callable[..., Model]
@@ -49,10 +51,19 @@ def test_a_model_reads_its_configuration_and_may_change_its_inputs(loaded: Loade
     assert '"parameters": {"k": {"string_value": "v"}}' in model._instance.args["model_config"]
 
 
-def test_without_max_batch_size_nothing_is_batched(loaded: Loader) -> None:
-    analysis = loaded(MODEL, inputs=X, outputs=Y).analyze_batch("default")
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        ({}, "max_batch_size is not set"),
+        ({"max_rows": 8, "batches": False}, "the model's configuration has no dynamic_batching"),
+        ({"max_rows": 8}, ""),
+    ],
+)
+def test_requests_are_joined_only_if_triton_would(loaded: Loader, declared: dict[str, Any], why: str) -> None:
+    analysis = loaded(MODEL, inputs=X, outputs=Y, **declared).analyze_batch("default")
     assert analysis is not None
-    assert analysis.mixes
+    assert analysis.alone == why
+    assert not analysis.independent, "a program proves nothing, so audits go on"
 
 
 COMPLETED = """
@@ -71,7 +82,7 @@ def test_a_configuration_can_come_from_the_model(loaded: Loader) -> None:
     assert model.signatures["default"][:2] == (X, Y)
     analysis = model.analyze_batch("default")
     assert analysis is not None
-    assert (analysis.max_rows, analysis.independent) == (4, True)
+    assert (analysis.max_rows, analysis.alone) == (4, "")
     assert model.infer(ONES, (), "default")["Y"].tolist() == [[3.0, 3.0]]
 
 
@@ -172,3 +183,16 @@ def test_log_lines_have_their_level(capsys: pytest.CaptureFixture[str]) -> None:
     pb_utils.Logger.log("plain")
     pb_utils.Logger.log_verbose("silent")
     assert capsys.readouterr().out == "WARNING: careful\nINFO: plain\n"
+
+
+@pytest.mark.parametrize(("declares", "max_rows"), [(False, 0), (True, 8)])
+def test_the_worker_follows_it_also_where_max_batch_size_is_declared(
+    loaded: Loader, declares: bool, max_rows: int
+) -> None:
+    model = loaded(MODEL, inputs=X, outputs=Y, max_rows=8, batches=declares)
+    decision = decide_batching(model, BatchingOptions(max_rows=8, declares_batching=declares))
+    assert decision.batching.max_rows == max_rows
+    assert not decision.rows_independent
+    assert decision.note == (
+        "batching up to 8 rows" if declares else "batching is off: the model's configuration has no dynamic_batching"
+    )
