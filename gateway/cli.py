@@ -424,8 +424,9 @@ def _profile(options: argparse.Namespace) -> int:
         inputs=options.inputs,
         shapes=dict(_shape(text) for text in options.shape),
         seconds=options.seconds,
+        apply=options.apply,
     )
-    return run_profile(request, home(), settings, options.apply)
+    return run_profile(request, home(), settings)
 
 
 def _numbers(flag: str, text: str, largest: int) -> tuple[int, ...]:

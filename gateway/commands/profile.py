@@ -18,8 +18,8 @@ from gateway.profile.table import recommended_lines, sentences, terminal_table
 from gateway.profile.toml_text import NotEditable
 
 
-def run_profile(request: ProfileRequest, home: Path, settings: Settings, apply: bool) -> int:
-    """Measure, write the folder, and print. apply: change the model's model.toml as well. Returns the exit code."""
+def run_profile(request: ProfileRequest, home: Path, settings: Settings) -> int:
+    """Measure, write the folder, print, and change model.toml if that is asked for. Returns the exit code."""
 
     def on_progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -38,7 +38,7 @@ def run_profile(request: ProfileRequest, home: Path, settings: Settings, apply: 
     _print(result, request.out)
     if not result.profile.finished:
         return 130
-    return _apply(result) if apply else 0
+    return _apply(result) if request.apply else 0
 
 
 def _print(result: Result, out: Path) -> None:
@@ -64,9 +64,7 @@ def _print(result: Result, out: Path) -> None:
 def _apply(result: Result) -> int:
     """Change the model's model.toml, or write one. Returns the exit code."""
     folder = result.config.folder
-    if folder is None:
-        print("modelport: --apply needs a model in a repository, and this is an artifact's path", file=sys.stderr)
-        return 1
+    assert folder is not None  # otherwise nothing was measured
     try:
         before, after = changed_toml(result.profile, result.config)
     except NotEditable as error:

@@ -59,7 +59,7 @@ def changed_toml(profile: Profile, config: ModelConfig) -> tuple[str, str]:
     before = ""
     if folder := config.folder:
         if (file := folder / "model.toml").exists():
-            before = file.read_text("utf-8-sig")
+            before = file.read_bytes().decode()  # with its line ends
         elif (folder / "config.pbtxt").exists():
             raise NotEditable("its config.pbtxt would no longer be read if there were a model.toml: set the keys there")
     settings = profile.recommendation.settings if profile.recommendation else {}

@@ -52,6 +52,7 @@ class ProfileRequest:
     inputs       a file of recorded inputs, or GENERATED; "": recorded ones if there are any beside model.toml
     shapes       input → shape, for inputs with dynamic sizes
     seconds      how long each point is measured
+    apply        whether the model's model.toml is to be changed, so it must be in a repository
     """
 
     model: str
@@ -66,6 +67,7 @@ class ProfileRequest:
     inputs: str = ""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 1.0
+    apply: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ async def profile(request: ProfileRequest, environments: Environments, on_progre
 def _check_out(out: Path) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "profile.json").exists())):
         raise CannotExport(f"{out} is not a profile, so it is not replaced: give another --output")
+    # Before the measurements, which would be lost.
+    folder = next(each for each in (out.absolute(), *out.absolute().parents) if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotExport(f"{folder} is not a folder that can be written to: give another --output")
 
 
 async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: Callable[[str], None]) -> Result:
@@ -139,6 +145,8 @@ def _find(request: ProfileRequest, environments: Environments) -> ModelConfig:
     config = with_runtime(find(request.model, request.repository, request.version, known), environments.is_available)
     if config.artifact is not None and config.artifact.runtime.model_code:
         raise CannotExport(f"model '{config.name}' is a program, which cannot be profiled yet")
+    if request.apply and config.folder is None:
+        raise CannotExport("--apply needs a model in a repository, and this is an artifact's path")
     if all(device.startswith("cuda") for device in config.toml.device):
         raise CannotExport(
             f"model '{config.name}' is served on {', '.join(config.toml.device)}, and a profile measures on the CPU, "

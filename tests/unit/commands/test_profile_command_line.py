@@ -17,6 +17,7 @@ from tests.support import ROOT
         (("digits_onnx", "--latency-target-ms", "-1"), "--latency-target-ms is -1: it must be from 0 to 3600000"),
         (("digits_onnx", "--seconds", "nan"), "--seconds is nan: it must be from 0.001 to 3600"),
         (("digits_onnx", "--python", "onnx"), "use RUNTIME=PATH"),
+        ((str(ROOT / "model_repo/digits_onnx/1/model.onnx"), "--apply"), "--apply needs a model in a repository"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -26,3 +27,12 @@ def test_what_is_wrong_is_said(
     assert main(["profile", *arguments, *repository, "--output", str(tmp_path / "out")]) in (1, 2)
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["profile", "nobody", "--output", str(file / "out")]) == 1
+    assert f"{file} is not a folder that can be written to" in capsys.readouterr().err

@@ -64,18 +64,26 @@ def test_other_ways_to_write_it(text: str) -> None:
     }
 
 
+def test_line_ends_and_unusual_characters_stay() -> None:
+    dos = "\ufeff" + COMMENTED.replace("\n", "\r\n").replace("cores", "co\u2028res")
+    text = with_settings(dos, SETTINGS)
+    assert text.count("\r\n") == text.count("\n")
+    assert text.startswith("\ufeff# What we serve.\r\n")
+    assert "\r\nthreads = 2  # licensed co\u2028res\r\n" in text
+
+
 def test_what_cannot_be_edited_by_line_is_refused() -> None:
     with pytest.raises(NotEditable, match="set the keys"):
         with_settings('labels = {a = """\nthreads = 1\n"""}\n', SETTINGS)
 
 
-@pytest.mark.parametrize("before", ["", COMMENTED, COMMENTED.rstrip()])
+@pytest.mark.parametrize("before", ["", COMMENTED, COMMENTED.rstrip(), COMMENTED.replace("\n", "\r\n")])
 def test_the_patch_applies(before: str, tmp_path: Path) -> None:
     after = with_settings(before, SETTINGS)
     file = tmp_path / "model.toml"
     if before:
-        file.write_text(before)
-    (tmp_path / "change.patch").write_text(patch(before, after))
+        file.write_bytes(before.encode())
+    (tmp_path / "change.patch").write_bytes(patch(before, after).encode())
     subprocess.run(["git", "apply", "change.patch"], cwd=tmp_path, check=True, env={"GIT_CEILING_DIRECTORIES": "/"})
-    assert file.read_text() == after
+    assert file.read_bytes() == after.encode()
     assert patch(after, after) == ""
