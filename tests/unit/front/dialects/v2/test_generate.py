@@ -130,6 +130,15 @@ def test_each_answer_is_an_event(serving: Serving) -> None:
         assert serving.engine.unread == 0
 
 
+def test_the_head_of_a_stream_has_the_id_of_its_request(serving: Serving) -> None:
+    answer_with(serving, 1.0, 2.0)
+    headers = {"X-Request-Id": "r-7", "Accept-Encoding": "gzip"}
+    answer = serving.http.post("/v2/models/many/generate_stream", json={"x": 1}, headers=headers)
+    assert answer.headers["x-request-id"] == "r-7"
+    assert "content-encoding" not in answer.headers
+    assert len(list(events(answer.text))) == 2
+
+
 @pytest.mark.parametrize(("count", "status"), [(0, 400), (1, 200), (2, 400)])
 def test_generate_gives_exactly_one_answer(serving: Serving, count: int, status: int) -> None:
     answer_with(serving, *map(float, range(count)))
