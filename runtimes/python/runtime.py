@@ -36,6 +36,8 @@ def _import(path: str) -> types.ModuleType:
             "model.py imports '%s', which its environment does not have: name its package in requirements.txt"
             % error.name
         ) from error
+    except SystemExit as error:
+        raise LoadError("model.py ends the process when it is imported: remove what calls sys.exit") from error
     except SyntaxError as error:
         raise LoadError("model.py is not Python, line %s: %s" % (error.lineno, error.msg)) from None
 

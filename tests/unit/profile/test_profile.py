@@ -4,14 +4,16 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gateway.environments.runtime import discover
 from gateway.export.errors import CannotExport
 from gateway.profile import profile as profiles
-from gateway.profile.profile import Result
+from gateway.profile.profile import Result, _find
 from tests.support.model_repositories import add_fake
 
 Run = Callable[..., Result]
@@ -158,3 +160,13 @@ def test_what_is_wrong_is_said(toml: str, options: Any, message: str, run: Run, 
     with pytest.raises(CannotExport, match=message):
         run(**options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_program_is_not_profiled(tmp_path: Path) -> None:
+    """Its code would run without the operator's permission."""
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "model.py").touch()
+    request: Any = SimpleNamespace(runtime="", model="m", repository=tmp_path, version="")
+    environments: Any = SimpleNamespace(known=discover(), is_available=lambda runtime: True)
+    with pytest.raises(CannotExport, match="model 'm' is a program, which cannot be profiled yet"):
+        _find(request, environments)

@@ -174,6 +174,7 @@ def test_what_predict_returns_must_fit_what_it_declares(loaded: Loader, source: 
     [
         ("import nowhere_to_be_found", "imports 'nowhere_to_be_found', which its environment does not have"),
         ("def (", "model.py is not Python, line 1"),
+        ("import sys; sys.exit(4)", "ends the process when it is imported"),
         ("x = 1", "no class with a method predict, and no class TritonPythonModel"),
         ("class A:\n    predict = 1\nclass B:\n    predict = 1", "several classes with a method predict: A, B"),
         (returning("x", "None"), "what predict returns is annotated with None, but"),
