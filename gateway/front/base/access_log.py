@@ -40,7 +40,7 @@ class AccessLog:
 
     def _line(self, record: RequestRecord, now: str, longest: int) -> bytes:
         is_http = record.protocol == "http"
-        waited = record.sent - record.queued if record.sent else 0.0
+        waited = (record.sent or record.answered) - record.queued  # it may have failed before it was sent
         fields = {
             "time": now,
             "protocol": record.protocol,

@@ -242,7 +242,7 @@ cdef class FastPath:
         self.engine.last_id = number
         request.number = number
         request.id, request.size, request.rows, request.layout = number, size, form.rows, form.layout_in_frames
-        request.queued_at = now
+        request.queued_at, request.sent_at = now, 0
         request.priority = model.default_priority
         if form.priority:
             request.priority = model.servable.status.priority_level(form.priority)

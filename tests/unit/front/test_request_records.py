@@ -424,6 +424,23 @@ def test_the_compiled_path_records_how_a_request_ends(run: Run, act: Act, status
     run(test, observer=recorder)
 
 
+def test_a_request_that_no_worker_has_got_was_not_sent(run: Run) -> None:
+    recorder = Recorder()
+
+    async def test(bench: Bench) -> None:
+        await bench.learn()  # the next request of this connection uses the same object
+        await bench.ask(request(), bench.pair.connect())
+        bench.pair.send(bench.number, request())  # it waits in the queue
+        await bench.pair.compare()
+        recorder.records.clear()
+        await bench.expire()
+        for record in recorder.records:
+            assert 0 < record.arrived <= record.queued <= record.answered
+        assert sorted(bool(record.sent) for record in recorder.records) == [False, False, True, True]
+
+    run(test, window=1, observer=recorder)
+
+
 def test_the_compiled_path_records_calls(run: Run, module: ModuleType) -> None:
     recorder = Recorder()
     found = pb.ModelInferRequest(model_name="m", id="i", raw_input_contents=[bytes(8)])

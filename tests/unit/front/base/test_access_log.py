@@ -38,7 +38,7 @@ def test_a_line_has_what_is_known_of_the_request(tmp_path: Path) -> None:
         "peer": "192.0.2.7:1", "identity": "alice", "path": "/v2/models/m/infer", "model": "m", "version": "3",
         "bytes_in": 10, "batch_rows": 4, "request_id": "r-1", "user_agent": "curl/8",
         "traceparent": f"00-{TRACE}-b7ad6b7169203331-01",
-        "arrived": 1.0, "queued": 1.5, "sent": 1.501, "queue_ns": 2_000_000,
+        "arrived": 1.0, "queued": 1.5, "sent": 1.501, "answered": 1.51, "queue_ns": 2_000_000,
         "compute_input_ns": 1000, "compute_infer_ns": 2_000_000, "compute_output_ns": 500,
     }  # fmt: skip
     [line] = logged(tmp_path, known)
@@ -51,6 +51,11 @@ def test_a_line_has_what_is_known_of_the_request(tmp_path: Path) -> None:
         "bytes_out": 0, "queue_ms": 3.0, "compute_ms": 2.002, "batch_rows": 4, "request_id": "r-1", "trace_id": TRACE,
         "user_agent": "curl/8",
     }  # fmt: skip
+
+
+def test_what_was_never_sent_has_waited_until_it_failed(tmp_path: Path) -> None:
+    [line] = logged(tmp_path, {"queued": 1.5, "answered": 31.5, "status": 504})
+    assert json.loads(line)["queue_ms"] == 30_000
 
 
 def test_a_call_has_the_name_of_its_code(tmp_path: Path) -> None:
