@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUCCESS, CANCELLED = "success", "cancelled"
 # In characters. Clients choose names, ids and paths, and records may be kept for a while.
-_MAX_LENGTH = 256
+MAX_LENGTH = 256
 _MAX_PATH = 2048
 
 
@@ -160,7 +160,7 @@ class RequestRecord:
         if outcome:
             self.outcome = outcome
         self.path = self.path[:_MAX_PATH]
-        self.model, self.version, self.id = self.model[:_MAX_LENGTH], self.version[:_MAX_LENGTH], self.id[:_MAX_LENGTH]
+        self.model, self.version, self.id = self.model[:MAX_LENGTH], self.version[:MAX_LENGTH], self.id[:MAX_LENGTH]
         self.observer.ended(self)
 
     def of_message(self, size: int) -> "RequestRecord":

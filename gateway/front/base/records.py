@@ -26,8 +26,8 @@ def http_record(
         observer, "http", method.decode("latin-1"), path, f"{client[0]}:{client[1]}" if client else "", arrived=arrived
     )
     for name, value in headers:
-        if name in _HTTP_FIELDS and len(value) <= _MAX_VALUE:
-            setattr(record, _HTTP_FIELDS[name], value.decode("latin-1"))
+        if name in _HTTP_FIELDS:
+            _fill(record, _HTTP_FIELDS[name], value.decode("latin-1"))
     record.request_id = header_id(headers).decode() or new_id()
     return record
 
@@ -49,10 +49,21 @@ def grpc_record(observer: Observer, path: str, peer: str, metadata: Sequence[Any
     record = RequestRecord(observer, "grpc", "", path, peer, size)
     record.received = record.arrived
     for name, value in metadata:
-        if name in _FIELDS and isinstance(value, str) and len(value) <= _MAX_VALUE:
-            setattr(record, _FIELDS[name], value)
+        if name in _FIELDS and isinstance(value, str):
+            _fill(record, _FIELDS[name], value)
     record.request_id = metadata_id(metadata) or new_id()
     return record
+
+
+def _fill(record: RequestRecord, field: str, value: str) -> None:
+    """Only the first header of a name counts, but all of tracestate, as its standard demands."""
+    known = getattr(record, field)
+    if known and field == "tracestate":
+        value = f"{known},{value}"
+    elif known:
+        return
+    if len(value) <= _MAX_VALUE:
+        setattr(record, field, value)
 
 
 def traceparent_of(metadata: Sequence[Any]) -> str:

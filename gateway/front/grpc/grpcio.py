@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2  # noqa: F401 - reflection describes healt
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gateway.domain.request_record import CANCELLED, CURRENT, Observer, RequestRecord
-from gateway.errors import ModelportError
+from gateway.errors import ModelportError, NotFound
 from gateway.front.base.access import Access, Check, check_of
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.grpc_code import Code
@@ -34,6 +34,9 @@ _PENDING_OPTIONS = [
 _PROBE_S = 1.0
 
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+
+# What the library itself says of a method that does not exist.
+_UNKNOWN = "Method not found!"
 
 # grpcio has no type annotations.
 _Context: TypeAlias = Any
@@ -116,6 +119,8 @@ def grpcio_server(
         handlers |= {name: _server_stream(path + name, each, check) for name, each in service.server_streams.items()}
         handlers |= {name: _stream(path + name, each, check) for name, each in service.streams.items()}
         server.add_registered_method_handlers(service.name, handlers)
+    if observer is not None:
+        server.add_generic_rpc_handlers((_Unknown(check),))
     reflected = Reflection((*[service.name for service in services], reflection.SERVICE_NAME), check)
     handler = grpc.stream_stream_rpc_method_handler(
         reflected.ServerReflectionInfo, None, reflection_pb2.ServerReflectionResponse.SerializeToString
@@ -218,12 +223,14 @@ def _server_stream(path: str, stream: ServerStreamMethod, check: _Checks) -> Any
 
     async def call(raw: bytes, context: _Context) -> AsyncIterator[bytes]:
         record = check.begin(context, path, len(raw))
+        size = 0
         try:
             async with aclosing(stream(raw, check(context, path))) as answers:
                 async for answer in answers:
+                    size += len(answer)
                     yield answer
             if record is not None:
-                record.end(Code.OK)
+                record.end(Code.OK, bytes_out=size)
             return
         except asyncio.CancelledError:
             _cancelled(record)
@@ -250,6 +257,23 @@ def _stream(path: str, stream: StreamMethod, check: _Checks) -> Any:
             await _abort(context, status)
 
     return grpc.stream_stream_rpc_method_handler(call)
+
+
+class _Unknown(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Records calls of methods that do not exist, which the library rejects without a handler."""
+
+    def __init__(self, check: _Checks) -> None:
+        self._check = check
+
+    def service(self, details: Any) -> Any:
+        async def call(requests: AsyncIterator[bytes], context: _Context) -> AsyncIterator[bytes]:
+            record = self._check.begin(context, details.method)
+            assert record is not None
+            record.end(Code.UNIMPLEMENTED, NotFound.kind)
+            await _abort(context, Status(Code.UNIMPLEMENTED, _UNKNOWN, []))
+            yield b""
+
+        return grpc.stream_stream_rpc_method_handler(call)
 
 
 class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]

@@ -320,8 +320,10 @@ class NativeServer:
 
     async def _send_all(self, call: int, answers: AsyncGenerator[bytes, None]) -> None:
         assert self._front is not None
+        size = 0
         async with aclosing(answers):
             async for answer in answers:
+                size += len(answer)
                 sent = self._front.stream_try_send(call, answer)
                 if sent == STREAM_CLOSED:
                     return
@@ -329,7 +331,7 @@ class NativeServer:
                 if sent == STREAM_FULL and not await asyncio.to_thread(self._front.stream_send, call, answer):
                     return
         self._front.stream_end(call, self._trailing(call))
-        self._end_record(call, Code.OK)
+        self._end_record(call, Code.OK, size=size)
 
     def _answer(self, call: int, outcome: bytes | Exception) -> None:
         self._handles.pop(call, None)

@@ -6,12 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from gateway.domain.request_record import SUCCESS, RequestRecord
+from gateway.domain.request_record import MAX_LENGTH, SUCCESS, RequestRecord
+from gateway.errors import NotFound
 from gateway.front.base.grpc_code import Code
 from gateway.front.tracing import otlp
 from gateway.front.tracing.parent import read_parent
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+# In place of methods that clients made up.
+_OTHER = "_OTHER"
 # The codes for which a server's span is an error; others are the client's fault.
 _SERVER_ERRORS = frozenset(
     {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
@@ -121,7 +124,7 @@ def _attributes(record: RequestRecord, scheme: str) -> dict[str, otlp.Value]:
     """Return the attributes of a server's span."""
     found: dict[str, otlp.Value] = {}
     if record.protocol == "http":
-        found["http.request.method"] = record.method if record.method in _METHODS else "_OTHER"
+        found["http.request.method"] = record.method if record.method in _METHODS else _OTHER
         found["url.scheme"], found["url.path"] = scheme, record.path
         found["http.request.body.size"], found["http.response.body.size"] = record.bytes_in, record.bytes_out
         if record.status:
@@ -131,7 +134,9 @@ def _attributes(record: RequestRecord, scheme: str) -> dict[str, otlp.Value]:
         if record.request_id:
             found["http.request.header.x-request-id"] = [record.request_id]
     else:
-        found["rpc.system.name"], found["rpc.method"] = "grpc", record.path[1:]
+        found["rpc.system.name"], found["rpc.method"] = "grpc", _name(record)
+        if found["rpc.method"] == _OTHER:
+            found["rpc.method_original"] = record.path[1:]
         found["rpc.response.status_code"] = Code(record.status).name
         if record.request_id:
             found["rpc.request.metadata.x-request-id"] = [record.request_id]
@@ -154,22 +159,27 @@ def _attributes(record: RequestRecord, scheme: str) -> dict[str, otlp.Value]:
 
 
 def _route(record: RequestRecord) -> str:
-    """Return the path with placeholders for model and version, so that there are few; "" if it was not found."""
-    if record.status in (0, 404, 405) and not record.model:
+    """Return the path with placeholders for model and version; "" if it may be any that a client chose.
+
+    Collectors keep figures for each name of a span, so clients must not be able to make up names.
+    """
+    model = record.model
+    if not model and (not record.status or 400 <= record.status < 500):
         return ""
     segments = record.path.split("/")
     for number, segment in enumerate(segments):
-        name, colon, verb = segment.partition(":")
-        if record.model and name == record.model:
-            segments[number] = "{model}" + colon + verb
+        is_cut = len(model) == MAX_LENGTH
+        if model and (segment == model or segment.startswith(model if is_cut else f"{model}:")):
+            segments[number] = "{model}" + ("" if is_cut else segment[len(model) :])
         elif number and segments[number - 1] in ("versions", "labels"):
-            segments[number] = "{version}" + colon + verb
+            segments[number] = "{version}" + "".join(segment.partition(":")[1:])
     return "/".join(segments)
 
 
 def _name(record: RequestRecord) -> str:
     if record.protocol == "grpc":
-        return record.path[1:]
+        is_unknown = record.status == Code.UNIMPLEMENTED and record.outcome == NotFound.kind
+        return _OTHER if is_unknown else record.path[1:]
     method = record.method if record.method in _METHODS else "HTTP"
     route = _route(record)
     return f"{method} {route}" if route else method

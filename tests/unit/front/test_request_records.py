@@ -121,6 +121,14 @@ def test_every_dialect_of_rest_is_recorded(
     assert record.model == model
 
 
+def test_headers_that_come_twice(serving: Serving, recorder: Recorder) -> None:
+    for lines in ("tracestate: a=1\r\ntracestate: b=2\r\n", f"tracestate: a=1,b=2\r\ntracestate: {'x' * 512}\r\n"):
+        more = f"traceparent: {PARENT}\r\ntraceparent: {PARENT[:-1]}0\r\n{lines}"
+        send(serving, post("/v2/models/doubler/infer", len(TEXT), more) + TEXT)
+        record = recorder.one()
+        assert (record.traceparent, record.tracestate) == (PARENT, "a=1,b=2")
+
+
 def send(serving: Serving, data: bytes) -> tuple[int, bytes]:
     """Return the status and body of the answer."""
     with serving.connect() as connection:
@@ -210,6 +218,7 @@ def test_a_call_for_inference(grpc_serving: Serving, recorder: Recorder) -> None
         ("/grpc.health.v1.Health/Check", lambda: b"\x0a\x01x", "", grpc.StatusCode.NOT_FOUND, "not_found"),
         ("/tensorflow.serving.PredictionService/Predict", lambda: predict(), "doubler", None, "success"),
         ("/tensorflow.serving.PredictionService/Classify", lambda: b"", "", grpc.StatusCode.NOT_FOUND, "not_found"),
+        ("/no.such/Method", lambda: b"", "", grpc.StatusCode.UNIMPLEMENTED, "not_found"),
     ],
 )  # fmt: skip
 def test_every_kind_of_call_is_recorded(

@@ -180,6 +180,9 @@ def test_the_attributes_are_those_of_the_conventions() -> None:
         ("http", "/v2/models/m/infer", 503, "unavailable", "POST /v2/models/{model}/infer", True),
         ("http", "/anything", 404, "not_found", "POST", False),
         ("http", "", 400, "invalid", "POST", False),
+        ("http", "/anything", 400, "invalid", "POST", False),
+        ("http", "/v2", 503, "unavailable", "POST /v2", True),
+        ("grpc", "/x.Y/Z", 12, "not_found", "_OTHER", True),
         ("grpc", "/a.B/C", 3, "invalid", "a.B/C", False),
         ("grpc", "/a.B/C", 13, "internal", "a.B/C", True),
         ("grpc", "/a.B/C", 1, CANCELLED, "a.B/C", False),
@@ -207,6 +210,19 @@ def test_the_address_of_the_peer(peer: str, expected: str) -> None:
     record.end(200)
     found = attributes(exported(traced)[0].attributes)
     assert (found["client.address"], found["network.peer.port"]) == (expected, 80)
+
+
+@pytest.mark.parametrize("model", ["m", "a:b", "m" * 300])
+def test_names_of_spans_have_no_name_that_a_client_chose(model: str) -> None:
+    traced = Traced()
+    for path in (f"/v2/models/{model}/versions/12/infer", f"/v1/models/{model}/labels/12:predict"):
+        record = traced.record(model=model)
+        record.path = path
+        record.end(404, "not_found")
+    names = {span.name for span in exported(traced)}
+    assert names == {
+        "POST /v2/models/{model}/versions/{version}/infer", "POST /v1/models/{model}/labels/{version}:predict"
+    }  # fmt: skip
 
 
 def test_long_texts_of_clients_are_cut_off() -> None:
