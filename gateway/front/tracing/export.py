@@ -35,7 +35,7 @@ class SpanExport:
         self._encode, self._send = encode, send
         self._waiting: deque[RequestRecord] = deque()
         self._dropped = 0
-        self._failing = self._closing = False
+        self._overflowed = self._dropping = self._closing = False
         self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
@@ -44,6 +44,7 @@ class SpanExport:
         """Export the spans of a request later. If too many wait already, it is dropped."""
         if len(self._waiting) >= _MAX_WAITING:
             self._dropped += 1
+            self._overflowed = True
             return
         self._waiting.append(record)
         if len(self._waiting) >= _MAX_BATCH:
@@ -72,28 +73,31 @@ class SpanExport:
                 continue
             if not self._send(message):
                 self._dropped += len(records)
-                self._report(False)
-            else:
-                self._report(True)
+                self._report("traces cannot be sent to the collector, and are dropped until it accepts them")
+            elif self._overflowed:
+                self._report("the collector is too slow, and traces are dropped until it keeps up")
+            elif len(self._waiting) < _MAX_WAITING // 2:
+                self._report("")
+            self._overflowed = False
 
-    def _report(self, succeeded: bool) -> None:
-        """Log a failure once, and its end."""
-        if succeeded and self._failing:
+    def _report(self, problem: str) -> None:
+        """Log once that there is a problem, and once that there is none any more: "" for `problem`."""
+        if problem and not self._dropping:
+            log.warning("%s; requests are not affected", problem)
+        elif not problem and self._dropping:
             log.info("traces are exported again; %d were dropped", self._dropped)
             self._dropped = 0
-        elif not succeeded and not self._failing:
-            log.warning(
-                "traces cannot be sent to the collector, and are dropped until it answers; requests are not affected"
-            )
-        self._failing = not succeeded
+        self._dropping = bool(problem)
 
 
-class _Collector(OTLPSpanExporter):
+class Collector(OTLPSpanExporter):
     """The SDK's exporter, for messages that are encoded already: see otlp.py."""
 
     def send(self, message: bytes) -> bool:
         """Return whether the collector has accepted it, perhaps after some attempts."""
-        return self._client.export(message).success
+        result = self._client.export(message)
+        # The SDK follows no redirect, but takes one for success.
+        return result.success and (result.status_code or 0) < 300
 
 
 def otlp_export(endpoint: str, server_name: str, scheme: str) -> SpanExport:
@@ -117,5 +121,5 @@ def otlp_export(endpoint: str, server_name: str, scheme: str) -> SpanExport:
     def encode(records: Sequence[RequestRecord]) -> bytes:
         return request(resource, scope, spans_of(records, scheme))
 
-    collector = _Collector(endpoint=f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None)
+    collector = Collector(endpoint=f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None)
     return SpanExport(encode, collector.send)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.trace_settings import TraceSampler, TraceSettings, TraceTable
 from gateway.engine.metrics import FrontMetrics
 from gateway.front.tracing import otlp
-from gateway.front.tracing.export import _MAX_WAITING, SpanExport
+from gateway.front.tracing.export import _MAX_WAITING, Collector, SpanExport
 from gateway.front.tracing.parent import Parent, read_parent
 from gateway.front.tracing.spans import spans_of
 from gateway.front.tracing.tracer import Tracer
@@ -313,6 +314,47 @@ def test_a_collector_that_is_stuck_delays_nothing_and_takes_little_memory(caplog
     assert "cannot be sent to the collector" in warning  # once for two failures
     refused = sum(map(len, collector.messages[:2]))
     assert f"; {_MAX_WAITING + refused} were dropped" in recovered
+
+
+def test_a_collector_that_is_too_slow_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    called, go_on = threading.Event(), threading.Event()
+
+    def send(message: bytes) -> bool:
+        called.set()
+        return go_on.wait(WAIT_S)
+
+    export = SpanExport(lambda records: b"", send)
+    record = Traced().end()
+    with caplog.at_level("INFO", "front"):
+        export.put(record)
+        assert called.wait(WAIT_S)
+        for _ in range(_MAX_WAITING + 5):
+            export.put(record)
+        go_on.set()
+        export.close(WAIT_S)
+    warning, recovered = (each.getMessage() for each in caplog.records)
+    assert "too slow" in warning
+    assert "; 5 were dropped" in recovered
+
+
+@pytest.mark.parametrize(("status", "accepted"), [(200, True), (302, False), (400, False)])
+def test_only_a_success_means_that_the_collector_has_the_traces(status: int, accepted: bool) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.send_header("location", "http://127.0.0.1:1/")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert Collector(endpoint=f"http://127.0.0.1:{server.server_port}/v1/traces").send(b"") is accepted
+        thread.join(WAIT_S)
 
 
 def test_a_request_of_which_no_span_can_be_made_does_not_end_the_others(caplog: pytest.LogCaptureFixture) -> None:
