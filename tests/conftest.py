@@ -1,5 +1,6 @@
 """Fixtures that all tests share: the zoo, the runtimes' environments, a real gateway in its own process."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,20 @@ from tests.support import ROOT
 from tests.support.browser import Browser, node_of
 from tests.support.environments import ready_environment, skip_or_fail
 from tests.support.gateway_process import Gateway, start_gateway
+
+
+@pytest.fixture(autouse=True)
+def _same_log() -> Iterator[None]:
+    """Undo what a command that runs in this process does to logging, which later tests capture."""
+    root, hook = logging.getLogger(), sys.excepthook
+    level, handlers = root.level, root.handlers[:]
+    yield
+    logging.captureWarnings(False)
+    sys.excepthook = hook
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if handler not in handlers and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
