@@ -73,7 +73,14 @@ def _decide(model: Model, name: str, options: BatchingOptions) -> Dict[str, Any]
     decision = batching_decision.decide_batching(model, options)
     batching = decision.batching
     rows = batching.max_rows if name in batching.signatures else 0
-    return {"rows": rows, "sizes": batching.sizes, "dim": options.dim, "note": decision.note}
+    keeps_state = options.stateful or bool(decision.stateful)
+    return {
+        "rows": rows,
+        "sizes": batching.sizes,
+        "dim": options.dim,
+        "note": decision.note,
+        "keeps_state": keeps_state,
+    }
 
 
 def _describe(

@@ -29,12 +29,14 @@ class ServedBatches(NamedTuple):
     sizes  the only numbers of rows that the model accepts; empty: any
     dim    the dimension that counts rows
     note   a sentence about the decision
+    keeps_state  whether answers depend on earlier requests, which must all reach the same instance
     """
 
     rows: int
     sizes: Sequence[int]
     dim: int
     note: str
+    keeps_state: bool = False
 
 
 @dataclass(frozen=True)

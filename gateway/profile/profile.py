@@ -114,6 +114,9 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
     machine, memory = _machine(), int(psutil.virtual_memory().available * _MEMORY_SHARE)
     cores = machine.cores
     sizes, notes = _sizes(request, source)
+    keeps_state = source.served is not None and source.served.keeps_state
+    if keeps_state:
+        notes.append("only one instance is measured, because the model keeps state, and each instance has its own")
     sweep = Sweep(source, workspace, file, sizes, request.seconds, memory, on_progress)
     trace, finished = Trace(0, 0), False
 
@@ -121,7 +124,7 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
         return recommend(sweep.points, cores, machine.memory_bytes, request.latency_target_ms)
 
     try:
-        await sweep.run(_configurations(request.threads or _threads(cores), cores))
+        await sweep.run(_configurations(request.threads or _threads(cores), cores, keeps_state))
         if chosen := recommended():
             on_progress("timing its operators")
             trace = await _trace(sweep, chosen.point)
@@ -180,10 +183,10 @@ def _threads(cores: int) -> list[int]:
     return sorted({1 << power for power in range(cores.bit_length())} | {cores})
 
 
-def _configurations(threads: Sequence[int], cores: int) -> list[tuple[int, int]]:
-    """Return pairs of threads and instances: one instance, and as many as there are cores for."""
+def _configurations(threads: Sequence[int], cores: int, keeps_state: bool) -> list[tuple[int, int]]:
+    """Return pairs of threads and instances: one instance, and as many as there are cores for if they are alike."""
     chosen = sorted(set(threads))
-    several = [(each, cores // each) for each in chosen if cores // each > 1]
+    several = [] if keeps_state else [(each, cores // each) for each in chosen if cores // each > 1]
     return [*((each, 1) for each in chosen), *several]
 
 

@@ -134,6 +134,17 @@ def test_the_second_pass_is_in_reverse(run: Run, tmp_path: Path) -> None:
     assert all(point.runs >= 6 for point in result.profile.points)
 
 
+@pytest.mark.parametrize("toml", ["stateful = true\n", "stateful = true\nmax_batch_size = 0\n"])
+def test_a_model_that_keeps_state_gets_one_instance(
+    toml: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "available_cores", lambda: 2)
+    add_fake(tmp_path / "models", "m", toml=toml)
+    result = run(threads=(1,))
+    assert [point.instances for point in result.profile.points] == [1]
+    assert "the model keeps state" in " ".join(result.profile.notes)
+
+
 def test_instances_run_at_the_same_time(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that waits, and does not compute, serves twice as many rows with two instances."""
     monkeypatch.setattr(profiles, "available_cores", lambda: 2)
