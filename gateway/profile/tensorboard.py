@@ -65,7 +65,7 @@ def _write_graph(profile: Profile, run: Path) -> None:
         file.text("operators", f"### Operators of {of}\n\n{as_markdown(trace.operators)}")
     if trace.nodes or trace.operators:
         file.graph(graph_def(trace.nodes, trace.operators))
-    if trace.operators:
+    if trace.operators and trace.operators.operators:  # a profiler may know the duration only
         file.run_metadata(of, run_metadata(trace.nodes, trace.operators))
         xplane.write(run.parent, run.name, trace.operators)
     file.close()

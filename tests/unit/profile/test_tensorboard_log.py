@@ -114,6 +114,17 @@ def test_the_profile_plugin_gets_every_operator(result: Result, tmp_path: Path) 
     ]
 
 
+def test_a_profiler_that_names_no_operator_offers_no_times(result: Result, tmp_path: Path) -> None:
+    graph = written(
+        result, tmp_path / "log", Trace(4, 1, NODES, OPERATORS._replace(operators=(), limits=("It fails.",)))
+    )
+    found = list(events(graph))
+    assert only(found, "graph_def")
+    assert not [each for each in found if each.WhichOneof("what") == "tagged_run_metadata"]
+    assert not (tmp_path / "log" / "plugins").exists()
+    assert any(b"It fails." in each.SerializeToString() for each in found)
+
+
 def test_the_text_page_has_the_recommendation_and_the_operators(result: Result, tmp_path: Path) -> None:
     found = events(written(result, tmp_path / "log", Trace(8, 2, NODES, OPERATORS)))
     texts = {value.tag: value.tensor.string_val[0].decode() for event in found for value in event.summary.value}
