@@ -1,92 +1,93 @@
-"""Times the operators of a CNTK function with CNTK's timing of nodes.
+"""Times the operators of a CNTK function with CNTK's profiler.
 
-`cntk.debugging.start_profiler` measures training only. The timing of nodes, which CNTK prints to standard error and
-then resets, is that of each primitive function. It applies to functions that are loaded after it was enabled, and CNTK
-2.7 cannot disable it.
+CNTK 2.7 records the operators of an inference only if the timing of nodes was enabled before the function first ran,
+and it cannot disable that again. So the function is loaded once more.
 """
 
+import glob
 import os
 import re
 import tempfile
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, List, Tuple
 
 import cntk
 import numpy as np
-from cntk.debugging import set_node_timing
+from cntk import debugging
 
 from runtimes.contract import Model
-from runtimes.profiled_runs import duration_us, median_run, unprofiled, without_operators
+from runtimes.profiled_runs import Span, duration_us, lanes, median_run, unprofiled
 from runtimes.profiling import OperatorProfile, OperatorTime
 
 from .graph import names_of, read_graph
 from .runtime import CntkModel, load
 
-_STDERR = 2
-_LINE = re.compile(r"^(\S+)\s+forward avg ([0-9.]+)s.*\(fwd# (\d+)\|", re.MULTILINE)
-_LIMITS = (
-    "CNTK prints whole microseconds, as the average of the runs of a node in one inference.",
-    "It does not tell when an operator began: they are shown one after the other, in the order of the graph.",
-)
-_WITHOUT = "CNTK times the nodes of FP32 models only."
+_BUFFER_BYTES = 1 << 25  # of the profiler; CNTK's default
+_EVENT_BYTES = 32  # in that buffer, besides the uid: "Forward", the end of that string, two times and a thread
+# An event is a line of JSON; but CNTK does not escape the uids, which come from the artifact.
+_EVENT = re.compile(r'"tid":(\d+), "name":"(.*?)Forward", "cat":"PERF", "ph":"([BE])", "ts":(\d+)}', re.DOTALL)
+_ROUNDED = "CNTK rounds the beginning and end of an operator to whole microseconds."
+_FULL = "The inference has more operators than CNTK's profiler can record: the last ones are missing."
 
 
 def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) -> OperatorProfile:
     assert isinstance(model, CntkModel)
     unprofiled_us, count = unprofiled(lambda: model.infer(inputs, (), signature))
-    profiler = "the node timing of CNTK %s" % cntk.__version__
-    set_node_timing(True)
+    debugging.set_node_timing(True)
     timed = load(model.options)
-    runs = []
-    with _standard_error() as file:
-        for number in range(count + 3):
-            duration = duration_us(lambda: timed.infer(inputs, (), signature))
-            before = file.seek(0, os.SEEK_END)
-            try:
-                timed.function.print_node_timing()
-            except RuntimeError as error:
-                if "type-cast" not in str(error):
-                    raise
-                return without_operators(profiler, unprofiled_us, count, _WITHOUT)
-            file.seek(before)
-            if number >= 3:  # the first allocate memory
-                runs.append((duration, file.read().decode("utf-8", "replace")))
-    duration, printed = median_run(runs)
+    for _ in range(3):  # the first runs allocate memory
+        timed.infer(inputs, (), signature)
+    duration, written = median_run([_profiled(lambda: timed.infer(inputs, (), signature)) for _ in range(count)])
+    spans = _spans(written)
     return OperatorProfile(
-        profiler=profiler,
-        operators=tuple(_operators(printed, timed, signature)),
+        profiler="the profiler of CNTK %s" % cntk.__version__,
+        operators=tuple(_operators(spans, timed, signature)),
         duration_us=duration,
         unprofiled_us=unprofiled_us,
         runs=count,
-        limits=_LIMITS,
+        limits=(_ROUNDED, _FULL) if _is_full(spans) else (_ROUNDED,),
     )
 
 
-@contextmanager
-def _standard_error() -> Iterator[Any]:
-    """Send what C code writes to standard error to a file, within the block."""
-    with tempfile.TemporaryFile() as file:
-        kept = os.dup(_STDERR)
-        os.dup2(file.fileno(), _STDERR)
+def _profiled(infer: Callable[[], Any]) -> Tuple[float, str]:
+    """Run an inference with CNTK's profiler. Returns how long it took, and the file with its events."""
+    with tempfile.TemporaryDirectory() as folder:
+        debugging.start_profiler(folder, reserve_mem=_BUFFER_BYTES)
         try:
-            yield file
+            debugging.enable_profiler()  # times count from here
+            duration = duration_us(infer)
         finally:
-            os.dup2(kept, _STDERR)
-            os.close(kept)
+            debugging.stop_profiler()  # writes the files
+        path = glob.glob(os.path.join(glob.escape(folder), "*_detail_*.json"))[0]
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return duration, file.read()
 
 
-def _operators(printed: str, model: CntkModel, signature: str) -> List[OperatorTime]:
-    names, graph = names_of(model.function), read_graph(model, signature)
-    times = {}  # type: Dict[str, float]
-    for uid, seconds, count in _LINE.findall(printed):
-        if int(count):  # otherwise it did not run, because it depends on constants only
-            node = names.get(uid, uid)
-            times[node] = times.get(node, 0.0) + float(seconds) * 1e6 * int(count)
-    known = {node.name: node.operator for node in graph}
-    found, start = [], 0.0
-    for node in [each.name for each in graph if each.name in times] + [each for each in times if each not in known]:
-        note = "" if node in known else "CNTK added it when it compiled the function"
+def _is_full(spans: List[Span]) -> bool:
+    sizes = [len(span.key.encode()) + _EVENT_BYTES for span in spans]
+    return sum(sizes) + max(sizes, default=0) > _BUFFER_BYTES
+
+
+def _operators(spans: List[Span], model: CntkModel, signature: str) -> List[OperatorTime]:
+    names = names_of(model.function)
+    known = {node.name: node.operator for node in read_graph(model, signature)}
+    numbers = lanes([span.thread for span in spans])
+    found = []
+    for span in spans:
+        node = names.get(span.key, span.key)
         operator = known.get(node) or node.rstrip("0123456789")
-        found.append(OperatorTime(node, operator, start, times[node], times[node], note=note))
-        start += times[node]
+        note = "" if node in known else "CNTK added it when it compiled the function"
+        times = span.start_us, span.duration_us, span.duration_us  # a function calls no other
+        found.append(OperatorTime(node, operator, *times, lane=numbers[span.thread], note=note))
+    return found
+
+
+def _spans(written: str) -> List[Span]:
+    """Return the executions of functions, whose uids are the keys, by start. written: CNTK's file."""
+    found, started = [], {}  # type: List[Span], Dict[Tuple[str, str], float]
+    for thread, uid, phase, time in _EVENT.findall(written):
+        if phase == "B":
+            started[thread, uid] = float(time)
+        else:
+            start = started.pop((thread, uid))
+            found.append(Span(uid, start, float(time) - start, thread))
     return found

@@ -40,7 +40,8 @@ def main(root):
     })  # fmt: skip
     double = C.input_variable(4, dtype=np.float64, name="x")
     case = expects([["x", "FP64", [-1, 4]]], [["y", "FP64", [-1, 4]]])
-    save("double", C.alias(double * 2, "y"), dict(case, operators="unknown"))
+    twice = C.element_times(double, 2, name="twice")
+    save("double", C.alias(twice, "y"), dict(case, operators={"twice": "ElementTimes"}))
     half = C.input_variable(4, dtype=np.float16, name="x")
     save("half", C.alias(half + half, "y"), expects([["x", "FP16", [-1, 4]]], [["y", "FP16", [-1, 4]]]))
 
@@ -68,7 +69,9 @@ def main(root):
     steps = C.sequence.input_variable(3, name="steps")
     recurrent = C.layers.Recurrence(C.layers.LSTM(5))(steps)
     case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, -1, 5]]])
-    save("sequence", C.alias(recurrent, "y"), dict(case, operators={}, bad=[{"steps": [[[1.0] * 4]]}, {"steps": [[]]}]))
+    case.update(values={"steps": np.ones((2, 4, 3)).tolist()}, bad=[{"steps": [[[1.0] * 4]]}, {"steps": [[]]}])
+    # Two in each step of an LSTM, for all rows.
+    save("sequence", C.alias(recurrent, "y"), dict(case, operators={}, executions={"Tanh": 8}))
     case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, 5]]])
     save("last", C.alias(C.sequence.last(recurrent), "y"), case)
 

@@ -58,6 +58,8 @@ class GraphChecks(TestedModel):
         for name, operator in expected.items():
             ran = [each.operator for each in profile.operators if each.node == name]
             assert operator in ran, (name, ran, profile.operators)
+        for operator, count in self.case.get("executions", {}).items():
+            assert sum(each.operator == operator for each in profile.operators) == count, (operator, profile)
 
     def has(self, name):
         """Return whether the runtime has this file; those that tests make lack some."""
