@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
 import signal
 import socket
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +14,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -58,11 +55,9 @@ from gateway.metrics.selection import select
 from gateway.metrics.server import serve_metrics
 from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.channel import REOPEN, TRACE_SETTINGS
-from gateway.process.line_file import open_for_appending
-from gateway.process.tls import Pem, Renewals, ServerTls, TlsError, TlsFiles
+from gateway.process.tls import Pem, Renewals
 from gateway.process.usage_page import USAGE_FILE, clear_front
 from gateway.repository.scan import Scan, scan
-from gateway.supervisor.audit_log import AuditLog
 from gateway.supervisor.explanation import explain
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import (
@@ -77,8 +72,10 @@ from gateway.supervisor.graph_files import GraphFiles
 from gateway.supervisor.identities import Identities
 from gateway.supervisor.live_figures import INTERVAL_S, LiveFigures
 from gateway.supervisor.log_output import LogOutput
+from gateway.supervisor.opened_files import access_log_descriptor, audit_log, server_tls, tls_files
 from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
+from gateway.supervisor.run_dir import new_run_dir
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 from gateway.supervisor.tracing import trace_endpoint, trace_table
@@ -93,8 +90,6 @@ _OVERVIEW_S = 1.0
 # The part of the grace period that is kept for fronts and workers to exit, after the last request. If it is too short,
 # they are killed while they close connections; if it is too long, requests are cut off early.
 _EXIT_S = 3.0
-# Socket paths are limited to 104 bytes (macOS; 108 on Linux), and the run directory's and sockets' names come on top.
-_MAX_TEMP_LENGTH = 46
 
 
 class Supervisor:
@@ -120,8 +115,8 @@ class Supervisor:
         if settings.tensorboard and not events.available():
             raise SettingsError(f"tensorboard needs the package tensorboardX: {events.EXTRA}")
         environments = home()
-        self._tls_files = _tls_files(settings)
-        self._tls = _server_tls(self._tls_files)
+        self._tls_files = tls_files(settings)
+        self._tls = server_tls(self._tls_files)
         self._renewals: Renewals | None = None
         if self._tls_files is not None and self._tls is not None:
             self._renewals = Renewals(self._tls_files, self._tls.pem, self._publish_tls, log)
@@ -131,14 +126,14 @@ class Supervisor:
             self.grpc = bound.enter_context(reserve(parse_address(settings.grpc), "grpc"))
             if settings.metrics:
                 self._metrics_socket = bound.enter_context(listen(parse_address(settings.metrics), "metrics"))
-            self._access_log_descriptor = _check_access_log(settings)
+            self._access_log_descriptor = access_log_descriptor(settings)
             bound.callback(self._close_access_log)
-            self._audit_log = _audit_log(settings)
+            self._audit_log = audit_log(settings)
             if self._audit_log is not None:
                 bound.callback(self._audit_log.close)
             record = (lambda event: None) if self._audit_log is None else self._audit_log.record
             self.identities = Identities(settings, [self.http, self.grpc], record, log)
-            self._run_dir, self._run_lock = _run_dir()
+            self._run_dir, self._run_lock = new_run_dir()
             bound.pop_all()
         self._metrics = MetricsAggregator()
         self._fronts: dict[int, FrontProcess] = {}
@@ -505,77 +500,6 @@ class Supervisor:
         self._publish(self._table)
 
 
-def _tls_files(settings: Settings) -> TlsFiles | None:
-    if not settings.tls_cert:
-        return None
-    return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca or None)
-
-
-def _server_tls(files: TlsFiles | None) -> ServerTls | None:
-    """Raises SettingsError."""
-    try:
-        return None if files is None else ServerTls(files.read())
-    except TlsError as error:
-        raise SettingsError(str(error)) from None
-
-
-def _audit_log(settings: Settings) -> AuditLog | None:
-    """Raises SettingsError."""
-    if not settings.audit_log:
-        return None
-    try:
-        return AuditLog(Path(settings.audit_log), settings.audit_log_bytes, settings.audit_log_files)
-    except OSError as error:
-        raise SettingsError(
-            f"the audit log {settings.audit_log} cannot be written: {error.strerror}; "
-            "set audit_log to a file in a folder that this user may write to, or to nothing"
-        ) from None
-
-
-def _check_access_log(settings: Settings) -> int:
-    """Return the descriptor of the access log, if it has no path; otherwise -1. Fronts open the path.
-
-    Raises SettingsError.
-    """
-    try:
-        if settings.access_log == "-":
-            if sys.stdout is None:
-                raise SettingsError("access_log is -, but standard output is closed; set it to a file, or to nothing")
-            return os.dup(sys.stdout.fileno())  # a front's own standard output is part of the log
-        if settings.access_log:
-            os.close(open_for_appending(Path(settings.access_log)))
-    except OSError as error:
-        raise SettingsError(
-            f"the access log {settings.access_log} cannot be written: {error.strerror}; "
-            "set access_log to a file in a folder that this user may write to, to - for standard output, or to nothing"
-        ) from None
-    return -1
-
-
 def _models_folder(repository: Path) -> Path | None:
     """Return the repository's folder; None for a single artifact or a models.config file of TensorFlow Serving."""
     return repository.absolute() if repository.is_dir() else None
-
-
-def _run_dir() -> tuple[Path, IO[str]]:
-    """Return a new private folder for sockets and status pages, and the lock that marks it as in use.
-
-    Raises SettingsError, OSError.
-    """
-    try:
-        parent = Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        raise SettingsError(
-            "no folder for temporary files can be written to; mount a writable /tmp, or name one in TMPDIR"
-        ) from None
-    if len(str(parent)) > _MAX_TEMP_LENGTH:
-        parent = Path("/tmp")  # noqa: S108 - mkdtemp creates a private folder in it
-    for stale in parent.glob("modelport-*/lock"):
-        # A gateway that was killed leaves its folder behind. A running one, in any container, still holds its lock.
-        with contextlib.suppress(OSError), stale.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(stale.parent)
-    folder = Path(tempfile.mkdtemp(prefix="modelport-", dir=parent))
-    lock = (folder / "lock").open("w")  # stays open, and therefore locked, until this process ends
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
