@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 
+from gateway.codecs.media_types import quality
 from gateway.errors import InvalidRequest, TooLarge
 from runtimes.tensors import Buffer
 
@@ -44,20 +45,9 @@ def choose_encoding(accept: str) -> str:
     weights: dict[str, float] = {}
     for item in accept.lower().split(","):
         name, _, rest = item.partition(";")
-        weights[_ALIASES.get(name.strip(), name.strip())] = _weight(rest)
+        weights[_ALIASES.get(name.strip(), name.strip())] = quality(rest)
     best = max(_WINDOW_BITS, key=lambda name: weights.get(name, weights.get("*", 0.0)))
     return best if weights.get(best, weights.get("*", 0.0)) > 0 else ""
-
-
-def _weight(parameters: str) -> float:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def inflate(body: Buffer, encoding: str, limit: int, kind: str) -> bytes:

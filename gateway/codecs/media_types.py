@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from runtimes.tensors import Buffer
+from runtimes.tensor_bytes import Buffer
 
 FORM, BYTES = "multipart/form-data", "application/octet-stream"
 
@@ -32,3 +32,15 @@ def is_image(data: Buffer) -> bool:
 @lru_cache(256)
 def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
+
+
+def quality(parameters: str) -> float:
+    """Return the weight q among the parameters of an entry of an Accept header (RFC 9110, section 12.4.2)."""
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,16 +1,14 @@
 """`modelport profile`: measures a model, and prints what was measured and what is recommended."""
 
-import asyncio
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from gateway.commands.export import stoppable
+from gateway.commands import offline
 from gateway.config import Settings
-from gateway.export.errors import CannotExport
-from gateway.export.workspace import Environments
 from gateway.profile.operators_table import for_terminal
 from gateway.profile.output import PATCH, changed_toml
 from gateway.profile.profile import ProfileRequest, Result, profile
@@ -20,21 +18,11 @@ from gateway.profile.toml_text import NotEditable
 
 def run_profile(request: ProfileRequest, home: Path, settings: Settings) -> int:
     """Measure, write the folder, print, and change model.toml if that is asked for. Returns the exit code."""
-
-    def on_progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    environments = Environments(home, settings, on_progress)
     try:
-        result = asyncio.run(stoppable(profile(request, environments, on_progress)))
-    except CannotExport as error:
-        if error.detail:
-            print(error.detail, file=sys.stderr)
-        print(f"modelport: {error}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("modelport: stopped before anything was measured; nothing was written", file=sys.stderr)
-        return 130
+        work = partial(profile, request)
+        result = offline.run(work, home, settings, "stopped before anything was measured; nothing was written")
+    except offline.Ended as ended:
+        return ended.code
     _print(result, request.out)
     if not result.profile.finished:
         return 130

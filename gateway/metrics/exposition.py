@@ -3,6 +3,8 @@
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from gateway.codecs.media_types import quality
+
 OPENMETRICS = "application/openmetrics-text"
 TEXT = "text/plain"
 
@@ -14,21 +16,10 @@ def negotiated(accept: str) -> str:
     """
     qualities = {OPENMETRICS: 0.0, TEXT: 0.0}
     for accepted in accept.lower().split(","):
-        media_type, *parameters = (part.strip() for part in accepted.split(";"))
-        if media_type in qualities:
-            qualities[media_type] = max(qualities[media_type], _quality(parameters))
+        kind, _, parameters = accepted.partition(";")
+        if kind.strip() in qualities:
+            qualities[kind.strip()] = max(qualities[kind.strip()], quality(parameters))
     return OPENMETRICS if 0 < qualities[OPENMETRICS] >= qualities[TEXT] else TEXT
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[str, str]:
