@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,21 +16,15 @@ from gateway.supervisor.log_output import LogOutput
 
 
 @pytest.fixture
-def install() -> Iterator[Callable[[LogFormat], LogOutput]]:
-    root, hook = logging.getLogger(), sys.excepthook
-    level, handlers = root.level, root.handlers[:]
+def install() -> Callable[[LogFormat], LogOutput]:
+    """What it changes is undone after each test: tests/conftest.py."""
 
     def run(kind: LogFormat) -> LogOutput:
         output = LogOutput(kind)
         output.install()
         return output
 
-    yield run
-    logging.captureWarnings(False)
-    sys.excepthook = hook
-    root.setLevel(level)
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
+    return run
 
 
 def test_text_follows_its_settings(
