@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.domain.image_processing import postprocess_from_json, preprocess_from_json
+from gateway.domain.pipeline import steps_from_json
 from gateway.domain.shared_memory import Region
 from gateway.domain.types import ModelStatus
 from runtimes.wire import signature_from_json
@@ -67,7 +68,7 @@ def table_from_json(raw: Mapping[str, Any]) -> Table:
 
 
 def _status_to_json(status: ModelStatus) -> dict[str, Any]:
-    # Signatures, Preprocess and Postprocess are tuples, which JSON writes as lists.
+    # Signatures, Preprocess, Postprocess and steps are tuples, which JSON writes as lists.
     return {name: getattr(status, name) for name in ModelStatus.__slots__}
 
 
@@ -77,4 +78,5 @@ def _status_from_json(raw: Mapping[str, Any]) -> ModelStatus:
     values["learned"] = signature_from_json(raw["learned"]) if raw["learned"] else None
     values["preprocess"] = preprocess_from_json(raw["preprocess"])
     values["postprocess"] = postprocess_from_json(raw["postprocess"])
+    values["steps"] = steps_from_json(raw["steps"])
     return ModelStatus(**values)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.domain.image_processing import Postprocess, Preprocess
+from gateway.domain.pipeline import Step
 from gateway.domain.request_record import RequestRecord
 from gateway.errors import Unavailable, Unsupported
 from runtimes.contract import Signature, TensorSpec
@@ -69,6 +70,7 @@ class ModelStatus:
     class_labels    output → labels of the indices in its last dimension
     preprocess      how images become its input; None if it does not accept images
     postprocess     how its output becomes labels; None if it is returned unchanged
+    steps           the models that a pipeline runs, in any order; empty if the version has workers of its own
     """
 
     name: str
@@ -91,6 +93,7 @@ class ModelStatus:
     class_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: Preprocess | None = None
     postprocess: Postprocess | None = None
+    steps: tuple[Step, ...] = ()
 
     def signature(self, name: str = "") -> Signature | None:
         """Return the named signature, or the default one for ""; None if there is none."""
