@@ -45,4 +45,7 @@ class Step(NamedTuple):
 
 
 def steps_from_json(raw: Sequence[Any]) -> tuple[Step, ...]:
-    return tuple(Step(*values, Condition(*when) if when else None) for *values, when in raw)
+    return tuple(
+        Step(model, version, inputs, outputs, Condition(*when) if when else None)
+        for model, version, inputs, outputs, when in raw
+    )
