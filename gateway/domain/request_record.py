@@ -18,6 +18,8 @@ SUCCESS, CANCELLED = "success", "cancelled"
 # In characters. Clients choose names, ids and paths, and records may be kept for a while.
 MAX_LENGTH = 256
 _MAX_PATH = 2048
+# A model may call others in a loop. The spans of one request should stay readable, and in memory.
+MAX_CHILDREN = 128
 
 
 class Observer(Protocol):
@@ -87,6 +89,7 @@ class RequestRecord:
     batch        the same number for requests whose answers came in one frame, and which shared a batch; 0 if unknown
     traced       whether it is traced; None until that is decided
     trace_id     of its trace, in hexadecimal digits; "" if it is not traced
+    children     of the requests to other models that were made for it, if it is traced: the first MAX_CHILDREN
     """
 
     observer: Observer
@@ -120,6 +123,7 @@ class RequestRecord:
     batch: int = 0
     traced: bool | None = None
     trace_id: str = ""
+    children: "list[RequestRecord]" = field(default_factory=list)
 
     def receive(self, size: int) -> None:
         """The last bytes of a body of this size have arrived."""
@@ -163,10 +167,18 @@ class RequestRecord:
         self.model, self.version, self.id = self.model[:MAX_LENGTH], self.version[:MAX_LENGTH], self.id[:MAX_LENGTH]
         self.observer.ended(self)
 
+    def of_child(self, model: str, version: str, id: str) -> "RequestRecord | None":
+        """Return the record of a request that is made for this one; None if nobody would see it."""
+        if not self.traced or len(self.children) >= MAX_CHILDREN:
+            return None
+        child = RequestRecord(self.observer, self.protocol, "", "", "", model=model, version=version, id=id)
+        self.children.append(child)
+        return child
+
     def of_message(self, size: int) -> "RequestRecord":
         """Return the record of a message of this call, which has just arrived."""
         now = time.monotonic()
-        return replace(self, bytes_in=size, arrived=now, received=now)
+        return replace(self, bytes_in=size, arrived=now, received=now, children=[])
 
 
 # The record of the request that the current task answers; None if nobody observes it. Requests that are answered

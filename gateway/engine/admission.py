@@ -63,6 +63,13 @@ class AdmissionController:
         if not self.requests:
             self.on_idle()
 
+    def admit_child(self, size: int) -> None:
+        """Count the bytes of a request that is made for an admitted one, until `end_child`. It is never refused."""
+        self.admitted_bytes += size
+
+    def end_child(self, size: int) -> None:
+        self.admitted_bytes -= size
+
     def reserve(self, size: int, already_reserved: int) -> None:
         """Count `size` more bytes of a body that has `already_reserved` so far. Raises Overloaded."""
         if self.admitted_bytes > already_reserved:

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.identity import Identity
-from gateway.domain.request_record import CANCELLED, CURRENT
+from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unary_call, unavailable
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
+from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.arenas import Arenas
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.frames import Frames
@@ -28,10 +28,16 @@ from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
 from gateway.engine.servable import QueuedRequest, Servable
 from gateway.engine.usage import Usages
-from gateway.errors import DeadlineExceeded, ModelportError, NotFound, Overloaded, Unavailable
+from gateway.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelportError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Unsupported,
+)
 from runtimes.fair_order import priority_of
-from runtimes.layouts import GroupedTensors
-from runtimes.wire import ResultGroup
 
 log = logging.getLogger(__name__)
 
@@ -40,58 +46,6 @@ log = logging.getLogger(__name__)
 MAX_WAIT_S = 86_400.0
 
 Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
-
-
-@dataclass(slots=True, eq=False)
-class AdmittedRequest(QueuedRequest):
-    """The engine's gateway.engine.protocol.RequestHandle.
-
-    timeout_s  the default timeout, in seconds; None if the request set its own deadline
-    """
-
-    engine: "FrontEngine"
-    servable: Servable
-    on_answer: AnswerCallback
-    timeout_s: float | None
-
-    def answer(self, results: ResultGroup, index: int) -> None:
-        request, on_answer = self.request, self.on_answer
-        if request is None:
-            return
-        servable = self.servable
-        if results.final:
-            if request.record is not None:
-                request.record.settle(servable.status.version, self.queued_at, self.sent_at)
-                request.record.compute(results, index)
-            seconds = self.engine.settle(self)
-            queued_s = self.sent_at - self.queued_at + results.queue_ns[index] / 1e9
-            servable.metrics.finished.append(seconds)
-            servable.metrics.waited.append(queued_s)
-        status = servable.status
-        outputs = GroupedTensors(results.outputs, index)
-        _deliver(on_answer, InferResponse(status.name, status.version, outputs, request.id, results.final))
-
-    def fail(self, error: ModelportError) -> None:
-        on_answer = self.on_answer
-        if self.request is not None:
-            self._end(error.kind)
-            _deliver(on_answer, error)
-
-    def cancel(self) -> None:
-        if self.request is not None:
-            self._end(CANCELLED)
-
-    def acknowledge(self) -> None:
-        if self.request is not None and self.worker is not None:
-            self.worker.acknowledge(self.id)
-
-    def _end(self, outcome: str) -> None:
-        servable = self.servable
-        if self.request is not None and self.request.record is not None:
-            self.request.record.settle(servable.status.version, self.queued_at, self.sent_at)
-        seconds = self.engine.settle(self)
-        servable.release(self)
-        servable.metrics.count(outcome, seconds)
 
 
 class FrontEngine:
@@ -178,6 +132,46 @@ class FrontEngine:
         takes_many: bool = False,
     ) -> AdmittedRequest:
         """See gateway.engine.protocol.Engine."""
+        return self._submit(request, on_answer, identity, takes_many)
+
+    def submit_child(
+        self, parent: QueuedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool = False
+    ) -> AdmittedRequest:
+        """Submit a request that is made for another one, which is in progress: `submit` for models that need others.
+
+        It has the parent's identity, its priority unless it states one, and its deadline unless its own is earlier. Its
+        bytes count as admitted, but limits, quotas and draining never refuse it, because the parent was admitted:
+        callers limit how many children, and how many of their bytes, they have in progress. It is cancelled when the
+        parent is settled. The trace of the parent shows it.
+
+        Only requests that `submit` or `submit_child` returned can be parents. Those of the compiled path, which knows
+        plain models only, cannot.
+
+        Raises ModelportError as `submit` does, and if the model is one of those above it, or more than MAX_DEPTH deep.
+        """
+        if not isinstance(parent, AdmittedRequest):
+            raise Unsupported("a request to this model cannot call other models")
+        above = parent.request
+        if above is None:
+            raise InvalidRequest("the request for which this one is made has ended")
+        deadline = parent.deadline if request.deadline is None else min(request.deadline, parent.deadline)
+        record = None if above.record is None else above.record.of_child(request.model, request.version, request.id)
+        request = request._replace(deadline=deadline, priority=request.priority or above.priority, record=record)
+        try:
+            return self._submit(request, on_answer, parent.identity, takes_many, parent)
+        except ModelportError as error:
+            if record is not None:
+                record.outcome = error.kind
+            raise
+
+    def _submit(
+        self,
+        request: InferRequest,
+        on_answer: AnswerCallback,
+        identity: Identity | None,
+        takes_many: bool,
+        parent: AdmittedRequest | None = None,
+    ) -> AdmittedRequest:
         now = time.monotonic()
         servable = self.routes.known.get((request.model, request.version))
         try:
@@ -185,7 +179,7 @@ class FrontEngine:
                 servable = self.routes.servable(request.model, request.version)
                 if servable.status.decoupled and not takes_many:
                     raise unary_call(servable.status)
-            return self._admit(request, servable, now, on_answer, identity)
+            return self._admit(request, servable, now, on_answer, identity, parent)
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
             metrics = self.metrics.of("", "") if servable is None else servable.metrics
@@ -216,9 +210,11 @@ class FrontEngine:
         now: float,
         on_answer: AnswerCallback,
         identity: Identity | None,
+        parent: AdmittedRequest | None,
     ) -> AdmittedRequest:
         status = servable.status
-        if self.draining:
+        chain = () if parent is None else parent.chain_to(status.name)
+        if self.draining and parent is None:
             raise Unavailable("the gateway is shutting down; send the request to another one")
         if not status.admits:
             raise unavailable(status)
@@ -234,21 +230,33 @@ class FrontEngine:
                 raise DeadlineExceeded("the deadline had passed when the request arrived")
         if target_s and servable.would_be_late(rows, now, deadline):
             raise Overloaded("the model is too busy to answer in time; try again later")
-        self.admission.admit(size, servable.under_way, not self.routes.only_model)
+        if parent is None:
+            self.admission.admit(size, servable.under_way, not self.routes.only_model)
+        else:
+            self.admission.admit_child(size)
         priority = request.priority
         priority = status.priority_level(priority) if priority else status.default_priority_level
         if identity is not None and identity.usage is not None:
-            try:
-                identity.usage.admit(size)
-            except ModelportError:
-                self.admission.release(size)
-                raise
+            if parent is None:
+                try:
+                    identity.usage.admit(size)
+                except ModelportError:
+                    self.admission.release(size)
+                    raise
             priority = priority_of(priority, identity.usage.flow)
         number = self.last_id = self.last_id + 1
         admitted = AdmittedRequest(
-            number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer, timeout_s
-        )
-        self.deadlines.add(admitted, timeout_s)
+            number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer,
+            timeout_s, parent, chain,
+        )  # fmt: skip
+        if parent is None:
+            self.deadlines.add(admitted, timeout_s)
+        else:
+            if parent.children is None:
+                parent.children = {}
+            parent.children[number] = admitted
+            if deadline < parent.deadline:  # otherwise, it ends with the parent
+                self.deadlines.add(admitted, None)
         servable.put(admitted)
         return admitted
 
@@ -257,10 +265,17 @@ class FrontEngine:
         admitted.request = None
         # The queue's heap may refer to the request for long; what it refers to in turn can be freed now.
         admitted.on_answer = _ignore
-        self.admission.release(admitted.size)
-        identity = admitted.identity
-        if identity is not None and identity.usage is not None:
-            identity.usage.end(admitted.size)
+        if admitted.children:
+            admitted.cancel_children()
+        parent, identity = admitted.parent, admitted.identity
+        if parent is None:
+            self.admission.release(admitted.size)
+            if identity is not None and identity.usage is not None:
+                identity.usage.end(admitted.size)
+        else:
+            self.admission.end_child(admitted.size)
+            if parent.children is not None:
+                del parent.children[admitted.id]
         self.deadlines.remove(admitted, admitted.timeout_s)
         return time.monotonic() - admitted.queued_at
 
@@ -292,13 +307,6 @@ class FrontEngine:
             metrics.queued = servable.queued
             metrics.in_flight = servable.under_way
         return self.metrics.snapshot()
-
-
-def _deliver(on_answer: AnswerCallback, outcome: InferResponse | Exception) -> None:
-    try:
-        on_answer(outcome)
-    except Exception:  # a bug in one callback must not keep other requests from getting their answers
-        log.exception("an answer could not be delivered")
 
 
 def _resolve(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | Exception) -> None:

@@ -10,7 +10,7 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.layouts import TensorLayout
-from runtimes.tensor_bytes import Buffer
+from runtimes.tensor_bytes import Buffer, Tensor
 from runtimes.wire import ResultGroup
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class QueuedRequest:
         Does nothing if the request is settled already. The servable, which calls this, has forgotten the request if the
         results are final, and counts it: see ModelMetrics.count_results.
         """
+        raise NotImplementedError
+
+    def deliver(self, outputs: Sequence[Tensor], results: ResultGroup, index: int) -> None:
+        """Do what `answer` does, with other tensors than those of the results."""
         raise NotImplementedError
 
     def fail(self, error: ModelportError) -> None:
