@@ -3,7 +3,7 @@
 JSON writes a record as an object, and a record inside a record as a list, since NamedTuples are tuples.
 """
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import Signature, TensorSpec
 from runtimes.wire import signature_from_json, specs_from_json
@@ -59,6 +59,68 @@ class Reshapes(NamedTuple):
     outputs: Dict[str, Tuple[Tuple[int, ...], Tuple[int, ...]]] = {}
 
 
+class ControlTensor(NamedTuple):
+    """An input that the worker makes for a model of sequences; clients do not send it.
+
+    kind      "START", "READY" or "END", which are flags, or "CORRID", which is the sequence's id
+    input     its name
+    datatype  of a flag: BOOL, INT32 or FP32; of an id: UINT64, INT64, UINT32, INT32 or BYTES
+    off, on   the values of a flag
+    """
+
+    kind: str
+    input: str
+    datatype: str
+    off: float = 0
+    on: float = 1
+
+
+class SequenceState(NamedTuple):
+    """A tensor that the worker keeps for each sequence: it feeds an output of one request into the next one's input.
+
+    shape    of one sequence's state, without the batch dimension; -1 is any size
+    dim      the dimension along which the states of several sequences are joined
+    initial  complete shape of a new sequence's state, without the batch dimension
+    file     path of the initial bytes; "": zeros, or empty strings
+    """
+
+    input: str
+    output: str
+    datatype: str
+    shape: Tuple[int, ...]
+    initial: Tuple[int, ...]
+    dim: int = 0
+    file: str = ""
+
+
+class SequenceOptions(NamedTuple):
+    """How a model's requests form sequences.
+
+    strategy       "direct": each sequence has a row of the batch of its own until it ends; "oldest": batches are formed
+                   of the oldest request of each of several sequences
+    idle_timeout   seconds without a request after which a sequence ends
+    max_sequences  how many sequences one instance runs at once; 0: as many as a batch has rows for "direct", 1024 for
+                   "oldest". Others wait for their turn
+    delay          seconds that a request may wait for requests of other sequences
+    """
+
+    strategy: str = "direct"
+    idle_timeout: float = 1.0
+    max_sequences: int = 0
+    delay: float = 0.0
+    controls: Tuple[ControlTensor, ...] = ()
+    states: Tuple[SequenceState, ...] = ()
+
+    @classmethod
+    def from_json(cls, raw: Sequence[Any]) -> "SequenceOptions":
+        options = cls(*raw)
+        states = [SequenceState(*each) for each in options.states]
+        return options._replace(
+            controls=tuple(ControlTensor(*each) for each in options.controls),
+            states=tuple(each._replace(shape=tuple(each.shape), initial=tuple(each.initial)) for each in states),
+        )
+
+
 class Load(NamedTuple):
     """What a worker loads, and how. The supervisor sends it once.
 
@@ -69,6 +131,7 @@ class Load(NamedTuple):
     warmup              how many times the model runs before it is ready
     max_response_bytes  limit for the bytes of a response's tensors
     memory_limit        limit for the bytes of memory that the worker may use; 0: none that the worker sets itself
+    sequence            None: requests are independent of each other
     """
 
     runtime: str
@@ -86,6 +149,7 @@ class Load(NamedTuple):
     warmup: int = 0
     max_response_bytes: int = 1 << 40
     memory_limit: int = 0
+    sequence: Optional[SequenceOptions] = None
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
@@ -101,6 +165,7 @@ class Load(NamedTuple):
             reshape=Reshapes(*load.reshape),
             batching=batching._replace(sizes=tuple(batching.sizes), off=off),
             audit=AuditOptions(*load.audit),
+            sequence=None if load.sequence is None else SequenceOptions.from_json(load.sequence),
         )
 
 

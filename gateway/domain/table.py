@@ -17,6 +17,7 @@ class WorkerAddress:
 
     socket, status  paths of its socket and of its status page
     window          a front that has this many rows in flight sends no further request
+    slot            which of the version's instances it is, from 0; the worker that replaces it has the same
     memory_events   path of the file in which the kernel counts what the worker's memory limit has done; "": no group
     """
 
@@ -25,6 +26,7 @@ class WorkerAddress:
     status: str
     window: int
     memory_events: str = ""
+    slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class ModelStatus:
     was_batched     whether batching was on before, or max_batch_size is declared. If so, the batch dimension counts
                     rows even while batching is off, so that requests and answers keep their shapes
     decoupled       whether a request gets any number of answers, of which the last, without outputs, is final
+    sequence        whether requests belong to sequences, whose requests run one after the other on one worker
     latency_target_ms  time from arrival to answer; requests that would take longer are rejected. 0 for no target
     priority_levels, default_priority_level  as in Triton; with 0 levels, any number is a level, and 1 is the default
     version_labels  other names of this version
@@ -86,6 +87,7 @@ class ModelStatus:
     batch_dim: int = 0
     stateful: bool = False
     decoupled: bool = False
+    sequence: bool = False
     latency_target_ms: float = 0.0
     priority_levels: int = 0
     default_priority_level: int = 1

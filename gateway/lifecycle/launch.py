@@ -93,6 +93,7 @@ def plan_launch(
         warmup=default_warmup if toml.warmup is None else toml.warmup,
         max_response_bytes=max_response_bytes,
         memory_limit=0 if memory_groups else toml.memory_limit,
+        sequence=None if toml.sequence is None else toml.sequence.options(config.folder or config.artifact.path.parent),
     )
     return Launch(
         config.name,

@@ -308,8 +308,8 @@ class Manager:
             for launch in launches:
                 launch()  # raises the error of any instance before the first worker starts
             async with asyncio.TaskGroup() as group:
-                for launch in launches:
-                    group.create_task(version.run_instance(launch, self._options.run_dir))
+                for slot, launch in enumerate(launches):
+                    group.create_task(version.run_instance(launch, self._options.run_dir, slot))
         except (EnvironmentUnavailable, NotAllowed) as error:
             version.fail(str(error))
         except Exception:

@@ -174,6 +174,7 @@ class ModelVersion:
             batch_dim=self.config.toml.batch_dim,
             stateful=self.config.toml.stateful,
             decoupled=loaded.decoupled if loaded else False,
+            sequence=self.config.toml.sequence is not None,
             priority_levels=self.config.toml.priority_levels,
             default_priority_level=self.config.toml.default_priority_level,
             latency_target_ms=self.config.toml.latency_target_ms,
@@ -205,10 +206,10 @@ class ModelVersion:
             "batching": self._loaded.note if self._loaded else "",
         }
 
-    async def run_instance(self, launch: Callable[[], Launch], run_dir: Path) -> None:
+    async def run_instance(self, launch: Callable[[], Launch], run_dir: Path, slot: int = 0) -> None:
         """Run one instance: replace its worker after each crash, until `stop` or until the model cannot be loaded."""
         while not self._stop.is_set():
-            worker = WorkerProcess(launch(), run_dir, self._on_worker_change, self._check_loaded)
+            worker = WorkerProcess(launch(), run_dir, self._on_worker_change, self._check_loaded, slot)
             self._past = self._past.plus(WorkerCounts(starts=1))
             self.workers.append(worker)
             await worker.run()

@@ -39,6 +39,7 @@ _MAX_FRAMES, _MAX_MESSAGE_BYTES = 1000, 1 << 24
 class WorkerProcess:
     """Calls `on_change` when the worker has become ready, failed, learned a signature, or ended.
 
+    slot     which of the version's instances it is
     check    called with the first READY; returns why the worker must not serve, or "" if it may
     ready    the newest READY; None until the check has passed
     load_s   seconds from the start until then
@@ -52,9 +53,11 @@ class WorkerProcess:
         run_dir: Path,
         on_change: Callable[[], None],
         check: Callable[[Ready], Awaitable[str]],
+        slot: int = 0,
     ) -> None:
         self.id = next(_IDS)
         self.launch = launch
+        self.slot = slot
         self.ready: Ready | None = None
         self.load_s = 0.0
         self.failure = ""
@@ -93,7 +96,8 @@ class WorkerProcess:
     def address(self) -> WorkerAddress:
         assert self.ready is not None
         events = str(self._memory_group.events) if self._memory_group else ""
-        return WorkerAddress(self.id, str(self._socket_path), str(self._status_path), self.ready.window, events)
+        paths = str(self._socket_path), str(self._status_path)
+        return WorkerAddress(self.id, *paths, self.ready.window, events, self.slot)
 
     @property
     def audits(self) -> tuple[int, int]:

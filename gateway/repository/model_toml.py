@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from gateway.config import explain
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
+from gateway.repository.sequence_config import SequenceToml
 from runtimes.contract import DATATYPES, TensorSpec
 
 
@@ -125,6 +126,7 @@ class ModelToml(_Strict):
     device: tuple[str, ...] = ("cpu",)
     audit_share: float | None = Field(None, ge=0, le=1)
     stateful: bool = False
+    sequence: SequenceToml | None = None
     priority_levels: int = Field(0, ge=0, lt=1 << 31)
     default_priority_level: int = Field(1, ge=1, lt=1 << 31)
     version_policy: VersionPolicy = VersionPolicy()

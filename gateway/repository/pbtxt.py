@@ -22,6 +22,7 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import shorten
 from gateway.generated import model_config_pb2 as pb
 from gateway.repository.model_toml import ModelConfigError, ModelToml, VersionPolicy
+from gateway.repository.pbtxt_sequence import SEQUENCE_USED, sequence_values
 from runtimes.contract import DATATYPES
 
 # Real files have a few KiB. Parsing takes about a second per MiB.
@@ -57,6 +58,7 @@ _USED = frozenset(
         "dynamic_batching.max_queue_delay_microseconds",
         "dynamic_batching.priority_levels",
         "dynamic_batching.default_priority_level",
+        *SEQUENCE_USED,
     ]
 )
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
@@ -100,6 +102,7 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
         "labels": {tensor.name: tensor.label_filename for tensor in config.output if tensor.label_filename},
         "queue_delay_ms": _delay_ms(config, path),
         **_priorities(config.dynamic_batching, path),
+        "sequence": sequence_values(config, path) if config.HasField("sequence_batching") else None,
         "version_policy": _version_policy(config.version_policy, path),
         **instances,
         **parameters,
@@ -111,8 +114,8 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
     except ValidationError as error:
         raise ModelConfigError(explain(error, lambda _: path, ModelToml, _KEYS)) from None
     # Triton combines requests only if the file has dynamic_batching. Without it, max_batch_size only limits the rows of
-    # a single request.
-    if config.max_batch_size > 0 and not config.HasField("dynamic_batching"):
+    # a single request. sequence_batching combines those of several sequences.
+    if config.max_batch_size > 0 and not config.WhichOneof("scheduling_choice"):
         toml = toml.without_batching_declared()
     return toml, list(dict.fromkeys([*_unused(config, _USED), *ignored, *ignored_groups, *unknown]))
 
@@ -160,7 +163,10 @@ def _check_served(config: pb.ModelConfig, path: str) -> None:
     if config.platform == "ensemble" or config.HasField("ensemble_scheduling"):
         raise ModelConfigError(f"{path}: ensembles are not supported; call the models of its steps one after the other")
     unsupported = {
-        "sequence_batching": config.HasField("sequence_batching"),
+        "sequence_batching.iterative_sequence": config.sequence_batching.iterative_sequence,
+        "sequence_batching.state.use_growable_memory": any(
+            state.use_growable_memory for state in config.sequence_batching.state
+        ),
         "model_transaction_policy.decoupled": config.model_transaction_policy.decoupled,
         "batch_input": bool(config.batch_input),
         "batch_output": bool(config.batch_output),

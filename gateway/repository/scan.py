@@ -16,6 +16,7 @@ from gateway.environments.model_packages import with_model_packages
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
 from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
+from gateway.repository.sequence_config import INITIAL_STATES, StateToml
 from runtimes.contract import LoadError
 from runtimes.external_data import weight_files
 
@@ -231,7 +232,8 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     config_fingerprint = _fingerprint(*config_files)
     for version in chosen:
         version_folder, *others = versions[version]
-        files = (*config_files, version_folder, *others, *(folder / file for file in toml.labels.values()))
+        initial = sorted({folder / INITIAL_STATES / each.initial for each in _states(toml) if each.initial})
+        files = (*config_files, version_folder, *others, *(folder / file for file in toml.labels.values()), *initial)
         labels = sorted(label for label, number in model.overrides.version_labels.items() if number == version)
         # A models.config can point a model to another folder, or move a label, without a change of any other file.
         extra = "\0".join([str(folder), *labels])
@@ -243,7 +245,7 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             sources=sources,
             class_labels=class_labels,
             warning=warning,
-            readable=(version_folder,),
+            readable=(version_folder, *initial),
             folder=folder,
             files=files,
             extra=extra,
@@ -258,6 +260,10 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             yield replace(config, artifact=_with_packages(_find_artifact(version_folder, toml, runtimes), toml))
         except (UnknownFormat, BrokenRequirements) as error:
             yield replace(config, problem=str(error))
+
+
+def _states(toml: ModelToml) -> tuple[StateToml, ...]:
+    return toml.sequence.states if toml.sequence else ()
 
 
 def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str, str]:

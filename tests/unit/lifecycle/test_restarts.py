@@ -39,7 +39,7 @@ class Worker:
     failure = ""
     ready: Ready | None = None
 
-    def __init__(self, launch: Any, run_dir: Path, on_change: Any, check: Any) -> None:
+    def __init__(self, launch: Any, run_dir: Path, on_change: Any, check: Any, slot: int) -> None:
         self.is_ready, self.on_change, self.check = launch, on_change, check
 
     async def run(self) -> None:

@@ -1,11 +1,14 @@
 """model.toml: errors name the file, the key and what is allowed."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from gateway.repository.model_toml import ModelConfigError, VersionPolicy, read_model_toml
+from runtimes.control import ControlTensor, Load, SequenceOptions, SequenceState
 
+_STATE = 'input = "h", output = "h2", datatype = "FP32"'
 WRONG = [
     ("max_batch_sise = 4", "there is no key 'max_batch_sise'; the keys are artifact, audit_share"),
     ("max_batch_size = -1", "'max_batch_size' is -1, but input should be greater than or equal to 0"),
@@ -27,6 +30,14 @@ WRONG = [
     ('[sandbox]\nread = ["data"]', "'sandbox.read' is ['data'], but every path must be absolute"),
     ("[sandbox]\nnetworks = true", "there is no key 'sandbox.networks'; the keys are enabled, network, read"),
     ("max_batch_size = = 4", "is not TOML"),
+    ('[sequence]\nstrategy = "newest"', "'sequence.strategy' is 'newest', but"),
+    ("[sequence]\nidle = 1", "there is no key 'sequence.idle'; the keys are controls, delay_ms, idle_timeout_s"),
+    (f'[sequence]\nstates = [{{{_STATE}, shape = [2], initial = "../x"}}]', "the name of a file in the model's folder"),
+    (f"[sequence]\nstates = [{{{_STATE}, shape = [-1]}}]", "initial_shape must be complete, and agree with shape"),
+    (f"[sequence]\nstates = [{{{_STATE}, shape = [2], initial_shape = [3]}}]", "must be complete, and agree"),
+    (f"[sequence]\nstates = [{{{_STATE}, shape = [2], dim = 2}}]", "dim must be at most the number of sizes"),
+    (f"[sequence]\nstates = [{{{_STATE}, shape = [2]}}, {{{_STATE}, shape = [2]}}]", "the input h is there twice"),
+    ('[[sequence.controls]]\nkind = "START"\ninput = "s"\ndatatype = "FP16"', "must be one of BOOL, INT32, FP32"),
 ]
 
 
@@ -76,3 +87,29 @@ def test_the_runtime_gets_the_models_own_shape(tmp_path: Path) -> None:
     )
     toml = read_model_toml(tmp_path / "model.toml")
     assert [tuple(tensor.spec()) for tensor in toml.inputs] == [("x", "", (-1, 2, 2)), ("z", "FP32", None)]
+
+
+def test_sequence_options_survive_the_way_to_the_worker(tmp_path: Path) -> None:
+    file = tmp_path / "model.toml"
+    file.write_text(f"""
+        [sequence]
+        strategy = "oldest"
+        idle_timeout_s = 2.5
+        max_sequences = 8
+        delay_ms = 1
+        controls = [{{kind = "START", input = "s", values = [1, -1]}}, {{kind = "CORRID", input = "id"}}]
+        states = [{{{_STATE}, shape = [2, -1], initial_shape = [2, 0], dim = 1, initial = "first"}}]
+    """)
+    toml = read_model_toml(file)
+    assert toml.sequence is not None
+    options = toml.sequence.options(tmp_path)
+    assert options == SequenceOptions(
+        "oldest",
+        2.5,
+        8,
+        0.001,
+        (ControlTensor("START", "s", "INT32", 1, -1), ControlTensor("CORRID", "id", "UINT64")),
+        (SequenceState("h", "h2", "FP32", (2, -1), (2, 0), 1, str(tmp_path / "initial_state" / "first")),),
+    )
+    load = Load("runtime", "artifact", sequence=options)
+    assert Load.from_json(json.loads(json.dumps(load.to_json()))) == load

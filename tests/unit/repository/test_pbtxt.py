@@ -10,6 +10,7 @@ from gateway.environments.runtime import Format, Runtime, read_runtime
 from gateway.repository.model_toml import ModelConfigError, ModelToml
 from gateway.repository.pbtxt import read_config_pbtxt
 from runtimes.contract import DATATYPES
+from runtimes.control import ControlTensor, SequenceOptions, SequenceState
 from tests.support import ROOT
 
 NAMES = ("onnx", "torchscript", "savedmodel", "fake", "python")
@@ -240,7 +241,26 @@ WRONG = [
     ('name: "other"', "the name is 'other', but the folder's is 'm'; make them equal"),
     ('platform: "ensemble"', "ensembles are not supported; call the models of its steps one after the other"),
     ("ensemble_scheduling { }", "ensembles are not supported"),
-    ("sequence_batching { }", "asks for sequence_batching, which is not supported"),
+    ("sequence_batching { iterative_sequence: true }", "asks for sequence_batching.iterative_sequence"),
+    ("sequence_batching { state [ { use_growable_memory: true } ] }", "asks for sequence_batching.state.use_growable"),
+    (
+        'sequence_batching { control_input [ { name: "s" control [ { kind: CONTROL_SEQUENCE_START } ] } ] }',
+        "the control input 's' needs the two values of START",
+    ),
+    (
+        'sequence_batching { control_input [ { name: "c" control [ { kind: CONTROL_SEQUENCE_CORRID } ] } ] }',
+        "'c' in sequence_batching needs a data_type",
+    ),
+    (
+        'sequence_batching { control_input [ { name: "c" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_FP16'
+        " } ] } ] }",
+        "its datatype must be one of UINT64, INT64, UINT32, INT32, BYTES",
+    ),
+    (
+        'sequence_batching { state [ { input_name: "i" output_name: "o" data_type: TYPE_FP32 dims: [ 2 ] '
+        "initial_state { data_type: TYPE_INT32 dims: [ 2 ] zero_data: true } } ] }",
+        "the initial_state of 'i' has another data_type",
+    ),
     ("model_transaction_policy { decoupled: true }", "asks for model_transaction_policy.decoupled"),
     ("batch_input [ { kind: BATCH_ELEMENT_COUNT } ]", "asks for batch_input"),
     ("batch_output [ { } ]", "asks for batch_output"),
@@ -349,3 +369,54 @@ def test_a_third_partys_runtime_can_have_a_triton_backend(tmp_path: Path) -> Non
         file.parent.mkdir(exist_ok=True)
         file.write_text(asked)
         assert read_config_pbtxt(file, {**INSTALLED, "acme": acme})[0].runtime == "acme"
+
+
+def test_sequence_batching_becomes_the_table_sequence(tmp_path: Path) -> None:
+    toml, ignored = read(
+        tmp_path,
+        """
+        max_batch_size: 4
+        sequence_batching {
+          max_sequence_idle_microseconds: 5000000
+          oldest { max_candidate_sequences: 8 max_queue_delay_microseconds: 2000 preferred_batch_size: [ 4 ] }
+          control_input [
+            { name: "START" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] },
+            { name: "END" control [ { kind: CONTROL_SEQUENCE_END bool_false_true: [ false, true ] } ] },
+            { name: "ID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING } ] }
+          ]
+          state [
+            {
+              input_name: "in" output_name: "out" data_type: TYPE_INT32 dims: [ -1, 2 ]
+              initial_state { name: "first" data_type: TYPE_INT32 dims: [ 3, 2 ] data_file: "first.bin" }
+            },
+            { input_name: "in2" output_name: "out2" data_type: TYPE_FP32 dims: [ -1 ] }
+          ]
+        }
+        """,
+    )
+    assert ignored == ["sequence_batching.oldest.preferred_batch_size"]
+    assert toml.declares_batching
+    assert toml.sequence is not None
+    assert toml.sequence.options(Path("/m")) == SequenceOptions(
+        "oldest",
+        5.0,
+        8,
+        0.002,
+        (
+            ControlTensor("START", "START", "FP32"),
+            ControlTensor("END", "END", "BOOL"),
+            ControlTensor("CORRID", "ID", "BYTES"),
+        ),
+        (
+            SequenceState("in", "out", "INT32", (-1, 2), (3, 2), 0, "/m/initial_state/first.bin"),
+            SequenceState("in2", "out2", "FP32", (-1,), (1,)),
+        ),
+    )
+
+
+@pytest.mark.parametrize(("batch", "slots"), [(0, 1), (4, 4)])
+def test_the_default_strategy_is_direct_with_a_slot_for_each_row(tmp_path: Path, batch: int, slots: int) -> None:
+    toml, _ = read(tmp_path, f"max_batch_size: {batch} sequence_batching {{ }}")
+    assert toml.sequence is not None
+    options = toml.sequence.options(tmp_path)
+    assert (options.strategy, options.idle_timeout, options.max_sequences) == ("direct", 1.0, slots)
