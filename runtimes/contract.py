@@ -10,7 +10,7 @@ A worker has one model, in one process, on one thread. It calls `load` once, the
 at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 if TYPE_CHECKING:
     import numpy as np  # imported when it is needed, because the gateway's supervisor never needs it
@@ -151,6 +151,36 @@ class LoadOptions(NamedTuple):
     batches: bool = True
 
 
+class SequenceControl(NamedTuple):
+    """What a request says of the sequence to which it belongs. An integer is another sequence than its digits as text.
+
+    start, end  whether it is the first, or the last, request of the sequence
+    """
+
+    id: Union[int, str]
+    start: bool = False
+    end: bool = False
+
+
+class Request(NamedTuple):
+    """A request, for models with `takes_requests`.
+
+    inputs      as for `Model.infer`
+    outputs     likewise
+    id          the client's own; "" if it sent none
+    parameters  the client's own: texts, numbers and booleans, without those that the protocol defines
+    sequence    None if it does not belong to one
+    deadline    time.monotonic() seconds; nobody waits for the answer after it
+    """
+
+    inputs: "Dict[str, np.ndarray]"
+    outputs: Sequence[str] = ()
+    id: str = ""
+    parameters: Dict[str, Any] = {}
+    sequence: Optional[SequenceControl] = None
+    deadline: float = float("inf")
+
+
 class BatchAnalysis(NamedTuple):
     """What a signature's graph shows about running the rows of several requests in one batch.
 
@@ -221,11 +251,14 @@ class Model:
     pipelined   whether the model implements `start` and `finish`
     decoupled   whether a request gets any number of answers. Such a model implements `stream` in place of `infer`, and
                 declares its inputs and outputs. Its requests are not batched, and it is not warmed up
+    takes_requests  whether the model gets requests as they came, with their ids and parameters. Such a model implements
+                `infer_requests` in place of `infer`, or `stream_request` in place of `stream`. It is never pipelined
     """
 
     signatures: Dict[str, Signature] = {}
     pipelined: bool = False
     decoupled: bool = False
+    takes_requests: bool = False
 
     def infer(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> "Dict[str, np.ndarray]":
         """Run the model once.
@@ -237,6 +270,23 @@ class Model:
 
         Raises InvalidInput if the inputs are at fault. Any other exception is a failure of the model: its message goes
         to the log, not to the client. After a MemoryError, the worker may retry with fewer rows.
+
+        With `takes_requests`, this is a request without an id, for runs that no client has asked for.
+        """
+        if not self.takes_requests:
+            raise NotImplementedError
+        (answer,) = self.infer_requests([Request(inputs, outputs)], signature)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def infer_requests(
+        self, requests: Sequence[Request], signature: str
+    ) -> "Sequence[Union[Dict[str, np.ndarray], Exception]]":
+        """Run the requests of a batch, if `takes_requests`. Their inputs are not joined, and stay the caller's.
+
+        Returns, for each request in order, its outputs as `infer` does, or the exception for which it fails. If this
+        raises an exception itself, each request runs again on its own, unless there is only one.
         """
         raise NotImplementedError
 
@@ -252,6 +302,10 @@ class Model:
 
         An exception ends the request with an error, as one of `infer` does.
         """
+        raise NotImplementedError
+
+    def stream_request(self, request: Request, signature: str) -> "Iterator[Dict[str, np.ndarray]]":
+        """Do what `stream` does for a request, if `decoupled` and `takes_requests`."""
         raise NotImplementedError
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:

@@ -177,6 +177,7 @@ class Ready(NamedTuple):
     batching_off    label of the metric: declared, state, decoupled, shape, graph, trial, rows or audit; "" if it is on
     note            a sentence about batching, for the log and the model's configuration
     decoupled       whether a request gets any number of answers
+    takes_context   whether the worker wants the ids, parameters and sequences of requests (runtimes/context.py)
     """
 
     signatures: Dict[str, Signature]
@@ -185,6 +186,7 @@ class Ready(NamedTuple):
     batching_off: str
     note: str
     decoupled: bool = False
+    takes_context: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

@@ -12,6 +12,7 @@ rows and in the lengths of their strings. Nothing is pickled, so neither side ha
 import json
 import struct
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import Signature, TensorSpec
@@ -29,7 +30,7 @@ from runtimes.layouts import (
 )
 from runtimes.tensor_bytes import Buffer, Tensor
 
-VERSION = 7  # gateway/front/fast_path.pyx packs and unpacks frames of this version as well
+VERSION = 8  # gateway/front/fast_path.pyx packs and unpacks frames of this version as well
 HEADER = struct.Struct("<QBBHIQ")  # body length, version, kind, flags, reserved, request id
 
 # Between supervisor and worker, once or rarely. The body is a record of control.py as JSON. A worker sends READY again
@@ -44,8 +45,9 @@ ACK = 21
 ARENA = 20
 
 # Flags of INFER. ISOLATED: run this request in a batch of its own, because it may have killed a worker. IN_ARENA: the
-# tensors are in the arena, at the offsets in the frame.
-ISOLATED, IN_ARENA = 1, 2
+# tensors are in the arena, at the offsets in the frame. WITH_CONTEXT: the frame has a context (context.py) for each
+# request, after the sizes of strings: first the sizes of all contexts, then the contexts.
+ISOLATED, IN_ARENA, WITH_CONTEXT = 1, 2, 4
 # Flags of RESULT. FIRST_OF_BATCH: the frame holds the first result of its batch; fronts count executions by it.
 # FINAL: the requests in it get no further result. A request with several answers gets a final result without outputs
 # after them, which has FIRST_OF_BATCH and the duration of all.
@@ -90,6 +92,7 @@ class InferFrame(NamedTuple):
 
     deadline: time.monotonic() seconds, which all processes of a machine share. priority: lower values run first.
     layout: None if not computed yet. Frames with equal layouts refer to the same object.
+    context: packed, as in context.py.
     """
 
     deadline: float
@@ -98,6 +101,7 @@ class InferFrame(NamedTuple):
     outputs: Sequence[str]
     inputs: Sequence[Tensor]
     layout: Optional[TensorLayout] = None
+    context: Buffer = b""
 
 
 class RequestGroup(NamedTuple):
@@ -105,12 +109,14 @@ class RequestGroup(NamedTuple):
 
     numbers, deadlines, priorities: of each request, its id and the rest as in InferFrame. Signature and requested
     outputs are in the layout of `inputs`. Its rows are those that the front counts in the worker's window.
+    contexts: of each request, packed as in context.py; empty if the frame has none.
     """
 
     numbers: Tuple[int, ...]
     deadlines: Tuple[float, ...]
     priorities: Tuple[int, ...]
     inputs: TensorGroup
+    contexts: Sequence[Buffer] = ()
 
 
 class ResultFrame(NamedTuple):
@@ -241,7 +247,8 @@ def pack_infer(requests: Sequence[Tuple[int, InferFrame]], flags: int = 0, offse
     numbers, deadlines = [number for number, _ in requests], [frame.deadline for _, frame in requests]
     priorities = [frame.priority for _, frame in requests]
     inputs = [[tensor.data for tensor in frame.inputs] for _, frame in requests]
-    return pack_requests(numbers, deadlines, priorities, [1] * len(numbers), layout, inputs, flags, offsets)
+    contexts = [frame.context for _, frame in requests]
+    return pack_requests(numbers, deadlines, priorities, [1] * len(numbers), layout, inputs, flags, offsets, contexts)
 
 
 def pack_requests(
@@ -253,15 +260,20 @@ def pack_requests(
     inputs: Sequence[Sequence[Buffer]],
     flags: int = 0,
     offsets: Sequence[int] = (),
+    contexts: Sequence[Buffer] = (),
 ) -> List[Buffer]:
     """Do what `pack_infer` does, given the numbers of each request, their layout, and the bytes of their inputs.
 
-    The rows matter only if the layout leaves them open.
+    The rows matter only if the layout leaves them open. The frame has contexts if one of the requests has one.
     """
     count, packed, sizes = len(numbers), pack_layout(layout), string_sizes(layout, inputs)
     head = _INFER.pack(count, len(sizes), len(packed))
     head += _request_numbers(count).pack(*numbers, *deadlines, *priorities, *rows)
     head += packed + _pack_sizes(sizes)
+    if any(contexts):
+        flags |= WITH_CONTEXT
+        joined = b"".join(contexts)
+        head += _pack_sizes([[len(context) for context in contexts]]) + joined + bytes(-len(joined) % ALIGNMENT)
     if flags & IN_ARENA:
         return pack(INFER, numbers[0], [head + struct.pack("<%dQ" % len(offsets), *offsets)], flags)
     return pack(INFER, numbers[0], [head, *pack_tensors(layout, inputs)], flags)
@@ -282,8 +294,8 @@ def _unpack_sizes(body: memoryview, position: int, count: int, strings: int) -> 
     return sizes, position + 8 * (len(every) + len(every) % 2)
 
 
-def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> RequestGroup:
-    """Return the requests of an INFER frame. `arena` must be given if, and only if, it has the flag IN_ARENA."""
+def unpack_requests(body: memoryview, arena: Optional[memoryview] = None, flags: int = 0) -> RequestGroup:
+    """Return the requests of an INFER frame with these flags. `arena` must be given if IN_ARENA is one of them."""
     count, strings, length = _INFER.unpack_from(body)
     each = _request_numbers(count).unpack_from(body, _INFER.size)
     position = _INFER.size + 8 * len(each)
@@ -293,22 +305,29 @@ def unpack_requests(body: memoryview, arena: Optional[memoryview] = None) -> Req
     rows, sizes = each[3 * count :], []
     if strings:
         sizes, position = _unpack_sizes(body, position, count, strings)
+    contexts: Sequence[Buffer] = ()
+    if flags & WITH_CONTEXT:
+        (lengths,), position = _unpack_sizes(body, position, count, 1)
+        ends = [position + end for end in accumulate(lengths)]
+        contexts = [body[end - size : end] for end, size in zip(ends, lengths)]
+        position = ends[-1] + -sum(lengths) % ALIGNMENT
     if arena is None:
         inputs = TensorGroup(layout, rows, body, position, sizes)
     else:
         offsets = struct.unpack_from("<%dQ" % len(layout[2]), body, position)
         inputs = TensorGroup(layout, rows, arena, 0, sizes, offsets)
-    group = each[:count], each[count : 2 * count], each[2 * count : 3 * count], inputs
+    group = each[:count], each[count : 2 * count], each[2 * count : 3 * count], inputs, contexts
     return tuple.__new__(RequestGroup, group)  # without a function in Python
 
 
-def unpack_infer(body: memoryview, arena: Optional[memoryview] = None) -> List[Tuple[int, InferFrame]]:
+def unpack_infer(body: memoryview, arena: Optional[memoryview] = None, flags: int = 0) -> List[Tuple[int, InferFrame]]:
     """Return the (id, request) of an INFER frame, as `unpack_requests` does."""
-    numbers, deadlines, priorities, inputs = unpack_requests(body, arena)
+    numbers, deadlines, priorities, inputs, contexts = unpack_requests(body, arena, flags)
     requests = []
     for member, number in enumerate(numbers):
         tensors, layout = GroupedTensors(inputs, member), inputs.layout_of(member)
-        frame = InferFrame(deadlines[member], priorities[member], layout[0], layout[1], tensors, layout)
+        context = contexts[member] if contexts else b""
+        frame = InferFrame(deadlines[member], priorities[member], layout[0], layout[1], tensors, layout, context)
         requests.append((number, frame))
     return requests
 

@@ -2,29 +2,33 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.pipeline import Step
 from gateway.domain.request_record import RequestRecord
 from gateway.errors import Unavailable, Unsupported
-from runtimes.contract import Signature, TensorSpec
+from runtimes.contract import SequenceControl, Signature, TensorSpec
 from runtimes.layouts import TensorLayout
 from runtimes.tensor_bytes import Tensor
 
 Parameters = Mapping[str, str | int | float | bool]
+NO_PARAMETERS: Parameters = MappingProxyType({})
 
 
 class InferRequest(NamedTuple):
     """A decoded inference request.
 
-    version    "" for the model's newest ready version
-    outputs    the names of the requested outputs; empty for all that can be served
-    signature  "" for the model's default signature
-    priority   lower values run first; 0 if the client sets none, which means the model's default level
-    deadline   time.monotonic() seconds; None for the server's default timeout
-    layout     of the inputs, with this `signature` and these `outputs`, if the codec knows it; see runtimes/layouts.py
-    record     what is recorded of it; None if nobody observes it
+    version     "" for the model's newest ready version
+    outputs     the names of the requested outputs; empty for all that can be served
+    signature   "" for the model's default signature
+    priority    lower values run first; 0 if the client sets none, which means the model's default level
+    deadline    time.monotonic() seconds; None for the server's default timeout
+    layout      of the inputs, with this `signature` and these `outputs`, if the codec knows it; see runtimes/layouts.py
+    record      what is recorded of it; None if nobody observes it
+    parameters  the client's own, as it sent them, without those that the protocol defines
+    sequence    the sequence to which it belongs; None for none
     """
 
     model: str
@@ -37,6 +41,8 @@ class InferRequest(NamedTuple):
     deadline: float | None = None
     layout: TensorLayout | None = None
     record: RequestRecord | None = None
+    parameters: Parameters = NO_PARAMETERS
+    sequence: SequenceControl | None = None
 
 
 class InferResponse(NamedTuple):
@@ -65,6 +71,7 @@ class ModelStatus:
                     rows even while batching is off, so that requests and answers keep their shapes
     decoupled       whether a request gets any number of answers, of which the last, without outputs, is final
     sequence        whether requests belong to sequences, whose requests run one after the other on one worker
+    takes_context   whether its workers, or those of its steps, get the ids, parameters and sequences of requests
     latency_target_ms  time from arrival to answer; requests that would take longer are rejected. 0 for no target
     priority_levels, default_priority_level  as in Triton; with 0 levels, any number is a level, and 1 is the default
     version_labels  other names of this version
@@ -88,6 +95,7 @@ class ModelStatus:
     stateful: bool = False
     decoupled: bool = False
     sequence: bool = False
+    takes_context: bool = False
     latency_target_ms: float = 0.0
     priority_levels: int = 0
     default_priority_level: int = 1
@@ -108,6 +116,11 @@ class ModelStatus:
         if not priority or 0 < self.priority_levels < priority:
             return self.default_priority_level
         return priority
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is one function from tensors to tensors. Only requests for such models take fast paths."""
+        return not (self.decoupled or self.takes_context or self.sequence or self.steps)
 
     @property
     def has_rows(self) -> bool:

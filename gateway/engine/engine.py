@@ -17,10 +17,11 @@ from gateway.domain.identity import Identity
 from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unary_call, unavailable
+from gateway.domain.types import NO_PARAMETERS, InferRequest, InferResponse, ModelStatus, unary_call, unavailable
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.arenas import Arenas
+from gateway.engine.context import context_of
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
@@ -220,6 +221,13 @@ class FrontEngine:
             raise unavailable(status)
         rows, size, layout, _ = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
+        context = b""
+        if status.takes_context or status.sequence:
+            context = context_of(request)
+            size += len(context)
+        elif request.parameters or request.sequence is not None:
+            # They would be kept as long as the inputs, and nobody counts their bytes.
+            request = request._replace(parameters=NO_PARAMETERS, sequence=None)
         timeout_s, target_s = None, servable.target_s
         if request.deadline is None:
             timeout_s = target_s or self.admission.limits.timeout_s
@@ -249,6 +257,7 @@ class FrontEngine:
             number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer,
             timeout_s, parent, chain,
         )  # fmt: skip
+        admitted.context = context
         if parent is None:
             self.deadlines.add(admitted, timeout_s)
         else:

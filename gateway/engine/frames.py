@@ -56,4 +56,5 @@ def pack_alike(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) ->
         [queued.buffers for queued in alike],
         flags,
         offsets,
+        [queued.context for queued in alike],
     )

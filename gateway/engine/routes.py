@@ -37,8 +37,8 @@ class Routes:
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue] = {}
-        # What `servable` returned for the name and version in a request ("" for none); cleared with each table. Not for
-        # decoupled models, which the engine refuses to most calls, and the compiled path does not know.
+        # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
+        # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
         self.known: dict[tuple[str, str], Servable] = {}
         self.only_model = ""  # the name of the model if there is just one
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
@@ -56,7 +56,7 @@ class Routes:
         """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""
         status = self.model(name, version)
         servable = self._queues[status.name, status.version]
-        if version in ("", status.version) and not status.decoupled:
+        if version in ("", status.version) and status.is_plain:
             self.known[name, version] = servable
         return servable
 

@@ -27,6 +27,7 @@ class QueuedRequest:
     priority  the level, of which lower ones run first, and the client's flow, if known (runtimes/fair_order.py)
     identity  who sent it; None if that is not known, which is so unless identities are configured
     crashes   worker crashes that this request may have caused
+    context   what its worker learns of it besides its tensors, packed as in runtimes/context.py
     answered  whether an answer was delivered that is not the final one; the request cannot be run again then
     """
 
@@ -43,6 +44,7 @@ class QueuedRequest:
     crashes: int = field(default=0, init=False)
     worker: "WorkerClient | None" = field(default=None, init=False)
     answered: bool = field(default=False, init=False)
+    context: bytes = field(default=b"", init=False)
 
     @property
     def settled(self) -> bool:

@@ -16,7 +16,7 @@ def read_message(frame: Frame) -> Ready | Failed | Learned:
         _require(isinstance(ready.max_batch_size, int) and ready.max_batch_size >= 0)
         _require(isinstance(ready.window, int) and ready.window >= 0)
         _require(isinstance(ready.batching_off, str) and isinstance(ready.note, str))
-        _require(isinstance(ready.decoupled, bool))
+        _require(isinstance(ready.decoupled, bool) and isinstance(ready.takes_context, bool))
         for signature in ready.signatures.values():
             _check_signature(signature)
         return ready

@@ -89,7 +89,7 @@ class Batcher:
 
     def add(self, source: Any, requests: RequestGroup, isolated: bool, now: float) -> None:
         """Add the requests of a frame. isolated: each of them must run alone."""
-        numbers, deadlines, priorities, inputs = requests
+        numbers, deadlines, priorities, inputs, _ = requests
         unit, key = self._known_layouts.entries.get(inputs.layout) or self._unit_and_key(inputs.layout)
         if isolated:
             key = None
@@ -184,7 +184,7 @@ class Batcher:
         Otherwise return None: they have to be added. Nothing may be waiting, and there must be no target and no delay.
         Their priorities may differ: they decide which requests run first, and these run together.
         """
-        numbers, deadlines, priorities, inputs = requests
+        numbers, deadlines, priorities, inputs, _ = requests
         unit, key = self._known_layouts.entries.get(inputs.layout) or self._unit_and_key(inputs.layout)
         count = len(numbers)
         if min(deadlines) <= now:

@@ -167,6 +167,8 @@ class _Evidence:
             return Objection("declared", graph.alone)
         if graph.writes:
             return Objection("state", "running it changes the model's state: " + _some(graph.writes))
+        if self._model.takes_requests:
+            return None  # the rows of different requests never meet in one array
         if self.declared:
             text = self._declaration_error(name)
             if text:

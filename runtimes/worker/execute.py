@@ -13,6 +13,7 @@ from runtimes.worker.batcher import Batching, padded_size
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.pending import Batch
 from runtimes.worker.refusal import without_numbers
+from runtimes.worker.requests import run_requests
 from runtimes.worker.results import BatchResults, Failure, Outcome
 from runtimes.worker.rows import Arrays, gather_inputs, split
 
@@ -76,6 +77,8 @@ class Executor:
         began = time.monotonic()
         failure: List[Outcome] = []
         try:
+            if self.model.takes_requests:
+                return run_requests(self, batch, began)
             inputs = self.inputs(batch)
             gathered = time.monotonic()
             outputs = self.chunked_model.run(inputs, batch.outputs, batch.signature, batch.rows)
@@ -91,7 +94,7 @@ class Executor:
         if isinstance(error, RowCountMismatch):
             self.switch_batching_off("rows", str(error))
             return []
-        return [self._failure(error)] if len(batch) == 1 else []
+        return [self.failure(error)] if len(batch) == 1 else []
 
     def run_alone(self, batch: Batch) -> List[Outcome]:
         outcomes: List[Outcome] = []
@@ -163,8 +166,7 @@ class Executor:
     ) -> Sequence[Outcome]:
         dim = self.batching.dim
         self.last_run = (batch.signature, inputs, outputs)
-        self.refusal = ""
-        self._finished_at = inferred
+        self.note_finished(inferred)
         for name in batch.outputs:
             if name not in outputs:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (name, ", ".join(sorted(outputs))))
@@ -187,6 +189,11 @@ class Executor:
             for queued, part in zip(queue_ns, each)
         ]
 
+    def note_finished(self, now: float) -> None:
+        """Note that the model has returned from a run."""
+        self.refusal = ""
+        self._finished_at = now
+
     def limited(self, result: ResultFrame) -> Outcome:
         """Return the result, or a failure if it is larger than a response may be."""
         size, limit = sum([len(tensor.data) for tensor in result.outputs]), self.max_response_bytes
@@ -195,7 +202,8 @@ class Executor:
         message = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
         return Failure("too_large", message % (size, limit))
 
-    def _failure(self, error: BaseException) -> Failure:
+    def failure(self, error: BaseException) -> Failure:
+        """Return the outcome of a request for which the model raised this."""
         self.on_failure(error)
         if isinstance(error, InvalidInput) and not (self.refusal and without_numbers(str(error)) == self.refusal):
             return Failure("invalid", str(error))

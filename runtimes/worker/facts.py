@@ -14,13 +14,14 @@ _MAX_STREAMS = 64
 class Facts(NamedTuple):
     """What the supervisor needs to know about a loaded model.
 
-    signatures  as clients see them: with any number of rows if batches are padded to declared sizes
-    fixed       as the artifact has them, which is what clients see when batching is off
-    pipelined   whether two batches can be in progress
-    reason      why batching is off, for a metric: declared, state, decoupled, shape, graph, trial, rows or audit; "" if
-                it is on
-    note        a sentence about batching, for the log and the model's configuration
-    decoupled   whether a request gets any number of answers
+    signatures     as clients see them: with any number of rows if batches are padded to declared sizes
+    fixed          as the artifact has them, which is what clients see when batching is off
+    pipelined      whether two batches can be in progress
+    reason         why batching is off, for a metric: declared, state, decoupled, shape, graph, trial, rows or audit; ""
+                   if it is on
+    note           a sentence about batching, for the log and the model's configuration
+    decoupled      whether a request gets any number of answers
+    takes_context  as in Ready
     """
 
     signatures: Dict[str, Signature]
@@ -30,6 +31,7 @@ class Facts(NamedTuple):
     reason: str
     note: str
     decoupled: bool = False
+    takes_context: bool = False
 
     def without_batching(self, reason: str, note: str) -> "Facts":
         """Return the facts after batching was switched off."""
@@ -49,4 +51,5 @@ class Facts(NamedTuple):
             batching_off=self.reason,
             note=self.note,
             decoupled=self.decoupled,
+            takes_context=self.takes_context,
         )

@@ -9,9 +9,9 @@ A frame of requests is served here if
 - no other request waits or runs, and no other frame has arrived (loop.py)
 - its requests may all run together, at once, as far as the batcher is concerned (`Batcher.fits_at_once`)
 - its tensors are in the frame itself, and are numbers
-- the model is neither pipelined nor decoupled, has neither a target nor a delay, its batches have the rows in the first
-  dimension and are not padded, its signatures are known (loop.py), and it is not this batch that is considered for an
-  audit
+- the model is neither pipelined nor decoupled, does not take requests as they came, has neither a target nor a delay,
+  its batches have the rows in the first dimension and are not padded, its signatures are known (loop.py), and it is not
+  this batch that is considered for an audit
 
 and its results are sent from here if the model returns numbers, with the rows of the inputs, that fit into one frame.
 Everything else takes the general path: a frame before it is run, and what the model has returned or raised after that.
@@ -76,7 +76,9 @@ class FastPath:
     ) -> None:
         batching = executor.batching
         is_plain = not (batching.dim or batching.sizes or batching.delay or batching.target)
-        self._can_serve = is_plain and not (executor.model.pipelined or executor.model.decoupled)
+        self._can_serve = is_plain and not (
+            executor.model.pipelined or executor.model.decoupled or executor.model.takes_requests
+        )
         self._executor, self._batcher, self._auditor, self._status = executor, batcher, auditor, status
         self._answer = answer
         self._prepared = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, _Prepared]

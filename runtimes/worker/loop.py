@@ -168,7 +168,7 @@ class Loop:
     def _take(self, connection: Connection, frame: Frame, is_alone: bool) -> Optional[Done]:
         """Serve the requests of a frame on the fast path if they are alone and it can; otherwise, add them."""
         flags = frame.flags
-        requests = wire.unpack_requests(frame.body, connection.arena if flags & wire.IN_ARENA else None)
+        requests = wire.unpack_requests(frame.body, connection.arena if flags & wire.IN_ARENA else None, flags)
         now = time.monotonic()
         if is_alone and not flags and not self._gaps:
             done = self._fast_path.serve(connection, requests, now)

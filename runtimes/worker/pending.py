@@ -75,11 +75,12 @@ class PendingGroup:
 
     def pendings(self) -> List[Pending]:
         """Return the requests one by one."""
-        numbers, deadlines, priorities, inputs = self.requests
+        numbers, deadlines, priorities, inputs, contexts = self.requests
         pendings = []
         for member, rows in enumerate(self.each_rows, self.start):
             tensors, layout = GroupedTensors(inputs, member), inputs.layout_of(member)
-            frame = InferFrame(deadlines[member], priorities[member], layout[0], layout[1], tensors, layout)
+            context = contexts[member] if contexts else b""
+            frame = InferFrame(deadlines[member], priorities[member], layout[0], layout[1], tensors, layout, context)
             pendings.append(Pending(self.source, numbers[member], frame, self.arrived, rows, self.key))
         return pendings
 

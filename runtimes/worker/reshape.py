@@ -4,11 +4,11 @@ The worker uses the clients' shapes everywhere: in signatures, batches and metad
 This module translates between the two.
 """
 
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, Model, Signature, TensorSpec
+from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, Model, Request, Signature, TensorSpec
 from runtimes.control import Reshapes
 from runtimes.worker.rows import Arrays
 from runtimes.worker.streams import close
@@ -35,7 +35,7 @@ class Reshaped(Model):
     def __init__(self, model: Model, inputs: Dict[str, Reshape], outputs: Dict[str, Reshape]) -> None:
         self._model, self._inputs, self._outputs = model, inputs, outputs
         self._default = next(iter(model.signatures))
-        self.pipelined, self.decoupled = model.pipelined, model.decoupled
+        self.pipelined, self.decoupled, self.takes_requests = model.pipelined, model.decoupled, model.takes_requests
         self.signatures = dict(model.signatures)
         own = model.signatures[self._default]
         self.signatures[self._default] = Signature(
@@ -50,6 +50,31 @@ class Reshaped(Model):
 
     def stream(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Iterator[Arrays]:
         answers = self._model.stream(self._to_model(inputs, signature), outputs, signature)
+        try:
+            for answer in answers:
+                yield self._to_client(answer, signature)
+        finally:
+            close(answers)
+
+    def infer_requests(self, requests: Sequence[Request], signature: str) -> List[Union[Arrays, Exception]]:
+        answers: List[Union[Arrays, Exception]] = []
+        inside = []
+        for request in requests:
+            try:
+                inside.append(request._replace(inputs=self._to_model(request.inputs, signature)))
+                answers.append({})
+            except InvalidInput as error:
+                answers.append(error)
+        given = iter(self._model.infer_requests(inside, signature) if inside else ())
+        for index, known in enumerate(answers):
+            if not isinstance(known, Exception):
+                answer = next(given)
+                answers[index] = answer if isinstance(answer, Exception) else self._to_client(answer, signature)
+        return answers
+
+    def stream_request(self, request: Request, signature: str) -> Iterator[Arrays]:
+        inside = request._replace(inputs=self._to_model(request.inputs, signature))
+        answers = self._model.stream_request(inside, signature)
         try:
             for answer in answers:
                 yield self._to_client(answer, signature)

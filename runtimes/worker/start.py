@@ -65,12 +65,22 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
             return _fail(control, str(error))
         traceback.print_exc()
         return _fail(control, redacted(first_line(error)))
-    facts = Facts(model.signatures, fixed, model.pipelined, batching, decision.reason, decision.note, model.decoupled)
+    facts = Facts(
+        model.signatures,
+        fixed,
+        model.pipelined,
+        batching,
+        decision.reason,
+        decision.note,
+        model.decoupled,
+        takes_context=model.takes_requests or load.sequence is not None,
+    )
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refusal_words
     executor.on_failure = on_failure
-    loop = Loop(executor, listener, Connection(control), status, facts, _audit_share(load.audit, decision))
+    share = 0.0 if model.takes_requests else _audit_share(load.audit, decision)
+    loop = Loop(executor, listener, Connection(control), status, facts, share)
     for rows, seconds in durations:
         loop.seed_cost(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7

@@ -17,6 +17,7 @@ from runtimes.wire import ResultFrame
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
+from runtimes.worker.requests import request_of
 from runtimes.worker.results import Failure, send_failure
 from runtimes.worker.rows import Arrays
 
@@ -48,9 +49,15 @@ class Stream:
 
     def _run(self, executor: Executor) -> Iterator[Arrays]:
         """Do everything in the first step, so that whatever fails does so in a step."""
-        inputs = executor.inputs(self.batch)
-        self.input_s = time.monotonic() - self.began
-        answers = executor.model.stream(inputs, self.batch.outputs, self.batch.signature)
+        model, signature = executor.model, self.batch.signature
+        if model.takes_requests:
+            request = request_of(self.pending)
+            self.input_s = time.monotonic() - self.began
+            answers = model.stream_request(request, signature)
+        else:
+            inputs = executor.inputs(self.batch)
+            self.input_s = time.monotonic() - self.began
+            answers = model.stream(inputs, self.batch.outputs, signature)
         try:
             for answer in answers:
                 yield answer

@@ -60,6 +60,10 @@ cdef class Request:
     # See RequestRecord; None if nobody observes the request.
     cdef public object record
 
+    @property
+    def context(self):
+        return b""  # the compiled path knows plain models only
+
     cdef inline void settle(self) except *:
         """Do what FrontEngine.settle does, except that the servable keeps the request."""
         self.settled = True

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from runtimes import layouts, wire
-from runtimes.contract import DATATYPES
+from runtimes.context import Context, pack_context, unpack_context
+from runtimes.contract import DATATYPES, SequenceControl
 from runtimes.tensors import Buffer, Tensor, from_array, pack_bytes, to_array, unpack_bytes
 from runtimes.wire import InferFrame, ResultFrame
 
@@ -45,6 +46,39 @@ def test_requests_survive_in_pieces(chunk: int, count: int) -> None:
         for tensor, (name, array) in zip(got.inputs, arrays().items(), strict=True):
             assert tensor.name == name
             assert same(tensor, array)
+
+
+@pytest.mark.parametrize("in_arena", [False, True])
+def test_each_request_of_a_frame_keeps_its_context(in_arena: bool) -> None:
+    """Also if its tensors are in the arena, and if only some of the requests have a context."""
+    sequence = SequenceControl("sü", True, False)
+    contexts = [pack_context("α", {"n": 1, "t": "x"}, sequence), b"", pack_context("", {}, SequenceControl(2**64 - 1))]
+    tensors = [from_array("x", np.arange(3.0)), from_array("s", np.array([b"abc"], object))]
+    sent = [
+        (number, InferFrame(1.0, 0, "s", (), tensors, context=context))
+        for number, context in enumerate(contexts[:1] if in_arena else contexts)
+    ]
+    arena, flags, offsets = None, 0, list[int]()
+    if in_arena:
+        arena, flags, offsets = memoryview(bytes(tensors[0].data) + bytes(tensors[1].data)), wire.IN_ARENA, [0, 24]
+    (frame,) = wire.FrameReader().feed(together(wire.pack_infer(sent, flags, offsets)))
+    assert frame.flags == flags | wire.WITH_CONTEXT
+    found = [request for _, request in wire.unpack_infer(frame.body, arena, frame.flags)]
+    assert [unpack_context(each.context) for each in found] == [
+        Context("α", {"n": 1, "t": "x"}, sequence),
+        Context(),
+        Context(sequence=SequenceControl(2**64 - 1)),
+    ][: len(sent)]
+    for each in found:
+        assert to_array(each.inputs[0]).tolist() == [0.0, 1.0, 2.0]
+        assert to_array(each.inputs[1]).tolist() == [b"abc"]
+
+
+def test_requests_without_a_context_take_no_bytes_for_it() -> None:
+    frame = InferFrame(1.0, 0, "s", (), [from_array("x", np.arange(3.0))])
+    (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame), (2, frame)])))
+    assert read.flags == 0
+    assert wire.unpack_requests(read.body, None, read.flags).contexts == ()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -46,10 +46,21 @@ def read_request(engine: Engine, model: str, version: str, body: Buffer) -> Infe
             raise InvalidRequest(
                 f"'{name}' is not an input of model '{model}', and parameters are strings, numbers, true or false"
             )
-    options = read_options(parameters)
-    inputs = [_tensor(specs[name], value) for name, value in given.items() if name in specs]
     request_id = _text(parameters, "id")
-    return InferRequest(model, inputs, version, request_id, (), options.signature, options.priority, options.deadline)
+    options = read_options({name: value for name, value in parameters.items() if name != "id"})
+    inputs = [_tensor(specs[name], value) for name, value in given.items() if name in specs]
+    return InferRequest(
+        model,
+        inputs,
+        version,
+        request_id,
+        (),
+        options.signature,
+        options.priority,
+        options.deadline,
+        parameters=options.parameters,
+        sequence=options.sequence,
+    )
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:

@@ -6,7 +6,7 @@ messages in an unusual encoding, and rejects whatever is wrong.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -18,7 +18,7 @@ from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base.grpc_method import parse
-from gateway.front.base.parameters import DEFAULTS, OPTION_NAMES, Options, read_options
+from gateway.front.base.parameters import DEFAULTS, Options, read_options
 from gateway.front.dialects.v2.classification import read_class_count
 from gateway.front.dialects.v2.grpc_message import split_request, split_usual
 from gateway.front.dialects.v2.grpc_tensors import read_typed
@@ -70,10 +70,10 @@ class RequestReader:
         if parts is None:
             return self._read_any(raw, seconds)
         model, version, request_id, parameters, described, contents = parts
-        signature, priority, deadline = "", 0, None
+        options = DEFAULTS
         try:
             if parameters:
-                priority, deadline, signature = _read_options(pb.ModelInferRequest.FromString(parameters))
+                options = _read_options(pb.ModelInferRequest.FromString(parameters))
         except (DecodeError, ModelportError):
             return self._read_any(raw, seconds)
         form = self.form(described, contents)
@@ -82,12 +82,15 @@ class RequestReader:
         order, names, datatypes, shapes, sizes, layout, outputs, output_options = form
         if order is not None:
             contents = [contents[index] for index in order]
+        priority, deadline, signature, own, sequence = options
         if seconds is not None:
             deadline = _sooner(deadline, seconds)
         if signature or not (sizes == [*map(len, contents)] or _fits(sizes, contents)):
             layout = None
         inputs = [*map(Tensor, names, datatypes, shapes, contents)]
-        request = InferRequest(model, inputs, version, request_id, outputs, signature, priority, deadline, layout)
+        request = InferRequest(
+            model, inputs, version, request_id, outputs, signature, priority, deadline, layout, None, own, sequence
+        )
         return request, output_options
 
     def form(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
@@ -161,6 +164,8 @@ def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], se
         options.signature,
         options.priority,
         deadline,
+        parameters=options.parameters,
+        sequence=options.sequence,
     )
 
 
@@ -171,11 +176,11 @@ def _sooner(deadline: float | None, seconds: float) -> float:
 
 def _read_options(message: pb.ModelInferRequest) -> Options:
     """Raises InvalidRequest."""
-    return read_options(_parameters(message.parameters, OPTION_NAMES))
+    return read_options(_parameters(message.parameters, message.parameters))
 
 
-def _parameters(parameters: Mapping[str, pb.InferParameter], names: Sequence[str]) -> dict[str, Any]:
-    """Return those of these names. A message may have any number of others."""
+def _parameters(parameters: Mapping[str, pb.InferParameter], names: Iterable[str]) -> dict[str, Any]:
+    """Return those of these names, without those that have no value."""
     found = {}
     for name in names:
         if name in parameters:

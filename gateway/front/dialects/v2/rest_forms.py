@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.domain.types import InferRequest
+from gateway.domain.types import InferRequest, Parameters
 from gateway.front.dialects.v2.known_input import KnownInput
 from gateway.front.dialects.v2.output_options import OutputOptions
 from runtimes.bounded_cache import BoundedCache
+from runtimes.contract import SequenceControl
 from runtimes.layouts import TensorLayout, by_identity, new_layout
 from runtimes.tensors import Tensor
 
@@ -65,6 +66,7 @@ class Form(NamedTuple):
     layout         as in InferRequest
     timeout_s      the time that such a request allows, in seconds; None if it does not say
     section_bytes  the bytes of all tensors after the JSON
+    parameters, sequence  as in InferRequest
     """
 
     inputs: tuple["Values | Section", ...]
@@ -75,6 +77,8 @@ class Form(NamedTuple):
     layout: TensorLayout
     options: OutputOptions
     section_bytes: int
+    parameters: Parameters
+    sequence: SequenceControl | None
 
 
 # None for what looks like a form, but is none.
@@ -111,7 +115,18 @@ def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferR
         return None
     deadline = None if form.timeout_s is None else time.monotonic() + form.timeout_s
     request = InferRequest(
-        model, tensors, version, id_text, form.outputs, form.signature, form.priority, deadline, form.layout
+        model,
+        tensors,
+        version,
+        id_text,
+        form.outputs,
+        form.signature,
+        form.priority,
+        deadline,
+        form.layout,
+        None,
+        form.parameters,
+        form.sequence,
     )
     return request, form.options
 
@@ -212,7 +227,18 @@ def _form(
     inputs.sort(key=attrgetter("name"))
     layout = by_identity(new_layout(request.signature, request.outputs, request.inputs))
     outputs = list(request.outputs)
-    return Form(tuple(inputs), outputs, request.signature, request.priority, timeout_s, layout, options, section_bytes)
+    return Form(
+        tuple(inputs),
+        outputs,
+        request.signature,
+        request.priority,
+        timeout_s,
+        layout,
+        options,
+        section_bytes,
+        request.parameters,
+        request.sequence,
+    )
 
 
 def _holes_are_values(key: Key, request_id: bytes | None, list_count: int, document: dict[str, Any]) -> bool:

@@ -90,6 +90,8 @@ def _read_document(
         options.signature,
         options.priority,
         options.deadline,
+        parameters=options.parameters,
+        sequence=options.sequence,
     )
     return request, output_options
 

@@ -91,6 +91,7 @@ class Path:
             layout=layout,
             buffers=buffers,
             crashes=0,
+            context=b"",
         )
         return cast(QueuedRequest, admitted)
 
