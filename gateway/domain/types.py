@@ -72,6 +72,7 @@ class ModelStatus:
     decoupled       whether a request gets any number of answers, of which the last, without outputs, is final
     sequence        whether requests belong to sequences, whose requests run one after the other on one worker
     takes_context   whether its workers, or those of its steps, get the ids, parameters and sequences of requests
+    instances       how many workers the version has when all of them are ready
     latency_target_ms  time from arrival to answer; requests that would take longer are rejected. 0 for no target
     priority_levels, default_priority_level  as in Triton; with 0 levels, any number is a level, and 1 is the default
     version_labels  other names of this version
@@ -96,6 +97,7 @@ class ModelStatus:
     decoupled: bool = False
     sequence: bool = False
     takes_context: bool = False
+    instances: int = 1
     latency_target_ms: float = 0.0
     priority_levels: int = 0
     default_priority_level: int = 1

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from gateway.domain.identity import Identity
+from gateway.domain.table import WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.fair_queue import FairQueue
@@ -49,6 +50,15 @@ class ModelQueue:
         self._sent = 0
         # Their rows by flow, for the flows of clients that are known.
         self._rows_by_flow: dict[int, int] = {}
+
+    def queue_of(self, worker: WorkerAddress) -> "ModelQueue":
+        """Return the queue whose requests run in this worker."""
+        return self
+
+    def tidy(self) -> None:
+        """Have the owner remove what has ended, if nothing can run any more, or nothing is to."""
+        if (self.closing or not self.clients) and self._tidy is not None:
+            self._tidy(self)
 
     def update_status(self, status: ModelStatus) -> None:
         """Apply the supervisor's newest status of the version."""
@@ -177,8 +187,7 @@ class ModelQueue:
             self._end(queued)
             self.pump()
             self.close_if_done(worker)
-        if (self.closing or not self.clients) and self._tidy is not None:
-            self._tidy(self)
+        self.tidy()
 
     def fail_queued(self, error: ModelportError) -> None:
         """Fail all requests that were not sent."""
@@ -206,6 +215,7 @@ class ModelQueue:
                     answered += 1
                     rows += sent.rows
                     sent.answer(results, index)
+            self._on_ended(ended)
         else:
             for index, request_id in enumerate(results.numbers):
                 asked = client.in_flight.get(request_id)
@@ -224,7 +234,11 @@ class ModelQueue:
         for _, sent in ended:
             self._end(sent)
             sent.fail(error)
+        self._on_ended(ended)
         self._go_on(client)
+
+    def _on_ended(self, ended: list[tuple[int, QueuedRequest]]) -> None:
+        """Called when the worker has ended these requests, each with its index in a frame."""
 
     def _go_on(self, client: WorkerClient) -> None:
         """Use the room that an answer has left, or end with the last one."""
@@ -232,8 +246,7 @@ class ModelQueue:
             self.pump()
         if client.retiring or self.closing:
             self.close_if_done(client)
-        if (self.closing or not self.clients) and self._tidy is not None:
-            self._tidy(self)
+        self.tidy()
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
         """Send the requests of a worker that has ended to others; `running` has the ids of its running batch."""

@@ -11,6 +11,7 @@ from gateway.engine.client import WorkerClient
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.queue import ModelQueue
+from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import Servable
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
@@ -36,7 +37,7 @@ class Routes:
         self._max_response_bytes = max_response_bytes
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
-        self._queues: dict[tuple[str, str], ModelQueue] = {}
+        self._queues: dict[tuple[str, str], ModelQueue | SequenceQueues] = {}
         # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
         # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
         self.known: dict[tuple[str, str], Servable] = {}
@@ -94,13 +95,17 @@ class Routes:
         entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
         for key, entry in entries.items():
             queue = self._queues.get(key)
+            if queue is not None and isinstance(queue, SequenceQueues) != entry.status.sequence:
+                self._retire(queue)  # the version was loaded again with another configuration
+                queue = None
             if queue is None:
-                queue = self._queues[key] = ModelQueue(entry.status, self._metrics.of(*key), self._tidy)
+                kind = SequenceQueues if entry.status.sequence else ModelQueue
+                queue = self._queues[key] = kind(entry.status, self._metrics.of(*key), self._tidy)
             queue.closing = False
             queue.update_status(entry.status)
             for worker in entry.workers:
                 if worker.id not in self._clients:
-                    self._connect(queue, worker)
+                    self._connect(queue.queue_of(worker), worker)
             listed = {worker.id: worker for worker in entry.workers}
             for client in list(queue.clients):
                 # A retiring worker returns to the table if the model's files were restored.
@@ -116,6 +121,14 @@ class Routes:
                 self._tidy(queue)
         if self._arenas is not None:
             self._arenas.keep({name for name, _ in self._queues})
+
+    def _retire(self, queue: ModelQueue | SequenceQueues) -> None:
+        """Have a queue answer what its workers have, and nothing else."""
+        queue.closing = True
+        queue.fail_queued(Unavailable(f"model '{queue.status.name}' was loaded again; send the request again"))
+        for client in queue.clients:
+            client.update(None)
+        self._tidy(queue)
 
     def _is_listed(self, worker: WorkerAddress) -> bool:
         return any(worker.id == listed.id for entry in self._table.entries for listed in entry.workers)
@@ -160,9 +173,9 @@ class Routes:
         queue.on_lost(client, running)
         if client.closed and self._is_listed(client.address):
             self._connect(queue, client.address)  # closed just before a table listed it again
-        self._tidy(queue)
+        queue.tidy()
 
-    def _tidy(self, queue: ModelQueue) -> None:
+    def _tidy(self, queue: ModelQueue | SequenceQueues) -> None:
         """Fail requests that no worker will run, and remove a closing queue that has none left."""
         status = queue.status
         if not queue.clients and not status.admits:

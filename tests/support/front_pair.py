@@ -204,7 +204,7 @@ class Front:
         routes = self.engine.routes
         self.engine.apply(table)
         for queue in routes._queues.values():
-            if "put" not in vars(queue):
+            if isinstance(queue, ModelQueue) and "put" not in vars(queue):
                 vars(queue)["put"] = self._counted(queue)
 
     def _connect(self, queue: ModelQueue, address: WorkerAddress) -> None:
@@ -236,7 +236,11 @@ class Front:
             "admitted": (engine.admission.requests, engine.admission.admitted_bytes),
             "watched": {timeout: sorted(each.items) for timeout, each in watched._buckets.items() if each.items},
             "own": sorted(watched._own.items),
-            "queued": {key: (sorted(q._queued.items), q._sent, q.closing) for key, q in routes._queues.items()},
+            "queued": {
+                key: (sorted(q._queued.items), q._sent, q.closing)
+                for key, q in routes._queues.items()
+                if isinstance(q, ModelQueue)
+            },
             "in flight": [(client.address.id, sorted(client.in_flight), client.rows_in_flight) for client in every],
             "crashes": [sent.crashes for client in every for sent in client.in_flight.values()],
             "unsent": [[queued.id for queued in client._requests] for client in every],

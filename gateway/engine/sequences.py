@@ -1,0 +1,218 @@
+"""The Servable of a model of sequences: each sequence has one worker, which gets its requests one after the other."""
+
+from collections import deque
+from collections.abc import Callable
+from zlib import crc32
+
+from gateway.domain.table import WorkerAddress
+from gateway.domain.types import InferRequest, ModelStatus
+from gateway.engine.client import WorkerClient
+from gateway.engine.metrics import ModelMetrics
+from gateway.engine.queue import ModelQueue
+from gateway.engine.servable import QueuedRequest
+from gateway.engine.validate import ValidRequest, LayoutValidator
+from gateway.errors import InvalidRequest, ModelportError, Unavailable
+from runtimes.wire import ResultGroup
+
+SequenceId = int | str
+
+
+def slot_of(sequence: SequenceId, slots: int) -> int:
+    """Return the instance that has a sequence: the same in all fronts, and after any restart."""
+    return crc32(f"{type(sequence).__name__} {sequence}".encode()) % slots
+
+
+class SequenceValidator(LayoutValidator):
+    """Requires what Triton's sequence batcher requires too; its clients may know the words."""
+
+    def check(self, request: InferRequest) -> ValidRequest:
+        if request.sequence is None:
+            raise InvalidRequest(
+                f"inference request to model '{request.model}' must specify a non-zero or non-empty correlation ID"
+            )
+        checked = super().check(request)
+        if checked.rows != 1:
+            raise InvalidRequest(
+                f"inference request to model '{request.model}' must specify batch-size 1 due to requirements of "
+                "sequence batcher"
+            )
+        return checked
+
+
+class SlotQueue(ModelQueue):
+    """The queue of one instance.
+
+    Its worker has at most one request of each sequence, and gets the next one when it has answered. So the requests of
+    a sequence stay in their order, whatever their priorities, sizes and clients. Other sequences do not wait for that,
+    and neither do they wait for the window: those that have no place yet would fill it.
+    """
+
+    def __init__(self, status: ModelStatus, metrics: ModelMetrics, tidy: Callable[[ModelQueue], None]) -> None:
+        super().__init__(status, metrics, tidy)
+        # The requests in progress of each sequence, oldest first. The others wait for the first one.
+        self._lanes: dict[SequenceId, deque[QueuedRequest]] = {}
+        self._sequences: dict[int, SequenceId] = {}  # of each request in progress, by its id
+        self._waiting = 0
+
+    @property
+    def queued(self) -> int:
+        return super().queued + self._waiting
+
+    @property
+    def under_way(self) -> int:
+        return super().under_way + self._waiting
+
+    def has(self, queued: QueuedRequest) -> bool:
+        return queued.id in self._sequences
+
+    def put(self, queued: QueuedRequest) -> None:
+        assert queued.request is not None and queued.request.sequence is not None
+        sequence = self._sequences[queued.id] = queued.request.sequence.id
+        lane = self._lanes.setdefault(sequence, deque())
+        lane.append(queued)
+        if lane[0] is queued:
+            super().put(queued)
+        else:
+            self._waiting += 1
+
+    def _pick(self) -> WorkerClient | None:
+        return next((client for client in self.clients if client.window), None)
+
+    def release(self, queued: QueuedRequest) -> None:
+        sequence = self._sequences.get(queued.id)
+        if sequence is not None and self._lanes[sequence][0] is not queued:
+            self._lanes[sequence].remove(queued)
+            del self._sequences[queued.id]
+            self._waiting -= 1
+            self.tidy()
+            return
+        super().release(queued)
+        if queued.worker is None or queued.id not in queued.worker.in_flight:
+            self._advance(queued)
+
+    def _on_ended(self, ended: list[tuple[int, QueuedRequest]]) -> None:
+        for _, queued in ended:
+            self._advance(queued)
+
+    def _advance(self, queued: QueuedRequest) -> None:
+        """Send the next request of the sequence, if there is one."""
+        sequence = self._sequences.pop(queued.id, None)
+        if sequence is None:
+            return
+        lane = self._lanes[sequence]
+        lane.popleft()
+        if lane:
+            self._waiting -= 1
+            self._enqueue(lane[0])
+            self.pump()
+        else:
+            del self._lanes[sequence]
+
+    def fail_queued(self, error: ModelportError) -> None:
+        for lane in list(self._lanes.values()):
+            for queued in list(lane)[1:]:
+                queued.fail(error)
+        super().fail_queued(error)
+
+    def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
+        """End the sequences of a lost worker. Only requests that start one can run elsewhere."""
+        error = Unavailable("the model's worker died, and the state of this sequence with it; start the sequence again")
+        sent = list(client.in_flight.values())
+        for queued in sent:
+            if not _starts(queued):
+                lane = self._lanes.get(self._sequences[queued.id], ())
+                for each in list(lane):
+                    if each is not queued and _starts(each):
+                        break
+                    each.fail(error)
+        super().on_lost(client, running)
+        for queued in sent:
+            if queued.worker is client:  # it was not sent again
+                self._advance(queued)
+
+
+def _starts(queued: QueuedRequest) -> bool:
+    request = queued.request
+    return request is not None and request.sequence is not None and request.sequence.start
+
+
+class SequenceQueues:
+    """A SlotQueue for each instance of a version. What the engine and Routes use of a ModelQueue, it has too."""
+
+    def __init__(self, status: ModelStatus, metrics: ModelMetrics, tidy: "Callable[[SequenceQueues], None]") -> None:
+        self.metrics = metrics
+        self._tidy = tidy
+        self._closing = False
+        self._slots: list[SlotQueue] = []
+        self._set_status(status)
+
+    def _set_status(self, status: ModelStatus) -> None:
+        self.status = status
+        self.validator = SequenceValidator(status)
+        self.target_s = status.latency_target_ms / 1000
+        while len(self._slots) < status.instances:
+            self._slots.append(SlotQueue(status, self.metrics, lambda _: self._tidy(self)))
+
+    def update_status(self, status: ModelStatus) -> None:
+        """Apply the supervisor's newest status of the version. It may have another number of instances now."""
+        if status == self.status:
+            return
+        self._set_status(status)
+        for slot in self._slots:
+            slot.update_status(status)
+        for slot in self._slots[status.instances :]:
+            slot.fail_queued(Unavailable("the model was loaded again with fewer instances; start the sequence again"))
+
+    def queue_of(self, worker: WorkerAddress) -> ModelQueue:
+        return self._slots[min(worker.slot, len(self._slots) - 1)]
+
+    @property
+    def clients(self) -> list[WorkerClient]:
+        return [client for slot in self._slots for client in slot.clients]
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    @closing.setter
+    def closing(self, value: bool) -> None:
+        self._closing = value
+        for slot in self._slots:
+            slot.closing = value
+
+    @property
+    def queued(self) -> int:
+        return sum(slot.queued for slot in self._slots)
+
+    @property
+    def under_way(self) -> int:
+        return sum(slot.under_way for slot in self._slots)
+
+    def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
+        return all(slot.would_be_late(rows, now, deadline) for slot in self._slots)
+
+    def put(self, queued: QueuedRequest) -> None:
+        assert queued.request is not None and queued.request.sequence is not None
+        self._slots[slot_of(queued.request.sequence.id, self.status.instances)].put(queued)
+
+    def release(self, queued: QueuedRequest) -> None:
+        for slot in self._slots:
+            if slot.has(queued):
+                slot.release(queued)
+
+    def pump(self) -> None:
+        for slot in self._slots:
+            slot.pump()
+
+    def close_if_done(self, client: WorkerClient) -> None:
+        for slot in self._slots:
+            if client in slot.clients:
+                slot.close_if_done(client)
+
+    def fail_queued(self, error: ModelportError) -> None:
+        for slot in self._slots:
+            slot.fail_queued(error)
+
+    def fail_all(self, error: ModelportError) -> None:
+        for slot in self._slots:
+            slot.fail_all(error)
