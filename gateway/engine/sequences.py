@@ -10,9 +10,8 @@ from gateway.engine.client import WorkerClient
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
-from gateway.engine.validate import ValidRequest, LayoutValidator
+from gateway.engine.validate import LayoutValidator, ValidRequest
 from gateway.errors import InvalidRequest, ModelportError, Unavailable
-from runtimes.wire import ResultGroup
 
 SequenceId = int | str
 
@@ -66,8 +65,7 @@ class SlotQueue(ModelQueue):
         return queued.id in self._sequences
 
     def put(self, queued: QueuedRequest) -> None:
-        assert queued.request is not None and queued.request.sequence is not None
-        sequence = self._sequences[queued.id] = queued.request.sequence.id
+        sequence = self._sequences[queued.id] = _id_of(queued)
         lane = self._lanes.setdefault(sequence, deque())
         lane.append(queued)
         if lane[0] is queued:
@@ -131,6 +129,13 @@ class SlotQueue(ModelQueue):
                 self._advance(queued)
 
 
+def _id_of(queued: QueuedRequest) -> SequenceId:
+    """Return the sequence of a valid request that is not settled."""
+    assert queued.request is not None
+    assert queued.request.sequence is not None
+    return queued.request.sequence.id
+
+
 def _starts(queued: QueuedRequest) -> bool:
     request = queued.request
     return request is not None and request.sequence is not None and request.sequence.start
@@ -192,8 +197,7 @@ class SequenceQueues:
         return all(slot.would_be_late(rows, now, deadline) for slot in self._slots)
 
     def put(self, queued: QueuedRequest) -> None:
-        assert queued.request is not None and queued.request.sequence is not None
-        self._slots[slot_of(queued.request.sequence.id, self.status.instances)].put(queued)
+        self._slots[slot_of(_id_of(queued), self.status.instances)].put(queued)
 
     def release(self, queued: QueuedRequest) -> None:
         for slot in self._slots:
