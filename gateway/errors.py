@@ -36,6 +36,13 @@ class ModelportError(Exception):
     code: ClassVar[str] = "INTERNAL"
 
 
+def prefixed(error: ModelportError, prefix: str) -> ModelportError:
+    """Return the same error, with a message that begins with the prefix and a colon."""
+    found = type(error).__new__(type(error), f"{prefix}: {error}")
+    found.__dict__.update(error.__dict__)
+    return found
+
+
 class InvalidRequest(ModelportError):
     kind, status, code = "invalid", 400, "INVALID_ARGUMENT"
 

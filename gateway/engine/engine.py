@@ -77,7 +77,7 @@ class FrontEngine:
         self.drained = asyncio.Event()
         self._arenas = arenas
         self.frames = frames or Frames()
-        self.routes = Routes(self.metrics, arenas, front, self.frames, max_response_bytes)
+        self.routes = Routes(self.metrics, arenas, front, self.frames, max_response_bytes, self)
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
@@ -222,7 +222,7 @@ class FrontEngine:
         rows, size, layout, _ = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
         context = b""
-        if status.takes_context or status.sequence:
+        if status.takes_context or status.sequence or status.steps:  # a pipeline passes it on
             context = context_of(request)
             size += len(context)
         elif request.parameters or request.sequence is not None:

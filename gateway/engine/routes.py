@@ -1,7 +1,7 @@
 """Applies the supervisor's tables in one front: finds the servable for a request, and keeps workers connected."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import Table, WorkerAddress
@@ -10,6 +10,7 @@ from gateway.engine.arenas import Arenas
 from gateway.engine.client import WorkerClient
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
+from gateway.engine.pipeline import Models, Pipeline
 from gateway.engine.queue import ModelQueue
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import Servable
@@ -19,7 +20,7 @@ from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 class Routes:
     """Holds one Servable per version of a model, and one connection per worker. Everything runs on one event loop.
 
-    Every Servable is a ModelQueue today. Another kind would be created in `apply`, like these.
+    A version with steps has a Pipeline, one of sequences SequenceQueues, every other a ModelQueue.
     """
 
     def __init__(
@@ -29,7 +30,10 @@ class Routes:
         front: int = 0,
         frames: Frames | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        models: Models | None = None,
     ) -> None:
+        """`models` answer the steps of pipelines; without them, there must be no pipelines."""
+        self._models = models
         self._metrics = metrics
         self._frames = frames or Frames()
         self._arenas = arenas
@@ -38,6 +42,7 @@ class Routes:
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue | SequenceQueues] = {}
+        self._pipelines: dict[tuple[str, str], Pipeline] = {}
         # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
         # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
         self.known: dict[tuple[str, str], Servable] = {}
@@ -51,12 +56,14 @@ class Routes:
         return self._table.ready
 
     def servables(self) -> Iterator[Servable]:
+        yield from self._pipelines.values()  # before their steps, which would fail for the same reason
         yield from self._queues.values()
 
     def servable(self, name: str, version: str) -> Servable:
         """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""
         status = self.model(name, version)
-        servable = self._queues[status.name, status.version]
+        key = status.name, status.version
+        servable = self._pipelines[key] if status.steps else self._queues[key]
         if version in ("", status.version) and status.is_plain:
             self.known[name, version] = servable
         return servable
@@ -92,7 +99,10 @@ class Routes:
         # Assigned only when complete: threads that decode large requests read it.
         self._by_model = by_model
         self.only_model = next(iter(by_model)) if len(by_model) == 1 else ""
-        entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
+        self._apply_pipelines({(entry.status.name, entry.status.version): entry.status for entry in table.entries})
+        entries = {
+            (entry.status.name, entry.status.version): entry for entry in table.entries if not entry.status.steps
+        }
         for key, entry in entries.items():
             queue = self._queues.get(key)
             if queue is not None and isinstance(queue, SequenceQueues) != entry.status.sequence:
@@ -129,6 +139,26 @@ class Routes:
         for client in queue.clients:
             client.update(None)
         self._tidy(queue)
+
+    def _apply_pipelines(self, statuses: Mapping[tuple[str, str], ModelStatus]) -> None:
+        for key, status in statuses.items():
+            if status.steps:
+                pipeline = self._pipelines.get(key)
+                if pipeline is None:
+                    assert self._models is not None
+                    pipeline = Pipeline(status, self._metrics.of(*key), self._models, self._tidy_pipeline)
+                    self._pipelines[key] = pipeline
+                pipeline.closing = False
+                pipeline.update_status(status)
+        for key, pipeline in list(self._pipelines.items()):
+            if key not in statuses or not statuses[key].steps:
+                pipeline.closing = True
+                self._tidy_pipeline(pipeline)
+
+    def _tidy_pipeline(self, pipeline: Pipeline) -> None:
+        key = pipeline.status.name, pipeline.status.version
+        if not pipeline.under_way and self._pipelines.get(key) is pipeline:
+            del self._pipelines[key]
 
     def _is_listed(self, worker: WorkerAddress) -> bool:
         return any(worker.id == listed.id for entry in self._table.entries for listed in entry.workers)

@@ -1,0 +1,481 @@
+"""Pipelines in a front: which steps run when, what becomes of their tensors and errors, and how they end."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.domain.pipeline import Condition, Step
+from gateway.domain.table import Table, TableEntry
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.engine import FrontEngine
+from gateway.engine.queue import ModelQueue
+from gateway.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidRequest,
+    ModelportError,
+    Overloaded,
+    QuotaExceeded,
+    Unavailable,
+    prefixed,
+)
+from runtimes.contract import Signature, TensorSpec
+from runtimes.layouts import TensorGroup, layout_of
+from runtimes.tensors import Tensor, from_array, to_array
+from runtimes.wire import ResultGroup
+
+Outcomes = list[InferResponse | Exception]
+
+
+def signature(inputs: Sequence[str], outputs: Sequence[str], optional: Sequence[str] = ()) -> Signature:
+    specs = [tuple(TensorSpec(name, "", None) for name in names) for names in (inputs, outputs)]
+    return Signature(specs[0], specs[1], {}, tuple(optional))
+
+
+def model(name: str, inputs: str, outputs: str, version: str = "1", **others: Any) -> ModelStatus:
+    """`inputs`, `outputs`: names, separated by spaces. An input with a question mark is optional."""
+    optional = [each[:-1] for each in inputs.split() if each.endswith("?")]
+    signatures = {"default": signature(inputs.replace("?", "").split(), outputs.split(), optional)}
+    return ModelStatus(name, version, "READY", admits=True, signatures=signatures, **others)
+
+
+def step(name: str, inputs: str, outputs: str, when: str = "", version: str = "") -> Step:
+    """`inputs`, `outputs`: MODEL'S=PIPELINE'S names, separated by spaces."""
+    maps = [dict(each.split("=") for each in names.split()) for names in (inputs, outputs)]
+    return Step(name, version, maps[0], maps[1], Condition.parse(when) if when else None)
+
+
+A, B, C = model("a", "x", "y"), model("b", "x", "y"), model("c", "p q", "r")
+CHAIN = model("chain", "x", "z", steps=(step("b", "x=m", "y=z"), step("a", "x=x", "y=m")))
+DIAMOND = model(
+    "diamond",
+    "x",
+    "out y1",
+    steps=(step("a", "x=x", "y=y1"), step("b", "x=x", "y=y2"), step("c", "p=y1 q=y2", "r=out")),
+)
+SIDES = (step("a", "x=x", "y=out", "flag"), step("b", "x=x", "y=out", "not flag"), step("c", "p=out q=x", "r=last"))
+SWITCH = model("switch", "x flag", "out last", steps=SIDES)
+FLAGGED = model("flagged", "x flag", "m z", steps=(step("a", "x=x", "y=m", "flag"), step("b", "x=m", "y=z")))
+
+
+class Bench:
+    """An engine without workers: tests answer what waits in the queues of models."""
+
+    def __init__(self, *statuses: ModelStatus, **limits: Any) -> None:
+        self.engine = FrontEngine(1, AdmissionLimits(**limits), lambda *_: asyncio.sleep(0))
+        self.apply(*statuses)
+        self.outcomes: Outcomes = []
+        self.body = b""
+
+    def apply(self, *statuses: ModelStatus) -> None:
+        self.engine.apply(Table(tuple(TableEntry(each) for each in statuses), True))
+
+    def queue(self, name: str, version: str = "1") -> ModelQueue:
+        return self.engine.routes._queues[name, version]
+
+    def waiting(self, name: str, version: str = "1") -> list[AdmittedRequest]:
+        return [each for each in self.queue(name, version)._queued.items.values() if isinstance(each, AdmittedRequest)]
+
+    def submit(self, name: str, outputs: Sequence[str] = (), **tensors: Any) -> AdmittedRequest:
+        inputs = [from_array(key, np.asarray(value)) for key, value in tensors.items()]
+        return self.engine.submit(InferRequest(name, inputs, id="seven", outputs=outputs), self.outcomes.append)
+
+    def answer(self, name: str, version: str = "1", /, **tensors: Any) -> InferRequest:
+        """Answer the first request that waits for a model, and return it."""
+        queued = self.waiting(name, version)[0]
+        request = queued.request
+        assert request is not None
+        outputs = [from_array(key, np.asarray(value)) for key, value in tensors.items()]
+        layout = layout_of("", (), outputs)
+        self.body = body = b"".join(bytes(each.data) + bytes(-len(each.data) % 16) for each in outputs)
+        sizes = [[len(each.data)] for each in outputs if each.datatype == "BYTES"]
+        group = TensorGroup(layout, [1], memoryview(body), 0, sizes)
+        self.queue(name, version).release(queued)
+        results = ResultGroup((queued.id,), (1,), 20, 300, 4000, 1, group, True, True)
+        queued.answer(results, 0)
+        queued.servable.metrics.count_results(results, 1, queued.rows)
+        return request
+
+    def fail(self, name: str, error: ModelportError) -> None:
+        self.waiting(name)[0].fail(error)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The outputs of the only answer."""
+        (outcome,) = self.outcomes
+        assert isinstance(outcome, InferResponse), outcome
+        return {each.name: to_array(each).tolist() for each in outcome.outputs}
+
+    @property
+    def error(self) -> ModelportError:
+        (outcome,) = self.outcomes
+        assert isinstance(outcome, ModelportError), outcome
+        return outcome
+
+    def is_idle(self) -> bool:
+        admission = self.engine.admission
+        return not (admission.requests or admission.admitted_bytes or any(s.under_way for s in self.servables))
+
+    @property
+    def servables(self) -> list[Any]:
+        return list(self.engine.routes.servables())
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+def arrays(request: InferRequest) -> dict[str, Any]:
+    return {each.name: to_array(each).tolist() for each in request.inputs}
+
+
+def test_steps_run_in_the_order_of_their_tensors() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        bench.submit("chain", x=[1.0])
+        assert (len(bench.waiting("a")), len(bench.waiting("b"))) == (1, 0)
+        first = bench.answer("a", y=[2, 3])
+        assert (arrays(first), first.outputs, first.id) == ({"x": [1.0]}, ("y",), "seven")
+        second = bench.answer("b", y=[[b"text"], [b""]])
+        assert (arrays(second), second.inputs[0].datatype) == ({"x": [2, 3]}, "INT64")
+        assert bench.values == {"z": [[b"text"], [b""]]}
+        (response,) = bench.outcomes
+        assert isinstance(response, InferResponse)
+        assert (response.model, response.version, response.id, response.final) == ("chain", "1", "seven", True)
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_steps_whose_inputs_are_ready_run_side_by_side() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, C, DIAMOND)
+        bench.submit("diamond", x=[1.0])
+        assert (len(bench.waiting("a")), len(bench.waiting("b")), len(bench.waiting("c"))) == (1, 1, 0)
+        bench.answer("b", y=[2.0])
+        assert bench.waiting("c") == []
+        bench.answer("a", y=[3.0])
+        assert arrays(bench.answer("c", r=[4.0])) == {"p": [3.0], "q": [2.0]}
+        assert bench.values == {"out": [4.0], "y1": [3.0]}  # outputs of two steps
+
+    run(test)
+
+
+def test_bytes_of_one_step_become_those_of_the_next_without_a_copy() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        bench.submit("chain", x=[1.0])
+        bench.answer("a", y=np.zeros(100))
+        (queued,) = bench.waiting("b")
+        (data,) = queued.buffers
+        assert isinstance(data, memoryview)
+        assert data.obj is bench.body
+
+    run(test)
+
+
+@pytest.mark.parametrize(("flag", "ran", "other"), [(True, "a", "b"), (False, "b", "a")])
+def test_a_condition_chooses_between_two_steps(flag: bool, ran: str, other: str) -> None:
+    async def test() -> None:
+        bench = Bench(A, B, C, SWITCH)
+        bench.submit("switch", x=[1.0], flag=[flag])
+        assert bench.waiting(other) == []
+        bench.answer(ran, y=[2.0])
+        bench.answer("c", r=[3.0])
+        assert bench.values == {"out": [2.0], "last": [3.0]}
+
+    run(test)
+
+
+def test_steps_that_need_what_was_skipped_are_skipped_too() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, FLAGGED)
+        bench.submit("flagged", x=[1.0], flag=[False])
+        assert bench.outcomes == []  # `submit` returns before its request is answered
+        await asyncio.sleep(0)
+        assert bench.values == {}
+        bench.outcomes.clear()
+        bench.submit("flagged", ["z"], x=[1.0], flag=[False])
+        await asyncio.sleep(0)
+        assert str(bench.error) == "there is no output 'z', because the step that makes it was skipped"
+        assert bench.error.status == 400
+        assert bench.is_idle()
+        assert bench.engine.metrics.of("flagged", "1").outcomes == {"success": 1, "invalid": 1}
+
+    run(test)
+
+
+def test_a_step_runs_without_an_input_that_its_model_can_do_without() -> None:
+    async def test() -> None:
+        last = step("c", "p=x q=m", "r=z")
+        pipeline = model("p", "x flag extra?", "z", steps=(step("a", "x=extra", "y=m"), last))
+        bench = Bench(A, model("c", "p q?", "r"), pipeline)
+        bench.submit("p", x=[1.0], flag=[True])
+        assert arrays(bench.answer("c", r=[2.0])) == {"p": [1.0]}
+        assert bench.values == {"z": [2.0]}
+
+    run(test)
+
+
+@pytest.mark.parametrize("flag", [[1.0], [True, False], []])
+def test_a_condition_is_one_bool(flag: list[Any]) -> None:
+    async def test() -> None:
+        bench = Bench(A, B, FLAGGED)
+        bench.submit("flagged", x=[1.0], flag=flag)
+        await asyncio.sleep(0)
+        assert str(bench.error).startswith(
+            "step 1 (model a): it runs only when 'flag', which must be BOOL with one element, but is "
+        )
+        assert bench.error.status == 400
+
+    run(test)
+
+
+def test_a_condition_that_a_step_makes() -> None:
+    async def test() -> None:
+        pipeline = model("p", "x", "z", steps=(step("a", "x=x", "y=flag"), step("b", "x=x", "y=z", "not flag")))
+        bench = Bench(A, B, pipeline)
+        bench.submit("p", x=[1.0])
+        bench.answer("a", y=[False])
+        bench.answer("b", y=[5])
+        assert bench.values == {"z": [5]}
+        bench.outcomes.clear()
+        bench.submit("p", x=[1.0])
+        bench.answer("a", y=[3])
+        assert (bench.error.status, bench.is_idle()) == (500, True)
+
+    run(test)
+
+
+def test_two_steps_must_not_make_the_same_tensor() -> None:
+    async def test() -> None:
+        steps = (step("a", "x=x", "y=z", "one"), step("b", "x=x", "y=z", "two"))
+        bench = Bench(A, B, model("p", "x one two", "z", steps=steps))
+        bench.submit("p", x=[1.0], one=[True], two=[True])
+        bench.answer("a", y=[1])
+        bench.answer("b", y=[2])
+        assert str(bench.error).startswith("step 2 (model b): another step has made tensor 'z' already")
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InvalidRequest("no"), Internal("no"), DeadlineExceeded("no"), Overloaded("no", 7), QuotaExceeded("no", "x", 9)],
+)
+def test_an_error_names_its_step_and_ends_the_others(error: ModelportError) -> None:
+    async def test() -> None:
+        bench = Bench(A, B, C, DIAMOND)
+        bench.submit("diamond", x=[1.0])
+        bench.fail("b", error)
+        assert str(bench.error) == "step 2 (model b): no"
+        assert (type(bench.error), bench.error.__dict__) == (type(error), error.__dict__)
+        assert str(error) == "no"  # others may get the same error
+        assert bench.is_idle()
+        assert bench.engine.metrics.of("a", "1").outcomes == {"cancelled": 1}
+        assert bench.engine.metrics.of("diamond", "1").outcomes == {error.kind: 1}
+
+    run(test)
+
+
+def test_a_step_that_cannot_be_sent_fails_the_request_after_submit() -> None:
+    async def test() -> None:
+        loading = ModelStatus("b", "1", "LOADING", signatures=B.signatures)
+        bench = Bench(A, loading, C, DIAMOND)
+        bench.submit("diamond", x=[1.0])
+        assert bench.outcomes == []
+        await asyncio.sleep(0)
+        assert str(bench.error) == "step 2 (model b): model 'b' is LOADING: try again later"
+        assert (bench.error.status, bench.is_idle()) == (503, True)
+
+    run(test)
+
+
+def test_a_tensor_that_does_not_fit_the_next_model_is_an_error_of_that_step() -> None:
+    async def test() -> None:
+        strict = {"default": Signature((TensorSpec("x", "FP32", (2,)),), (TensorSpec("y", "", None),))}
+        bench = Bench(A, ModelStatus("b", "1", "READY", admits=True, signatures=strict), CHAIN)
+        bench.submit("chain", x=[1.0])
+        bench.answer("a", y=np.ones(3, np.float32))
+        assert str(bench.error) == "step 1 (model b): input 'x' has shape [3], expected [2]"
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_a_pipeline_can_be_a_step() -> None:
+    async def test() -> None:
+        outer = model("outer", "x flag", "m z", steps=(
+            step("flagged", "x=x flag=flag", "m=m z=n"), step("chain", "x=n", "z=z"),
+        ))  # fmt: skip
+        bench = Bench(A, B, CHAIN, FLAGGED, outer)
+        bench.submit("outer", x=[1.0], flag=[True])
+        bench.answer("a", y=[2.0])
+        bench.answer("b", y=[3.0])
+        bench.answer("a", y=[4.0])
+        bench.fail("b", Internal("no"))
+        assert str(bench.error) == "step 2 (model chain): step 1 (model b): no"
+        assert bench.is_idle()
+        bench.outcomes.clear()
+        bench.submit("outer", x=[1.0], flag=[False])  # no step of the inner pipeline runs, nor the one after it
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (bench.values, bench.is_idle()) == ({}, True)
+
+    run(test)
+
+
+def test_a_pipeline_that_contains_itself_is_refused() -> None:
+    async def test() -> None:
+        inner = model("inner", "x", "z", steps=(step("outer", "x=x", "z=z"),))
+        outer = model("outer", "x", "z", steps=(step("inner", "x=x", "z=z"),))
+        bench = Bench(inner, outer)
+        bench.submit("outer", x=[1.0])
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert str(bench.error).startswith(
+            "step 1 (model inner): step 1 (model outer): model 'outer' would call itself (outer → inner → outer)"
+        )
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_metrics_of_a_pipeline_are_sums_of_its_steps() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        for _ in range(2):
+            bench.submit("chain", x=[1.0])
+            bench.answer("a", y=[2.0])
+            bench.answer("b", y=[3.0])
+        figures = {each["model"]: each for each in bench.engine.snapshot()}
+        chain = figures["chain"]
+        assert chain["outcomes"] == figures["a"]["outcomes"] == {"success": 2}
+        assert (chain["executions"], chain["rows"], chain["in_flight"]) == (2, 2, 0)
+        assert chain["batches"] == {"1": [2, 80, 1200, 16000]}
+        assert chain["queue"]["total"] == 0
+        assert chain["succeeded_s"] > 0
+
+    run(test)
+
+
+def test_cancelling_a_pipeline_cancels_its_steps() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, C, DIAMOND)
+        handle = bench.submit("diamond", x=[1.0])
+        handle.cancel()
+        assert (bench.outcomes, bench.is_idle()) == ([], True)
+        handle = bench.submit("diamond", x=[1.0])
+        handle.fail(DeadlineExceeded("late"))
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_a_pipeline_ends_at_its_deadline() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        expired: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        tensor = from_array("x", np.ones(1))
+        bench.engine.submit(InferRequest("chain", [tensor], deadline=time.monotonic() + 0.02), expired.set_result)
+        (queued,) = bench.waiting("a")
+        assert isinstance(await expired, DeadlineExceeded)
+        assert (queued.settled, bench.is_idle()) == (True, True)
+
+    run(test)
+
+
+def test_steps_follow_versions_while_requests_run() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        bench.submit("chain", x=[1.0])
+        bench.apply(A, model("b", "x", "y", "2"), CHAIN)
+        bench.answer("a", y=[2.0])
+        bench.answer("b", "2", y=[3.0])
+        assert bench.values == {"z": [3.0]}
+
+    run(test)
+
+
+def test_a_step_that_was_unloaded_fails_with_its_name_and_a_pipeline_that_was_ends_its_requests() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        bench.submit("chain", x=[1.0])
+        bench.apply(A, CHAIN)
+        bench.answer("a", y=[2.0])
+        assert str(bench.error).startswith("step 1 (model b): Request for unknown model: there is no model 'b'")
+        bench.apply(A, B, CHAIN)
+        bench.outcomes.clear()
+        bench.submit("chain", x=[1.0])
+        bench.apply(A, B)
+        assert len(bench.servables) == 3  # until its last request has ended
+        bench.answer("a", y=[2.0])
+        bench.answer("b", y=[3.0])
+        assert bench.values == {"z": [3.0]}
+        assert len(bench.servables) == 2
+
+    run(test)
+
+
+def test_a_version_may_become_a_pipeline_and_cease_to_be_one() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, model("chain", "x", "z"))
+        bench.submit("chain", x=[1.0])
+        bench.apply(A, B, CHAIN)  # the request that waited for a worker gets none any more
+        assert isinstance(bench.error, Unavailable)
+        bench.outcomes.clear()
+        bench.submit("chain", x=[1.0])
+        bench.apply(A, B, model("chain", "x", "z"))
+        bench.answer("a", y=[2.0])
+        bench.answer("b", y=[3.0])
+        assert bench.values == {"z": [3.0]}
+        bench.submit("chain", x=[1.0])
+        assert len(bench.waiting("chain")) == 1
+
+    run(test)
+
+
+def test_draining_waits_for_pipelines_and_then_fails_them() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        bench.submit("chain", x=[1.0])
+        draining = asyncio.create_task(bench.engine.drain(60.0))
+        await asyncio.sleep(0)
+        bench.answer("a", y=[2.0])
+        bench.answer("b", y=[3.0])
+        await draining
+        assert bench.values == {"z": [3.0]}
+        bench.engine.draining = False
+        bench.outcomes.clear()
+        bench.submit("chain", x=[1.0])
+        await bench.engine.drain(0.0)
+        assert isinstance(bench.error, Unavailable)
+        assert str(bench.error) == "the gateway stopped before the model answered"
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_tensors_are_freed_when_no_step_needs_them() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        queued = bench.submit("chain", x=[1.0])
+        bench.answer("a", y=[2.0])
+        (pipeline,) = (each for each in bench.servables if each.status.name == "chain")
+        kept: dict[str, Tensor | None] = pipeline._runs[queued.id]._tensors
+        assert kept == {"x": None, "m": None}
+        queued.cancel()
+
+    run(test)
+
+
+def test_a_prefixed_error_keeps_what_it_is() -> None:
+    error = prefixed(QuotaExceeded("no", "requests_per_s", 7), "step 1")
+    assert isinstance(error, QuotaExceeded)
+    assert (str(error), error.limit, error.retry_after_s) == ("step 1: no", "requests_per_s", 7)
