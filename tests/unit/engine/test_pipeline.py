@@ -25,7 +25,8 @@ from gateway.errors import (
     Unavailable,
     prefixed,
 )
-from runtimes.contract import Signature, TensorSpec
+from runtimes.context import unpack_context
+from runtimes.contract import SequenceControl, Signature, TensorSpec
 from runtimes.layouts import TensorGroup, layout_of
 from runtimes.tensors import Tensor, from_array, to_array
 from runtimes.wire import ResultGroup
@@ -163,6 +164,23 @@ def test_steps_whose_inputs_are_ready_run_side_by_side() -> None:
         bench.answer("a", y=[3.0])
         assert arrays(bench.answer("c", r=[4.0])) == {"p": [3.0], "q": [2.0]}
         assert bench.values == {"out": [4.0], "y1": [3.0]}  # outputs of two steps
+
+    run(test)
+
+
+def test_every_step_gets_the_parameters_and_the_sequence_of_the_request() -> None:
+    async def test() -> None:
+        bench = Bench(model("a", "x", "y", takes_context=True), model("b", "x", "y", sequence=True), CHAIN)
+        sequence = SequenceControl("five", True, False)
+        inputs = [from_array("x", np.ones(1))]
+        bench.engine.submit(InferRequest("chain", inputs, parameters={"k": 2}, sequence=sequence), [].append)
+        (queued,) = bench.waiting("a")
+        assert queued.request is not None
+        assert (queued.request.parameters, queued.request.sequence) == ({"k": 2}, sequence)
+        assert unpack_context(queued.context) == ("", {"k": 2}, sequence)
+        bench.answer("a", y=[2.0])
+        (queued,) = bench.waiting("b")
+        assert unpack_context(queued.context) == ("", {"k": 2}, sequence)
 
     run(test)
 
