@@ -170,7 +170,7 @@ def test_steps_whose_inputs_are_ready_run_side_by_side() -> None:
 
 def test_every_step_gets_the_parameters_and_the_sequence_of_the_request() -> None:
     async def test() -> None:
-        bench = Bench(model("a", "x", "y", takes_context=True), model("b", "x", "y", sequence=True), CHAIN)
+        bench = Bench(model("a", "x", "y", takes_context=True), model("b", "x", "y", takes_context=True), CHAIN)
         sequence = SequenceControl("five", True, False)
         inputs = [from_array("x", np.ones(1))]
         bench.engine.submit(InferRequest("chain", inputs, parameters={"k": 2}, sequence=sequence), [].append)
