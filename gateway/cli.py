@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     models = _command(commands, "models", "list the models of a running gateway")
     health = _command(commands, "health", "check that the gateway on this machine is live, or ready")
     keys = _command(commands, "keys", "make an API key, or print the digest of one")
-    runtimes = _command(commands, "runtimes", "list runtimes, and build, lock or describe their environments")
+    runtimes = _command(commands, "runtimes", "list runtimes, and build, remove, lock or describe their environments")
     export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
     profile = _command(commands, "profile", "measure a model by batch size and threads, and recommend its settings")
     compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
@@ -221,6 +221,8 @@ def _runtimes_flags(parser: argparse.ArgumentParser) -> None:
     install = _command(verbs, "install", "build a runtime's environment")
     install.add_argument("name", help="a runtime, such as onnx; modelport runtimes list shows all")
     install.add_argument("--python", type=Path, default=None, help="the interpreter to build from")
+    remove = _command(verbs, "remove", "delete the environments of a runtime, or of models with packages of their own")
+    remove.add_argument("name", help="onnx, for example, or python-1f0c29ab; modelport runtimes list shows all")
     lock = _command(verbs, "lock", "write lock files, from which environments are built with hashes")
     lock.add_argument("names", nargs="*", help="runtimes; default: all")
     lock.add_argument(
@@ -256,6 +258,10 @@ def _require_locks_flag(parser: argparse.ArgumentParser) -> None:
 def _runtimes(options: argparse.Namespace) -> int:
     from gateway.config import Sources, home, read_settings
 
+    if options.verb == "remove":
+        from gateway.commands.runtimes import remove
+
+        return remove(options.name, home())
     settings = read_settings(
         Sources({"accelerator": options.accelerator, "require_locks": getattr(options, "require_locks", None)})
     )

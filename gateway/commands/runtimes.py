@@ -1,4 +1,4 @@
-"""`modelport runtimes list` and `modelport runtimes install`."""
+"""`modelport runtimes list`, `modelport runtimes install` and `modelport runtimes remove`."""
 
 import asyncio
 import sys
@@ -10,8 +10,10 @@ from packaging.utils import canonicalize_name
 from rich.console import Console
 from rich.table import Table
 
-from gateway.environments.environment import Environment, EnvironmentUnavailable, Locator, build, locate
-from gateway.environments.runtime import converters, discover
+from gateway.environments import built
+from gateway.environments.environment import Environment, EnvironmentUnavailable, Locator, build, locate, marker_in
+from gateway.environments.runtime import Runtime, converters, discover
+from gateway.environments.steps import size_of
 
 
 def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path], require_locks: bool = False) -> int:
@@ -21,27 +23,52 @@ def list_runtimes(home: Path, accelerator: str, externals: Mapping[str, Path], r
         least = 12 if column == "FRAMEWORK" else None
         table.add_column(column, overflow="fold", min_width=least)
     locator = Locator(home, accelerator, externals, require_locks)
-    for runtime in [*discover().values(), *converters().values()]:
-        download = _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
+    runtimes = {**discover(), **converters()}
+    for runtime in runtimes.values():
         try:
-            found = locator.locate(runtime)
+            table.add_row(*_row(locator.locate(runtime), accelerator))
         except EnvironmentUnavailable as error:
-            table.add_row(runtime.name, runtime.title, f"unavailable: {error}", "", "", "", "", download)
-        else:
-            version = ".".join(map(str, found.interpreter.version)) + ("" if found.folder else " (yours)")
-            state = "ready" if found.ready else "not built"
-            packages = _packages(found)
-            table.add_row(
-                runtime.name,
-                runtime.title,
-                state,
-                "" if found.folder is None else "yes" if found.locked else "no",
-                version,
-                packages,
-                _size(found.size_bytes()),
-                download if found.folder else "",
-            )
+            table.add_row(*_unavailable(runtime, accelerator, error))
+    for found in built.of_models(home, runtimes):
+        table.add_row(*_row(found, accelerator))
     Console(highlight=False, markup=False).print(table)
+    return 0
+
+
+def _row(found: Environment, accelerator: str) -> tuple[str, ...]:
+    version = ".".join(map(str, found.interpreter.version)) + ("" if found.folder else " (yours)")
+    return (
+        found.runtime.name,
+        found.runtime.title,
+        "ready" if found.ready else "not built",
+        "" if found.folder is None else "yes" if found.locked else "no",
+        version,
+        _packages(found),
+        _size(found.size_bytes()),
+        _download(found.runtime, accelerator) if found.folder else "",
+    )
+
+
+def _unavailable(runtime: Runtime, accelerator: str, error: EnvironmentUnavailable) -> tuple[str, ...]:
+    return runtime.name, runtime.title, f"unavailable: {error}", "", "", "", "", _download(runtime, accelerator)
+
+
+def _download(runtime: Runtime, accelerator: str) -> str:
+    return _size(runtime.download_mb.get(runtime.accelerator(accelerator), 0) * 1e6)
+
+
+def remove(name: str, home: Path) -> int:
+    """Delete all environments of a runtime, or of models with certain packages. Returns the exit code."""
+    found = built.folders(home)
+    if name not in found:
+        return _failed(f"no environment of '{name}' is built: built are {', '.join(sorted(found)) or 'none'}")
+    for folder in found[name]:
+        size = _size(marker_in(folder).get("size_bytes", 0) or size_of(folder)) or "0 MB"
+        try:
+            built.remove(folder)
+        except EnvironmentUnavailable as error:
+            return _failed(str(error))
+        print(f"removed {folder}, {size}")
     return 0
 
 

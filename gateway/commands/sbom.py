@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from gateway.environments.environment import Environment, EnvironmentUnavailable, Locator
+from gateway.environments import built
+from gateway.environments.environment import EnvironmentUnavailable, Locator
 from gateway.environments.runtime import converters, discover
 
 _NO_LIBRARY = "bills of materials need cyclonedx-python-lib, which is missing: pip install 'modelport[sbom]'"
@@ -21,14 +22,15 @@ def gateway_sbom(output: Path | None) -> int:
 def environments_sbom(name: str, locator: Locator, output: Path | None) -> int:
     """Write the bill of a runtime's environment or, with the name "", of all that are built. Returns the exit code."""
     known = {**discover(), **converters()}
-    if name and name not in known:
+    of_models = [each for each in built.of_models(locator.home, known) if name in ("", each.runtime.name)]
+    if name and name not in known and not of_models:
         return _failed(f"there is no runtime '{name}': installed are {', '.join(sorted(known))}")
     try:
         from gateway.commands import bill
     except ImportError:
         return _failed(_NO_LIBRARY)
-    built: list[Environment] = []
-    for each in [name] if name else known:
+    described = list(of_models)
+    for each in known if not name else {name} & set(known):
         try:
             environment = locator.locate(known[each])
         except EnvironmentUnavailable as error:
@@ -36,10 +38,10 @@ def environments_sbom(name: str, locator: Locator, output: Path | None) -> int:
                 return _failed(str(error))
             continue
         if bill.describes(environment):
-            built.append(environment)
-    if name and not built:
+            described.append(environment)
+    if name and not described:
         return _failed(f"the environment of {name} is not built by modelport: run 'modelport runtimes install {name}'")
-    return _write(bill.of_environment(built[0]) if name else bill.of_environments(built), output)
+    return _write(bill.of_environment(described[0]) if name else bill.of_environments(described), output)
 
 
 def _write(text: str, output: Path | None) -> int:

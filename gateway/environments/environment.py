@@ -1,10 +1,9 @@
-"""A runtime's own Python environment: where it is, whether it is ready, and how to build and remove it."""
+"""A runtime's own Python environment: where it is, whether it is ready, and how to build it."""
 
 import hashlib
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,16 +13,16 @@ from typing import Any
 from gateway.environments import interpreters, lockfile, npm, prepare, steps
 from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.interpreters import Interpreter
-from gateway.environments.lock import locked, locked_now
+from gateway.environments.lock import locked
 from gateway.environments.lockfile import Lock, Target
 from gateway.environments.runtime import Runtime
 from gateway.environments.versions import humanize
 
-__all__ = ["Environment", "EnvironmentUnavailable", "Locator", "build", "locate", "remove"]
+__all__ = ["Environment", "EnvironmentUnavailable", "Locator", "build", "locate"]
 
 # Part of every folder's name. Increase it when the layout of an environment changes.
 _LAYOUT = 1
-_MARKER = "modelport.json"
+MARKER = "modelport.json"
 # Disk space needed per byte of download, observed with torch and tensorflow: the wheels, and what is unpacked from
 # them. Too small, and the disk fills up during a build; too large, and builds that would fit are refused.
 _DISK_PER_DOWNLOAD = 4
@@ -76,7 +75,7 @@ class Environment:
 
     def _marker(self) -> Mapping[str, Any]:
         # An external interpreter may be that of an environment that modelport built, for an image.
-        return _marker_in(self.folder or self.python.parent.parent)
+        return marker_in(self.folder or self.python.parent.parent)
 
 
 def locate(
@@ -102,7 +101,7 @@ def locate(
         assert interpreter is not None, "an external environment is an interpreter"
         # An environment that modelport built, such as the image's for the CPU, records its accelerator. Others are
         # assumed to support the requested one.
-        accelerator = _marker_in(interpreter.path.parent.parent).get("accelerator", accelerator)
+        accelerator = marker_in(interpreter.path.parent.parent).get("accelerator", accelerator)
         return Environment(runtime, accelerator, None, interpreter)
     accelerator = runtime.accelerator(accelerator)
     if not runtime.requirements.get(accelerator):
@@ -192,7 +191,7 @@ async def build(environment: Environment, progress: Callable[[str], None]) -> No
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        async with locked(_mutex_file(folder), lambda: progress("waiting for another gateway that builds it")):
+        async with locked(mutex_file(folder), lambda: progress("waiting for another gateway that builds it")):
             if environment.ready:
                 return
             since = time.monotonic()
@@ -228,31 +227,10 @@ async def _install(environment: Environment, folder: Path, progress: Callable[[s
     return hashes
 
 
-def remove(environment: Environment) -> None:
-    """Delete the environment, from which no worker may run.
-
-    Raises EnvironmentUnavailable if it is being built, or if it was not built by modelport.
-    """
-    folder = environment.folder
-    if folder is None:
-        raise EnvironmentUnavailable(f"{environment.runtime.title} runs in your own Python: there is nothing to remove")
-    if not folder.parent.exists():
-        return
+def marker_in(folder: Path) -> Mapping[str, Any]:
+    """Return what a complete build has recorded about itself; {} if there is none."""
     try:
-        with locked_now(_mutex_file(folder)):
-            # Delete the marker first, so that the environment is not ready even if the rest is interrupted.
-            (folder / _MARKER).unlink(missing_ok=True)
-            if folder.exists():
-                shutil.rmtree(folder)
-    except BlockingIOError:
-        raise EnvironmentUnavailable(
-            f"{environment.runtime.title}'s environment is being built: wait for the build, or stop it"
-        ) from None
-
-
-def _marker_in(folder: Path) -> Mapping[str, Any]:
-    try:
-        marker = json.loads((folder / _MARKER).read_text())
+        marker = json.loads((folder / MARKER).read_text())
     except (OSError, ValueError):
         return {}
     return marker if isinstance(marker, dict) else {}
@@ -270,12 +248,13 @@ def _complete(environment: Environment, folder: Path, hashes: Mapping[str, str],
         "seconds": round(seconds, 1),
         "size_bytes": steps.size_of(folder),
     }
-    draft = folder / f"{_MARKER}.draft"
+    draft = folder / f"{MARKER}.draft"
     draft.write_text(json.dumps(marker, indent=1))
-    os.replace(draft, folder / _MARKER)
+    os.replace(draft, folder / MARKER)
 
 
-def _mutex_file(folder: Path) -> Path:
+def mutex_file(folder: Path) -> Path:
+    """Return the file whose lock is held by whoever changes the environment."""
     # Next to the folder, because the folder may be deleted and recreated under the lock.
     return folder.with_name(folder.name + ".lock")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.environments.environment import Environment, EnvironmentUnavailable, build, locate, remove
+from gateway.environments.built import remove
+from gateway.environments.environment import Environment, EnvironmentUnavailable, build, locate
 from gateway.environments.lock import locked_now
 
 
@@ -47,9 +48,9 @@ def test_a_build_installs_tells_and_is_found_again(tmp_path, wheel, runtime, mon
     asyncio.run(build(again, said.append))
     assert said == []
 
-    remove(again)
-    assert not again.ready
     assert again.folder is not None
+    remove(again.folder)
+    assert not again.ready
     assert not again.folder.exists()
 
 
@@ -165,9 +166,9 @@ def test_what_is_being_built_is_not_removed(tmp_path, runtime):
     environment.folder.mkdir(parents=True)
     with locked_now(environment.folder.with_name(environment.folder.name + ".lock")):
         with pytest.raises(EnvironmentUnavailable, match="is being built"):
-            remove(environment)
+            remove(environment.folder)
         assert environment.folder.exists()
-    remove(environment)
+    remove(environment.folder)
     assert not environment.folder.exists()
 
 
