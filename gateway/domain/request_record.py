@@ -19,7 +19,7 @@ SUCCESS, CANCELLED = "success", "cancelled"
 MAX_LENGTH = 256
 _MAX_PATH = 2048
 # A model may call others in a loop. The spans of one request should stay readable, and in memory.
-MAX_CHILDREN = 128
+MAX_DESCENDANTS = 128
 
 
 class Observer(Protocol):
@@ -66,7 +66,7 @@ class RequestRecord:
     arrived   its first bytes were read; over gRPC, its message has arrived
     received  its last bytes were read
     queued    it was put into its model's queue
-    sent      it was sent to a worker
+    sent      it was sent to a worker; for a pipeline, when its first steps were queued
     answered  the worker's answer was read, or the request failed or was cancelled in the queue or at the worker
     written   its answer was handed over to the transport
 
@@ -89,7 +89,10 @@ class RequestRecord:
     batch        the same number for requests whose answers came in one frame, and which shared a batch; 0 if unknown
     traced       whether it is traced; None until that is decided
     trace_id     of its trace, in hexadecimal digits; "" if it is not traced
-    children     of the requests to other models that were made for it, if it is traced: the first MAX_CHILDREN
+    has_steps    whether a pipeline has answered it, which has no worker of its own
+    children     of the requests to other models that were made for it, if it is traced
+    root         the record of the client's request, if this one was made for it; None if it is that one
+    descendants  of a root: how many records were made for it, at most MAX_DESCENDANTS
     """
 
     observer: Observer
@@ -123,7 +126,10 @@ class RequestRecord:
     batch: int = 0
     traced: bool | None = None
     trace_id: str = ""
+    has_steps: bool = False
     children: "list[RequestRecord]" = field(default_factory=list)
+    root: "RequestRecord | None" = None
+    descendants: int = 0
 
     def receive(self, size: int) -> None:
         """The last bytes of a body of this size have arrived."""
@@ -169,9 +175,11 @@ class RequestRecord:
 
     def of_child(self, model: str, version: str, id: str) -> "RequestRecord | None":
         """Return the record of a request that is made for this one; None if nobody would see it."""
-        if not self.traced or len(self.children) >= MAX_CHILDREN:
+        root = self.root or self
+        if not root.traced or root.descendants >= MAX_DESCENDANTS:
             return None
-        child = RequestRecord(self.observer, self.protocol, "", "", "", model=model, version=version, id=id)
+        root.descendants += 1
+        child = RequestRecord(self.observer, self.protocol, "", "", "", model=model, version=version, id=id, root=root)
         self.children.append(child)
         return child
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-from gateway.domain.request_record import CANCELLED
+from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.types import InferResponse
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.servable import QueuedRequest, Servable
@@ -58,7 +58,7 @@ class AdmittedRequest(QueuedRequest):
         servable = self.servable
         if results.final:
             if request.record is not None:
-                request.record.settle(servable.status.version, self.queued_at, self.sent_at)
+                self._settle_record(request.record)
                 request.record.compute(results, index)
             if self.parent is not None:
                 self.parent.count_compute(results)
@@ -107,10 +107,15 @@ class AdmittedRequest(QueuedRequest):
         for child in list(children.values()) if children else ():
             child.cancel()
 
+    def _settle_record(self, record: RequestRecord) -> None:
+        status = self.servable.status
+        record.settle(status.version, self.queued_at, self.sent_at)
+        record.has_steps = bool(status.steps)
+
     def _end(self, outcome: str) -> None:
         servable = self.servable
         if self.request is not None and self.request.record is not None:
-            self.request.record.settle(servable.status.version, self.queued_at, self.sent_at)
+            self._settle_record(self.request.record)
             if self.parent is not None:  # the others' outcome is recorded by their transport
                 self.request.record.outcome = outcome
         seconds = self.engine.settle(self)

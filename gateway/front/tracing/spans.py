@@ -3,7 +3,7 @@
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from gateway.domain.request_record import MAX_LENGTH, SUCCESS, RequestRecord
@@ -19,6 +19,8 @@ _OTHER = "_OTHER"
 _SERVER_ERRORS = frozenset(
     {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
 )
+# By the number of a batch, the trace and the span of each request in it.
+_Batches = dict[int, list[tuple[bytes, bytes]]]
 # Of the neighbours in a batch. A link takes as much as a small span.
 _MAX_LINKS = 16
 # After so many requests, the event loop may run: 0.3 ms. With more, it waits longer for this thread, up to Python's
@@ -31,35 +33,34 @@ def spans_of(records: Sequence[RequestRecord], scheme: str) -> list[bytes]:
 
     Each request has a span for the server, whose children are the steps of the request. `scheme`: http or https.
     """
-    batches: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
-    traces = []
-    for record in records:
-        trace = _Trace(record)
-        traces.append(trace)
-        if record.batch:
-            batches[record.batch].append((trace.id, trace.batch_id))
+    batches: _Batches = defaultdict(list)
+    traces = [_Trace(record, batches) for record in records]
     offset = time.time_ns() - time.monotonic_ns()
     found: list[bytes] = []
     for number, trace in enumerate(traces):
-        own = trace.batch_id
-        links = [each for each in batches.get(trace.record.batch, ()) if each[1] != own][:_MAX_LINKS]
-        found += trace.spans(scheme, links, offset)
+        found += trace.spans(scheme, offset)
         if number % _MAX_UNINTERRUPTED == 0:
             time.sleep(0)
     return found
 
 
 class _Trace:
-    """Makes the spans of one request. `batch_id`: the id of the span of its batch."""
+    """Makes the spans of one request, and of those that were made for it.
 
-    def __init__(self, record: RequestRecord) -> None:
+    `batches`: of the records of all traces, for links. Each trace adds its own when it is created.
+    """
+
+    def __init__(self, record: RequestRecord, batches: _Batches) -> None:
         self.record = record
         self.id = bytes.fromhex(record.trace_id)
-        self.batch_id = _new_id()
+        self._batches = batches
+        self._batch_ids = {each: _new_id() for each in _family(record) if each.batch}
+        for each, own in self._batch_ids.items():
+            batches[each.batch].append((self.id, own))
         self._offset = 0
         self._spans: list[bytes] = []
 
-    def spans(self, scheme: str, links: Sequence[tuple[bytes, bytes]], offset: int) -> list[bytes]:
+    def spans(self, scheme: str, offset: int) -> list[bytes]:
         """`offset`: from time.monotonic_ns() to nanoseconds since 1970."""
         record, server = self.record, _new_id()
         self._offset = offset
@@ -83,17 +84,34 @@ class _Trace:
         if record.received > record.arrived:
             self._add("read", server, record.arrived, record.received)
         if record.answered:
-            self._add("queue", server, record.queued, record.sent or record.answered)
-            if record.sent:
-                wall = self._add("worker", server, record.sent, record.answered)
-                if record.batch:
-                    self._add_worker_steps(wall, links)
+            self._add_answering(server, record)
             self._add("write", server, record.answered, record.written)
+        else:
+            self._add_children(server, record)
         return self._spans
 
-    def _add_worker_steps(self, wall: bytes, links: Sequence[tuple[bytes, bytes]]) -> None:
+    def _add_answering(self, parent: bytes, record: RequestRecord) -> None:
+        """Add what happened while a model had the request."""
+        if not record.has_steps:
+            self._add("queue", parent, record.queued, record.sent or record.answered)
+            if record.sent:
+                parent = self._add("worker", parent, record.sent, record.answered)
+                if record.batch:
+                    self._add_worker_steps(parent, record)
+        self._add_children(parent, record)
+
+    def _add_children(self, parent: bytes, record: RequestRecord) -> None:
+        for child in record.children:
+            own, end = _new_id(), max(child.arrived, child.answered)
+            start_ns, end_ns = self._ns(child.arrived), self._ns(end)
+            self._spans.append(otlp.span(self.id, own, parent, "call", start_ns, end_ns, _about_model(child)))
+            if child.answered:
+                self._add_answering(own, child)
+
+    def _add_worker_steps(self, wall: bytes, record: RequestRecord) -> None:
         """Add what the worker did, by its durations. The time that is left is that of the two ways, half of it each."""
-        record, make = self.record, otlp.span
+        make, own = otlp.span, self._batch_ids[record]
+        links = [each for each in self._batches[record.batch] if each[1] != own][:_MAX_LINKS]
         batch_ns = record.compute_input_ns + record.compute_infer_ns + record.compute_output_ns
         ways_ns = int((record.answered - record.sent) * 1e9) - record.queue_ns - batch_ns
         arrived = self._ns(record.sent) + max(0, ways_ns) // 2
@@ -102,8 +120,8 @@ class _Trace:
         rows = {"modelport.batch.rows": record.batch_rows}
         self._spans += (
             make(self.id, _new_id(), wall, "worker.queue", arrived, began),
-            make(self.id, self.batch_id, wall, "batch", began, began + batch_ns, rows, links),
-            make(self.id, _new_id(), self.batch_id, "compute", computed, computed + record.compute_infer_ns),
+            make(self.id, own, wall, "batch", began, began + batch_ns, rows, links),
+            make(self.id, _new_id(), own, "compute", computed, computed + record.compute_infer_ns),
         )
 
     def _add(self, name: str, parent: bytes, start: float, end: float) -> bytes:
@@ -114,6 +132,13 @@ class _Trace:
 
     def _ns(self, seconds: float) -> int:
         return int(seconds * 1e9) + self._offset
+
+
+def _family(record: RequestRecord) -> Iterator[RequestRecord]:
+    """Iterate over a record and those that were made for it."""
+    yield record
+    for child in record.children:
+        yield from _family(child)
 
 
 def _new_id() -> bytes:
@@ -147,6 +172,11 @@ def _attributes(record: RequestRecord, scheme: str) -> dict[str, otlp.Value]:
         found["network.peer.port"] = port
     if record.identity:
         found["enduser.id"] = record.identity
+    return found | _about_model(record)
+
+
+def _about_model(record: RequestRecord) -> dict[str, otlp.Value]:
+    found: dict[str, otlp.Value] = {}
     if record.outcome != SUCCESS:
         found["error.type"] = record.outcome
     if record.model:

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.domain.identity import Identity
 from gateway.domain.quota import Quota
-from gateway.domain.request_record import MAX_CHILDREN, RequestRecord
+from gateway.domain.request_record import MAX_DESCENDANTS, RequestRecord
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
@@ -236,9 +236,9 @@ def test_a_traced_parent_records_its_children() -> None:
         assert described == [("b", "1", "x", "success"), ("b", "", "", "invalid"), ("b", "1", "", "cancelled")]
         assert record.children[0].compute_infer_ns == 3
         assert record.children[0].sent <= record.children[0].answered
-        for _ in range(MAX_CHILDREN + 5):
-            record.of_child("b", "", "")
-        assert len(record.children) == MAX_CHILDREN
+        for _ in range(MAX_DESCENDANTS):
+            record.children[0].of_child("b", "", "")
+        assert len(record.children) + len(record.children[0].children) == MAX_DESCENDANTS
         record.traced = False
         assert record.of_child("b", "", "") is None
         assert record.of_message(1).children == []

@@ -159,6 +159,47 @@ def test_the_steps_of_a_request() -> None:
     assert attributes(spans["batch"].attributes) == {"modelport.batch.rows": 3}
 
 
+def test_requests_that_were_made_for_another_are_below_it() -> None:
+    traced = Traced()
+    record = traced.record(model="p", traceparent=SAMPLED)
+    traced.tracer.named(record)
+    record.arrived, record.queued, record.sent, record.answered, record.has_steps = 1, 2, 2, 9, True
+    children = [record.of_child(name, "", "") for name in ("a", "b", "refused")]
+    for number, child in enumerate(children[:2]):
+        assert child is not None
+        child.arrived = child.queued = 2 + 3 * number
+        child.sent, child.answered, child.version = child.arrived + 1, 5 + number, "1"
+        child.batch, child.batch_rows, child.compute_infer_ns = 7, 2, 1_000_000_000
+    assert children[1] is not None
+    inner = children[1].of_child("inner", "", "")
+    assert inner is not None
+    inner.arrived = 5
+    refused = children[2]
+    assert refused is not None
+    refused.arrived, refused.outcome = 6, "invalid"
+    record.end(200)
+    record.written = 10
+    spans = exported(traced)
+    start = spans[0].start_time_unix_nano - 1_000_000_000
+    assert "queue" not in [span.name for span in spans if span.parent_span_id == spans[0].span_id]
+    calls = [span for span in spans if span.name == "call"]
+    last = calls.pop(2)
+    assert attributes(last.attributes) == {"modelport.model.name": "inner"}
+    assert last.parent_span_id in {span.span_id for span in spans if span.parent_span_id == calls[1].span_id}
+    assert {span.parent_span_id for span in calls} == {spans[0].span_id}
+    assert [(attributes(span.attributes), (span.end_time_unix_nano - start) / 1e9) for span in calls] == [
+        ({"modelport.model.name": "a", "modelport.model.version": "1"}, 5),
+        ({"modelport.model.name": "b", "modelport.model.version": "1"}, 6),
+        ({"modelport.model.name": "refused", "error.type": "invalid"}, 6),
+    ]
+    for call in calls[:2]:
+        below = {span.name: span for span in spans if span.parent_span_id == call.span_id}
+        assert set(below) == {"queue", "worker"}
+    first, second = [span for span in spans if span.name == "batch"]
+    assert [link.span_id for link in first.links] == [second.span_id]  # two steps whose requests ran in one batch
+    assert {span.trace_id.hex() for span in spans} == {TRACE}
+
+
 def test_the_attributes_are_those_of_the_conventions() -> None:
     traced = Traced()
     answered(traced, bytes_in=5)
