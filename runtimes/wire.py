@@ -3,7 +3,8 @@
 A frame is a fixed header (body length, version, kind, flags, request id) followed by a body. Control frames and
 errors carry JSON. Requests and results carry a few numbers, then their layout (names, datatypes, shapes), the sizes of
 tensors that consist of strings, and the bytes of the tensors. Each tensor starts on a 16-byte boundary. With the flag
-IN_ARENA, offsets into the front's arena replace the bytes.
+IN_ARENA, offsets into the front's arena replace the bytes, and with IN_RESULT_MEMORY a range of the memory that worker
+and front share for results.
 
 One frame can carry any number of requests, or results, with the same layout (layouts.py). They may differ in their
 rows and in the lengths of their strings. Nothing is pickled, so neither side has to trust the other's Python.
@@ -13,7 +14,7 @@ import json
 import struct
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import (
@@ -41,8 +42,12 @@ LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
 # From a front, for a request with several answers: one more of them has been read by the client. It has no body.
 ACK = 21
-# The first frame of a front: path and size of its arena, as JSON. The worker replies with ARENA once it has mapped it.
+# The first frame of a front: as JSON, the size of its arena and that of the memory for results, or 0. Their descriptors
+# come with it. The worker replies with ARENA once it has mapped the arena.
 ARENA = 20
+# From a front: it no longer reads the results at this offset, which is in the header instead of a request id. It has no
+# body.
+RELEASE = 25
 
 # Flags of INFER. ISOLATED: run this request in a batch of its own, because it may have killed a worker. IN_ARENA: the
 # tensors are in the arena, at the offsets in the frame. WITH_CONTEXT: the frame has a context (context.py) for each
@@ -50,8 +55,9 @@ ARENA = 20
 ISOLATED, IN_ARENA, WITH_CONTEXT = 1, 2, 4
 # Flags of RESULT. FIRST_OF_BATCH: the frame holds the first result of its batch; fronts count executions by it.
 # FINAL: the requests in it get no further result. A request with several answers gets a final result without outputs
-# after them, which has FIRST_OF_BATCH and the duration of all.
-FIRST_OF_BATCH, FINAL = 1, 2
+# after them, which has FIRST_OF_BATCH and the duration of all. IN_RESULT_MEMORY: the tensors, which are numbers, are in
+# the memory that the worker shares with the front, in the range that the frame states.
+FIRST_OF_BATCH, FINAL, IN_RESULT_MEMORY = 1, 2, 4
 
 # A worker computes no further answer to a request while the client has this many, or this many bytes, still to read.
 # More of them hide the time that an acknowledgement takes; all of them may be in memory, for each request.
@@ -63,6 +69,11 @@ _INFER = struct.Struct("<HHI")
 # Compute input, infer and output (ns), rows of the batch, number of results, number of tensors that are strings, length
 # of the layout; then the request ids, times in the queue (ns) and rows of all results.
 _RESULT = struct.Struct("<QQQIIII")
+# Offset and length, with IN_RESULT_MEMORY.
+_RANGE = struct.Struct("<QQ")
+# What writes the bytes of several tensors, each aligned, into the memory for results, and returns their range. It
+# returns None if it has not done so: the tensors are small, or the memory is full.
+PutResults = Callable[[Sequence[Buffer]], Optional[Tuple[int, int]]]
 _PADDING = b"\0" * (ALIGNMENT // 2)
 # Formats of these numbers that are kept, one for each number of requests in a frame.
 _MAX_FORMATS = 512
@@ -332,19 +343,24 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None, flags: in
     return requests
 
 
-def pack_result(results: Sequence[Tuple[int, ResultFrame]], flags: int = 0) -> List[Buffer]:
+def pack_result(
+    results: Sequence[Tuple[int, ResultFrame]], flags: int = 0, put: Optional[PutResults] = None
+) -> List[Buffer]:
     """Return the buffers of one RESULT frame with these (request id, result).
 
-    They must come from the same batch, have the same layout, and be either all final or all not.
+    They must come from the same batch, have the same layout, and be either all final or all not. `put` is offered the
+    tensors.
     """
     first = results[0][1]
     layout = first.layout or layout_of("", (), first.outputs)
     each = [[tensor.data for tensor in frame.outputs] for _, frame in results]
-    outputs = [b"".join([buffers[tensor] for buffers in each]) for tensor in range(len(layout[2]))]
+    outputs = each[0]
+    if len(each) > 1:
+        outputs = [b"".join([buffers[tensor] for buffers in each]) for tensor in range(len(layout[2]))]
     numbers, queue_ns = [number for number, _ in results], [frame.queue_ns for _, frame in results]
     common = first._replace(layout=layout)
     return pack_grouped_results(
-        numbers, queue_ns, [1] * len(numbers), common, outputs, string_sizes(layout, each), flags
+        numbers, queue_ns, [1] * len(numbers), common, outputs, string_sizes(layout, each), flags, put
     )
 
 
@@ -356,6 +372,7 @@ def pack_grouped_results(
     outputs: Sequence[Buffer],
     sizes: Sequence[Sequence[int]],
     flags: int,
+    put: Optional[PutResults] = None,
 ) -> List[Buffer]:
     """Do what `pack_result` does for results whose bytes are contiguous already: one buffer of `outputs` per tensor.
 
@@ -369,12 +386,17 @@ def pack_grouped_results(
     head = _RESULT.pack(input_ns, infer_ns, output_ns, batch_rows, count, len(sizes), len(packed))
     head += _result_numbers(count).pack(*numbers, *queue_ns, *rows)
     body: List[Buffer] = [head + _PADDING * (count % 2) + packed + _pack_sizes(sizes)]
+    flags |= FINAL if final else 0
+    # Strings are always in the frame: whoever reads them follows the lengths in them, which must not change meanwhile.
+    found = put(outputs) if put is not None and not sizes else None
+    if found is not None:
+        return pack(RESULT, numbers[0], [*body, _RANGE.pack(*found)], flags | IN_RESULT_MEMORY)
     for buffer in outputs:
         body.append(buffer)
         gap = -len(buffer) % ALIGNMENT
         if gap:
             body.append(b"\0" * gap)
-    return pack(RESULT, numbers[0], body, flags | FINAL if final else flags)
+    return pack(RESULT, numbers[0], body, flags)
 
 
 def join_results(
@@ -398,8 +420,13 @@ def join_results(
     return HEADER.pack(len(body), VERSION, RESULT, flags | FINAL, 0, numbers[0]) + body
 
 
-def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
-    """Return the results of a RESULT frame with these flags. Raises one of MALFORMED."""
+def unpack_results(
+    body: memoryview, flags: int = FINAL, read: Optional[Callable[[int, int], memoryview]] = None
+) -> ResultGroup:
+    """Return the results of a RESULT frame with these flags. Raises one of MALFORMED.
+
+    read: returns a range of the memory for results, given its offset and length; for frames that say IN_RESULT_MEMORY
+    """
     gather, infer, split, batch_rows, count, strings, length = _RESULT.unpack_from(body)
     each = _result_numbers(count).unpack_from(body, _RESULT.size)
     position = _RESULT.size + 8 * (len(each) + count % 2)
@@ -408,6 +435,10 @@ def unpack_results(body: memoryview, flags: int = FINAL) -> ResultGroup:
     queue_ns, rows, sizes = each[count : 2 * count], each[2 * count :], []
     if strings:
         sizes, position = _unpack_sizes(body, position, count, strings)
+    if flags & IN_RESULT_MEMORY:
+        if read is None or strings:
+            raise WireError("results are in memory that is not shared, or that strings are not read from")
+        body, position = read(*_RANGE.unpack_from(body, position)), 0
     outputs = TensorGroup(layout, rows, body, position, sizes)
     if outputs.end > len(body):
         raise WireError("a frame does not contain all bytes of its results")

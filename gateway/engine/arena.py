@@ -5,7 +5,6 @@ that were written take memory. A worker gets a descriptor that is open for readi
 this gets all inputs through its socket.
 """
 
-import bisect
 import mmap
 import os
 import weakref
@@ -13,12 +12,12 @@ from threading import get_ident
 
 import numpy as np
 
+from runtimes.free_ranges import FreeRanges, whole_pages
 from runtimes.tensors import Buffer
 
 # Smaller inputs go through the socket. With a lower threshold, allocating a block costs more than the copies that
 # it saves; with a higher one, more inputs are copied.
 MIN_ARENA_BYTES = 1 << 16
-_PAGE = mmap.PAGESIZE
 
 
 class Arena:
@@ -33,7 +32,7 @@ class Arena:
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size = -(-size // _PAGE) * _PAGE
+        self.size = size = whole_pages(size)
         self.retained_bytes = size
         file = os.memfd_create("modelport-arena", os.MFD_CLOEXEC)
         try:
@@ -48,8 +47,7 @@ class Arena:
             os.close(file)
         self._whole = np.frombuffer(self._map, np.uint8)
         self._start = self._whole.ctypes.data
-        # Offset and length of each free range, ascending and never adjacent.
-        self._free: list[tuple[int, int]] = [(0, size)]
+        self._free = FreeRanges(size)
         # Released blocks that are not in _free yet. The garbage collector may release a block at any moment, on any
         # thread and in the middle of `allocate`; only the arena's own thread changes _free, and never in two calls
         # at the same time.
@@ -59,28 +57,20 @@ class Arena:
 
     @property
     def free_bytes(self) -> int:
-        return sum(length for _, length in self._free)
+        return self._free.total
 
     def allocate(self, size: int) -> memoryview | None:
         """Return a block of `size` bytes at the lowest free offset; None if no free range is large enough."""
-        length = -(-max(size, 1) // _PAGE) * _PAGE
+        length = whole_pages(size)
         self._merge_released()
         self._busy = True
-        offset = self._first_fit(length)
+        offset = self._free.take(length)
         self._merge_released()
         if offset is None:
             return None
         block = self._whole[offset : offset + size]
         weakref.finalize(block, self._release, offset, length).atexit = False
         return block.data
-
-    def _first_fit(self, length: int) -> int | None:
-        for index, (offset, available) in enumerate(self._free):
-            if available >= length:
-                rest = (offset + length, available - length)
-                self._free[index : index + 1] = [rest] if rest[1] else []
-                return offset
-        return None
 
     def offset_of(self, data: Buffer) -> int | None:
         """Return the offset of these bytes in the arena; None if they are elsewhere."""
@@ -101,14 +91,7 @@ class Arena:
     def _merge(self, offset: int, length: int) -> None:
         if offset + length > self.retained_bytes:
             self._map.madvise(mmap.MADV_REMOVE, offset, length)
-        index = bisect.bisect(self._free, (offset, length))
-        if index < len(self._free) and self._free[index][0] == offset + length:
-            length += self._free.pop(index)[1]
-        if index and sum(self._free[index - 1]) == offset:
-            index -= 1
-            previous, more = self._free.pop(index)
-            offset, length = previous, length + more
-        self._free.insert(index, (offset, length))
+        self._free.add(offset, length)
 
 
 def is_supported() -> bool:

@@ -10,6 +10,7 @@ from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.frames import Frames, pack_alike
+from gateway.engine.result_memory import ResultMemory
 from gateway.engine.slo import Estimator
 from gateway.errors import ModelportError, from_kind
 from gateway.process.cgroup import has_exceeded
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 # What a frame may have besides the tensors of its results: once, and for each result. Layouts have long names at most.
 _FRAME_BYTES, _RESULT_BYTES = 1 << 24, 1 << 10
+# Releases of results wait for the next request, so that they do not wake the worker, or for this long.
+_RELEASE_S = 0.25
+# More releases than this do not wait. A worker whose memory is full sends results through the socket.
+_MAX_RELEASES = 8
 
 
 class WorkerClient(asyncio.Protocol):
@@ -60,6 +65,10 @@ class WorkerClient(asyncio.Protocol):
         self._worker_maps_arena = False
         # Of requests with several answers: how many of them the client has not read.
         self._unread: dict[int, int] = {}
+        # Where the worker writes large results; None if they come through the socket.
+        self._result_memory: ResultMemory | None = None
+        self._releases: list[int] = []
+        self._release_timer: asyncio.TimerHandle | None = None
         # Request id → its blocks in the arena. The reference keeps them allocated while the worker may read them.
         self._arena_inputs: dict[int, list[Buffer]] = {}
         self._on_results, self._on_error = on_results, on_error
@@ -160,13 +169,23 @@ class WorkerClient(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._update_window()
         if self._arena is not None:
-            self._send_arena(transport.get_extra_info("socket").dup(), self._arena)
+            with contextlib.suppress(OSError):  # no descriptors are left
+                self._result_memory = ResultMemory(self._on_released)
+            self._send_memory(transport.get_extra_info("socket").dup(), self._arena)
 
-    @staticmethod
-    def _send_arena(sock: socket.socket, arena: Arena) -> None:
-        """Send the arena's descriptor. asyncio's transports cannot, but nothing has been written to this one yet."""
-        with sock, contextlib.suppress(OSError):  # if it fails, inputs go through the socket
-            socket.send_fds(sock, [wire.pack_json(wire.ARENA, {"size": arena.size})], [arena.descriptor])
+    def _send_memory(self, sock: socket.socket, arena: Arena) -> None:
+        """Send the descriptors of what the worker maps.
+
+        asyncio's transports cannot, but nothing has been written to this one yet.
+        """
+        results, descriptors = self._result_memory, [arena.descriptor]
+        if results is not None:
+            descriptors.append(results.descriptor)
+        frame = wire.pack_json(wire.ARENA, {"size": arena.size, "results": 0 if results is None else results.size})
+        with sock, contextlib.suppress(OSError):  # if it fails, everything goes through the socket
+            socket.send_fds(sock, [frame], descriptors)
+        if results is not None:
+            results.close_descriptor()
 
     def data_received(self, data: bytes) -> None:
         # All results in flight may come in one frame.
@@ -181,6 +200,13 @@ class WorkerClient(asyncio.Protocol):
                 self._on_results(self, received)
             elif received.kind == wire.ARENA:
                 self._worker_maps_arena = True
+            elif received.kind == wire.RESULT:
+                try:
+                    results = self._read_shared(received)
+                except wire.MALFORMED:
+                    self._end_invalid()
+                    return
+                self._on_results(self, results)
             else:
                 try:
                     kind, message = wire.unpack_failure(received.body)
@@ -188,6 +214,29 @@ class WorkerClient(asyncio.Protocol):
                     self._end_invalid()
                     return
                 self._on_error(self, received.id, from_kind(kind, message))
+
+    def _read_shared(self, frame: Frame) -> ResultGroup:
+        """Return the results of a frame whose tensors are in shared memory. Raises one of MALFORMED."""
+        memory = self._result_memory
+        results = wire.unpack_results(frame.body, frame.flags, None if memory is None else memory.block)
+        # Otherwise a worker that reads nothing could have releases written without end.
+        if not results.numbers or any(number not in self.in_flight for number in results.numbers):
+            raise wire.WireError("a result belongs to no request in progress")
+        return results
+
+    def _on_released(self, offset: int) -> None:
+        """Nothing reads the results at this offset any more."""
+        if self._transport is None:
+            return
+        self._releases.append(offset)
+        if len(self._releases) >= _MAX_RELEASES:
+            self._write_releases()
+        elif self._release_timer is None:
+            self._release_timer = self._loop.call_later(_RELEASE_S, self._write_releases)
+
+    def _write_releases(self) -> None:
+        self._release_timer = None
+        self._write([])
 
     def _end_invalid(self) -> None:
         """The worker has sent what no worker sends."""
@@ -198,6 +247,10 @@ class WorkerClient(asyncio.Protocol):
         self._transport, self.window = None, 0
         self._requests, self._out = [], []
         self._arena_inputs.clear()
+        # What is still read of it stays mapped.
+        self._result_memory = None
+        if self._release_timer is not None:
+            self._release_timer.cancel()
         running = self._status.running()
         if not self.closed:
             self._status.set_invalid()  # if it is still alive, it must not stay without this front
@@ -238,6 +291,10 @@ class WorkerClient(asyncio.Protocol):
         if requests:
             self._requests = []
             out = self._frames.pack(requests) + out
+        if self._releases:
+            # First, so that the worker can use the memory for the results of these requests.
+            released, self._releases = self._releases, []
+            out = [buffer for offset in released for buffer in wire.pack(wire.RELEASE, offset)] + out
         if out:
             self._out = []
             if self._transport is not None:

@@ -37,9 +37,14 @@ class Frames:
         return buffers + pack_alike(alike) if alike else buffers
 
     def read(self, reader: FrameReader, data: bytes) -> list[Frame | ResultGroup]:
-        """Return the frames that `data` completes. Those of kind RESULT are unpacked. Raises WireError."""
+        """Return the frames that `data` completes. Those of kind RESULT are unpacked if they contain the tensors.
+
+        Raises WireError.
+        """
         return [
-            wire.unpack_results(frame.body, frame.flags) if frame.kind == wire.RESULT else frame
+            wire.unpack_results(frame.body, frame.flags)
+            if frame.kind == wire.RESULT and not frame.flags & wire.IN_RESULT_MEMORY
+            else frame
             for frame in reader.feed(data)
         ]
 

@@ -88,8 +88,8 @@ from runtimes.tensors import pack_bytes
 
 log = logging.getLogger("gateway.engine.engine")
 
-if wire.VERSION != 7:
-    raise ImportError(f"it packs frames of version 7, but runtimes/wire.py of version {wire.VERSION}")
+if wire.VERSION != 8:
+    raise ImportError(f"it packs frames of version 8, but runtimes/wire.py of version {wire.VERSION}")
 
 DEF MAX_HEAD = 2048
 DEF MAX_LISTS = 32
@@ -113,6 +113,7 @@ cdef object python_frames = frames.Frames()
 cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
 cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
 cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL, FIRST_OF_BATCH = wire.FIRST_OF_BATCH
+cdef uint16_t IN_RESULT_MEMORY = wire.IN_RESULT_MEMORY
 
 include "compiled/bytes.pxi"
 include "compiled/values.pxi"

@@ -5,7 +5,8 @@ import struct
 from typing import List, Optional, Sequence
 
 from runtimes.tensors import Buffer
-from runtimes.wire import Frame, FrameReader
+from runtimes.wire import Frame, FrameReader, PutResults
+from runtimes.worker.mapping import ResultMemory, map_arena, map_results
 
 # Bytes of one read. Inputs of 64 KiB and more are in the arena, so that most frames are smaller than this. A larger
 # buffer would be allocated for each read and mostly stay empty.
@@ -27,6 +28,7 @@ class Connection:
     blocked     whether the peer reads more slowly than it is written to, so that output is left
     output      what is to be written by the next `flush`, so that the results of a batch are sent with one call
     arena       the front's memory, once it is mapped
+    results     where large results are written; None if they go through the socket
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -37,22 +39,34 @@ class Connection:
         self.blocked = False
         self.output: List[Buffer] = []
         self.arena: Optional[memoryview] = None
+        self.results: Optional[ResultMemory] = None
         self._reader = FrameReader()
-        # A descriptor comes with the first bytes, if at all. The usual `recv` would drop it, but costs less.
+        # Descriptors come with the first bytes, if at all. The usual `recv` would drop them, but costs less.
         self._read = self._read_first
-        self._received_descriptor = -1
+        self._received_descriptors: List[int] = []
 
-    def take_descriptor(self) -> int:
-        """Return the descriptor that came with the first bytes, which the caller must close; -1 if there was none."""
-        descriptor, self._received_descriptor = self._received_descriptor, -1
-        return descriptor
+    def map_memory(self, size: int, results: int) -> bool:
+        """Map the front's memory, whose descriptors came with the first bytes. Return whether inputs may be in it.
+
+        size, results: bytes of the arena, and of the memory for results; 0 if there is none
+        """
+        descriptors, self._received_descriptors = [*self._received_descriptors, -1, -1], []
+        self.arena = map_arena(descriptors[0], size)
+        if results:
+            self.results = map_results(descriptors[1], results)
+        return self.arena is not None
+
+    @property
+    def put_results(self) -> Optional[PutResults]:
+        """What writes large results into the memory for them; None if there is none."""
+        return None if self.results is None else self.results.put
 
     def _read_first(self, size: int) -> bytes:
-        data, ancillary, _, _ = self.sock.recvmsg(size, socket.CMSG_SPACE(struct.calcsize("i")))
+        data, ancillary, _, _ = self.sock.recvmsg(size, socket.CMSG_SPACE(2 * struct.calcsize("i")))
         self._read = self.sock.recv
         for level, kind, rights in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                (self._received_descriptor,) = struct.unpack("i", rights)
+                self._received_descriptors += struct.unpack("%di" % (len(rights) // struct.calcsize("i")), rights)
         return data
 
     def receive(self) -> List[Frame]:
@@ -112,6 +126,7 @@ class Connection:
     def close(self) -> None:
         self.closed = True
         self.output.clear()
+        self.arena = self.results = None
         self.sock.close()
 
 

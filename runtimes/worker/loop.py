@@ -26,7 +26,6 @@ from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, RunningBatch
 from runtimes.worker.facts import Facts
 from runtimes.worker.fast_path import Done, FastPath
-from runtimes.worker.mapping import map_arena
 from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.poller import READABLE, WRITABLE, Poller
 from runtimes.worker.results import Failure, Outcome, send, send_failure
@@ -142,6 +141,10 @@ class Loop:
     def _poll(self, timeout: float) -> Optional[Done]:
         """Wait for events and handle them. Return the batch that was answered meanwhile, on the fast path."""
         ready, done = self._poller.wait(timeout), None
+        if not ready and timeout >= _IDLE_S:
+            for connection in self._connections.values():
+                if connection.results is not None:
+                    connection.results.trim()
         for descriptor, events in ready:
             connection = self._connections.get(descriptor)
             if connection is None:
@@ -207,9 +210,11 @@ class Loop:
         elif frame.kind == wire.ACK:
             self._streams.acknowledge(connection, frame.id)
         elif frame.kind == wire.ARENA:
-            connection.arena = map_arena(connection.take_descriptor(), **wire.unpack_json(frame.body))
-            if connection.arena is not None:
+            if connection.map_memory(**wire.unpack_json(frame.body)):
                 connection.queue([wire.pack_json(wire.ARENA, {})])
+        elif frame.kind == wire.RELEASE:
+            if connection.results is not None:
+                connection.results.release(frame.id)
         elif frame.kind == wire.BATCHING_OFF:
             self._executor.switch_batching_off(*BatchingOff(**wire.unpack_json(frame.body)))
         elif frame.kind == wire.STOP:

@@ -92,12 +92,20 @@ class BatchResults(Sequence[ResultFrame]):
             self._offsets = [0, *accumulate(self.rows)]
         return self._offsets
 
-    def pack(self, start: int, stop: int, ids: Sequence[int], queue_ns: Sequence[int], flags: int) -> List[Buffer]:
-        """Return the frame of the results from `start` to `stop`."""
+    def pack(
+        self,
+        start: int,
+        stop: int,
+        ids: Sequence[int],
+        queue_ns: Sequence[int],
+        flags: int,
+        put: Optional[wire.PutResults] = None,
+    ) -> List[Buffer]:
+        """Return the frame of the results from `start` to `stop`. `put` is offered their bytes."""
         common = ResultFrame(0, *self.times, [], self.layout)
         rows, data = self.rows[start:stop], self.data(start, stop)
         sizes = self.sizes(start, stop) if self._has_strings else ()
-        return wire.pack_grouped_results(ids, queue_ns, rows, common, data, sizes, flags)
+        return wire.pack_grouped_results(ids, queue_ns, rows, common, data, sizes, flags, put)
 
     def __len__(self) -> int:
         return len(self._batch)
@@ -153,7 +161,8 @@ def _send_rows(batch: Batch, results: BatchResults) -> None:
         for first in range(start, stop, count):
             last = min(first + count, stop)
             waited = queue_ns[first - start : last - start]
-            groups[0].source.queue(results.pack(first, last, ids[first:last], waited, flag))
+            source = groups[0].source
+            source.queue(results.pack(first, last, ids[first:last], waited, flag, source.put_results))
             flag = 0
         start = stop
 
@@ -180,7 +189,7 @@ def _send_each(batch: Batch, outcomes: Sequence[Outcome]) -> None:
         largest = max([sum([len(tensor.data) for tensor in result.outputs]) for _, result in each])
         per_frame = max(1, MAX_FRAME_BYTES // max(1, largest))
         for start in range(0, len(each), per_frame):
-            source.queue(wire.pack_result(each[start : start + per_frame], flag))
+            source.queue(wire.pack_result(each[start : start + per_frame], flag, source.put_results))
             flag = 0
 
 

@@ -128,7 +128,8 @@ class Streams:
         if isinstance(outcome, Failure):
             send_failure(source, number, outcome)
             return True
-        source.queue(wire.pack_result([(number, outcome)], wire.FIRST_OF_BATCH if outcome.final else 0))
+        flags = wire.FIRST_OF_BATCH if outcome.final else 0
+        source.queue(wire.pack_result([(number, outcome)], flags, source.put_results))
         if not outcome.final:
             size = sum([len(tensor.data) for tensor in outcome.outputs])
             stream.unread.append(size)

@@ -185,6 +185,8 @@ cdef class Frames:
             found = Results.__new__(Results)
             found.received, found.start, found.end = data, position + 24, position + 24 + length
             flags = (<const uint16_t *>(begin + position))[5]
+            if flags & IN_RESULT_MEMORY:
+                break
             found.final, found.first_of_batch = flags & FINAL != 0, flags & FIRST_OF_BATCH != 0
             if not self.parse(found):
                 break

@@ -51,6 +51,8 @@ class Mixture(Model):
 class Front:
     """A front's connection that keeps the answers by id: tensors, or a failure."""
 
+    put_results = None
+
     def __init__(self) -> None:
         self.answers: dict[int, Any] = {}
         self.frames = 0

@@ -403,6 +403,8 @@ def test_strings_of_fixed_width_are_split_by_rows() -> None:
 class Outbox:
     """A front's connection that keeps what is queued for it."""
 
+    put_results = None
+
     def __init__(self) -> None:
         self.queued = b""
 
