@@ -245,6 +245,8 @@ def explain(
         return f"{source}: the key '{key}' is missing"
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
+    if not key:
+        return f"{source}: {reason}"
     if isinstance(first["input"], dict):
         return f"{source}: in [{key}], {reason}"
     return f"{source}: '{key}' is {first['input']!r}, but {reason}"

@@ -35,6 +35,11 @@ def check_strings(name: str, count: int) -> None:
         raise InvalidRequest(f"input '{name}' has {count} strings; at most {MAX_STRINGS} are supported in one input")
 
 
+def can_fit(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """Return whether tensors can have both shapes, in which -1 is any size."""
+    return len(shape) == len(other) and all(-1 in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True))
+
+
 def describe_shape(shape: Iterable[int]) -> str:
     sizes = list(shape)
     return f"{sizes} (-1 is any size)" if -1 in sizes else f"{sizes}"

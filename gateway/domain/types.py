@@ -134,6 +134,27 @@ class ModelStatus:
         return next(iter(self.signatures), "")
 
 
+def by_model(statuses: Iterable[ModelStatus]) -> dict[str, list[ModelStatus]]:
+    """Return the versions of each model, the newest first."""
+    found: dict[str, list[ModelStatus]] = {}
+    for status in statuses:
+        found.setdefault(status.name, []).append(status)
+    for versions in found.values():
+        versions.sort(key=lambda status: int(status.version or 0), reverse=True)
+    return found
+
+
+def select_version(versions: Sequence[ModelStatus], version: str) -> ModelStatus | None:
+    """Return one of a model's versions, which are sorted from the newest, by number or label; None if it has none.
+
+    "" is the newest version that admits requests; if none does, the newest.
+    """
+    if version:
+        number = version.lstrip("0")
+        return next((each for each in versions if each.version == number or version in each.version_labels), None)
+    return next((status for status in versions if status.admits), versions[0] if versions else None)
+
+
 def unavailable(status: ModelStatus) -> Unavailable:
     """Return the error for a request that needs a version which is not ready, or was never loaded."""
     return Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")

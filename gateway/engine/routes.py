@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import Table, WorkerAddress
-from gateway.domain.types import ModelStatus, unavailable
+from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
 from gateway.engine.client import WorkerClient
 from gateway.engine.frames import Frames
@@ -72,33 +72,23 @@ class Routes:
         return [entry.status for entry in self._table.entries]
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        """Return one version, by number or label. Raises NotFound.
-
-        "" is the newest version that admits requests; if none does, the newest.
-        """
+        """Return one version, as `select_version` does. Raises NotFound."""
         versions = self._by_model.get(name)
         if not versions:
             raise unknown_model(name)
-        if version:
-            for status in versions:
-                if status.version == version.lstrip("0") or version in status.version_labels:
-                    return status
+        status = select_version(versions, version)
+        if status is None:
             known = ", ".join(status.version for status in versions if status.version)
             raise NotFound(f"model '{name}' has no version '{shorten(version)}'; it has {known or 'none'}")
-        return next((status for status in versions if status.admits), versions[0])
+        return status
 
     def apply(self, table: Table) -> None:
         """Apply the supervisor's newest table: connect to new workers, and retire those that are not in it."""
         self._table = table
         self.known.clear()
-        by_model: dict[str, list[ModelStatus]] = {}
-        for entry in table.entries:
-            by_model.setdefault(entry.status.name, []).append(entry.status)
-        for versions in by_model.values():
-            versions.sort(key=lambda status: int(status.version or 0), reverse=True)
         # Assigned only when complete: threads that decode large requests read it.
-        self._by_model = by_model
-        self.only_model = next(iter(by_model)) if len(by_model) == 1 else ""
+        self._by_model = by_model(entry.status for entry in table.entries)
+        self.only_model = next(iter(self._by_model)) if len(self._by_model) == 1 else ""
         self._apply_pipelines({(entry.status.name, entry.status.version): entry.status for entry in table.entries})
         entries = {
             (entry.status.name, entry.status.version): entry for entry in table.entries if not entry.status.steps

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from gateway.config import RepositoryControl
 from gateway.domain import default_limits as default
 from gateway.domain.table import Table, TableEntry
-from gateway.domain.types import ModelStatus
+from gateway.domain.types import ModelStatus, by_model
 from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
@@ -19,11 +19,13 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
-from gateway.lifecycle.model_version import ModelVersion, WorkerCounts
+from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.pipeline_version import PipelineVersion, in_order
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
 from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program, plan_box
-from gateway.lifecycle.selection import ModelSelection
+from gateway.lifecycle.selection import ModelSelection, steps_below
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
+from gateway.lifecycle.version import Version, WorkerCounts
 from gateway.process.cgroup import MemoryGroups
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
 from gateway.repository.scanner import Scanner
@@ -66,7 +68,7 @@ class Manager:
         builder: Builder,
         publish: Callable[[Table], None],
     ) -> None:
-        self.versions: dict[VersionKey, ModelVersion] = {}
+        self.versions: dict[VersionKey, Version] = {}
         self._past_counts: dict[tuple[str, str], WorkerCounts] = {}  # of versions that were unloaded
         self._options = options
         self._runtimes = runtimes
@@ -120,11 +122,11 @@ class Manager:
         for version in self.versions.values():
             version.kill()
 
-    def numbered(self) -> dict[tuple[str, str], ModelVersion]:
+    def numbered(self) -> dict[tuple[str, str], Version]:
         """Return the versions by model and number, sorted: while new files replace old ones, the one that admits
         requests, or else one that is not being unloaded. Thread-safe.
         """
-        versions, found = list(self.versions.items()), dict[tuple[str, str], ModelVersion]()
+        versions, found = list(self.versions.items()), dict[tuple[str, str], Version]()
         for key, version in sorted(versions):
             other = found.get(key[:2])
             if other is None or (version.admits, not version.unloading) > (other.admits, not other.unloading):
@@ -145,7 +147,7 @@ class Manager:
                 )
         return entries
 
-    def find(self, name: str, version: str) -> ModelVersion:
+    def find(self, name: str, version: str) -> Version:
         """Return a version: see `numbered`. Raises NotFound."""
         found = self.numbered().get((name, version))
         if found is None:
@@ -171,7 +173,7 @@ class Manager:
         """Return a version's configuration, as far as the fronts do not have it already. Raises NotFound."""
         return self.find(name, version).configuration()
 
-    def status(self, version: ModelVersion) -> ModelStatus:
+    def status(self, version: Version) -> ModelStatus:
         return self._entry(version).status
 
     def refresh(self) -> None:
@@ -240,6 +242,9 @@ class Manager:
                 found = {self._key(config): config for config in configs}
                 if not self._has_reconciled:
                     self._selection.on_first_scan(key.model for key in found)
+                if requested:  # the steps of a new pipeline may be new as well
+                    known = {key.model for key in self._snapshot.found}
+                    requested |= steps_below(requested, _steps(found)) - known
                 previous = self._snapshot if self._has_reconciled else None
                 self._snapshot = next_snapshot(previous, found, self.versions, requested, only_requested=not polling)
             self._reconcile()
@@ -259,6 +264,7 @@ class Manager:
         return VersionKey(config.name, config.version, fingerprint)
 
     def _reconcile(self) -> None:
+        self._selection.on_pipelines(_steps(self._snapshot.found))
         selected = self._snapshot.selected(self._selection.is_selected)
         self._desired = selected.loadable()
         # A version whose worker is being restarted counts as READY: its requests wait for the new worker.
@@ -271,7 +277,7 @@ class Manager:
     def _apply(self, action: Action) -> None:
         key = action.key
         if action.verb == "load":
-            version = self.versions[key] = ModelVersion(key, self._desired[key], self._on_change, self._wake.set)
+            version = self.versions[key] = self._version(key, self._desired[key])
             self._warn(version.config)
             if version.failed:
                 version.fail(version.reason)
@@ -282,16 +288,21 @@ class Manager:
             version.unloading = True  # set here, not in the task: a client that unloads it must not see it READY again
             self._tasks[key] = asyncio.create_task(self._retire(version, self._tasks[key]))
 
+    def _version(self, key: VersionKey, config: ModelConfig) -> Version:
+        if config.steps:
+            return PipelineVersion(key, config, self._on_change)
+        return ModelVersion(key, config, self._on_change, self._wake.set)
+
     def _warn(self, config: ModelConfig) -> None:
         """Log a model's warning, once for each content of its configuration files."""
         if config.warning and self._warned.get(config.name) != config.config_fingerprint:
             self._warned[config.name] = config.config_fingerprint
             log.warning("%s: %s", config.name, config.warning)
 
-    async def _load(self, version: ModelVersion) -> None:
-        """Wait for the environment, then run all instances until they are stopped."""
+    async def _load(self, version: Version) -> None:
+        """Wait for the environment, then run all instances until they are stopped. A pipeline has none."""
         artifact, toml = version.config.artifact, version.config.toml
-        if artifact is None:
+        if artifact is None or not isinstance(version, ModelVersion):
             return
         try:
             check_program(version.config, self._options.sandbox)
@@ -340,7 +351,7 @@ class Manager:
             self._options.memory_groups,
         )
 
-    async def _retire(self, version: ModelVersion, running: "asyncio.Task[None]") -> None:
+    async def _retire(self, version: Version, running: "asyncio.Task[None]") -> None:
         """Remove a version from the table and stop it. Its workers end when the fronts have answered its requests."""
         self._on_change()
         version.stop()
@@ -365,7 +376,7 @@ class Manager:
                 for worker in list(version.workers):
                     worker.enforce_limits()
 
-    def _entry(self, version: ModelVersion) -> TableEntry:
+    def _entry(self, version: Version) -> TableEntry:
         artifact = version.config.artifact
         return version.entry(self._builder.progress(artifact.runtime.name) if artifact else "")
 
@@ -373,21 +384,41 @@ class Manager:
         """Publish the table if it has changed, and wake those that wait for a change of state."""
         if self._closing:
             return
-        chosen: dict[tuple[str, str], TableEntry] = {}
-        for key, version in sorted(self.versions.items()):
-            if version.unloading:
-                continue
-            entry, name = self._entry(version), (key.model, key.version)
-            # If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
-            if name not in chosen or (entry.status.admits and (key in self._desired or not chosen[name].status.admits)):
-                chosen[name] = entry
-        table = Table(tuple(chosen.values()), self._ready())
+        table = Table(self._entries(), self._ready())
         if table != self._table:
             self._table = table
             self._publish(table)
             self._wake.set()
         self._state_change.set()
         self._state_change = asyncio.Event()
+
+    def _entries(self) -> tuple[TableEntry, ...]:
+        """Return the table's entries, after each pipeline has followed the entries of its steps."""
+        pipelines = [each for each in self.versions.values() if isinstance(each, PipelineVersion)]
+        workers = [each for each in self.versions.values() if not isinstance(each, PipelineVersion)]
+        chosen = self._choose(workers)
+        models = by_model(entry.status for entry in chosen.values())
+        coming = {key.model for key in self._desired if key not in self.versions}
+        for versions, loop in in_order(pipelines):
+            for version in versions:
+                version.follow(models, coming, loop)
+            chosen |= self._choose(versions)
+            models = by_model(entry.status for entry in chosen.values())
+        return tuple(entry for _, entry in sorted(chosen.items()))
+
+    def _choose(self, versions: Iterable[Version]) -> dict[tuple[str, str], TableEntry]:
+        """Return the entry of each version by model and number.
+
+        If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
+        """
+        chosen: dict[tuple[str, str], TableEntry] = {}
+        for version in sorted(versions, key=lambda each: each.key):
+            if version.unloading:
+                continue
+            entry, key, name = self._entry(version), version.key, version.key[:2]
+            if name not in chosen or (entry.status.admits and (key in self._desired or not chosen[name].status.admits)):
+                chosen[name] = entry
+        return chosen
 
     def _ready(self) -> bool:
         """Return the server's readiness.
@@ -407,3 +438,12 @@ class Manager:
         if self._options.strict_readiness:
             return self._has_settled and all(version.admits for version in current)
         return self._has_settled
+
+
+def _steps(found: Mapping[VersionKey, ModelConfig]) -> dict[str, set[str]]:
+    """Return the models that each pipeline runs, in any of its versions."""
+    steps: dict[str, set[str]] = {}
+    for key, config in found.items():
+        if config.steps:
+            steps.setdefault(key.model, set()).update(step.model for step in config.steps)
+    return steps

@@ -5,12 +5,12 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus
 from gateway.lifecycle.launch import Launch
-from gateway.lifecycle.policy import TRANSIENT, State, VersionKey
+from gateway.lifecycle.policy import State, VersionKey
+from gateway.lifecycle.version import Version, WorkerCounts
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.repository.image_config import incompatibility
 from gateway.repository.scan import ModelConfig
@@ -40,30 +40,11 @@ def restart_delay_s(crashes: int, was_ready: bool) -> float:
     return min(0.05 * 2.0 ** (crashes - 2), 2.0 if was_ready else 60.0)
 
 
-class WorkerCounts(NamedTuple):
-    """Counts of a version's workers.
+class ModelVersion(Version):
+    """Runs the workers of one version.
 
-    starts      workers started: the first ones, and those that replaced crashed ones
-    restarts    workers that crashed and were replaced
-    audits      requests that ran again alone
-    differences how many of these got a different answer
-    """
-
-    starts: int = 0
-    restarts: int = 0
-    audits: int = 0
-    differences: int = 0
-
-    def plus(self, other: "WorkerCounts") -> "WorkerCounts":
-        return WorkerCounts(*(a + b for a, b in zip(self, other, strict=True)))
-
-
-class ModelVersion:
-    """Runs the workers of one version. Calls `on_change` after each change; the manager then publishes `entry`.
-
-    outdated  whether a worker could not load because the files changed and no longer match the version's fingerprint.
-              `on_outdated` is called then. If the version has no other worker, it is tried again later, in case the
-              files are restored
+    `on_outdated` is called when the version is `outdated`. If it has no other worker, it is tried again later, in case
+    the files are restored.
     """
 
     def __init__(
@@ -73,16 +54,7 @@ class ModelVersion:
         on_change: Callable[[], None],
         on_outdated: Callable[[], None] = lambda: None,
     ) -> None:
-        self.key = key
-        self.config = config
-        self.workers: list[WorkerProcess] = []
-        self.reason = _printable(config.problem)
-        self.failed = bool(config.problem)
-        self.unloading = False
-        # "cpu" or "cuda:N": `instances` workers run on each of them. Empty until they have been chosen.
-        self.devices: tuple[str, ...] = ()
-        self.outdated = False
-        self._on_change = on_change
+        super().__init__(key, config, on_change)
         self._on_outdated = on_outdated
         self._stop = asyncio.Event()
         self._loaded: Ready | None = None
@@ -95,15 +67,10 @@ class ModelVersion:
         self._crash_times: list[float] = []
         self._loading_crashes = 0  # in a row
         self._has_crashed_loading = False
-        labels = config.toml.version_labels.items()
-        self._version_labels = tuple(label for label, version in labels if str(version) == config.version)
-        toml = config.toml
-        self._preprocess = toml.preprocess.resolve() if toml.preprocess else None
-        self._postprocess = toml.postprocess.resolve() if toml.postprocess else None
 
     @property
     def admits(self) -> bool:
-        """Whether requests are accepted. Once it has been READY, they wait while a crashed worker is replaced."""
+        """Once it has been READY, requests wait while a crashed worker is replaced."""
         return self.state is State.READY or (self.state is State.LOADING and self._loaded is not None)
 
     @property
@@ -113,8 +80,11 @@ class ModelVersion:
 
     @property
     def batching_off_reason(self) -> str:
-        """Why batching is off, as a metric's label; "" if it is on or not known yet."""
         return self._loaded.batching_off if self._loaded else ""
+
+    @property
+    def batching_note(self) -> str:
+        return self._loaded.note if self._loaded else ""
 
     @property
     def counts(self) -> WorkerCounts:
@@ -124,11 +94,6 @@ class ModelVersion:
         return total
 
     @property
-    def load_s(self) -> float | None:
-        """Seconds from the start of a worker until it was ready: of the slowest that is; None if none is."""
-        return max((worker.load_s for worker in list(self.workers) if worker.ready), default=None)
-
-    @property
     def state(self) -> State:
         if self.unloading:
             return State.UNLOADING
@@ -136,23 +101,7 @@ class ModelVersion:
             return State.READY
         return State.UNAVAILABLE if self.failed else State.LOADING
 
-    @property
-    def is_changing(self) -> bool:
-        """Whether its state will soon be another one, although nobody does anything.
-
-        A version whose files changed while they were read is UNAVAILABLE, but the repository is scanned again because
-        of it, so that either the new files replace it, or it is tried again.
-        """
-        return self.state in TRANSIENT or (self.state is State.UNAVAILABLE and self.outdated)
-
-    def fail(self, reason: str) -> None:
-        """Mark the version as UNAVAILABLE, for this reason, until something changes."""
-        self.failed, self.reason = True, _printable(reason)
-        log.error("%s is UNAVAILABLE: %s", self.key, self.reason)
-        self._on_change()
-
     def entry(self, waiting_for: str = "") -> TableEntry:
-        """Return the version's entry in the fronts' table. `waiting_for` is the reason if it has none of its own."""
         state = self.state
         loaded = self._loaded
         signatures = loaded.signatures if loaded else {}
@@ -186,27 +135,6 @@ class ModelVersion:
             postprocess=self._postprocess,
         )
         return TableEntry(status, tuple(worker.address for worker in self.workers if worker.ready))
-
-    def configuration(self) -> dict[str, Any]:
-        """Return the effective configuration from model.toml or config.pbtxt, as JSON values."""
-        toml, artifact = self.config.toml, self.config.artifact
-        return {
-            # In TensorFlow Serving's layout, the version's folder itself is the artifact, which then has no name.
-            "artifact": artifact.path.name if artifact and artifact.path.suffix else "",
-            "backend": artifact.runtime.backend(artifact.platform) if artifact else "",
-            "instances": toml.instances,
-            "devices": list(self.devices),
-            "queue_delay_ms": toml.queue_delay_ms,
-            "version_policy": toml.version_policy.model_dump(mode="json"),
-            "labels": dict(toml.labels),
-            "reshape": {
-                kind: {tensor.name: list(tensor.reshape) for tensor in declared if tensor.reshape is not None}
-                for kind, declared in (("inputs", toml.inputs), ("outputs", toml.outputs))
-            },
-            "formats": {tensor.name: tensor.format for tensor in toml.inputs if tensor.format},
-            "memory_limit": toml.memory_limit,
-            "batching": self._loaded.note if self._loaded else "",
-        }
 
     async def run_instance(self, launch: Callable[[], Launch], run_dir: Path, slot: int = 0) -> None:
         """Run one instance: replace its worker after each crash, until `stop` or until the model cannot be loaded."""
@@ -307,16 +235,5 @@ class ModelVersion:
         return incompatibility(toml.preprocess, toml.postprocess, signature, config.class_labels, toml.batch_dim)
 
     def stop(self) -> None:
-        """Stop restarting workers. Each of them ends when every front has closed its connection."""
         self._stop.set()
-        for worker in self.workers:
-            worker.stop()
-
-    def kill(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-
-
-def _printable(text: str) -> str:
-    """Escape bytes that are not valid Unicode, which file names may contain and no protocol can encode."""
-    return text.encode(errors="backslashreplace").decode()
+        super().stop()

@@ -1,12 +1,12 @@
 """Decides which models of the repository are served, in the three modes of Triton's --model-control-mode.
 
 poll      every model, as the repository changes
-explicit  the models that clients load, and those that the command line names
+explicit  the models that clients load, and those that the command line names, each with the steps of a pipeline
 none      every model that is there at the start
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from gateway.config import RepositoryControl
 from gateway.errors import Unsupported
@@ -22,11 +22,13 @@ class ModelSelection:
         self._initial = set(initial)
         # Model → whether clients last asked to load it (True) or to unload it (False).
         self._requested: dict[str, bool] = {}
+        self._steps: Mapping[str, Collection[str]] = {}
 
     def select(self, name: str) -> None:
-        """Serve a model because a client loads it. Raises Unsupported."""
+        """Serve a model, and the steps of a pipeline, because a client loads it. Raises Unsupported."""
         self.check_allowed()
-        self._requested[name] = True
+        for model in [name, *steps_below([name], self._steps)]:
+            self._requested[model] = True
 
     def deselect(self, name: str) -> None:
         """Stop serving a model because a client unloads it. Raises Unsupported."""
@@ -45,6 +47,14 @@ class ModelSelection:
         if "*" in self._initial:
             self._initial |= found
 
+    def on_pipelines(self, steps: Mapping[str, Collection[str]]) -> None:
+        """Select the steps of the pipelines that are selected. As in Triton, unloading a pipeline does not undo that.
+
+        steps: pipeline → the names of the models that it runs
+        """
+        self._steps = steps
+        self._initial |= steps_below([name for name in steps if self.is_selected(name)], steps)
+
     def is_selected(self, name: str) -> bool:
         return self._requested.get(name, self.mode != "explicit" or name in self._initial)
 
@@ -54,3 +64,14 @@ class ModelSelection:
             raise Unsupported(
                 "models cannot be loaded or unloaded here: the server was started with --repository-control none"
             )
+
+
+def steps_below(names: Iterable[str], steps: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the models that pipelines run, directly or through other pipelines."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        new = set(steps.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found

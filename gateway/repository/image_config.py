@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.domain import image_processing
-from gateway.domain.tensor_checks import describe_shape
+from gateway.domain.tensor_checks import can_fit, describe_shape
 from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
@@ -129,18 +129,12 @@ def _check_input(preprocess: image_processing.Preprocess, signature: Signature, 
     if batch_dim:
         raise _Incompatible(f"[preprocess] puts images along the first dimension, but batch_dim is {batch_dim}")
     shape = (-1, *preprocess.shape(1)[1:])
-    if spec.shape is not None and not _can_fit(shape, spec.shape):
+    if spec.shape is not None and not can_fit(shape, spec.shape):
         raise _Incompatible(
             f"[preprocess] makes images of shape {list(shape)}, but input '{spec.name}' needs "
             f"{describe_shape(spec.shape)}; change size, color or layout"
         )
     _check_values(preprocess, spec)
-
-
-def _can_fit(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        -1 in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True)
-    )
 
 
 def _check_values(preprocess: image_processing.Preprocess, spec: TensorSpec) -> None:

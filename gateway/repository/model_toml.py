@@ -6,11 +6,21 @@ import tomllib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from gateway.config import explain
+from gateway.domain.pipeline import Condition, Step
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from gateway.repository.sequence_config import SequenceToml
 from runtimes.contract import DATATYPES, TensorSpec
@@ -106,6 +116,41 @@ class SandboxToml(_Strict):
         return value
 
 
+_TensorName = Annotated[str, Field(min_length=1)]
+
+
+class StepToml(_Strict):
+    """A step of a pipeline: see Step. `inputs` and `outputs` map the model's own names to the pipeline's."""
+
+    model: str = Field(min_length=1)
+    version: str = ""
+    inputs: Mapping[_TensorName, _TensorName] = Field(default_factory=dict)
+    outputs: Mapping[_TensorName, _TensorName] = Field(default_factory=dict)
+    when: str = Field("", pattern=r"^(|\S(.*\S)?)$")
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _number_or_label(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return str(value)
+        if not isinstance(value, str):
+            raise ValueError("it must be a version's number or label; without it, the newest ready version is used")
+        return value.lstrip("0") if value.isdigit() else value
+
+    def resolve(self) -> Step:
+        when = Condition.parse(self.when) if self.when else None
+        return Step(self.model, self.version, dict(self.inputs), dict(self.outputs), when)
+
+
+# What a pipeline may set. Everything else concerns workers, which only its steps' models have.
+_PIPELINE_KEYS = frozenset(
+    {
+        "steps", "inputs", "outputs", "max_batch_size", "labels", "version_policy", "version_labels", "preprocess",
+        "postprocess", "priority_levels", "default_priority_level",
+    }
+)  # fmt: skip
+
+
 class ModelToml(_Strict):
     """The keys of model.toml. Values of absent keys come from the artifact, or are the defaults here.
 
@@ -141,6 +186,7 @@ class ModelToml(_Strict):
     memory_limit: int = Field(0, ge=0)  # bytes of one worker; 0: none
     sandbox: SandboxToml = SandboxToml()
     parameters: Mapping[str, Any] = Field(default_factory=dict)
+    steps: tuple[StepToml, ...] = Field((), max_length=256)
     _limits_batch_only: bool = PrivateAttr(False)
 
     def with_defaults(self, **defaults: Any) -> "ModelToml":
@@ -184,6 +230,17 @@ class ModelToml(_Strict):
         number, unit = match.groups()
         power = " KMGT".index(unit[0]) if len(unit) > 1 else 0
         return int(float(number) * (1024 if "i" in unit else 1000) ** power)
+
+    @model_validator(mode="after")
+    def _pipeline(self) -> "ModelToml":
+        if not self.steps:
+            return self
+        others = sorted(self.model_fields_set - _PIPELINE_KEYS)
+        if others:
+            raise ValueError(f"a pipeline has no {', '.join(others)}; set that in the models of its steps")
+        if any(tensor.reshape is not None for tensor in (*self.inputs, *self.outputs)):
+            raise ValueError("a pipeline cannot reshape its tensors; the models of its steps can")
+        return self
 
     @property
     def workers(self) -> int:

@@ -59,6 +59,10 @@ _USED = frozenset(
         "dynamic_batching.priority_levels",
         "dynamic_batching.default_priority_level",
         *SEQUENCE_USED,
+        "ensemble_scheduling.step.model_name",
+        "ensemble_scheduling.step.model_version",
+        "ensemble_scheduling.step.input_map",
+        "ensemble_scheduling.step.output_map",
     ]
 )
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
@@ -74,6 +78,8 @@ _KEYS = {
     "specific": "specific.versions",
     "threads": "parameters (threads)",
     "artifact": "default_model_filename",
+    "steps": "ensemble_scheduling.step",
+    "model": "model_name",
 }
 _TEXT = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""")
 _QUOTED = re.compile("^'.*': ")
@@ -89,7 +95,8 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
             f"{path}: the name is '{_shorten(config.name)}', but the folder's is '{file.parent.name}'; make them equal"
         )
     _check_served(config, path)
-    runtime = _runtime(config, path, runtimes)
+    steps = _steps(config, path)
+    runtime = "" if steps else _runtime(config, path, runtimes)
     is_program = runtime in runtimes and runtimes[runtime].model_code
     parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config)
     instances, ignored_groups = _instances(config.instance_group)
@@ -106,6 +113,7 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
         "version_policy": _version_policy(config.version_policy, path),
         **instances,
         **parameters,
+        "steps": steps,
     }
     # What the file does not set must not count as set: the console shows where each value comes from.
     values = {key: value for key, value in values.items() if value not in (None, "", [], {})}
@@ -160,8 +168,6 @@ def _describe(error: Exception) -> str:
 
 def _check_served(config: pb.ModelConfig, path: str) -> None:
     """Raises ModelConfigError for settings without which requests would fail, or get wrong answers."""
-    if config.platform == "ensemble" or config.HasField("ensemble_scheduling"):
-        raise ModelConfigError(f"{path}: ensembles are not supported; call the models of its steps one after the other")
     unsupported = {
         "sequence_batching.iterative_sequence": config.sequence_batching.iterative_sequence,
         "sequence_batching.state.use_growable_memory": any(
@@ -176,6 +182,34 @@ def _check_served(config: pb.ModelConfig, path: str) -> None:
             raise ModelConfigError(
                 f"{path} asks for {name}, which is not supported; remove it if the model works without it"
             )
+
+
+def _steps(config: pb.ModelConfig, path: str) -> list[dict[str, Any]]:
+    """Return the steps of an ensemble, in model.toml's form; none for other models. Raises ModelConfigError."""
+    is_ensemble = "ensemble" in (config.platform, config.backend)
+    if not is_ensemble and not config.HasField("ensemble_scheduling"):
+        return []
+    if not is_ensemble and (config.platform or config.backend):
+        raise ModelConfigError(
+            f"{path} has ensemble_scheduling, but its platform is not 'ensemble'; remove one of them"
+        )
+    if not config.ensemble_scheduling.step:
+        raise ModelConfigError(f"{path} is an ensemble without steps; add an ensemble_scheduling with a step")
+    steps = []
+    for step in config.ensemble_scheduling.step:
+        if step.model_version < -1:
+            raise ModelConfigError(f"{path}: the model_version of a step must be positive, or -1 for the newest")
+        if step.model_namespace:
+            raise ModelConfigError(f"{path} asks for model_namespace, which is not supported; remove it")
+        steps.append(
+            {
+                "model": step.model_name,
+                "version": str(step.model_version) if step.model_version > 0 else "",
+                "inputs": dict(step.input_map),
+                "outputs": dict(step.output_map),
+            }
+        )
+    return steps
 
 
 def _runtime(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runtime]) -> str:

@@ -6,16 +6,18 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from gateway.domain.pipeline import Step
 from gateway.environments.errors import BrokenRequirements
 from gateway.environments.model_packages import with_model_packages
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
-from gateway.repository.model_toml import ModelConfigError, ModelToml, read_model_toml
+from gateway.repository.model_toml import DeclaredTensor, ModelConfigError, ModelToml, read_model_toml
+from gateway.repository.pipeline_graph import graph_problem
 from gateway.repository.sequence_config import INITIAL_STATES, StateToml
 from runtimes.contract import LoadError
 from runtimes.external_data import weight_files
@@ -37,6 +39,7 @@ class ModelConfig:
     folder        the folder in which links may lead from one place to another: the model's, or None
     files, extra  what the fingerprint was computed from: files, and settings that are not in files
     config_fingerprint  of the configuration files only, which `warning` is about
+    steps         of a pipeline, which has no artifact
     """
 
     name: str
@@ -53,6 +56,7 @@ class ModelConfig:
     files: tuple[Path, ...] = ()
     extra: str = ""
     config_fingerprint: str = ""
+    steps: tuple[Step, ...] = ()
 
     def unchanged(self) -> bool:
         """Return whether the files still match the fingerprint. If they do not, what was loaded may be inconsistent."""
@@ -216,6 +220,9 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             **dict.fromkeys(overrides.model_fields_set, "models.config"),
         }
         toml = toml.model_copy(update={key: getattr(overrides, key) for key in overrides.model_fields_set})
+        steps = tuple(step.resolve() for step in toml.steps)
+        if problem := steps and graph_problem(steps, _names(toml.inputs), _names(toml.outputs), name):
+            raise ModelConfigError(f"{folder.name}/{source}: {problem}")
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
         yield ModelConfig(name, "", _fingerprint(*config_files), problem=str(error))
@@ -250,11 +257,15 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             files=files,
             extra=extra,
             config_fingerprint=config_fingerprint,
+            steps=steps,
         )
         if others:
             *most, last = [each.name for each in versions[version]]
             names = f"{', '.join(most)} and {last}"
             yield replace(config, problem=f"its folders {names} are all version {version}; keep one of them")
+            continue
+        if steps:
+            yield config
             continue
         try:
             yield replace(config, artifact=_with_packages(_find_artifact(version_folder, toml, runtimes), toml))
@@ -281,6 +292,10 @@ def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[
     declared, ignored = read_config_pbtxt(pbtxt, runtimes)
     warning = f"its config.pbtxt has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
     return declared, pbtxt.name, warning
+
+
+def _names(tensors: Iterable[DeclaredTensor]) -> list[str]:
+    return [tensor.name for tensor in tensors]
 
 
 def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime]) -> Artifact:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from gateway.config import Settings
 from gateway.domain.types import ModelStatus, complete_specs
-from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.version import Version
 from gateway.repository.model_toml import DeclaredTensor, ModelToml
 from runtimes.contract import TensorSpec
 from runtimes.redaction import redacted
@@ -37,13 +37,13 @@ class Value(NamedTuple):
     note: str = ""
 
 
-def explain(version: ModelVersion, status: ModelStatus, settings: Settings) -> list[dict[str, Any]]:
+def explain(version: Version, status: ModelStatus, settings: Settings) -> list[dict[str, Any]]:
     """Return the values, each as {key, value, source, note}, without paths of this machine."""
     return [value._asdict() for value in _Explanation(version, status, settings).values()]
 
 
 class _Explanation:
-    def __init__(self, version: ModelVersion, status: ModelStatus, settings: Settings) -> None:
+    def __init__(self, version: Version, status: ModelStatus, settings: Settings) -> None:
         self._version, self._status, self._settings = version, status, settings
         self._toml: ModelToml = version.config.toml
         self._launch = next((worker.launch for worker in version.workers), None)

@@ -12,8 +12,8 @@ from gateway.errors import Unavailable
 from gateway.export.errors import CannotExport
 from gateway.export.jobs import Jobs
 from gateway.export.routes import translation
-from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import State
+from gateway.lifecycle.version import Version
 from gateway.repository.artifact_files import list_files
 
 log = logging.getLogger("console")
@@ -31,7 +31,7 @@ class GraphFiles:
         self._builder = builder
         self._translations: dict[str, asyncio.Task[Path]] = {}
 
-    async def of(self, version: ModelVersion) -> dict[str, Any]:
+    async def of(self, version: Version) -> dict[str, Any]:
         """Return what GetArtifact does. Raises ModelportError.
 
         If the runtime runs a translation of the file to ONNX, the graph is that one. Netron reads some of these formats
@@ -60,7 +60,7 @@ class GraphFiles:
             task.cancel()
         await asyncio.gather(*self._translations.values(), return_exceptions=True)
 
-    async def _translated(self, version: ModelVersion, function: str) -> Path:
+    async def _translated(self, version: Version, function: str) -> Path:
         name, key = version.config.name, version.config.fingerprint
         task = self._translations.get(key)
         if task is None or (task.done() and task.exception() is not None):
@@ -74,7 +74,7 @@ class GraphFiles:
             log.warning("model %s could not be translated for its graph: %s", name, error)
             raise Unavailable(f"model '{name}' could not be translated for its graph") from None
 
-    async def _translate(self, version: ModelVersion, function: str) -> Path:
+    async def _translate(self, version: Version, function: str) -> Path:
         artifact, toml = version.config.artifact, version.config.toml
         assert artifact is not None
         folder = self._folder / version.config.fingerprint

@@ -6,7 +6,7 @@ from typing import Any
 from gateway.engine.metrics import DURATION_BUCKETS, ROW_BUCKETS, ModelMetrics
 from gateway.environments.builder import Builder
 from gateway.lifecycle.manager import Manager
-from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.version import Version
 from gateway.metrics.collector import Key, MetricsSnapshot
 from gateway.process.memory import private_bytes
 
@@ -43,7 +43,7 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
     }
 
 
-def _version(manager: Manager, version: ModelVersion, restarts: int) -> dict[str, Any]:
+def _version(manager: Manager, version: Version, restarts: int) -> dict[str, Any]:
     artifact = version.config.artifact
     workers, status = list(version.workers), manager.status(version)
     return {

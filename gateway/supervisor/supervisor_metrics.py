@@ -7,8 +7,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 import gateway
 from gateway.environments.builder import Builder, BuildState
 from gateway.lifecycle.manager import Manager
-from gateway.lifecycle.model_version import WorkerCounts
 from gateway.lifecycle.policy import State
+from gateway.lifecycle.version import WorkerCounts
 from gateway.metrics.gpu import GpuCollector
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.process_metrics import MachineMetrics, Process, process_families

@@ -239,8 +239,22 @@ def test_ignored_settings_are_listed(tmp_path: Path, text: str, expected: list[s
 
 WRONG = [
     ('name: "other"', "the name is 'other', but the folder's is 'm'; make them equal"),
-    ('platform: "ensemble"', "ensembles are not supported; call the models of its steps one after the other"),
-    ("ensemble_scheduling { }", "ensembles are not supported"),
+    ('platform: "ensemble"', "is an ensemble without steps; add an ensemble_scheduling with a step"),
+    ("ensemble_scheduling { }", "is an ensemble without steps"),
+    ('backend: "onnxruntime" ensemble_scheduling { }', "has ensemble_scheduling, but its platform is not 'ensemble'"),
+    (
+        'platform: "ensemble" ensemble_scheduling { step [ { model_name: "a" model_version: -2 } ] }',
+        "the model_version of a step must be positive, or -1 for the newest",
+    ),
+    (
+        'platform: "ensemble" ensemble_scheduling { step [ { model_name: "a" model_namespace: "b" } ] }',
+        "asks for model_namespace, which is not supported",
+    ),
+    ('platform: "ensemble" ensemble_scheduling { step [ { } ] }', "'ensemble_scheduling.step.0.model_name' is ''"),
+    (
+        'platform: "ensemble" instance_group [ { count: 2 } ] ensemble_scheduling { step [ { model_name: "a" } ] }',
+        "a pipeline has no device, instances; set that in the models of its steps",
+    ),
     ("sequence_batching { iterative_sequence: true }", "asks for sequence_batching.iterative_sequence"),
     ("sequence_batching { state [ { use_growable_memory: true } ] }", "asks for sequence_batching.state.use_growable"),
     (

@@ -309,7 +309,7 @@ def test_a_config_pbtxt_is_read_if_there_is_no_model_toml(tmp_path: Path) -> Non
     ("pbtxt", "said"),
     [
         ("max_batch_size: many", "broken/config.pbtxt is not a model configuration"),
-        ('platform: "ensemble"', "broken/config.pbtxt: ensembles are not supported"),
+        ('platform: "ensemble"', "broken/config.pbtxt is an ensemble without steps"),
         ('platform: "pytorch_libtorch"', "no artifact that a runtime reads: it holds model.onnx; supported are *.pt"),
         ('default_model_filename: "net.onnx"', "its configuration names the artifact 'net.onnx'"),
         ('output [ { name: "y" label_filename: "l.txt" } ]', "the labels file 'l.txt' cannot be read"),

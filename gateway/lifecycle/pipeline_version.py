@@ -1,0 +1,170 @@
+"""One version of a pipeline that is served: it has no workers, and its state follows those of its steps."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+from gateway.domain.table import TableEntry
+from gateway.domain.types import ModelStatus, select_version
+from gateway.lifecycle.pipeline_signature import Mismatch, PipelineInterface, pipeline_interface
+from gateway.lifecycle.policy import State, VersionKey
+from gateway.lifecycle.version import Version
+from gateway.repository.image_config import incompatibility
+from gateway.repository.scan import ModelConfig
+
+log = logging.getLogger("models")
+
+# Versions of each model, the newest first.
+Models = Mapping[str, Sequence[ModelStatus]]
+PLATFORM = "ensemble"  # Triton's name
+
+
+class PipelineVersion(Version):
+    """The manager calls `follow` after each change of another model."""
+
+    def __init__(self, key: VersionKey, config: ModelConfig, on_change: Callable[[], None]) -> None:
+        super().__init__(key, config, on_change)
+        self._state = State.UNAVAILABLE if config.problem else State.LOADING
+        self._admits = False
+        self._interface: PipelineInterface | None = None
+        self._stateful = False
+
+    @property
+    def models(self) -> set[str]:
+        """The names of the models that it runs."""
+        return {step.model for step in self.config.steps}
+
+    @property
+    def state(self) -> State:
+        return State.UNLOADING if self.unloading else self._state
+
+    @property
+    def admits(self) -> bool:
+        """While a worker of a step is replaced, requests wait there."""
+        return self._admits and not self.unloading
+
+    @property
+    def batching_note(self) -> str:
+        return "each step batches its own requests" if self._interface else ""
+
+    def follow(self, models: Models, coming: Collection[str], loop: Sequence[str] = ()) -> None:
+        """Take over the state of the steps.
+
+        coming  names of models that will soon have a status
+        loop    names of the pipelines that run each other, if this is one of them
+        """
+        if self.config.problem:
+            return
+        before = self._state, self.reason
+        found = [select_version(models.get(step.model, ()), step.version) for step in self.config.steps]
+        self._state, self.reason = self._follow(found, models, coming, loop)
+        self.failed = self._state is State.UNAVAILABLE
+        self._admits = not self.failed and all(status is not None and status.admits for status in found)
+        if (self._state, self.reason) == before:
+            return
+        if self._state is State.READY:
+            log.info("%s is READY, a pipeline of %s", self.key, ", ".join(map(str, self.config.steps)))
+        elif self.failed:
+            log.error("%s is UNAVAILABLE: %s", self.key, self.reason)
+
+    def _follow(
+        self, found: Sequence[ModelStatus | None], models: Models, coming: Collection[str], loop: Sequence[str]
+    ) -> tuple[State, str]:
+        if loop:
+            return State.UNAVAILABLE, f"its steps run it again: {' → '.join(loop)}; a pipeline cannot contain itself"
+        waiting = ""
+        for step, status in zip(self.config.steps, found, strict=True):
+            if status is None and step.model in coming:
+                waiting = waiting or f"its step '{step}' is being loaded"
+            elif status is None:
+                return State.UNAVAILABLE, f"its step '{step}' {_absence(models.get(step.model, ()))}"
+            elif status.state == State.UNAVAILABLE:
+                return State.UNAVAILABLE, f"its step '{step}' is UNAVAILABLE: {status.reason}"
+            elif status.decoupled:
+                return State.UNAVAILABLE, (
+                    f"its step '{step}' is decoupled: it gives any number of answers, and a step must give one"
+                )
+            elif status.state != State.READY:
+                waiting = waiting or f"its step '{step}' is {status.state}: {status.reason}"
+        statuses = [status for status in found if status is not None and status.admits]
+        if len(statuses) == len(found) and (problem := self._connect(statuses)):
+            return State.UNAVAILABLE, problem
+        return (State.LOADING, waiting) if waiting else (State.READY, "")
+
+    def _connect(self, statuses: Sequence[ModelStatus]) -> str:
+        """Take over the signatures of the steps; return why they do not fit together, or ""."""
+        toml = self.config.toml
+        try:
+            interface = pipeline_interface(self.config.steps, statuses, toml, self.config.class_labels)
+        except Mismatch as mismatch:
+            return str(mismatch)
+        self._interface = interface
+        self._stateful = any(status.stateful for status in statuses)
+        return incompatibility(toml.preprocess, toml.postprocess, interface.signature, interface.class_labels, 0)
+
+    def entry(self, waiting_for: str = "") -> TableEntry:
+        state, found, toml = self.state, self._interface, self.config.toml
+        reason = "it is being unloaded" if state is State.UNLOADING else self.reason or waiting_for
+        status = ModelStatus(
+            name=self.key.model,
+            version=self.key.version,
+            state=state.value,
+            reason="" if state is State.READY else reason or "its steps are being loaded",
+            admits=self.admits,
+            platform=PLATFORM,
+            signatures={"default": found.signature} if found else {},
+            learned=found.learned if found else None,
+            max_batch_size=found.max_batch_size if found else 0,
+            was_batched=bool(toml.max_batch_size),
+            stateful=self._stateful,
+            priority_levels=toml.priority_levels,
+            default_priority_level=toml.default_priority_level,
+            version_labels=self._version_labels,
+            class_labels=found.class_labels if found else self.config.class_labels,
+            preprocess=self._preprocess,
+            postprocess=self._postprocess,
+            steps=self.config.steps,
+        )
+        return TableEntry(status)
+
+
+def _absence(versions: Sequence[ModelStatus]) -> str:
+    if not versions:
+        return "is not served: it is not in the repository, or it was unloaded"
+    return f"is not served; the versions of that model are {', '.join(status.version for status in versions) or 'none'}"
+
+
+def in_order(pipelines: Iterable[PipelineVersion]) -> Iterator[tuple[list[PipelineVersion], list[str]]]:
+    """Yield the versions of each pipeline after those of the pipelines that it runs, and the loop that it is in."""
+    by_name: dict[str, list[PipelineVersion]] = {}
+    for pipeline in pipelines:
+        by_name.setdefault(pipeline.key.model, []).append(pipeline)
+    runs = {
+        name: sorted({model for each in versions for model in each.models} & by_name.keys())
+        for name, versions in by_name.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[str]:
+        done.add(name)
+        for model in runs[name]:
+            if model not in done:
+                yield from visit(model)
+        yield name
+
+    for name in sorted(by_name):
+        if name not in done:
+            for each in visit(name):
+                yield by_name[each], _loop(each, runs)
+
+
+def _loop(name: str, runs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the shortest way from a pipeline through others back to itself; empty if there is none."""
+    ways, seen = [[name]], set[str]()
+    for way in ways:
+        for model in runs[way[-1]]:
+            if model == name:
+                return [*way, name]
+            if model not in seen:
+                seen.add(model)
+                ways.append([*way, model])
+    return []

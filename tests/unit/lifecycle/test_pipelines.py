@@ -1,0 +1,135 @@
+"""A pipeline's state follows those of its steps. The steps are described, not run."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.pipeline import Step
+from gateway.domain.types import ModelStatus, by_model
+from gateway.lifecycle.pipeline_version import PipelineVersion, in_order
+from gateway.lifecycle.policy import VersionKey
+from gateway.lifecycle.selection import ModelSelection
+from gateway.repository.model_toml import ModelToml
+from gateway.repository.scan import ModelConfig
+from runtimes.contract import Signature, TensorSpec
+
+STEPS = (Step("a", "", {"x": "in"}, {"y": "mid"}), Step("b", "", {"x": "mid"}, {"y": "out"}))
+PLAIN = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 4)),))
+INTEGERS = Signature((TensorSpec("x", "INT32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 4)),))
+READY = ModelStatus("a", "1", "READY", admits=True, signatures={"default": PLAIN}, max_batch_size=8)
+LOADING = ModelStatus("a", "1", "LOADING", "it is being loaded")
+RESTARTED = replace(READY, state="LOADING", reason="it was killed; it is being restarted")
+FAILED = ModelStatus("a", "1", "UNAVAILABLE", "its file is broken")
+B = replace(READY, name="b")
+
+
+def pipeline(*steps: Step, name: str = "p", **toml: object) -> PipelineVersion:
+    config = ModelConfig(name, "1", "print", toml=ModelToml.model_validate(toml), steps=steps or STEPS)
+    return PipelineVersion(VersionKey(name, "1", "print"), config, lambda: None)
+
+
+def follow(version: PipelineVersion, *statuses: ModelStatus, coming: tuple[str, ...] = ()) -> ModelStatus:
+    version.follow(by_model(statuses), coming)
+    return version.entry().status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "coming", "state", "reason"),
+    [
+        ([READY, B], (), "READY", ""),
+        ([LOADING, B], (), "LOADING", "its step 'a' is LOADING: it is being loaded"),
+        ([RESTARTED, B], (), "LOADING", "its step 'a' is LOADING: it was killed; it is being restarted"),
+        ([FAILED, B], (), "UNAVAILABLE", "its step 'a' is UNAVAILABLE: its file is broken"),
+        ([B], (), "UNAVAILABLE", "its step 'a' is not served: it is not in the repository, or it was unloaded"),
+        ([B], ("a",), "LOADING", "its step 'a' is being loaded"),
+        ([LOADING, replace(FAILED, name="b")], (), "UNAVAILABLE", "its step 'b' is UNAVAILABLE: its file is broken"),
+        (
+            [READY, replace(B, decoupled=True)],
+            (),
+            "UNAVAILABLE",
+            "its step 'b' is decoupled: it gives any number of answers, and a step must give one",
+        ),
+        (
+            [READY, replace(B, signatures={"default": INTEGERS})],
+            (),
+            "UNAVAILABLE",
+            "input 'x' of step 'b' is INT32, but output 'y' of step 'a' is FP32; make them equal",
+        ),
+    ],
+)
+def test_the_state_follows_the_steps(
+    statuses: list[ModelStatus], coming: tuple[str, ...], state: str, reason: str
+) -> None:
+    status = follow(pipeline(), *statuses, coming=coming)
+    assert (status.state, status.reason) == (state, reason)
+    assert status.admits == (state == "READY" or RESTARTED in statuses)
+    assert (status.platform, status.steps) == ("ensemble", STEPS)
+
+
+def test_a_step_follows_its_model_unless_its_version_is_fixed() -> None:
+    newer = replace(READY, version="10", signatures={"default": INTEGERS}, version_labels=["canary"])
+    following, labelled, fixed = (pipeline(STEPS[0]._replace(version=version)) for version in ("", "canary", "9"))
+    older = replace(READY, version="9")
+    assert follow(following, older).signatures["default"].inputs[0].datatype == "FP32"
+    assert follow(following, older, newer).signatures["default"].inputs[0].datatype == "INT32"
+    assert follow(fixed, older, newer).signatures["default"].inputs[0].datatype == "FP32"
+    assert follow(labelled, older, newer).signatures["default"].inputs[0].datatype == "INT32"
+    moved = follow(labelled, older)
+    assert moved.reason == "its step 'a version canary' is not served; the versions of that model are 9"
+    # A newer version that is not ready yet is not followed.
+    assert follow(following, older, replace(newer, admits=False, state="LOADING")).state == "READY"
+
+
+def test_a_pipeline_recovers_and_has_the_signature_of_its_steps() -> None:
+    version = pipeline()
+    assert follow(version, FAILED, B).state == "UNAVAILABLE"
+    assert version.failed
+    status = follow(version, READY, B)
+    assert (status.state, status.max_batch_size, version.failed) == ("READY", 8, False)
+    signature = status.signature()
+    assert signature is not None
+    assert [spec.name for spec in (*signature.inputs, *signature.outputs)] == ["in", "out"]
+    version.unloading = True
+    assert (version.state, version.admits) == ("UNLOADING", False)
+
+
+def test_images_must_fit_the_first_step() -> None:
+    wrong = pipeline(preprocess={"size": [2, 2]})
+    assert "[preprocess] makes images of shape [-1, 3, 2, 2], but input 'in' needs" in follow(wrong, READY, B).reason
+
+
+def test_pipelines_of_pipelines_follow_in_order() -> None:
+    outer = pipeline(Step("p", "", {"in": "x"}, {"out": "y"}), name="an outer one")
+    inner = pipeline()
+    order = list(in_order([outer, inner]))
+    assert order == [([inner], []), ([outer], [])]
+    status = follow(outer, follow(inner, READY, B))
+    assert (status.state, status.max_batch_size) == ("READY", 8)
+    failed = follow(outer, follow(inner, FAILED, B)).reason
+    assert failed == "its step 'p' is UNAVAILABLE: its step 'a' is UNAVAILABLE: its file is broken"
+
+
+def test_pipelines_that_run_each_other_are_refused() -> None:
+    one, other = (
+        pipeline(Step(runs, "", {"x": "x"}, {"y": "y"}), name=name)
+        for name, runs in (("one", "other"), ("other", "one"))
+    )
+    outside = pipeline(Step("one", "", {"x": "x"}, {"y": "y"}), name="outside")
+    loops = {versions[0].key.model: loop for versions, loop in in_order([outside, one, other])}
+    assert loops == {"one": ["one", "other", "one"], "other": ["other", "one", "other"], "outside": []}
+    one.follow({}, (), loops["one"])
+    assert one.reason == "its steps run it again: one → other → one; a pipeline cannot contain itself"
+
+
+def test_loading_a_pipeline_loads_its_steps() -> None:
+    selection = ModelSelection("explicit", ["p"])
+    selection.on_first_scan(["p", "a", "b", "c"])
+    selection.on_pipelines({"p": ["a", "q"], "q": ["b"], "r": ["c"]})
+    assert [name for name in "pqabcr" if selection.is_selected(name)] == ["p", "q", "a", "b"]
+    selection.deselect("b")
+    selection.on_pipelines({"p": ["a", "q"], "q": ["b"]})
+    assert not selection.is_selected("b")
+    selection.select("p")
+    assert selection.is_selected("b")
+    selection.deselect("p")
+    assert selection.is_selected("a")  # as in Triton
