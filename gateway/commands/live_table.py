@@ -52,7 +52,7 @@ def rows(supervisor: Supervisor) -> list[Row]:
     found = []
     for key, version in sorted(supervisor.manager.versions.items()):
         artifact = version.config.artifact
-        runtime = artifact.runtime.name if artifact else "-"
+        runtime = artifact.runtime.name if artifact else "pipeline" if version.config.steps else "-"
         building = supervisor.builder.progress(runtime)
         status = supervisor.manager.status(version)
         detail = status.reason

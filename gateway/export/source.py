@@ -108,6 +108,11 @@ def find(model: str, repository: Path, version: str, runtimes: Mapping[str, Runt
         served = ", ".join(config.version for config in versions)
         raise CannotExport(f"model '{model}' has no version '{version}' that is served; there are {served}")
     config = chosen[-1]
+    if config.steps:
+        names = ", ".join(dict.fromkeys(step.model for step in config.steps))
+        raise CannotExport(
+            f"model '{config.name}' is a pipeline, which has no artifact of its own: name one of its steps, {names}"
+        )
     if config.problem or config.artifact is None:
         raise CannotExport(f"model '{config.name}' cannot be served: {config.problem}")
     return config

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.config import RepositoryControl
 from gateway.domain import default_limits as default
 from gateway.domain.table import Table, TableEntry
-from gateway.domain.types import ModelStatus, by_model
+from gateway.domain.types import ModelStatus, by_model, select_version
 from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
@@ -172,6 +172,21 @@ class Manager:
     def configuration(self, name: str, version: str) -> dict[str, Any]:
         """Return a version's configuration, as far as the fronts do not have it already. Raises NotFound."""
         return self.find(name, version).configuration()
+
+    def steps(self, version: Version) -> list[dict[str, Any]]:
+        """Return the steps of a pipeline as JSON values: {model, version, state, reason, when}.
+
+        version  the one that answers now; the one that the configuration names if there is none
+        """
+        models = by_model(entry.status for entry in self._table.entries)
+        steps = []
+        for step in version.config.steps:
+            found = select_version(models.get(step.model, ()), step.version)
+            state, reason = (found.state, found.reason) if found else ("UNAVAILABLE", "it is not served")
+            number = found.version if found else step.version
+            when = str(step.when) if step.when else ""
+            steps.append({"model": step.model, "version": number, "state": state, "reason": reason, "when": when})
+        return steps
 
     def status(self, version: Version) -> ModelStatus:
         return self._entry(version).status

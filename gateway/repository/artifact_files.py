@@ -25,6 +25,8 @@ def list_files(config: ModelConfig) -> ArtifactFiles:
     the repository need not have access to what it points to.
     """
     artifact = config.artifact
+    if config.steps:
+        raise NotFound(f"model '{config.name}' is a pipeline, which has no artifact; the models of its steps have")
     if artifact is None:
         raise NotFound(f"model '{config.name}' has no artifact: {config.problem}")
     folder = artifact.path if artifact.path.is_dir() else artifact.path.parent

@@ -21,8 +21,9 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
     """Return the state of the gateway as JSON values.
 
     models        the entries of the repository index, each with {runtime, platform, devices, workers, instances,
-                  restarts, memory_bytes, max_batch_size, version_labels, figures}. Figures are cumulative since the
-                  gateway started. While new files of a version replace old ones, it has one entry: of those that answer
+                  restarts, memory_bytes, max_batch_size, version_labels, steps, figures}. Figures are cumulative since
+                  the gateway started. While new files of a version replace old ones, it has one entry: of those that
+                  answer
     environments  being built or waited for: {runtime, step, elapsed_s}
     buckets       the upper bounds of the histograms' buckets: {"seconds", "rows"}; the last count is for what is above
     """
@@ -56,6 +57,7 @@ def _version(manager: Manager, version: Version, restarts: int) -> dict[str, Any
         "memory_bytes": sum(private_bytes(worker.pid) for worker in workers if worker.pid),
         "max_batch_size": status.max_batch_size,
         "version_labels": list(status.version_labels),
+        "steps": manager.steps(version),
     }
 
 

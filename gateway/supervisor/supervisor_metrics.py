@@ -83,6 +83,8 @@ class SupervisorCollector:
         triton_load = GaugeMetricFamily("nv_model_load_duration_secs", "Model load time in seconds", labels=_VERSION)
         workers_up: dict[tuple[str, str], int] = {}
         for version in list(self._manager.versions.values()):
+            if version.config.steps:
+                continue  # no worker of a pipeline is missing
             key = version.key[:2]
             workers_up[key] = workers_up.get(key, 0) + sum(each.ready is not None for each in list(version.workers))
         for key, version in self._manager.numbered().items():

@@ -32,13 +32,19 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         backend=served["backend"],
         max_batch_size=status.max_batch_size if batched else 0,
         version_policy=_version_policy(served["version_policy"]),
-        instance_group=[_instance_group(status, served["instances"], served["devices"])],
         default_model_filename=served["artifact"],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=status.decoupled),
         # It is off, but clients look for it.
         response_cache=pb.ModelResponseCache(enable=False),
     )
-    if batched:
+    for step in status.steps:
+        number = int(step.version) if step.version.isdigit() else -1  # Triton has no labels here
+        described = config.ensemble_scheduling.step.add(model_name=step.model, model_version=number)
+        described.input_map.update(step.inputs)
+        described.output_map.update(step.outputs)
+    if not status.steps:
+        config.instance_group.append(_instance_group(status, served["instances"], served["devices"]))
+    if batched and not status.steps:
         config.dynamic_batching.max_queue_delay_microseconds = round(served["queue_delay_ms"] * 1000)
     config.parameters["batching"].string_value = served["batching"]
     if served["memory_limit"]:
