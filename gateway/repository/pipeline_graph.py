@@ -14,7 +14,6 @@ def graph_problem(steps: Sequence[Step], inputs: Collection[str], outputs: Colle
     name             of the pipeline
     """
     made_by = makers(steps)
-    needed = {tensor for step in steps for tensor in step.needs}
     for step in steps:
         if step.model == name:
             return f"its step '{step}' is the pipeline itself; remove it"
@@ -34,9 +33,9 @@ def graph_problem(steps: Sequence[Step], inputs: Collection[str], outputs: Colle
     for tensor in outputs:
         if tensor not in made_by:
             return f"its output '{tensor}' is made by no step; map an output of a step to it"
-    if not outputs and not set(made_by) - needed:
-        return "it has no output, because its steps use every tensor; declare its outputs"
-    return _loop(steps, made_by)
+    if loop := _loop(steps, made_by):
+        return f"its steps wait for each other: {' → '.join(map(str, loop))}"
+    return ""
 
 
 def makers(steps: Iterable[Step]) -> Mapping[str, list[Step]]:
@@ -63,7 +62,8 @@ def own_outputs(steps: Sequence[Step]) -> list[str]:
     return [tensor for tensor in makers(steps) if tensor not in needed]
 
 
-def _loop(steps: Sequence[Step], made_by: Mapping[str, Sequence[Step]]) -> str:
+def _loop(steps: Sequence[Step], made_by: Mapping[str, Sequence[Step]]) -> list[Step]:
+    """Return steps that wait for each other. Without any, a pipeline has an output: what no step needs."""
     position = {id(step): number for number, step in enumerate(steps)}
     before = {
         number: {position[id(other)] for tensor in step.needs for other in made_by.get(tensor, ())}
@@ -72,8 +72,8 @@ def _loop(steps: Sequence[Step], made_by: Mapping[str, Sequence[Step]]) -> str:
     try:
         TopologicalSorter(before).prepare()
     except CycleError as error:
-        return f"its steps wait for each other: {' → '.join(str(steps[number]) for number in error.args[1])}"
-    return ""
+        return [steps[number] for number in error.args[1]]
+    return []
 
 
 def _names(steps: Iterable[Step]) -> str:

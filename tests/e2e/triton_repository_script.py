@@ -102,7 +102,7 @@ def check_classification(module: Any, client: Any) -> None:
 def check_states(client: Any) -> None:
     assert not client.is_model_ready("ensemble")
     assert not client.is_model_ready("scripted")
-    assert_refused(lambda: client.get_model_config("ensemble"), "ensembles are not supported")
+    assert_refused(lambda: client.get_model_config("ensemble"), "its step 'simple' makes no tensor")
     assert_refused(lambda: client.get_model_config("scripted"), "start it with --allow-python")
     assert_refused(lambda: client.get_model_config("nobody"), "there is no model 'nobody'")
 
