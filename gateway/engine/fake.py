@@ -55,6 +55,7 @@ CONFIGURATION: Mapping[str, Any] = MappingProxyType(
         "reshape": {"inputs": {}, "outputs": {}},
         "formats": {},
         "memory_limit": 0,
+        "sequence": None,
         "batching": "batching up to 32 rows",
     }
 )

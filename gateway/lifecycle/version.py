@@ -123,6 +123,7 @@ class Version:
             },
             "formats": {tensor.name: tensor.format for tensor in toml.inputs if tensor.format},
             "memory_limit": toml.memory_limit,
+            "sequence": toml.sequence.model_dump(mode="json") if toml.sequence else None,
             "batching": self.batching_note,
         }
 

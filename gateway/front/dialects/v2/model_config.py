@@ -9,6 +9,7 @@ from gateway.domain.control import GetConfiguration
 from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.protocol import Engine
 from gateway.front.dialects.v2.metadata import model_metadata
+from gateway.front.dialects.v2.sequence_batching import sequence_batching
 from gateway.generated import model_config_pb2 as pb
 
 _KIND_GPU, _KIND_CPU = pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_CPU
@@ -44,7 +45,9 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         described.output_map.update(step.outputs)
     if not status.steps:
         config.instance_group.append(_instance_group(status, served["instances"], served["devices"]))
-    if batched and not status.steps:
+    if served["sequence"]:
+        config.sequence_batching.CopyFrom(sequence_batching(served["sequence"]))
+    elif batched and not status.steps:
         config.dynamic_batching.max_queue_delay_microseconds = round(served["queue_delay_ms"] * 1000)
     config.parameters["batching"].string_value = served["batching"]
     if served["memory_limit"]:

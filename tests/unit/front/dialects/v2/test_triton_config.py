@@ -1,10 +1,12 @@
 """The model_configuration extension: one record, as JSON over REST and as a message over gRPC."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import text_format
 
 from gateway.domain.control import GetConfiguration
 from gateway.domain.types import ModelStatus
@@ -13,6 +15,7 @@ from gateway.errors import NotFound, Unavailable
 from gateway.front.dialects.v2.model_config import as_json, read_configuration
 from gateway.generated import model_config_pb2 as config_pb
 from gateway.generated import open_inference_pb2 as pb
+from gateway.repository.pbtxt import read_config_pbtxt
 from runtimes.contract import Signature, TensorSpec
 from tests.support.front_server import Serving, answer
 
@@ -135,6 +138,32 @@ def test_batching_is_dynamic_where_it_is_on() -> None:
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 1500
     config = run(configuration((-1, 4), {"queue_delay_ms": 1.5}))
     assert not {"dynamic_batching", "sequence_batching", "ensemble_scheduling"} & set(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "direct { max_queue_delay_microseconds: 3000 } max_sequence_idle_microseconds: 5000000 "
+        'state [ { input_name: "h" output_name: "h2" data_type: TYPE_FP32 dims: [ -1, 2 ] initial_state { data_type: TYPE_FP32 dims: [ 1, 2 ] '
+        'data_file: "first" } } ]',
+        "oldest { max_candidate_sequences: 4 } max_sequence_idle_microseconds: 1000000 "
+        'control_input [ { name: "s" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] }, '
+        '{ name: "r" control [ { kind: CONTROL_SEQUENCE_READY bool_false_true: [ false, true ] } ] }, '
+        '{ name: "e" control [ { kind: CONTROL_SEQUENCE_END int32_false_true: [ 5, -1 ] } ] }, '
+        '{ name: "i" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING } ] } ]',
+    ],
+)
+def test_sequence_batching_is_what_the_file_says(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "m" / "config.pbtxt"
+    file.parent.mkdir()
+    file.write_text(f"max_batch_size: 4 sequence_batching {{ {text} }}")
+    toml, ignored = read_config_pbtxt(file, {})
+    assert not ignored
+    assert toml.sequence is not None
+    engine = ConfiguredEngine((-1, 4), {"sequence": toml.sequence.model_dump(mode="json")}, max_batch_size=4)
+    config = run(read_configuration(engine, "m"))
+    assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+    assert config.sequence_batching == text_format.Parse(text, config_pb.ModelSequenceBatching())
 
 
 def test_an_unknown_shape() -> None:
