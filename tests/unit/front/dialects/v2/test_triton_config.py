@@ -144,7 +144,8 @@ def test_batching_is_dynamic_where_it_is_on() -> None:
     "text",
     [
         "direct { max_queue_delay_microseconds: 3000 } max_sequence_idle_microseconds: 5000000 "
-        'state [ { input_name: "h" output_name: "h2" data_type: TYPE_FP32 dims: [ -1, 2 ] initial_state { data_type: TYPE_FP32 dims: [ 1, 2 ] '
+        'state [ { input_name: "h" output_name: "h2" data_type: TYPE_FP32 dims: [ -1, 2 ] '
+        "initial_state { data_type: TYPE_FP32 dims: [ 1, 2 ] "
         'data_file: "first" } } ]',
         "oldest { max_candidate_sequences: 4 } max_sequence_idle_microseconds: 1000000 "
         'control_input [ { name: "s" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] }, '
