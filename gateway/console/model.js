@@ -43,6 +43,7 @@ function draw(data) {
   drawState(model);
   drawVersions(data.models, model);
   drawFacts(model);
+  drawSteps(model.steps ?? []);
   live.update(model, data.server, data.buckets);
   drawActions(model, data.server);
   readInterface(model, data.server);
@@ -67,7 +68,7 @@ function drawVersions(versions, current) {
 
 function drawFacts(model) {
   const facts = [
-    ["Runtime", model.runtime || "–"],
+    ["Runtime", model.runtime || (model.steps?.length ? "pipeline" : "–")],
     ["Format", model.platform || "–"],
     ["Device", (model.devices ?? []).join(", ") || "–"],
     ["Workers", model.instances ? `${model.workers} of ${model.instances}` : "–"],
@@ -77,6 +78,21 @@ function drawFacts(model) {
     ["In progress", String(model.figures.in_flight)],
   ];
   part("facts").replaceChildren(...facts.map(([term, value]) => element("div", {}, element("dt", {}, term), element("dd", {}, value))));
+}
+
+/** The models that a pipeline runs, each with its state and a link to its page. */
+function drawSteps(steps) {
+  const text = JSON.stringify(steps);
+  if (part("steps").dataset.text === text) return;
+  part("steps").dataset.text = text;
+  part("steps").hidden = !steps.length;
+  part("steps").replaceChildren(element("h2", {}, "Steps"), element("ol", { class: "steps" }, ...steps.map((step) =>
+    element("li", {},
+      element("a", { href: `/console/models/${encodeURIComponent(step.model)}${step.version ? `/versions/${step.version}` : ""}` },
+        `${step.model}${step.version ? ` version ${step.version}` : ""}`),
+      " ", element("span", { class: `state ${step.state}` }, step.state),
+      step.when ? element("span", { class: "tag" }, `when ${step.when}`) : null,
+      step.reason ? element("span", { class: "reason" }, ` ${step.reason}`) : null))));
 }
 
 function drawActions(model, server) {
@@ -114,7 +130,7 @@ async function readInterface(model, server) {
   found ||= { signatures: [], values: [] };
   const isKnown = found.signatures.length > 0;
   const mayTry = isKnown && model.may.includes("infer");
-  const mayExport = isKnown && server.exports && model.may.includes("admin");
+  const mayExport = isKnown && server.exports && model.may.includes("admin") && !model.steps?.length; // a pipeline has no artifact
   part("interface").hidden = !isKnown;
   part("configuration").hidden = !found.values.length;
   part("try").hidden = !mayTry;

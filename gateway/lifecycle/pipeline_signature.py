@@ -38,7 +38,6 @@ def pipeline_interface(
 
     models  of each step, which have been loaded
     """
-    _check_batching(steps, models, toml)
     signature = _connect(steps, [_signature(model) for model in models], toml)
     learned = None
     if any(model.learned for model in models):
@@ -60,20 +59,12 @@ def _learned(model: ModelStatus) -> Signature:
     )
 
 
-def _check_batching(steps: Sequence[Step], models: Sequence[ModelStatus], toml: ModelToml) -> None:
-    """As in Triton, a pipeline that declares max_batch_size needs steps that have rows.
-
-    Their largest batches do not matter, because a request with more rows runs in pieces.
-    """
-    for step, model in zip(steps, models, strict=True):
-        if toml.max_batch_size and (not model.has_rows or model.batch_dim):
-            raise Mismatch(
-                f"it declares max_batch_size, but its step '{step}' has no rows in the first dimension; remove "
-                "max_batch_size, or batch that model"
-            )
-
-
 def _max_batch_size(models: Sequence[ModelStatus], toml: ModelToml, signature: Signature) -> int:
+    """Return the rows that the pipeline declares. Without that, it has rows if all its steps have.
+
+    As in Triton, one that declares rows may have steps without, if the shapes fit. The largest batches of its steps
+    may be smaller, because requests with more rows run in pieces.
+    """
     if toml.max_batch_size is not None:
         return toml.max_batch_size
     shapes = [spec.shape for spec in (*signature.inputs, *signature.outputs) if spec.shape is not None]

@@ -143,7 +143,7 @@ class StepToml(_Strict):
 
 
 # What a pipeline may set. Everything else concerns workers, which only its steps' models have.
-_PIPELINE_KEYS = frozenset(
+PIPELINE_KEYS = frozenset(
     {
         "steps", "inputs", "outputs", "max_batch_size", "labels", "version_policy", "version_labels", "preprocess",
         "postprocess", "priority_levels", "default_priority_level",
@@ -235,7 +235,7 @@ class ModelToml(_Strict):
     def _pipeline(self) -> "ModelToml":
         if not self.steps:
             return self
-        others = sorted(self.model_fields_set - _PIPELINE_KEYS)
+        others = sorted(self.model_fields_set - PIPELINE_KEYS)
         if others:
             raise ValueError(f"a pipeline has no {', '.join(others)}; set that in the models of its steps")
         if any(tensor.reshape is not None for tensor in (*self.inputs, *self.outputs)):

@@ -27,6 +27,10 @@ def graph_problem(steps: Sequence[Step], inputs: Collection[str], outputs: Colle
         for tensor in sorted(step.needs):
             if inputs and tensor not in made_by and tensor not in inputs:
                 return f"its step '{step}' needs the tensor '{tensor}', which is no input, and which no step makes"
+    needed = {tensor for step in steps for tensor in step.needs}
+    for tensor in inputs:
+        if tensor not in needed:
+            return f"its input '{tensor}' is used by no step; map it to an input of a step, or remove it"
     for tensor, those in made_by.items():
         if len(those) > 1 and not all(step.when for step in those):
             return f"its tensor '{tensor}' is made by the steps {_names(those)}; that needs a 'when' in each of them"

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 
 from gateway.config import Settings
+from gateway.domain.pipeline import Step
 from gateway.domain.types import ModelStatus, complete_specs
 from gateway.lifecycle.version import Version
-from gateway.repository.model_toml import DeclaredTensor, ModelToml
+from gateway.repository.model_toml import PIPELINE_KEYS, DeclaredTensor, ModelToml
 from runtimes.contract import TensorSpec
 from runtimes.redaction import redacted
 
@@ -18,7 +19,8 @@ from runtimes.redaction import redacted
 Source = Literal["default", "setting", "model.toml", "config.pbtxt", "models.config", "artifact", "run time"]
 
 # Settings of the server that concern requests to its models, or their workers.
-_SETTINGS = ("request_timeout_s", "max_body_bytes", "max_json_bytes", "max_response_bytes", "accelerator", "sandbox")
+_REQUEST_SETTINGS = ("request_timeout_s", "max_body_bytes", "max_json_bytes", "max_response_bytes")
+_SETTINGS = (*_REQUEST_SETTINGS, "accelerator", "sandbox")
 # What switched batching off → where that is written or was found. `Facts` in the worker lists the labels.
 _BATCHING_OFF: Mapping[str, Source] = {"state": "artifact", "shape": "artifact", "graph": "artifact"}
 # Keys that are shown as they are in the file, or by default. The others need a closer look.
@@ -39,7 +41,10 @@ class Value(NamedTuple):
 
 def explain(version: Version, status: ModelStatus, settings: Settings) -> list[dict[str, Any]]:
     """Return the values, each as {key, value, source, note}, without paths of this machine."""
-    return [value._asdict() for value in _Explanation(version, status, settings).values()]
+    values = _Explanation(version, status, settings).values()
+    if version.config.steps:  # most keys concern workers, which a pipeline does not have
+        values = (value for value in values if value.key.partition(".")[0] in {*PIPELINE_KEYS, *_REQUEST_SETTINGS})
+    return [value._asdict() for value in values]
 
 
 class _Explanation:
@@ -54,6 +59,8 @@ class _Explanation:
             name = self._version.configuration()["artifact"] or None
             yield Value("artifact", name, self._source("artifact", "artifact"))
             yield Value("runtime", artifact.runtime.name, self._source("runtime", "artifact"))
+        for number, step in enumerate(self._version.config.steps, 1):
+            yield Value(f"steps.{number}", _describe(step), self._source("steps"))
         yield from self._tensors("inputs", self._toml.inputs)
         yield from self._tensors("outputs", self._toml.outputs)
         yield self._batch_size()
@@ -134,6 +141,14 @@ class _Explanation:
         for key in type(table).model_fields:
             is_set = key in table.model_fields_set
             yield Value(f"{name}.{key}", _json(getattr(table, key)), self._source(name) if is_set else "default")
+
+
+def _describe(step: Step) -> str:
+    """Return a step in one line, such as "resnet50: data = pixels → scores = prob"."""
+    given, made = (
+        ", ".join(f"{name} = {tensor}" for name, tensor in each.items()) for each in (step.inputs, step.outputs)
+    )
+    return f"{step}: {given} → {made}" + (f", when {step.when}" if step.when else "")
 
 
 def _json(value: Any) -> Any:

@@ -54,6 +54,12 @@ DROP = """(() => {
     const event = 'EVENT' === 'drop' ? new DragEvent('drop', options) : new ClipboardEvent('paste', options);
     document.querySelector('.drop').dispatchEvent(event);
 })()"""
+PIPELINE = """
+[[steps]]
+model = "pixels"
+inputs = { image = "picture" }
+outputs = { scores = "result" }
+"""
 # Names and values that are difficult to quote, that JavaScript cannot parse and write again, or that its objects have.
 NAMES = [['it\'s "quoted" $HOME \\n', "ü\u2028😀"]]
 MIXED = {
@@ -95,6 +101,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable
     outputs = [{**each, "name": f"twice {each['name']}"} for each in tensors]
     outputs[-1]["name"] = "constructor"
     add_fake(repository, "mixed", inputs=tensors, outputs=outputs)
+    (repository / "pipeline" / "1").mkdir(parents=True)
+    (repository / "pipeline" / "model.toml").write_text(PIPELINE)
     operator, reader = new_key(), new_key()
     identities = scratch / "identities.toml"
     identities.write_text(
@@ -450,3 +458,15 @@ def test_a_signature_and_outputs_that_are_chosen_are_part_of_the_request(site: S
         {"inputs": inputs, "signature": "second"},
         {"inputs": inputs, "signature": "second", "outputs": ["b"]},
     ]
+
+
+def test_a_pipeline_shows_its_steps_and_answers(site: Site, browser: Browser) -> None:
+    shown = {"do": "read", "script": "document.querySelector('#steps').innerText"}
+    link = {"do": "read", "script": "document.querySelector('#steps a').getAttribute('href')"}
+    values = {"do": "fill", "selector": "textarea", "text": json.dumps([[0.125] * 64])}
+    steps = [READY, shown, link, choose("json", "picture"), values, SEND, ANSWERED, ANSWER]
+    text, href, answer = results(check(browser.visit(site.url + "pipeline", [*key_steps(site.operator), *steps])))
+    assert text.split() == ["Steps", "pixels", "version", "1", "READY"]
+    assert href == "/console/models/pixels/versions/1"
+    direct = site.direct("/predict/pixels", json.dumps({"inputs": [[0.125] * 64]}).encode())
+    assert _json(answer)["outputs"] == {"result": direct["outputs"]["scores"]}

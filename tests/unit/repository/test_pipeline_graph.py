@@ -36,6 +36,7 @@ def test_what_is_not_declared_follows_from_the_steps(steps: list[Step], inputs: 
     [
         ([A._replace(outputs={})], [], [], "its step 'a' makes no tensor"),
         ([A, B], ["other"], [], "its step 'a' needs the tensor 'in', which is no input, and which no step makes"),
+        ([A, B], ["in", "more"], [], "its input 'more' is used by no step"),
         ([A, B], ["in"], ["out", "more"], "its output 'more' is made by no step"),
         ([A, B], ["in", "mid"], [], "its step 'a' makes the tensor 'mid', which is an input"),
         ([A, A._replace(model="c"), B], [], [], "its tensor 'mid' is made by the steps 'a', 'c'; that needs a 'when'"),

@@ -9,6 +9,7 @@ from gateway.config import Settings
 from gateway.domain.table import WorkerAddress
 from gateway.environments.runtime import discover
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.pipeline_version import PipelineVersion
 from gateway.lifecycle.policy import VersionKey
 from gateway.repository.models_config import ModelsConfig
 from gateway.repository.scan import ModelConfig, scan
@@ -167,3 +168,15 @@ def test_before_it_is_loaded(tmp_path: Path) -> None:
     values = {value["key"]: value for value in explain(version, version.entry().status, Settings())}
     assert values["inputs.x.datatype"]["source"] == "model.toml"
     assert values["max_batch_size"]["value"] is None
+
+
+def test_a_pipeline_has_its_steps_and_nothing_of_workers(tmp_path: Path) -> None:
+    text = '[[steps]]\nmodel = "a"\nversion = 2\ninputs = { x = "in" }\noutputs = { y = "out" }\nwhen = "not flag"'
+    (config,) = configs(tmp_path, model_toml=text)
+    version = PipelineVersion(VersionKey("m", "1", "print"), config, lambda: None)
+    values = {each["key"]: each for each in explain(version, version.entry().status, Settings())}
+    assert (values["steps.1"]["value"], values["steps.1"]["source"]) == (
+        "a version 2: x = in → y = out, when not flag",
+        "model.toml",
+    )
+    assert not {"instances", "device", "threads", "queue_delay_ms", "parameters"} & values.keys()
