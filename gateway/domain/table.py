@@ -7,6 +7,7 @@ from typing import Any
 from gateway.domain.image_processing import postprocess_from_json, preprocess_from_json
 from gateway.domain.pipeline import steps_from_json
 from gateway.domain.shared_memory import Region
+from gateway.domain.table_schema import table_schema_from_json
 from gateway.domain.types import ModelStatus
 from runtimes.wire import signature_from_json
 
@@ -81,4 +82,5 @@ def _status_from_json(raw: Mapping[str, Any]) -> ModelStatus:
     values["preprocess"] = preprocess_from_json(raw["preprocess"])
     values["postprocess"] = postprocess_from_json(raw["postprocess"])
     values["steps"] = steps_from_json(raw["steps"])
+    values["table"] = table_schema_from_json(raw["table"])
     return ModelStatus(**values)

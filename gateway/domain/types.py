@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.pipeline import Step
 from gateway.domain.request_record import RequestRecord
+from gateway.domain.table_schema import TableSchema
 from gateway.errors import Unavailable, Unsupported
 from runtimes.contract import SequenceControl, Signature, TensorSpec
 from runtimes.layouts import TensorLayout
@@ -80,6 +81,7 @@ class ModelStatus:
     preprocess      how images become its input; None if it does not accept images
     postprocess     how its output becomes labels; None if it is returned unchanged
     steps           the models that a pipeline runs, in any order; empty if the version has workers of its own
+    table           how clients of MLflow's dialect write its tensors; None if MLflow has not saved it
     """
 
     name: str
@@ -106,6 +108,7 @@ class ModelStatus:
     preprocess: Preprocess | None = None
     postprocess: Postprocess | None = None
     steps: tuple[Step, ...] = ()
+    table: TableSchema | None = None
 
     def signature(self, name: str = "") -> Signature | None:
         """Return the named signature, or the default one for ""; None if there is none."""

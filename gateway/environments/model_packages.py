@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,17 @@ def with_model_packages(runtime: Runtime, folder: Path, python: str = "") -> Run
         raise BrokenRequirements(
             f"its model.toml names Python {python}, but {runtime.title} chooses its own; remove it"
         )
-    requested = read_requirements(folder / file) if file else ()
+    return with_packages(runtime, read_requirements(folder / file) if file else (), python)
+
+
+def with_packages(runtime: Runtime, requested: tuple[str, ...], python: str, source: str = "its model.toml") -> Runtime:
+    """Return the runtime with these requirements and this Python version, which `source` names; `runtime` if none.
+
+    Raises BrokenRequirements.
+    """
     if not requested and not python:
         return runtime
-    pythons = _pythons(runtime, python)
+    pythons = _pythons(runtime, python, source)
     key = json.dumps([runtime.requirements, requested, pythons], default=dict)
     return replace(
         runtime,
@@ -45,12 +53,12 @@ def with_model_packages(runtime: Runtime, folder: Path, python: str = "") -> Run
     )
 
 
-def _pythons(runtime: Runtime, python: str) -> str:
+def _pythons(runtime: Runtime, python: str, source: str) -> str:
     if not python:
         return runtime.pythons
     if int(python.partition(".")[2]) not in minors_within(runtime.pythons):
         raise BrokenRequirements(
-            f"its model.toml names Python {python}, but its runtime needs Python {humanize(runtime.pythons)}"
+            f"{source} names Python {python}, but its runtime needs Python {humanize(runtime.pythons)}"
         )
     return f"=={python}.*"
 
@@ -75,12 +83,17 @@ def read_requirements(file: Path) -> tuple[str, ...]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BrokenRequirements(f"its {file.name} is not UTF-8") from None
-    found = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = _without_comment(line)
-        if stripped:
-            found.add(_requirement(stripped, f"line {number} of its {file.name}"))
-    return tuple(sorted(found))
+    lines = {f"line {number} of its {file.name}": line for number, line in enumerate(text.splitlines(), 1)}
+    return read_requirement_lines(lines)
+
+
+def read_requirement_lines(lines: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the requirements in lines, normalized and sorted. `lines` has them by where they are, for errors.
+
+    Raises BrokenRequirements as `read_requirements` does.
+    """
+    stripped = {where: _without_comment(line) for where, line in lines.items()}
+    return tuple(sorted({_requirement(text, where) for where, text in stripped.items() if text}))
 
 
 def _without_comment(line: str) -> str:

@@ -32,6 +32,7 @@ class Format:
     artifact        what `load` gets: the "file" that matched, or the "folder" that contains it
     triton_backend  Triton's backend for it; `platform` is then Triton's name as well. "" if Triton has none
     export_format   its name in gateway/export/routes.py; "" if it cannot be exported
+    undeclared      whether its artifacts declare neither datatypes nor shapes, so that a description of them helps
     """
 
     platform: str
@@ -41,6 +42,7 @@ class Format:
     artifact: str = "file"
     triton_backend: str = ""
     export_format: str = ""
+    undeclared: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _script(table: Table, folder: Path) -> str:
 
 
 def _format(table: Table) -> Format:
-    table.allow("platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format")
+    table.allow("platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format", "undeclared")
     files = table.texts("files")
     if not files:
         raise table.wrong("files", 'a list of file patterns, such as ["*.onnx"]')
@@ -189,6 +191,7 @@ def _format(table: Table) -> Format:
         table.text("artifact", "file", among=("file", "folder")),
         _optional(table, "triton_backend"),
         _optional(table, "export_format"),
+        table.flag("undeclared"),
     )
 
 

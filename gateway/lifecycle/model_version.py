@@ -133,6 +133,7 @@ class ModelVersion(Version):
             class_labels=self.config.class_labels,
             preprocess=self._preprocess,
             postprocess=self._postprocess,
+            table=self.config.artifact.table if self.config.artifact else None,
         )
         return TableEntry(status, tuple(worker.address for worker in self.workers if worker.ready))
 

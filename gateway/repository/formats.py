@@ -6,19 +6,29 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.domain.table_schema import TableSchema
+from gateway.environments.mlflow_packages import MLMODEL
 from gateway.environments.runtime import Format, Runtime
+from gateway.environments.yaml_file import BrokenYaml
+from gateway.repository.mlmodel import is_mlflow_model, read_mlmodel
+from runtimes.contract import TensorSpec
 
 
 class Artifact(NamedTuple):
     """A model's file or folder, and the runtime that reads it.
 
     fallback  the artifact for another runtime, which is used if this one is not available on the machine
+    table     how clients of MLflow's dialect write its inputs and outputs; None if MLflow has not saved it
+    inputs, outputs  what MLflow's signature declares, for artifacts that declare nothing themselves
     """
 
     path: Path
     runtime: Runtime
     platform: str
     fallback: "Artifact | None" = None
+    table: TableSchema | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class UnknownFormat(Exception):
@@ -27,6 +37,8 @@ class UnknownFormat(Exception):
 
 def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     """Return the artifact in a version's folder; if there are several, the one named "model". Raises UnknownFormat."""
+    if is_mlflow_model(folder):
+        return _find_mlflow_artifact(folder, runtimes)
     near_misses: list[str] = []
     found: dict[Path, Artifact] = {}
     for runtime in _fallbacks_last(runtimes):
@@ -51,6 +63,36 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     content = f"it holds {', '.join(others[:5])}" if others else "it is empty"
     supported = describe_formats(runtimes.values())
     raise UnknownFormat(f"no artifact that a runtime reads: {content}; supported are {supported}")
+
+
+def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
+    """Return what MLflow has saved for a framework if a runtime of that framework reads it.
+
+    Otherwise, return the MLmodel itself, which a runtime for programs loads with mlflow. Raises UnknownFormat.
+    """
+    try:
+        model = read_mlmodel(folder)
+    except BrokenYaml as error:
+        raise UnknownFormat(str(error)) from None
+    except OSError as error:
+        raise UnknownFormat(f"its {MLMODEL} cannot be read: {error.strerror}") from None
+    frameworks = {name: runtime for name, runtime in runtimes.items() if not runtime.model_code}
+    for path in (folder / each for each in model.artifacts):
+        if not path.exists() or is_mlflow_model(path):
+            continue
+        try:
+            artifact = identify(path, frameworks)
+        except (UnknownFormat, OSError):
+            continue  # a pickle, for example, which only mlflow loads
+        declares_nothing = any(
+            form.platform == artifact.platform and form.undeclared for form in artifact.runtime.formats
+        )
+        return artifact._replace(
+            table=model.native_table,
+            inputs=model.inputs if declares_nothing else (),
+            outputs=model.outputs if declares_nothing else (),
+        )
+    return identify(folder / MLMODEL, runtimes)._replace(table=model.table)
 
 
 def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from gateway.domain.pipeline import Step
 from gateway.environments.errors import BrokenRequirements
-from gateway.environments.model_packages import with_model_packages
+from gateway.environments.mlflow_packages import MLMODEL, read_mlflow_packages
+from gateway.environments.model_packages import with_model_packages, with_packages
 from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
 from gateway.repository.model_toml import DeclaredTensor, ModelConfigError, ModelToml, read_model_toml
@@ -184,7 +185,8 @@ def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
         path = artifact.path.parent
     name = path.name.split(".")[0] or path.name
     files = tuple(artifact_files(path))
-    return ModelConfig(name, "1", _fingerprint(*files), artifact, readable=files, files=files)
+    toml = _with_tensors(ModelToml(), artifact)
+    return ModelConfig(name, "1", _fingerprint(*files), artifact, toml, readable=files, files=files)
 
 
 def artifact_files(path: Path) -> list[Path]:
@@ -268,7 +270,8 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             yield config
             continue
         try:
-            yield replace(config, artifact=_with_packages(_find_artifact(version_folder, toml, runtimes), toml))
+            artifact = _with_packages(_find_artifact(version_folder, toml, runtimes), toml)
+            yield replace(config, artifact=artifact, toml=_with_tensors(toml, artifact))
         except (UnknownFormat, BrokenRequirements) as error:
             yield replace(config, problem=str(error))
 
@@ -318,7 +321,22 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
 
 def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:
     """Return the artifact with a runtime that has the packages which the model asks for. Raises BrokenRequirements."""
-    return artifact._replace(runtime=with_model_packages(artifact.runtime, artifact.path.parent, toml.python))
+    folder = artifact.path.parent
+    if artifact.path.name != MLMODEL:
+        return artifact._replace(runtime=with_model_packages(artifact.runtime, folder, toml.python))
+    requested, python = read_mlflow_packages(folder)
+    source = "its model.toml" if toml.python else "it was made with MLflow, which"
+    return artifact._replace(runtime=with_packages(artifact.runtime, requested, toml.python or python, source))
+
+
+def _with_tensors(toml: ModelToml, artifact: Artifact) -> ModelToml:
+    """Return the configuration with the tensors that MLflow's signature declares, if it declares none itself."""
+    declared = {
+        kind: tuple(DeclaredTensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs)
+        for kind, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs))
+        if specs and kind not in toml.model_fields_set
+    }
+    return toml.model_copy(update=declared) if declared else toml
 
 
 def _read_labels(folder: Path, file: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Runs model.py: a class of our own form (own_form.py), or Triton's TritonPythonModel (triton_form.py)."""
+"""Runs model.py: a class of our own form (own_form.py), or Triton's TritonPythonModel (triton_form.py).
+
+If the artifact is an MLmodel, mlflow runs it (mlflow_form.py).
+"""
 
 import importlib
 import os
@@ -8,13 +11,17 @@ from typing import Any
 
 from runtimes.contract import LoadError, LoadOptions, Model
 
-from . import modelport, own_form, pb_utils, triton_form
+from . import mlflow_form, modelport, own_form, pb_utils, triton_form
 
 _TRITON = "TritonPythonModel"
 _NAME = "model"
+_MLMODEL = "MLmodel"
 
 
 def load(options: LoadOptions) -> Model:
+    if os.path.basename(options.artifact) == _MLMODEL:
+        sys.dont_write_bytecode = True
+        return mlflow_form.MlflowModel(options)
     module = _import(options.artifact)
     if hasattr(module, _TRITON):
         return triton_form.TritonModel(getattr(module, _TRITON), options)
