@@ -11,6 +11,7 @@ from gateway import __version__
 if TYPE_CHECKING:
     from gateway.config import Settings
 
+_REPOSITORY, _SAGEMAKER_FOLDER = Path("model_repo"), Path("/opt/ml/model")
 _ALLOW_LOSS_HELP = "compare each output relative to its largest value only: small values may be lost"
 
 
@@ -143,7 +144,18 @@ def _repository(path: Path | None, models_config: str) -> Path:
 
     if path is not None and models_config:
         raise SettingsError(f"give a repository ('{path}') or models_config ('{models_config}'), not both")
-    return Path(models_config) if models_config else path or Path("model_repo")
+    if models_config or path is not None:
+        return Path(models_config or path or "")
+    uri = os.environ.get("AIP_STORAGE_URI", "")
+    if "://" in uri:
+        raise SettingsError(
+            f"AIP_STORAGE_URI: '{uri}' is in a bucket, and only folders can be served; copy it to a folder first, and "
+            "give the folder to modelport serve"
+        )
+    if uri:
+        return Path(uri)
+    # Where SageMaker puts the model of a container that it starts with `serve` as its only argument.
+    return _SAGEMAKER_FOLDER if _SAGEMAKER_FOLDER.is_dir() and not _REPOSITORY.exists() else _REPOSITORY
 
 
 def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":

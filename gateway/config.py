@@ -19,6 +19,14 @@ DAY_S = 24 * 60 * 60
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 # As browsers send them: in lower case, without a path. Extensions of browsers have schemes of their own.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@]+", re.ASCII)
+_ROUTE = re.compile(r"(/[\w.:~-]+)+", re.ASCII)
+# Variables by which platforms configure a container, and what precedes their values: those of Vertex AI and SageMaker.
+_PLATFORM_VARIABLES = (
+    ("http", "AIP_HTTP_PORT", "0.0.0.0:"),
+    ("http", "SAGEMAKER_BIND_TO_PORT", "0.0.0.0:"),
+    ("predict_route", "AIP_PREDICT_ROUTE", ""),
+    ("health_route", "AIP_HEALTH_ROUTE", ""),
+)
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 RepositoryControl = Literal["poll", "explicit", "none"]
@@ -129,6 +137,11 @@ class Settings(BaseModel):
         max_length=100,
         description="name in the server's metadata; some clients require triton",
     )
+    invocations_model: str = Field(
+        "", description="model of requests to /invocations that name none; without it, there must be only one"
+    )
+    predict_route: str = Field("", description="a further path for predictions; Vertex AI's AIP_PREDICT_ROUTE")
+    health_route: str = Field("", description="a further path that reports readiness; Vertex AI's AIP_HEALTH_ROUTE")
     allowed_hosts: str = Field(
         "", description="host names by which browsers may change the server, separated by commas"
     )
@@ -171,6 +184,9 @@ def read_settings(sources: Sources) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{file} is not TOML: {error}") from None
         origin = dict.fromkeys(values, str(file))
+    for key, variable, prefix in _PLATFORM_VARIABLES:
+        if sources.environment.get(variable):
+            values[key], origin[key] = prefix + sources.environment[variable], variable
     for key in Settings.model_fields:
         variable = f"MODELPORT_{key.upper()}"
         if key != "runtimes" and variable in sources.environment:
@@ -195,6 +211,10 @@ def read_settings(sources: Sources) -> Settings:
     for key, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
         if getattr(settings, key) and not getattr(settings, missing):
             raise SettingsError(f"{origin[key]}: TLS also needs {missing}; set it to the path of a PEM file")
+    for key in ("predict_route", "health_route"):
+        route = getattr(settings, key)
+        if route and not _ROUTE.fullmatch(route):
+            raise SettingsError(f"{origin[key]}: '{route}' is not a path, such as /v1/models/m:predict")
     for name in split_names(settings.allowed_hosts):
         if not _HOST_NAME.fullmatch(name):
             raise SettingsError(

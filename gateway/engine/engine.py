@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
+from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import SharedMemory
@@ -69,7 +70,9 @@ class FrontEngine:
         frames: Frames | None = None,
         usage_page: Path | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        deployment: Deployment = Deployment(),  # noqa: B008 - a tuple
     ) -> None:
+        self.deployment = deployment
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
         self.server_name = server_name

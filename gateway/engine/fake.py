@@ -29,6 +29,7 @@ from gateway.domain.control import (
     UnloadModel,
     UnregisterRegion,
 )
+from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.log_settings import DEFAULT_FORMAT, ISO8601, LogSettings
 from gateway.domain.request_record import CURRENT
@@ -90,6 +91,7 @@ class FakeEngine:
         self.reserved_bytes = 0
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
+        self.deployment = Deployment()
         self._registry = RegionRegistry()
         self._log_settings = LogSettings()
         self.traces = TraceTable(TraceSettings())

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from gateway.domain.control import ControlRequest, ResultT
+from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
@@ -68,6 +69,11 @@ class Engine(Protocol):
     @property
     def server_name(self) -> str:
         """The server's name in its metadata."""
+        ...
+
+    @property
+    def deployment(self) -> Deployment:
+        """How the platform that runs this server addresses it."""
         ...
 
     @property

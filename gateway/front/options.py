@@ -32,6 +32,9 @@ class FrontOptions:
     max_connections_per_peer: int
     shared_memory: bool
     server_name: str
+    invocations_model: str
+    predict_route: str
+    health_route: str
     fast_path: bool
     tls: bool  # the supervisor sends what it needs
     access: bool  # the supervisor sends who may do what; without it, everything is allowed

@@ -29,6 +29,7 @@ from gateway.domain.control import (
     SendMetrics,
     to_json,
 )
+from gateway.domain.deployment import Deployment
 from gateway.domain.log_settings import LogSettings
 from gateway.domain.request_record import Observer, Observers
 from gateway.domain.shared_memory import SharedMemory
@@ -130,6 +131,7 @@ class Front:
             frames,
             Path(options.run_dir, USAGE_FILE),
             options.max_response_bytes,
+            Deployment(options.invocations_model, options.predict_route, options.health_route),
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:

@@ -14,6 +14,7 @@ from urllib.request import OpenerDirector, ProxyHandler
 
 import pytest
 
+from gateway import cli
 from gateway.cli import main
 from gateway.commands.connection import Connection
 from gateway.commands.console import table
@@ -273,3 +274,36 @@ def test_defaults_without_settings_equal_those_of_settings() -> None:
     )
     assert (manager.max_response_bytes, manager.poll_s) == (settings.max_response_bytes, settings.poll_s)
     assert (manager.grace_s, manager.audit_share) == (settings.grace_s, settings.audit_share)
+
+
+def test_platforms_configure_by_their_own_variables(tmp_path: Path) -> None:
+    def read(flags: dict[str, str] | None = None, **environment: str) -> Settings:
+        return read_settings(Sources(flags or {}, environment, tmp_path))
+
+    vertex = {"AIP_HTTP_PORT": "8085", "AIP_PREDICT_ROUTE": "/v1/endpoints/7:predict", "AIP_HEALTH_ROUTE": "/health"}
+    settings = read(**vertex)
+    assert (settings.http, settings.predict_route) == ("0.0.0.0:8085", "/v1/endpoints/7:predict")
+    assert settings.health_route == "/health"
+    assert read(SAGEMAKER_BIND_TO_PORT="8081").http == "0.0.0.0:8081"
+    assert read(**vertex, MODELPORT_HTTP="127.0.0.1:1").http == "127.0.0.1:1"
+    assert read({"http": "127.0.0.1:2"}, **vertex).http == "127.0.0.1:2"
+    with pytest.raises(SettingsError, match="AIP_PREDICT_ROUTE: 'predict' is not a path"):
+        read(AIP_PREDICT_ROUTE="predict")
+    with pytest.raises(SettingsError, match="AIP_HTTP_PORT: "):
+        read(AIP_HTTP_PORT="x")
+
+
+def test_the_repository_of_a_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli._repository(None, "") == Path("model_repo")
+    assert cli._repository(Path("mine"), "") == Path("mine")
+    monkeypatch.setattr(cli, "_SAGEMAKER_FOLDER", tmp_path)
+    assert cli._repository(None, "") == tmp_path
+    (tmp_path / "model_repo").mkdir()
+    assert cli._repository(None, "") == Path("model_repo")
+    monkeypatch.setenv("AIP_STORAGE_URI", "/somewhere")
+    assert cli._repository(None, "") == Path("/somewhere")
+    assert cli._repository(Path("mine"), "") == Path("mine")
+    monkeypatch.setenv("AIP_STORAGE_URI", "gs://bucket/model")
+    with pytest.raises(SettingsError, match="only folders can be served"):
+        cli._repository(None, "")

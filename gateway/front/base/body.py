@@ -44,6 +44,7 @@ class Headers:
     """The headers that matter here; None or "" if absent.
 
     encoding  how the body is compressed: gzip, deflate or ""
+    target_model  the model that a client of SageMaker's endpoints with several models names
     """
 
     content_length: int | None = None
@@ -52,6 +53,7 @@ class Headers:
     accept: str = ""
     encoding: str = ""
     accept_encoding: str = ""
+    target_model: str = ""
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -70,6 +72,8 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
             headers.encoding = read_encoding(value.decode("latin-1"))
         elif name == b"accept-encoding":
             headers.accept_encoding = value.decode("latin-1")
+        elif name == b"x-amzn-sagemaker-target-model":
+            headers.target_model = value.decode("latin-1").strip()
     return headers
 
 

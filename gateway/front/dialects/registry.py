@@ -11,6 +11,7 @@ from gateway.front.base.body import ReadObject
 from gateway.front.base.dialect import Route
 from gateway.front.base.grpc_method import Service
 from gateway.front.base.limits import Limits
+from gateway.front.dialects.mlflow import rest as mlflow
 from gateway.front.dialects.plain import rest as plain
 from gateway.front.dialects.tfserving import grpc as tfserving_grpc
 from gateway.front.dialects.tfserving import rest as tfserving
@@ -76,9 +77,19 @@ def _torchserve_app() -> AppPart:
     return AppPart(openapi.HOT_PATHS, management.add_routes)
 
 
+def _mlflow_app() -> AppPart:
+    from gateway.front.dialects.mlflow import admin, openapi
+
+    return AppPart(openapi.HOT_PATHS, admin.add_routes)
+
+
 DIALECTS = (
     Registration("v2", v2.match, _v2_app, v2_grpc.services),
     Registration("predict", plain.match, _plain_app),
     Registration("v1", tfserving.match, _tfserving_app, tfserving_grpc.services),
     Registration("predictions", torchserve.match, _torchserve_app),
+    Registration("invocations", mlflow.match, _mlflow_app),
 )
+
+# The path that requests to the path chosen by a platform are answered like: gateway/domain/deployment.py.
+PREDICT_ALIAS = "/invocations"

@@ -4,6 +4,7 @@
     POST /predict[/{model}[/versions/{version}]]
     POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict|:classify|:regress
     POST, PUT /predictions/{model}[/{version}]       TorchServe's
+    POST /invocations                                MLflow's
 
 Dialects only translate. The engine does the work, and hot_request.py drives each request.
 """
@@ -11,17 +12,21 @@ Dialects only translate. The engine does the work, and hot_request.py drives eac
 from urllib.parse import unquote
 
 from gateway.front.base.dialect import Route
-from gateway.front.dialects.registry import DIALECTS
+from gateway.front.dialects.registry import DIALECTS, PREDICT_ALIAS
 
 _MATCHERS = {dialect.root: dialect.match for dialect in DIALECTS}
 
 
-def match(url: bytes) -> Route | None:
-    """Return the hot route of a request target, or None."""
+def match(url: bytes, predict_route: str = "") -> Route | None:
+    """Return the hot route of a request target, or None.
+
+    predict_route  a further path for predictions, which a platform has chosen
+    """
     path = url.partition(b"?")[0].decode("latin-1")
     if "%" in path:
         path = unquote(path)
-    match path.split("/"):
+    known = PREDICT_ALIAS if predict_route and path == predict_route else path
+    match known.split("/"):
         case ["", root, *parts] if root in _MATCHERS:
             route = _MATCHERS[root](parts)
             return None if route is None else route._replace(path=path)

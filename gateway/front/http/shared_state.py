@@ -70,7 +70,8 @@ class SharedState:
         except KeyError:
             pass
         # The target may be an absolute URL, as sent to proxies (RFC 9112, section 3.2.2).
-        found = match(url if url.startswith(b"/") else httptools.parse_url(url).path or b"")
+        path = url if url.startswith(b"/") else httptools.parse_url(url).path or b""
+        found = match(path, self.engine.deployment.predict_route)
         if len(url) <= MAX_HEAD_LENGTH:
             self._routes.put(url, found)
         return found

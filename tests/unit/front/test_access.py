@@ -112,9 +112,14 @@ def guarded_grpc(guarded: Serving, request: pytest.FixtureRequest) -> Serving:
     return guarded.by(request.param)
 
 
+# Paths that do not name the model: the body does, or a header.
+TARGET_MODEL = "x-amzn-sagemaker-target-model"
+NAMELESS = ("/predict", "/invocations")
+
+
 def _asked(path: str, permitted: bool = True) -> list[tuple[str, str]]:
-    """What one request asks for. If its body names the model, it must be permitted for any model, and then for this."""
-    if path != "/predict":
+    """What one request asks for. If its path names no model, it must be permitted for any model, and then for this."""
+    if path not in NAMELESS:
         return [("infer", "doubler")]
     return [("infer", ""), ("infer", "doubler"), ("infer", "doubler")] if permitted else [("infer", "")]
 
@@ -127,7 +132,8 @@ def hot_paths() -> list[str]:
 
 @pytest.mark.parametrize("path", hot_paths())
 def test_every_documented_hot_path_has_the_door(guarded: Serving, guard: Guard, path: str) -> None:
-    answer = guarded.http.post(path, content=NAMED if path == "/predict" else PLAIN)
+    body = NAMED if path == "/predict" else PLAIN
+    answer = guarded.http.post(path, content=body, headers={TARGET_MODEL: "doubler"})
     assert (answer.status_code, guard.actions) == (403, _asked(path, permitted=False))
     assert DENIED in answer.text
     assert guarded.engine.requests == []

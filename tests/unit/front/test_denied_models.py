@@ -14,7 +14,7 @@ from gateway.access.roles import read_roles
 from gateway.generated import tensorflow_serving_pb2 as tfs
 from gateway.process.address import GrpcServer
 from tests.support.front_server import WAIT_S, Serving, in_thread
-from tests.unit.front.test_access import MESSAGES, NAMED, cold_requests, grpc_methods, hot_paths
+from tests.unit.front.test_access import MESSAGES, NAMED, TARGET_MODEL, cold_requests, grpc_methods, hot_paths
 
 # Models that are served and that are not, with names of the same length.
 SERVED, MISSING = "doubler", "missing"
@@ -54,7 +54,8 @@ def test_inference_over_rest(guarded: Serving, headers: dict[str, str], path: st
     for name, body in BODIES.items():
         answers = []
         for model in (SERVED, MISSING):
-            answer = guarded.http.post(path.replace(SERVED, model), content=_about(body, model), headers=headers)
+            named = {**headers, TARGET_MODEL: model}
+            answer = guarded.http.post(path.replace(SERVED, model), content=_about(body, model), headers=named)
             answers.append((answer.status_code, answer.text.replace(model, "MODEL")))
         assert answers[0] == answers[1], name
         names_no_model = path == "/predict" and name in ("no JSON", "empty")

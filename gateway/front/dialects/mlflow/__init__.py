@@ -1,0 +1,1 @@
+"""MLflow's dialect, which SageMaker and Vertex AI share: POST /invocations."""
