@@ -137,6 +137,8 @@ class LoadOptions(NamedTuple):
     version     of the model, a number
     max_rows    max_batch_size of model.toml or config.pbtxt; None: not declared
     batches     whether that declares that requests may run together. If not, it only limits the rows of one
+    optional    the names of those `inputs` that model.toml or config.pbtxt declares optional
+    decoupled   whether one of them declares that a request gets any number of answers
     """
 
     artifact: str
@@ -149,6 +151,8 @@ class LoadOptions(NamedTuple):
     version: str = ""
     max_rows: Optional[int] = None
     batches: bool = True
+    optional: Tuple[str, ...] = ()
+    decoupled: bool = False
 
 
 class SequenceControl(NamedTuple):
@@ -243,6 +247,30 @@ class DeviceLost(Exception):
     """This process can no longer use its device, but a new one can. The worker is replaced."""
 
 
+class ResponseSender:
+    """Sends the answers to one request of a model with `sends_answers`, from any thread."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for further answers. They may be sent nevertheless, and are dropped."""
+        raise NotImplementedError
+
+    def send(self, outputs: "Dict[str, np.ndarray]") -> None:
+        """Send an answer, which is copied. Waits while the client has many answers left to read.
+
+        Raises RuntimeError after the end.
+        """
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """End the request: it gets no further answer. Raises RuntimeError if it has ended."""
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        """End the request with an error, as an exception of `infer` does. Raises RuntimeError if it has ended."""
+        raise NotImplementedError
+
+
 class Model:
     """A loaded model.
 
@@ -253,12 +281,15 @@ class Model:
                 declares its inputs and outputs. Its requests are not batched, and it is not warmed up
     takes_requests  whether the model gets requests as they came, with their ids and parameters. Such a model implements
                 `infer_requests` in place of `infer`, or `stream_request` in place of `stream`. It is never pipelined
+    sends_answers   whether a model that is decoupled and takes requests sends its answers when it likes: it implements
+                `serve_request` in place of `stream_request`
     """
 
     signatures: Dict[str, Signature] = {}
     pipelined: bool = False
     decoupled: bool = False
     takes_requests: bool = False
+    sends_answers: bool = False
 
     def infer(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> "Dict[str, np.ndarray]":
         """Run the model once.
@@ -306,6 +337,14 @@ class Model:
 
     def stream_request(self, request: Request, signature: str) -> "Iterator[Dict[str, np.ndarray]]":
         """Do what `stream` does for a request, if `decoupled` and `takes_requests`."""
+        raise NotImplementedError
+
+    def serve_request(self, request: Request, sender: ResponseSender, signature: str) -> None:
+        """Answer a request with the sender, if `sends_answers`, before this returns or later.
+
+        It is called on a thread of its own, always the same one, and `execution_timeout_s` limits the time until it
+        returns, without the time in which it waits for clients. If it raises an exception, the request fails.
+        """
         raise NotImplementedError
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:

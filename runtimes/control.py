@@ -132,6 +132,8 @@ class Load(NamedTuple):
     max_response_bytes  limit for the bytes of a response's tensors
     memory_limit        limit for the bytes of memory that the worker may use; 0: none that the worker sets itself
     sequence            None: requests are independent of each other
+    optional            the names of inputs that are declared optional
+    decoupled           whether it is declared that a request gets any number of answers
     """
 
     runtime: str
@@ -150,6 +152,8 @@ class Load(NamedTuple):
     max_response_bytes: int = 1 << 40
     memory_limit: int = 0
     sequence: Optional[SequenceOptions] = None
+    optional: Tuple[str, ...] = ()
+    decoupled: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
@@ -162,6 +166,7 @@ class Load(NamedTuple):
         return load._replace(
             inputs=specs_from_json(load.inputs),
             outputs=specs_from_json(load.outputs),
+            optional=tuple(load.optional),
             reshape=Reshapes(*load.reshape),
             batching=batching._replace(sizes=tuple(batching.sizes), off=off),
             audit=AuditOptions(*load.audit),

@@ -72,6 +72,8 @@ def plan_launch(
         version=config.version,
         inputs=tuple(tensor.spec() for tensor in toml.inputs),
         outputs=tuple(tensor.spec() for tensor in toml.outputs),
+        optional=tuple(tensor.name for tensor in toml.inputs if tensor.optional),
+        decoupled=toml.decoupled,
         reshape=Reshapes(_reshapes(toml.inputs), _reshapes(toml.outputs)),
         device=device.partition(":")[0],
         threads=threads,

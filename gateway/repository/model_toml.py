@@ -40,6 +40,7 @@ class DeclaredTensor(_Strict):
     shape    the shape that clients see; -1 is any size
     reshape  the model's own shape, if it differs from `shape`. Both include the batch dimension
     format   only reported to clients that request the configuration
+    optional whether requests may leave the input out, for a Python model in Triton's form
     """
 
     name: str = Field(min_length=1)
@@ -47,6 +48,7 @@ class DeclaredTensor(_Strict):
     shape: tuple[int, ...] | None = None
     reshape: tuple[int, ...] | None = None
     format: Literal["", "NHWC", "NCHW"] = ""
+    optional: bool = False
 
     @field_validator("datatype")
     @classmethod
@@ -162,6 +164,7 @@ class ModelToml(_Strict):
     python: str = Field("", pattern=r"^(3\.\d{1,2})?$")
     inputs: tuple[DeclaredTensor, ...] = ()
     outputs: tuple[DeclaredTensor, ...] = ()
+    decoupled: bool = False
     max_batch_size: int | None = Field(None, ge=0, le=65536)
     batch_dim: int = Field(0, ge=0, le=8)
     batch_sizes: tuple[int, ...] = ()

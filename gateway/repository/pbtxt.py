@@ -65,6 +65,7 @@ _USED = frozenset(
         "ensemble_scheduling.step.output_map",
     ]
 )
+_PROGRAM_USED = _USED | {"input.optional", "model_transaction_policy.decoupled"}
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
 # Keys of model.toml in errors → their names in config.pbtxt.
 _KEYS = {
@@ -98,14 +99,23 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
     steps = _steps(config, path)
     runtime = "" if steps else _runtime(config, path, runtimes)
     is_program = runtime in runtimes and runtimes[runtime].model_code
+    if config.model_transaction_policy.decoupled and not is_program:
+        raise ModelConfigError(
+            f"{path} asks for model_transaction_policy.decoupled, which only Python models can have; remove it if the "
+            "model works without it"
+        )
     parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config)
     instances, ignored_groups = _instances(config.instance_group)
     values = {
         "artifact": config.default_model_filename,
         "runtime": runtime,
         "max_batch_size": config.max_batch_size if config.HasField("max_batch_size") else None,
-        "inputs": [_tensor(config, tensor, path) for tensor in config.input],
+        "inputs": [
+            {**_tensor(config, tensor, path), **({"optional": True} if is_program and tensor.optional else {})}
+            for tensor in config.input
+        ],
         "outputs": [_tensor(config, tensor, path) for tensor in config.output],
+        "decoupled": config.model_transaction_policy.decoupled or None,
         "labels": {tensor.name: tensor.label_filename for tensor in config.output if tensor.label_filename},
         "queue_delay_ms": _delay_ms(config, path),
         **_priorities(config.dynamic_batching, path),
@@ -125,7 +135,9 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
     # a single request. sequence_batching combines those of several sequences.
     if config.max_batch_size > 0 and not config.WhichOneof("scheduling_choice"):
         toml = toml.without_batching_declared()
-    return toml, list(dict.fromkeys([*_unused(config, _USED), *ignored, *ignored_groups, *unknown]))
+    return toml, list(
+        dict.fromkeys([*_unused(config, _PROGRAM_USED if is_program else _USED), *ignored, *ignored_groups, *unknown])
+    )
 
 
 def _parse(file: Path, path: str) -> tuple[pb.ModelConfig, list[str]]:
@@ -173,7 +185,6 @@ def _check_served(config: pb.ModelConfig, path: str) -> None:
         "sequence_batching.state.use_growable_memory": any(
             state.use_growable_memory for state in config.sequence_batching.state
         ),
-        "model_transaction_policy.decoupled": config.model_transaction_policy.decoupled,
         "batch_input": bool(config.batch_input),
         "batch_output": bool(config.batch_output),
     }

@@ -1,14 +1,14 @@
 """The module `triton_python_backend_utils` for models in Triton's form, written from Triton's public documentation.
 
-What is not supported raises an error that says so: requests to other models (BLS), several answers to a request
-(decoupled), metrics of the model's own, and the parameters of a request.
+What is not supported raises an error that says so: requests to other models (BLS), and metrics of the model's own.
 """
 
-from typing import Any, Dict, List, Optional, Sequence
+import json
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, Unsupported
+from runtimes.contract import DATATYPES, ResponseSender, Unsupported
 
 from .arrays import encoded
 
@@ -104,8 +104,18 @@ class _Capsule:
         return 1, 0  # main memory
 
 
+class PreferredMemory:
+    """Where a model would like its outputs. Here, they are in main memory, whatever it prefers."""
+
+    def __init__(self, preferred_memory_type: int = 0, preferred_device_id: int = 0) -> None:
+        self.preferred_memory_type, self.preferred_device_id = preferred_memory_type, preferred_device_id
+
+
+TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_GPU = 0, 2
+
+
 class InferenceRequest:
-    """A request, or the rows of several requests that run together."""
+    """A request."""
 
     def __init__(
         self,
@@ -113,10 +123,13 @@ class InferenceRequest:
         requested_output_names: Sequence[str] = (),
         inputs: Sequence[Tensor] = (),
         request_id: str = "",
-        correlation_id: int = 0,
+        correlation_id: Union[int, str] = 0,
         model_version: int = -1,
         flags: int = 0,
-        **others: Any,
+        timeout: int = 0,
+        preferred_memory: Optional[PreferredMemory] = None,
+        trace: Any = None,
+        parameters: Optional[Dict[str, Any]] = None,
     ) -> None:
         self._model_name = model_name
         self._outputs = list(requested_output_names)
@@ -125,6 +138,16 @@ class InferenceRequest:
         self._correlation_id = correlation_id
         self._model_version = model_version
         self._flags = flags
+        self._timeout = timeout
+        self._preferred_memory = preferred_memory or PreferredMemory()
+        self._trace = trace
+        self._parameters = dict(parameters or {})
+        # Only of a request that a client has sent.
+        self.sender: Optional[InferenceResponseSender] = None
+
+    @property
+    def sender_is_taken(self) -> bool:
+        return self.sender is not None and self.sender.taken
 
     def inputs(self) -> List[Tensor]:
         return self._inputs
@@ -139,11 +162,25 @@ class InferenceRequest:
         return self._model_version
 
     def request_id(self) -> str:
-        """Return "": a worker does not get the ids of clients."""
+        """Return the client's own; "" if it sent none."""
         return self._request_id
 
-    def correlation_id(self) -> int:
+    def correlation_id(self) -> Union[int, str]:
+        """Return the id of the sequence; 0 if the request belongs to none."""
         return self._correlation_id
+
+    def timeout(self) -> int:
+        """Return how many microseconds its client waits; 0 for as long as it takes."""
+        return self._timeout
+
+    def preferred_memory(self) -> PreferredMemory:
+        return self._preferred_memory
+
+    def set_preferred_memory(self, preferred_memory: PreferredMemory) -> None:
+        self._preferred_memory = preferred_memory
+
+    def trace(self) -> Any:
+        return self._trace
 
     def flags(self) -> int:
         return self._flags
@@ -152,13 +189,18 @@ class InferenceRequest:
         self._flags = flags
 
     def is_cancelled(self) -> bool:
-        return False  # a request that has begun is not interrupted
+        """Return whether nobody waits for the answer any more."""
+        return self.sender is not None and self.sender.is_cancelled()
 
     def parameters(self) -> str:
-        raise Unsupported("the model reads the parameters of requests, which is not supported yet")
+        """Return the client's own parameters as JSON."""
+        return json.dumps(self._parameters)
 
-    def get_response_sender(self) -> Any:
-        raise Unsupported("the model sends several answers to a request (decoupled), which is not supported yet")
+    def get_response_sender(self) -> "InferenceResponseSender":
+        if self.sender is None:
+            raise TritonModelException("only a request that execute has got has a response sender")
+        self.sender.taken = True
+        return self.sender
 
     def exec(self, decoupled: bool = False) -> Any:
         raise Unsupported("the model sends requests to other models (BLS), which is not supported yet")
@@ -181,6 +223,63 @@ class InferenceResponse:
 
     def error(self) -> Optional[TritonError]:
         return self._error
+
+
+class InferenceResponseSender:
+    """Sends the responses to a request, from any thread.
+
+    taken   whether the model has asked for it
+    closed  whether the last response has been sent
+    """
+
+    def __init__(self, sender: ResponseSender, convert: Callable[[InferenceResponse], Any]) -> None:
+        """`convert` returns a response's outputs, or raises what the request fails with."""
+        self._sender, self._convert = sender, convert
+        self.taken = self.closed = self._failed = False
+
+    def is_cancelled(self) -> bool:
+        return self._sender.cancelled
+
+    def send(self, response: Optional[InferenceResponse] = None, flags: int = 0) -> None:
+        """Send a response, and with TRITONSERVER_RESPONSE_COMPLETE_FINAL, end the request. One of both is needed."""
+        if flags not in (0, TRITONSERVER_RESPONSE_COMPLETE_FINAL):
+            raise TritonModelException("a response sender knows no flags but TRITONSERVER_RESPONSE_COMPLETE_FINAL")
+        if self.closed:
+            raise TritonModelException("the response sender has been closed: its last response had the final flag")
+        if response is None and not flags:
+            raise TritonModelException("a response sender needs a response, or the final flag")
+        self.closed = bool(flags)
+        if self._failed:
+            return  # the client has got the error, which was the last answer
+        try:
+            if response is not None:
+                self._send(response)
+            if flags and not self._failed:
+                self._sender.end()
+        except RuntimeError as error:
+            raise TritonModelException(str(error)) from error
+
+    def _send(self, response: InferenceResponse) -> None:
+        try:
+            outputs = self._convert(response)
+        except Exception as error:
+            self._failed = True
+            self._sender.fail(error)
+            return
+        self._sender.send(outputs)
+
+    def abandon(self, reason: str) -> None:
+        """Fail the request unless it has ended."""
+        if not (self.closed or self._failed):
+            self.closed = True
+            try:
+                self._sender.fail(RuntimeError(reason))
+            except RuntimeError:
+                pass  # it has ended otherwise
+
+    def __del__(self) -> None:
+        if self.taken:
+            self.abandon("the model has dropped a response sender without sending the final flag")
 
 
 class MetricFamily:

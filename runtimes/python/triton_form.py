@@ -2,7 +2,9 @@
 
 import json
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+import threading
+import time
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from runtimes.contract import (
     LoadOptions,
     Model,
     ModelFailed,
+    Request,
+    ResponseSender,
+    SequenceControl,
     Signature,
     TensorSpec,
     Unsupported,
@@ -23,10 +28,14 @@ from runtimes.contract import (
 from . import pb_utils
 from .arrays import as_output, detached
 
+# A deadline that is further away is none: no model waits for years.
+_LONGEST_S = 86_400.0
 _ERRORS = {pb_utils.TritonError.INVALID_ARG: InvalidInput, pb_utils.TritonError.UNSUPPORTED: Unsupported}
 
 
 class TritonModel(Model):
+    takes_requests = True
+
     def __init__(self, model_class: Any, options: LoadOptions) -> None:
         if not hasattr(model_class, "execute"):
             raise LoadError("TritonPythonModel has no method execute; add it")
@@ -38,7 +47,9 @@ class TritonModel(Model):
             {},
             tuple(tensor["name"] for tensor in self._config["input"] if tensor.get("optional")),
         )
+        self._outputs = {spec.name: spec for spec in self._signature.outputs}
         self.signatures = {"default": self._signature}
+        self.decoupled = self.sends_answers = pb_utils.using_decoupled_model_transaction_policy(self._config)
         self._instance = model_class()
         if hasattr(self._instance, "initialize"):
             self._instance.initialize(_arguments(self._config, options))
@@ -52,39 +63,141 @@ class TritonModel(Model):
             return BatchAnalysis(alone="the model's configuration has no dynamic_batching")
         return BatchAnalysis(unknown=("a program has no graph to read",), max_rows=max_rows)
 
-    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        specs = {spec.name: spec for spec in self._signature.outputs}
-        wanted = wanted_outputs(outputs, list(specs))
-        # Models may change the arrays of their inputs, which belong to the caller.
-        left_out = [name for name in self._signature.optional if name not in inputs]
-        specs_given = [spec for spec in self._signature.inputs if spec.name not in left_out]
-        tensors = [pb_utils.Tensor(spec.name, check_input(spec, inputs).copy()) for spec in specs_given]
-        request = pb_utils.InferenceRequest(self._name, wanted, tensors, model_version=self._version)
-        response = _only(self._instance.execute([request]))
+    def infer_requests(
+        self, requests: Sequence[Request], signature: str
+    ) -> Sequence[Union[Dict[str, np.ndarray], Exception]]:
+        if self.decoupled:
+            return [Unsupported("the model is decoupled, and runs only for requests of clients") for _ in requests]
+        answers: List[Union[Dict[str, np.ndarray], Exception, None]] = [None] * len(requests)
+        asked, collectors, indices = [], [], []
+        for index, request in enumerate(requests):
+            try:
+                collector = _Collector(request)
+                # Models may change the arrays of their inputs, which belong to the caller.
+                asked.append(self._request(request, collector, copies=True))
+                collectors.append(collector)
+                indices.append(index)
+            except InvalidInput as error:
+                answers[index] = error
+        responses = self._instance.execute(asked) if asked else []
+        if responses is None and all(each.sender_is_taken for each in asked):
+            responses = [None] * len(asked)
+        if not isinstance(responses, (list, tuple)):
+            raise TypeError("execute returned %s, not a list of responses" % type(responses).__name__)
+        if len(responses) != len(asked):
+            raise ValueError("execute returned %d responses to %d requests" % (len(responses), len(asked)))
+        takes = [each.sender_is_taken for each in asked]
+        asked.clear()  # a sender that the model has dropped must not live on here: its end fails the request
+        for index, is_taken, collector, response in zip(indices, takes, collectors, responses):
+            answers[index] = self._answer(requests[index], is_taken, collector, response)
+        return answers  # type: ignore[return-value]
+
+    def _answer(
+        self, request: Request, sender_is_taken: bool, collector: "_Collector", response: Any
+    ) -> Union[Dict[str, np.ndarray], Exception]:
+        """Return the outcome of a request for which `execute` returned this."""
+        try:
+            if response is None:
+                if not sender_is_taken:
+                    raise TypeError("execute returned None for a request whose response sender it has not asked for")
+                return collector.wait()
+            if sender_is_taken:
+                raise ValueError("execute returned a response to a request whose response sender it has asked for")
+            return self._converted(response, request)
+        except Exception as error:  # noqa: BLE001 - the other requests are answered
+            return error
+
+    def serve_request(self, request: Request, sender: ResponseSender, signature: str) -> None:
+        asked = self._request(request, sender)
+        returned = self._instance.execute([asked])
+        if returned is not None:
+            raise TypeError(
+                "execute returned %s, but that of a decoupled model must return None" % type(returned).__name__
+            )
+        if not asked.sender_is_taken:
+            raise ValueError("execute has not asked for the response sender of a request of a decoupled model")
+
+    def _request(self, request: Request, sender: ResponseSender, copies: bool = False) -> pb_utils.InferenceRequest:
+        """Return a request as models get it. Raises InvalidInput."""
+        wanted = wanted_outputs(request.outputs, list(self._outputs))
+        left_out = [name for name in self._signature.optional if name not in request.inputs]
+        arrays = [
+            (spec.name, check_input(spec, request.inputs))
+            for spec in self._signature.inputs
+            if spec.name not in left_out
+        ]
+        sequence = request.sequence or SequenceControl(0)
+        left = request.deadline - time.monotonic()
+        asked = pb_utils.InferenceRequest(
+            self._name,
+            wanted,
+            [pb_utils.Tensor(name, array.copy() if copies else array) for name, array in arrays],
+            request.id,
+            sequence.id,
+            self._version,
+            pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START * sequence.start
+            | pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END * sequence.end,
+            max(1, int(left * 1e6)) if left < _LONGEST_S else 0,
+            parameters=request.parameters,
+        )
+        # What it sends later must not keep the request, which the model may drop.
+        plain = Request({}, wanted)
+        asked.sender = pb_utils.InferenceResponseSender(sender, lambda response: self._converted(response, plain))
+        return asked
+
+    def _converted(self, response: Any, request: Request) -> Dict[str, np.ndarray]:
+        """Return the outputs of a response. Raises what the request fails with."""
+        if not isinstance(response, pb_utils.InferenceResponse):
+            raise TypeError("a response is %s, not an InferenceResponse" % type(response).__name__)
         error = response.error()
         if error is not None:
             code = error.code() if isinstance(error, pb_utils.TritonError) else None
             raise _ERRORS.get(code, ModelFailed)(str(error))
         arrays = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+        wanted = wanted_outputs(request.outputs, list(self._outputs))
         missing = [name for name in wanted if name not in arrays]
-        if missing:
-            raise ValueError("execute returned %s, but not %s" % (quoted(arrays), quoted(missing)))
-        answer = {name: as_output(specs[name], arrays[name]) for name in wanted}
-        return detached(answer, [tensor.as_numpy() for tensor in tensors])
+        if missing and not self.decoupled:
+            raise ValueError("the response has %s, but not %s" % (quoted(arrays), quoted(missing)))
+        answer = {name: as_output(self._outputs[name], arrays[name]) for name in wanted if name in arrays}
+        return detached(answer, request.inputs.values())
 
     def close(self) -> None:
         if hasattr(self._instance, "finalize"):
             self._instance.finalize()
 
 
-def _only(responses: Any) -> pb_utils.InferenceResponse:
-    if not isinstance(responses, (list, tuple)):
-        raise TypeError("execute returned %s, not a list of responses" % type(responses).__name__)
-    if len(responses) != 1:
-        raise ValueError("execute returned %d responses to one request" % len(responses))
-    if not isinstance(responses[0], pb_utils.InferenceResponse):
-        raise TypeError("execute returned %s, not an InferenceResponse" % type(responses[0]).__name__)
-    return responses[0]
+class _Collector(ResponseSender):
+    """Takes what a model that is not decoupled sends: one answer, or an error."""
+
+    def __init__(self, request: Request) -> None:
+        self._deadline = request.deadline
+        self._ended = threading.Event()
+        self._outcome: Union[Dict[str, np.ndarray], Exception, None] = None
+
+    @property
+    def cancelled(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def send(self, outputs: Dict[str, np.ndarray]) -> None:
+        if self._outcome is not None:
+            raise RuntimeError("the model is not decoupled, so that each request has one response")
+        self._outcome = {name: array.copy() for name, array in outputs.items()}
+
+    def end(self) -> None:
+        if self._outcome is None:
+            self._outcome = ValueError("the model has ended a request without a response")
+        self._ended.set()
+
+    def fail(self, error: Exception) -> None:
+        self._outcome = error
+        self._ended.set()
+
+    def wait(self) -> Union[Dict[str, np.ndarray], Exception]:
+        """Return the outcome when a thread of the model has sent it; nobody waits for it after the deadline."""
+        left = self._deadline - time.monotonic()
+        if not self._ended.wait(min(max(left, 0.0), _LONGEST_S)) or self._outcome is None:
+            return TimeoutError("the model has not sent the final flag for a request")
+        return self._outcome
 
 
 def _configuration(options: LoadOptions) -> Dict[str, Any]:
@@ -96,7 +209,10 @@ def _configuration(options: LoadOptions) -> Dict[str, Any]:
         "platform": "",
         "backend": "python",
         "max_batch_size": max_rows,
-        "input": [_tensor(spec, max_rows, {"format": "FORMAT_NONE"}) for spec in options.inputs],
+        "input": [
+            _tensor(spec, max_rows, {"format": "FORMAT_NONE", "optional": spec.name in options.optional})
+            for spec in options.inputs
+        ],
         "output": [_tensor(spec, max_rows, {"label_filename": ""}) for spec in options.outputs],
         "instance_group": [{"name": options.name + "_0", "kind": kind, "count": 1, "gpus": []}],
         "default_model_filename": os.path.basename(options.artifact),
@@ -104,6 +220,7 @@ def _configuration(options: LoadOptions) -> Dict[str, Any]:
     }  # type: Dict[str, Any]
     if max_rows and options.batches:
         config["dynamic_batching"] = {}
+    config["model_transaction_policy"] = {"decoupled": options.decoupled}
     return config
 
 
@@ -129,8 +246,6 @@ def _completed(model_class: Any, config: Dict[str, Any]) -> Dict[str, Any]:
             raise LoadError(
                 "the model has no %ss: declare them in config.pbtxt or model.toml, or in auto_complete_config" % kind
             )
-    if pb_utils.using_decoupled_model_transaction_policy(config):
-        raise LoadError("the model sends several answers to a request (decoupled), which is not supported yet")
     return config
 
 

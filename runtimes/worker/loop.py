@@ -6,7 +6,8 @@ and since there is one thread, no locks.
 A pipelined model gets a second batch while it computes one, but only a full batch: one that is not full yet can keep
 collecting requests until the running batch ends, at no loss.
 
-A decoupled model has no batches: each turn computes one answer of one of the requests in progress (streams.py).
+A decoupled model has no batches: each turn computes one answer of one of the requests in progress (streams.py), or
+sends those that the model has given from threads of its own (senders.py).
 """
 
 import socket
@@ -29,6 +30,7 @@ from runtimes.worker.fast_path import Done, FastPath
 from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.poller import READABLE, WRITABLE, Poller
 from runtimes.worker.results import Failure, Outcome, send, send_failure
+from runtimes.worker.senders import Senders
 from runtimes.worker.streams import Streams
 
 # The longest poll of an idle worker. All events arrive on sockets, so the value hardly matters; a shorter one would use
@@ -60,7 +62,7 @@ class Loop:
         self._auditor = Auditor(executor.chunked_model, executor.batching.dim, Budget(audit_share))
         self._batcher = Batcher(executor.batching)
         self._fast_path = FastPath(executor, self._batcher, self._auditor, status, self._answer)
-        self._streams = Streams(executor, status)
+        self._streams = Senders(executor, status) if executor.model.sends_answers else Streams(executor, status)
         self._listener = listener
         self._control = control
         self._status = status
@@ -74,6 +76,8 @@ class Loop:
         self._connections: Dict[int, Connection] = {}  # by descriptor: the fronts' and the supervisor's
         listener.setblocking(False)
         self._poller.watch(listener.fileno(), READABLE)
+        if self._streams.descriptor >= 0:
+            self._poller.watch(self._streams.descriptor, READABLE)
         self._add(control)
 
     def seed_cost(self, rows: int, seconds: float) -> None:
@@ -85,6 +89,10 @@ class Loop:
         timeout: Optional[float] = _IDLE_S
         while timeout is not None and not self._control.closed:
             timeout = self.turn(timeout)
+
+    def close(self) -> None:
+        """End the requests of a decoupled model that are still in progress."""
+        self._streams.close()
 
     def turn(self, timeout: float) -> Optional[float]:
         """Poll once, then run and answer at most one batch. Return the timeout of the next poll, or None at the end."""
@@ -148,7 +156,10 @@ class Loop:
         for descriptor, events in ready:
             connection = self._connections.get(descriptor)
             if connection is None:
-                self._accept()
+                if descriptor == self._streams.descriptor:
+                    self._streams.wake()
+                else:
+                    self._accept()
                 continue
             if events & WRITABLE:
                 self._flush_one(connection)

@@ -87,6 +87,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         gc.collect()
         gc.freeze()  # the framework's objects stay for good, so exclude them from future collections
     loop.run()
+    loop.close()
     model.close()
     return 0
 
@@ -123,10 +124,18 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None) -> Mode
         version=load.version,
         max_rows=load.batching.max_rows,
         batches=load.batching.declares_batching,
+        optional=load.optional,
+        decoupled=load.decoupled,
     )
     model = module.load(options)
     if not model.signatures:
         raise LoadError("the model has no signature that can be served")
+    if load.decoupled and not model.decoupled:
+        raise LoadError("decoupled is configured, but the model gives one answer to each request: remove it")
+    optional = next(iter(model.signatures.values())).optional
+    for name in load.optional:
+        if name not in optional:
+            raise LoadError("input '%s' is declared optional, but the model needs it" % name)
     return reshaped(model, load.reshape)
 
 

@@ -70,7 +70,12 @@ class Stream:
 
 
 class Streams:
-    """Runs the requests. A request is known by its connection and its id."""
+    """Runs the requests. A request is known by its connection and its id.
+
+    descriptor  becomes readable when `advance` has something to do, and `wake` has to be called; -1: never
+    """
+
+    descriptor = -1
 
     def __init__(self, executor: Executor, status: StatusPage) -> None:
         self._executor, self._status = executor, status
@@ -161,6 +166,12 @@ class Streams:
         for connection, number in list(self._streams):
             if connection is source:
                 self.cancel(source, number)
+
+    def wake(self) -> None:
+        """Do nothing: there are no threads."""
+
+    def close(self) -> None:
+        """Do nothing: requests end with their connections."""
 
     def _end(self, stream: Stream) -> None:
         del self._streams[stream.pending.source, stream.pending.id]

@@ -434,3 +434,12 @@ def test_the_default_strategy_is_direct_with_a_slot_for_each_row(tmp_path: Path,
     assert toml.sequence is not None
     options = toml.sequence.options(tmp_path)
     assert (options.strategy, options.idle_timeout, options.max_sequences) == ("direct", 1.0, slots)
+
+
+def test_python_models_may_be_decoupled_and_have_optional_inputs(tmp_path: Path) -> None:
+    toml, left = read(
+        tmp_path,
+        'backend: "python" input [ { name: "x" }, { name: "z" optional: true } ] '
+        "model_transaction_policy { decoupled: true }",
+    )
+    assert (toml.decoupled, [each.optional for each in toml.inputs], left) == (True, [False, True], [])

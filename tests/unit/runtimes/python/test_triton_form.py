@@ -1,12 +1,22 @@
 """Models in Triton's form: what they find in triton_python_backend_utils, and what they may return."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from runtimes.contract import InvalidInput, LoadError, Model, ModelFailed, TensorSpec, Unsupported
+from runtimes.contract import (
+    InvalidInput,
+    LoadError,
+    Model,
+    ModelFailed,
+    Request,
+    SequenceControl,
+    TensorSpec,
+    Unsupported,
+)
 from runtimes.control import BatchingOptions
 from runtimes.python import pb_utils
 from runtimes.worker.batching_decision import decide_batching
@@ -100,7 +110,6 @@ def test_an_input_that_the_model_calls_optional_may_be_left_out(loaded: Loader) 
         ('config.add_input({"name": "X", "data_type": "TYPE_INT8", "dims": [2]})', "gives input 'X' the data_type"),
         ('config.add_input({"name": "Z", "dims": [2]})', "an input that auto_complete_config adds has no 'data_type'"),
         ('config.add_output({"name": "Z", "kind": 1, "data_type": "", "dims": []})', "has the unknown key 'kind'"),
-        ('config.set_model_transaction_policy({"decoupled": True})', r"\(decoupled\), which is not supported yet"),
         ('config.add_output({"name": "Z", "data_type": "TYPE_BF16", "dims": []})', "TYPE_BF16, which is not supported"),
         ("config = None", "auto_complete_config returned NoneType, not the ModelConfig"),
     ],
@@ -129,9 +138,22 @@ def test_an_error_of_a_response_is_for_its_client(loaded: Loader, error: str, ki
     ("body", "said"),
     [
         ("return None", "execute returned NoneType, not a list of responses"),
-        ("return []", "execute returned 0 responses to one request"),
-        ("return [1]", "execute returned int, not an InferenceResponse"),
-        ("return [pb_utils.InferenceResponse([])]", "execute returned none, but not 'Y'"),
+        ("return [None]", "execute returned None for a request whose response sender it has not asked for"),
+        ("requests[0].get_response_sender()\nreturn [None]", "has dropped a response sender without sending the final"),
+        (
+            "requests[0].get_response_sender()\nreturn [pb_utils.InferenceResponse([])]",
+            "returned a response to a request whose response sender it has asked for",
+        ),
+        ("requests[0].get_response_sender().send(flags=1)\nreturn None", "has ended a request without a response"),
+        ("requests[0].get_response_sender().send()\nreturn None", "needs a response, or the final flag"),
+        ("requests[0].get_response_sender().send(flags=2)\nreturn None", "knows no flags but"),
+        (
+            "s = requests[0].get_response_sender()\nfor _ in 0, 1: s.send(flags=1)",
+            "its last response had the final flag",
+        ),
+        ("return []", "execute returned 0 responses to 1 requests"),
+        ("return [1]", "a response is int, not an InferenceResponse"),
+        ("return [pb_utils.InferenceResponse([])]", "the response has none, but not 'Y'"),
         ("return [pb_utils.InferenceResponse([pb_utils.Tensor('Y', 1)])]", "Tensor 'Y' is made of int"),
     ],
 )
@@ -144,13 +166,105 @@ def test_wrong_responses_are_the_models_fault(loaded: Loader, body: str, said: s
     ("body", "said"),
     [
         ("pb_utils.InferenceRequest(model_name='other', requested_output_names=['y'], inputs=[]).exec()", "BLS"),
-        ("requests[0].get_response_sender()", "decoupled"),
-        ("requests[0].parameters()", "the parameters of requests"),
     ],
 )
 def test_what_is_not_supported_says_so(loaded: Loader, body: str, said: str) -> None:
     with pytest.raises(Unsupported, match=rf"{said}.*not supported yet"):
         loaded(executing(body), inputs=X, outputs=Y).infer(ONES, (), "default")
+
+
+DESCRIBING = """
+import json
+described = []
+for request in requests:
+    described.append([request.request_id(), json.loads(request.parameters()), request.correlation_id(), request.flags(),
+        request.timeout() > 0, request.is_cancelled(), request.requested_output_names(), request.model_name()])
+    request.set_preferred_memory(request.preferred_memory())
+self.described = described
+return [pb_utils.InferenceResponse([pb_utils.Tensor('Y', pb_utils.get_input_tensor_by_name(each, 'X').as_numpy()
+    .astype('float64'))]) for each in requests]
+"""
+
+
+def test_execute_gets_each_request_with_what_its_client_said(loaded: Loader) -> None:
+    model: Any = loaded(executing(DESCRIBING), inputs=X, outputs=Y, max_rows=8)
+    asked = [
+        Request(
+            {"X": np.full((rows, 2), rows, np.float32)},
+            (),
+            f"id {rows}",
+            {"k": rows, "t": "ü"},
+            SequenceControl("s", True, rows == 2),
+            deadline,
+        )
+        for rows, deadline in ((1, time.monotonic() + 100), (2, float("inf")), (3, 0.0))
+    ]
+    answers = model.infer_requests(asked, "default")
+    assert [answer["Y"].tolist() for answer in answers] == [[[float(rows)] * 2] * rows for rows in (1, 2, 3)]
+    assert model._instance.described == [
+        ["id 1", {"k": 1, "t": "ü"}, "s", 1, True, False, ["Y"], "m"],
+        ["id 2", {"k": 2, "t": "ü"}, "s", 3, False, False, ["Y"], "m"],
+        ["id 3", {"k": 3, "t": "ü"}, "s", 1, True, True, ["Y"], "m"],
+    ]
+
+
+MIXED = """
+import threading
+responses = []
+for number, request in enumerate(requests):
+    x = pb_utils.get_input_tensor_by_name(request, 'X').as_numpy().astype('float64')
+    response = pb_utils.InferenceResponse([pb_utils.Tensor('Y', x)])
+    if number == 1:
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError('first', pb_utils.TritonError.INVALID_ARG))
+    if number == 3:
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError('second'))
+    if number == 2:
+        sender = request.get_response_sender()
+        arguments = (response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        threading.Thread(target=sender.send, args=arguments).start()
+        response = None
+        del sender
+    responses.append(response)
+return responses
+"""
+
+
+def test_errors_and_a_response_that_a_thread_sends_stay_in_order_among_others(loaded: Loader) -> None:
+    model = loaded(executing(MIXED), inputs=X, outputs=Y, max_rows=8)
+    asked = [Request({"X": np.full((1, 2), number, np.float32)}) for number in range(5)]
+    zero, first, two, second, four = model.infer_requests(asked, "default")
+    for number, answer in ((0, zero), (2, two), (4, four)):
+        assert isinstance(answer, dict)
+        assert answer["Y"].tolist() == [[number, number]]
+    assert (type(first), str(first), type(second), str(second)) == (InvalidInput, "first", ModelFailed, "second")
+
+
+def test_an_optional_input_may_be_left_out(loaded: Loader) -> None:
+    body = """
+import numpy
+z = pb_utils.get_input_tensor_by_name(requests[0], 'Z')
+return [pb_utils.InferenceResponse([pb_utils.Tensor('Y', numpy.full((1, 2), float(z is None)))])]"""
+    both = (*X, TensorSpec("Z", "FP32", (-1, 2)))
+    model = loaded(executing(body), inputs=both, outputs=Y, optional=("Z",))
+    assert model.signatures["default"].optional == ("Z",)
+    assert model.infer(ONES, (), "default")["Y"].tolist() == [[1.0, 1.0]]
+    assert model.infer({**ONES, "Z": ONES["X"]}, (), "default")["Y"].tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_decoupled_model_sends_its_answers_itself(loaded: Loader, completed: bool) -> None:
+    source = executing("self.requests = requests")
+    if completed:
+        source += """
+    @staticmethod
+    def auto_complete_config(config):
+        config.set_model_transaction_policy({"decoupled": True})
+        return config
+"""
+    model = loaded(source, inputs=X, outputs=Y, decoupled=not completed)
+    assert (model.decoupled, model.sends_answers, model.takes_requests) == (True, True, True)
+    with pytest.raises(Unsupported, match="the model is decoupled"):
+        model.infer(ONES, (), "default")
 
 
 def test_a_model_needs_execute_and_outputs(loaded: Loader) -> None:

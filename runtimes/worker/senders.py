@@ -1,0 +1,260 @@
+"""The requests in progress of a model that sends its answers itself, from whatever threads it likes.
+
+The model runs on a thread of its own, so that it may wait for a slow client while the worker's loop serves the others.
+What it sends waits in an outbox, from which the loop takes it; an answer that cannot be sent yet stays with whoever
+sends it. So a request takes as much memory as one in streams.py.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional, Tuple
+
+from runtimes import wire
+from runtimes.contract import DeviceLost, Request, ResponseSender
+from runtimes.layouts import layout_of
+from runtimes.status_page import StatusPage
+from runtimes.tensors import Tensor, from_array
+from runtimes.wire import ResultFrame
+from runtimes.worker.connection import Connection
+from runtimes.worker.execute import Executor
+from runtimes.worker.pending import Batch, Pending
+from runtimes.worker.requests import request_of
+from runtimes.worker.results import Failure, Outcome, send_failure
+
+
+class Sender(ResponseSender):
+    """One request. Its fields change under the lock of its `Senders`.
+
+    since    when the model was last given control over it: its duration does not include waiting for the client
+    infer_s  how long the model has taken, until now
+    unread   the bytes of each answer that the client has not read, including those in the outbox
+    ended    whether the model has ended it, or failed
+    dropped  whether nobody waits for it any more
+    """
+
+    def __init__(self, owner: "Senders", batch: Batch) -> None:
+        self._owner = owner
+        self.pending: Pending = batch[0]
+        self.began = self.since = time.monotonic()
+        self.infer_s = 0.0
+        self.unread: Deque[int] = deque()
+        self.unread_bytes = 0
+        self.ended = self.dropped = False
+
+    @property
+    def cancelled(self) -> bool:
+        return self.dropped
+
+    def send(self, outputs: Dict[str, Any]) -> None:
+        tensors = [from_array(name, array) for name, array in outputs.items()]
+        # The model may change its arrays afterwards.
+        copies = [tensor._replace(data=bytes(tensor.data)) for tensor in tensors]
+        self._owner.send(self, copies)
+
+    def end(self) -> None:
+        self._owner.send(self, None)
+
+    def fail(self, error: Exception) -> None:
+        self._owner.fail(self, error)
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.unread) < wire.MAX_UNREAD_ANSWERS and self.unread_bytes < wire.MAX_UNREAD_BYTES
+
+
+class Senders:
+    """Runs the requests, and has the methods of streams.Streams. Only `send` and `fail` are for other threads."""
+
+    def __init__(self, executor: Executor, status: StatusPage) -> None:
+        self._executor, self._status = executor, status
+        self._senders: Dict[Tuple[Connection, int], Sender] = {}
+        self._changed = threading.Condition()
+        self._outbox: Deque[Tuple[Sender, Outcome]] = deque()
+        self._lost: Optional[DeviceLost] = None
+        self._waiting: "queue.Queue[Optional[Tuple[Sender, Request, str]]]" = queue.Queue()
+        # Ids of the requests that the model has begun, and since when its thread runs; 0.0 if it does not.
+        self._begun: Dict[Sender, int] = {}
+        self._busy_since = 0.0
+        self.descriptor, self._wake_descriptor = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(self._wake_descriptor, False)
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def can_advance(self) -> bool:
+        return bool(self._outbox)
+
+    def start(self, batch: Batch) -> None:
+        """Accept a request, which is alone in its batch."""
+        sender = Sender(self, batch)
+        self._senders[sender.pending.source, sender.pending.id] = sender
+        try:
+            request = request_of(sender.pending)
+        except Exception as error:  # noqa: BLE001 - for example, there is no memory for them
+            self.fail(sender, error)
+            return
+        # The front may use their memory for other requests when this one was cancelled, while the model still runs.
+        inputs = {name: array.copy() for name, array in request.inputs.items()}
+        self._waiting.put((sender, request._replace(inputs=inputs), batch.signature))
+
+    def _run(self) -> None:
+        """Run requests, one after the other, on the model's thread."""
+        while True:
+            waiting = self._waiting.get()
+            if waiting is None:
+                return
+            sender, request, signature = waiting
+            with self._changed:
+                if sender.dropped:
+                    continue
+                self._begun[sender] = sender.pending.id
+                sender.began = sender.since = self._busy_since = time.monotonic()
+                self._publish()
+            try:
+                self._executor.model.serve_request(request, sender, signature)
+            except DeviceLost as error:
+                self._lost = error
+                self._wake()
+                return
+            except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
+                if not sender.ended:
+                    self.fail(sender, error)
+            with self._changed:
+                self._busy_since = 0.0
+                self._publish()
+
+    def _publish(self) -> None:
+        """Name all requests that the model has begun, of which any thread may end the process."""
+        self._status.set_busy(list(self._begun.values()), self._busy_since)
+
+    def send(self, sender: Sender, tensors: Optional[List[Tensor]]) -> None:
+        """Put an answer, or the end, into the outbox when there is room for it. Raises RuntimeError after the end."""
+        with self._changed:
+            if sender.ended:
+                raise RuntimeError("the request has ended already")
+            seconds = max(0.0, time.monotonic() - sender.since)
+            sender.infer_s += seconds
+            if tensors is not None:
+                self._wait_for_room(sender)
+                if sender.ended:
+                    raise RuntimeError("the request has ended already")
+            else:
+                sender.ended, seconds = True, sender.infer_s
+                self._forget(sender)
+            sender.since = time.monotonic()
+            if sender.dropped:
+                return
+            outcome = self._executor.limited(
+                ResultFrame(
+                    queue_ns=int((sender.began - sender.pending.arrived) * 1e9),
+                    compute_input_ns=0,
+                    compute_infer_ns=int(seconds * 1e9),
+                    compute_output_ns=0,
+                    batch_rows=1,
+                    outputs=tensors or [],
+                    layout=layout_of("", (), tensors or []),
+                    final=tensors is None,
+                )
+            )
+            if isinstance(outcome, Failure):
+                sender.ended = True
+                self._forget(sender)
+            elif tensors is not None:
+                sender.unread.append(sum([len(tensor.data) for tensor in tensors]))
+                sender.unread_bytes += sender.unread[-1]
+            self._outbox.append((sender, outcome))
+            if sender.ended:
+                self._changed.notify_all()
+        self._wake()
+
+    def _wait_for_room(self, sender: Sender) -> None:
+        is_models = threading.current_thread() is self._thread
+        if is_models and not sender.has_room:
+            self._busy_since = 0.0  # the client's time does not count as the model's
+            self._publish()
+        while not (sender.has_room or sender.dropped or sender.ended):
+            self._changed.wait()
+        if is_models and not self._busy_since:
+            self._busy_since = time.monotonic()
+            self._publish()
+
+    def fail(self, sender: Sender, error: Exception) -> None:
+        """End a request with an error. Raises RuntimeError if it has ended."""
+        with self._changed:
+            if sender.ended:
+                raise RuntimeError("the request has ended already")
+            sender.ended = True
+            self._forget(sender)
+            if sender.dropped:
+                return
+            self._outbox.append((sender, self._executor.failure(error)))
+            self._changed.notify_all()
+        self._wake()
+
+    def _forget(self, sender: Sender) -> None:
+        if self._begun.pop(sender, None) is not None:
+            self._publish()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_descriptor, b"x")
+        except OSError:
+            pass  # it is full, so that the loop will wake up, or the worker ends
+
+    def wake(self) -> None:
+        """Empty the pipe that has woken the loop."""
+        try:
+            os.read(self.descriptor, 1 << 16)
+        except BlockingIOError:
+            pass
+
+    def advance(self) -> None:
+        """Queue everything in the outbox for the fronts."""
+        if self._lost is not None:
+            raise self._lost
+        while self._outbox:
+            sender, outcome = self._outbox.popleft()
+            source, number = sender.pending.source, sender.pending.id
+            if self._senders.get((source, number)) is not sender:
+                continue  # it was cancelled meanwhile
+            if isinstance(outcome, Failure):
+                send_failure(source, number, outcome)
+            else:
+                source.queue(wire.pack_result([(number, outcome)], wire.FIRST_OF_BATCH if outcome.final else 0))
+            if isinstance(outcome, Failure) or outcome.final:
+                del self._senders[source, number]
+
+    def acknowledge(self, source: Connection, number: int) -> None:
+        """Note that the client has read one more answer to a request."""
+        sender = self._senders.get((source, number))
+        with self._changed:
+            if sender is not None and sender.unread:
+                sender.unread_bytes -= sender.unread.popleft()
+                self._changed.notify_all()
+
+    def cancel(self, source: Connection, number: int) -> bool:
+        """End a request whose client has left. Return whether it was in progress."""
+        sender = self._senders.pop((source, number), None)
+        if sender is None:
+            return False
+        with self._changed:
+            sender.dropped = True
+            self._forget(sender)
+            self._changed.notify_all()
+        return True
+
+    def drop_source(self, source: Connection) -> None:
+        """End all requests of a connection that has closed."""
+        for connection, number in list(self._senders):
+            if connection is source:
+                self.cancel(source, number)
+
+    def close(self) -> None:
+        """Drop all requests, so that no thread of the model waits for a client any more."""
+        for source, number in list(self._senders):
+            self.cancel(source, number)
+        self._waiting.put(None)
