@@ -1,6 +1,8 @@
 """Pipelines in a repository that is served: their states, how they are described, and requests in several dialects."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +166,22 @@ def test_a_pipeline_is_described_like_any_model(running: Gateway) -> None:
         {"model": "two", "version": "1", "state": "READY", "reason": "", "when": "not once"},
     ]
     assert 'modelport_workers_up{model="two"' not in running.get("/metrics").body.decode()
+
+
+def test_what_the_commands_can_do_with_a_pipeline(running: Gateway, repository: Path) -> None:
+    done = modelport("compare", "two", "two", "--url", f"http://{running.http}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = modelport("models", "--url", f"http://{running.http}").stdout
+    assert "its step 'nobody' is not served" in " ".join(listed.split())
+    refusal = "model 'two' is a pipeline, which has no artifact of its own: name one of its steps, first, second"
+    for arguments in (("export", "two", "--to", "onnx"), ("profile", "two")):
+        done = modelport(*arguments, "--repository", str(repository))
+        assert (done.returncode != 0, refusal in " ".join((done.stdout + done.stderr).split())) == (True, True), done
+
+
+def modelport(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "gateway", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_pipeline_follows_its_steps(running: Gateway, repository: Path) -> None:
