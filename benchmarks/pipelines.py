@@ -1,0 +1,245 @@
+"""What a pipeline costs beyond its steps, beside a client that calls the same models one after the other.
+
+    python -m benchmarks.pipelines [--short] [--checkout FOLDER]
+
+Three ONNX models of convolutions, one request in flight, float32 tensors as bytes over REST:
+
+ends     16 kB → 4 MB → 4 MB → 32 bytes: a small picture is enlarged, filtered and described
+whole    4 MB → 4 MB → 4 MB → 4 MB: the client sends and gets 4 MB as well
+small    16 numbers → 16 numbers, three times: what a step costs if it computes nothing
+
+Contenders take turns, and each ratio is that of neighbors in one round. The compute time of the steps is what the
+gateway's statistics have counted in that turn. Overhead is the client's time less that. The client is one thread with
+raw sockets, which copies nothing that it need not.
+"""
+
+import argparse
+import json
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks import models
+from benchmarks.report import median_and_spread, ratio, table
+from benchmarks.servers import first_core, gateway, other_cores
+
+_SIDE = 592  # 3 x 592 x 592 float32 are 4.2 MB
+_SMALL_SIDE = 37
+_CHANNELS = 8
+
+
+class Client:
+    """One connection over which requests of one input, and one output, are sent as bytes."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = memoryview(bytearray(1 << 24))
+
+    def infer(self, model: str, data: memoryview, shape: Sequence[int]) -> tuple[memoryview, list[int]]:
+        """Return the bytes of the output, which are valid until the next call, and its shape."""
+        tensor = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": len(data)}}
+        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+        self._socket.sendall(
+            f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {len(head)}\r\n"
+            f"content-length: {len(head) + len(data)}\r\n\r\n".encode()
+            + head
+        )
+        self._socket.sendall(data)
+        status, fields, body = self._receive()
+        start = int(fields.get("inference-header-content-length", 0))
+        if status != 200:
+            raise RuntimeError(bytes(body).decode())
+        return body[start:], json.loads(bytes(body[:start]))["outputs"][0]["shape"]
+
+    def get(self, path: str) -> bytes:
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        return bytes(self._receive()[2])
+
+    def _receive(self) -> tuple[int, dict[str, str], memoryview]:
+        size, end = 0, -1
+        while end < 0:
+            size += self._more(size)
+            end = bytes(self._buffer[: min(size, 4096)]).find(b"\r\n\r\n")
+        first, *lines = bytes(self._buffer[:end]).decode().split("\r\n")
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        stop = end + 4 + int(fields["content-length"])
+        while size < stop:
+            size += self._more(size)
+        return int(first.split()[1]), fields, self._buffer[end + 4 : stop]
+
+    def _more(self, size: int) -> int:
+        received = self._socket.recv_into(self._buffer[size:])
+        if not received:
+            raise RuntimeError("the server has closed the connection")
+        return received
+
+
+def _convolutions(path: Path, side: int, describes: bool = False) -> None:
+    """A picture of `side` pixels → one of _SIDE, or → a few numbers."""
+    random = np.random.default_rng(0)
+    first = random.normal(size=(_CHANNELS, 3, 3, 3)).astype(np.float32) / 5
+    last = random.normal(size=(3, _CHANNELS, 3, 3)).astype(np.float32) / 8
+    nodes, source = [], "x"
+    constants = {"w1": first, "w2": last, "scales": np.array([1, 1, _SIDE / side, _SIDE / side], np.float32)}
+    if side != _SIDE:
+        nodes.append(helper.make_node("Resize", ["x", "", "scales"], ["large"], mode="nearest"))
+        source = "large"
+    nodes.append(helper.make_node("Conv", [source, "w1"], ["c"], pads=[1, 1, 1, 1]))
+    nodes.append(helper.make_node("Relu", ["c"], ["r"]))
+    if describes:
+        nodes.append(helper.make_node("GlobalAveragePool", ["r"], ["y"]))
+        output = ["n", _CHANNELS, 1, 1]
+    else:
+        nodes.append(helper.make_node("Conv", ["r", "w2"], ["y"], pads=[1, 1, 1, 1]))
+        output = ["n", 3, _SIDE, _SIDE]
+    graph = helper.make_graph(
+        nodes,
+        "convolutions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path.parent.mkdir(parents=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+def _pipeline(folder: Path, steps: Sequence[str]) -> None:
+    (folder / "1").mkdir(parents=True)
+    names = ["x", *(f"t{number}" for number in range(1, len(steps))), "y"]
+    folder.joinpath("model.toml").write_text(
+        "".join(
+            f'[[steps]]\nmodel = "{step}"\ninputs = {{ x = "{source}" }}\noutputs = {{ y = "{target}" }}\n'
+            for step, source, target in zip(steps, names, names[1:], strict=False)
+        )
+    )
+
+
+def _repository(folder: Path) -> dict[str, tuple[list[str], tuple[int, ...]]]:
+    """Return the steps of each pipeline, and the shape of its input."""
+    _convolutions(folder / "enlarge" / "1" / "model.onnx", _SMALL_SIDE)
+    for name in ("filter", "sharpen", "blur"):
+        _convolutions(folder / name / "1" / "model.onnx", _SIDE)
+    _convolutions(folder / "describe" / "1" / "model.onnx", _SIDE, describes=True)
+    for name in ("one", "two", "three"):
+        (folder / name / "1").mkdir(parents=True)
+        models.identity(folder / name / "1" / "model.onnx", TensorProto.FLOAT, 16)
+    cases = {
+        "ends": (["enlarge", "filter", "describe"], (1, 3, _SMALL_SIDE, _SMALL_SIDE)),
+        "whole": (["filter", "sharpen", "blur"], (1, 3, _SIDE, _SIDE)),
+        "small": (["one", "two", "three"], (1, 16)),
+    }
+    for name, (steps, _) in cases.items():
+        _pipeline(folder / name, steps)
+    return cases
+
+
+class Measured:
+    """Times one way to run the steps: seconds of the client, and seconds that the models have computed."""
+
+    def __init__(self, client: Client, steps: Sequence[str], once: Callable[[], object]) -> None:
+        self._client, self._steps, self._once = client, steps, once
+        self.elapsed: list[float] = []
+        self.compute: list[float] = []
+
+    def turn(self, count: int) -> None:
+        before = self._computed()
+        start = time.perf_counter()
+        for _ in range(count):
+            self._once()
+        self.elapsed.append((time.perf_counter() - start) / count)
+        self.compute.append((self._computed() - before) / count)
+
+    def _computed(self) -> float:
+        total = 0
+        for step in self._steps:
+            found = json.loads(self._client.get(f"/v2/models/{step}/stats"))["model_stats"]
+            total += sum(each["inference_stats"]["compute_infer"]["ns"] for each in found)
+        return total / 1e9
+
+    @property
+    def overhead(self) -> list[float]:
+        return [elapsed - compute for elapsed, compute in zip(self.elapsed, self.compute, strict=True)]
+
+
+def _milliseconds(values: Sequence[float]) -> str:
+    return median_and_spread([value * 1e3 for value in values], 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="5 rounds instead of 15")
+    parser.add_argument("--checkout", type=Path, help="measure another checkout of modelport")
+    options = parser.parse_args()
+    rounds = 5 if options.short else 15
+    rows = []
+    with tempfile.TemporaryDirectory() as made:
+        cases = _repository(Path(made))
+        every = [*cases, *{step for steps, _ in cases.values() for step in steps}]
+        cores = first_core() | other_cores()
+        with gateway(Path(made), models=every, cores=cores, checkout=options.checkout) as server:
+            client = Client(server.ports["http"])
+            for name, (steps, shape) in cases.items():
+                array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+                rows += _measure(client, name, steps, array, rounds)
+    print(f"{rounds} rounds, one request in flight, {len(cores)} cores\n")
+    head = ["case", "contender", "ms", "compute, ms", "time / compute", "overhead, ms", "overhead / calls'"]
+    print(table(head, rows))
+
+
+def _measure(client: Client, name: str, steps: Sequence[str], array: np.ndarray, rounds: int) -> list[list[str]]:
+    shape, data = list(array.shape), memoryview(array.tobytes())
+
+    def calls() -> memoryview:
+        body, described = data, shape
+        for step in steps:
+            body, described = client.infer(step, memoryview(bytes(body)), described)
+        return body
+
+    def pipeline() -> memoryview:
+        return client.infer(name, data, shape)[0]
+
+    expected = bytes(calls())
+    if bytes(pipeline()) != expected:
+        raise RuntimeError(f"the pipeline {name} does not answer what its steps do")
+    alone = Measured(client, steps[:1], lambda: client.infer(steps[0], data, shape))
+    contenders = {
+        "three calls": Measured(client, steps, calls),
+        "pipeline": Measured(client, steps, pipeline),
+        "its first step alone": alone,
+    }
+    count = 500 if name == "small" else 10
+    for _ in range(rounds):
+        for measured in contenders.values():
+            measured.turn(count)
+    by_client = contenders["three calls"].overhead
+    per_step = [
+        (ours - one) / (len(steps) - 1)
+        for ours, one in zip(contenders["pipeline"].overhead, alone.overhead, strict=True)
+    ]
+    print(
+        f"{name}: a further step costs {_milliseconds(per_step)} ms; median {statistics.median(per_step) * 1e6:.0f} us"
+    )
+    return [
+        [
+            name,
+            contender,
+            _milliseconds(measured.elapsed),
+            _milliseconds(measured.compute),
+            ratio(measured.elapsed, measured.compute),
+            _milliseconds(measured.overhead),
+            ratio(measured.overhead, by_client),
+        ]
+        for contender, measured in contenders.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()
