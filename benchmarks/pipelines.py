@@ -16,7 +16,6 @@ raw sockets, which copies nothing that it need not.
 import argparse
 import json
 import socket
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
