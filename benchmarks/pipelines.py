@@ -8,9 +8,9 @@ ends     16 kB → 4 MB → 4 MB → 32 bytes: a small picture is enlarged, filt
 whole    4 MB → 4 MB → 4 MB → 4 MB: the client sends and gets 4 MB as well
 small    16 numbers → 16 numbers, three times: what a step costs if it computes nothing
 
-Contenders take turns, and each ratio is that of neighbors in one round. The compute time of the steps is what the
-gateway's statistics have counted in that turn. Overhead is the client's time less that. The client is one thread with
-raw sockets, which copies nothing that it need not.
+Contenders take turns, and each ratio is that of neighbors in one round. "alone" is the sum of the steps in the bare
+framework, each with inputs that lie ready; "beyond" is what the gateway and the client take besides. The client is one
+thread with raw sockets.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import models
+from benchmarks.environments import Bare, bare
 from benchmarks.report import median_and_spread, ratio, table
-from benchmarks.servers import first_core, gateway, other_cores
+from benchmarks.servers import Server, first_core, gateway, other_cores
 
 _SIDE = 592  # 3 x 592 x 592 float32 are 4.2 MB
 _SMALL_SIDE = 37
@@ -58,10 +60,6 @@ class Client:
             raise RuntimeError(bytes(body).decode())
         return body[start:], json.loads(bytes(body[:start]))["outputs"][0]["shape"]
 
-    def get(self, path: str) -> bytes:
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        return bytes(self._receive()[2])
-
     def _receive(self) -> tuple[int, dict[str, str], memoryview]:
         size, end = 0, -1
         while end < 0:
@@ -87,8 +85,9 @@ def _convolutions(path: Path, side: int, describes: bool = False) -> None:
     first = random.normal(size=(_CHANNELS, 3, 3, 3)).astype(np.float32) / 5
     last = random.normal(size=(3, _CHANNELS, 3, 3)).astype(np.float32) / 8
     nodes, source = [], "x"
-    constants = {"w1": first, "w2": last, "scales": np.array([1, 1, _SIDE / side, _SIDE / side], np.float32)}
+    constants = {"w1": first}
     if side != _SIDE:
+        constants["scales"] = np.array([1, 1, _SIDE / side, _SIDE / side], np.float32)
         nodes.append(helper.make_node("Resize", ["x", "", "scales"], ["large"], mode="nearest"))
         source = "large"
     nodes.append(helper.make_node("Conv", [source, "w1"], ["c"], pads=[1, 1, 1, 1]))
@@ -97,6 +96,7 @@ def _convolutions(path: Path, side: int, describes: bool = False) -> None:
         nodes.append(helper.make_node("GlobalAveragePool", ["r"], ["y"]))
         output = ["n", _CHANNELS, 1, 1]
     else:
+        constants["w2"] = last
         nodes.append(helper.make_node("Conv", ["r", "w2"], ["y"], pads=[1, 1, 1, 1]))
         output = ["n", 3, _SIDE, _SIDE]
     graph = helper.make_graph(
@@ -137,39 +137,46 @@ def _repository(folder: Path) -> dict[str, tuple[list[str], tuple[int, ...]]]:
     }
     for name, (steps, _) in cases.items():
         _pipeline(folder / name, steps)
+    _pipeline(folder / "single", ["one"])
     return cases
 
 
 class Measured:
-    """Times one way to run the steps: seconds of the client, and seconds that the models have computed."""
+    """One way to run the steps: seconds, and CPU seconds of client and gateway together, for each request."""
 
-    def __init__(self, client: Client, steps: Sequence[str], once: Callable[[], object]) -> None:
-        self._client, self._steps, self._once = client, steps, once
+    def __init__(self, server: Server, once: Callable[[], object]) -> None:
+        self._server, self._once = server, once
         self.elapsed: list[float] = []
-        self.compute: list[float] = []
+        self.cpu: list[float] = []
 
     def turn(self, count: int) -> None:
-        before = self._computed()
-        start = time.perf_counter()
+        before, start = self._server.cpu_seconds() + time.process_time(), time.perf_counter()
         for _ in range(count):
             self._once()
         self.elapsed.append((time.perf_counter() - start) / count)
-        self.compute.append((self._computed() - before) / count)
+        self.cpu.append((self._server.cpu_seconds() + time.process_time() - before) / count)
 
-    def _computed(self) -> float:
-        total = 0
-        for step in self._steps:
-            found = json.loads(self._client.get(f"/v2/models/{step}/stats"))["model_stats"]
-            total += sum(each["inference_stats"]["compute_infer"]["ns"] for each in found)
-        return total / 1e9
 
-    @property
-    def overhead(self) -> list[float]:
-        return [elapsed - compute for elapsed, compute in zip(self.elapsed, self.compute, strict=True)]
+class Alone:
+    """The steps in their bare framework, without any gateway."""
+
+    def __init__(self, steps: Sequence[Bare]) -> None:
+        self._steps = steps
+        self.elapsed: list[float] = []
+        self.cpu: list[float] = []
+
+    def turn(self, count: int) -> None:
+        found = [step.seconds(1, count) for step in self._steps]
+        self.cpu.append(sum(cpu for cpu, _ in found) / count)
+        self.elapsed.append(sum(elapsed for _, elapsed in found) / count)
 
 
 def _milliseconds(values: Sequence[float]) -> str:
     return median_and_spread([value * 1e3 for value in values], 2)
+
+
+def _minus(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [value - other for value, other in zip(values, others, strict=True)]
 
 
 def main() -> None:
@@ -179,21 +186,29 @@ def main() -> None:
     options = parser.parse_args()
     rounds = 5 if options.short else 15
     rows = []
-    with tempfile.TemporaryDirectory() as made:
-        cases = _repository(Path(made))
-        every = [*cases, *{step for steps, _ in cases.values() for step in steps}]
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+        folder = Path(made)
+        cases = _repository(folder)
+        every = ["single", *cases, *{step for steps, _ in cases.values() for step in steps}]
         cores = first_core() | other_cores()
-        with gateway(Path(made), models=every, cores=cores, checkout=options.checkout) as server:
-            client = Client(server.ports["http"])
-            for name, (steps, shape) in cases.items():
-                array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-                rows += _measure(client, name, steps, array, rounds)
-    print(f"{rounds} rounds, one request in flight, {len(cores)} cores\n")
-    head = ["case", "contender", "ms", "compute, ms", "time / compute", "overhead, ms", "overhead / calls'"]
+        server = stack.enter_context(gateway(folder, models=every, cores=cores, checkout=options.checkout))
+        client = Client(server.ports["http"])
+        for name, (steps, shape) in cases.items():
+            shapes = [shape] + [shape if name == "small" else (1, 3, _SIDE, _SIDE)] * (len(steps) - 1)
+            bares = [
+                stack.enter_context(bare("onnx", folder / step / "1" / "model.onnx", each[1:], cores))
+                for step, each in zip(steps, shapes, strict=True)
+            ]
+            array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+            rows += _measure(server, client, name, steps, array, Alone(bares), rounds)
+    print(f"{rounds} rounds, one request in flight, {len(cores)} cores; CPU time is that of client and gateway\n")
+    head = ["case", "contender", "ms", "/ alone", "CPU ms", "/ alone", "CPU ms beyond", "/ three calls"]
     print(table(head, rows))
 
 
-def _measure(client: Client, name: str, steps: Sequence[str], array: np.ndarray, rounds: int) -> list[list[str]]:
+def _measure(
+    server: Server, client: Client, name: str, steps: Sequence[str], array: np.ndarray, alone: Alone, rounds: int
+) -> list[list[str]]:
     shape, data = list(array.shape), memoryview(array.tobytes())
 
     def calls() -> memoryview:
@@ -208,35 +223,32 @@ def _measure(client: Client, name: str, steps: Sequence[str], array: np.ndarray,
     expected = bytes(calls())
     if bytes(pipeline()) != expected:
         raise RuntimeError(f"the pipeline {name} does not answer what its steps do")
-    alone = Measured(client, steps[:1], lambda: client.infer(steps[0], data, shape))
-    contenders = {
-        "three calls": Measured(client, steps, calls),
-        "pipeline": Measured(client, steps, pipeline),
-        "its first step alone": alone,
-    }
+    single = Measured(server, lambda: client.infer("single", data, shape) if name == "small" else pipeline())
+    contenders = {"pipeline": Measured(server, pipeline), "three calls": Measured(server, calls)}
     count = 500 if name == "small" else 10
     for _ in range(rounds):
-        for measured in contenders.values():
+        alone.turn(count)
+        for measured in (single, *contenders.values()):
             measured.turn(count)
-    by_client = contenders["three calls"].overhead
-    per_step = [
-        (ours - one) / (len(steps) - 1)
-        for ours, one in zip(contenders["pipeline"].overhead, alone.overhead, strict=True)
-    ]
-    print(
-        f"{name}: a further step costs {_milliseconds(per_step)} ms; median {statistics.median(per_step) * 1e6:.0f} us"
-    )
+    beyond = {each: _minus(measured.cpu, alone.cpu) for each, measured in contenders.items()}
+    if name == "small":
+        further = [each / (len(steps) - 1) for each in _minus(contenders["pipeline"].cpu, single.cpu)]
+        print(f"{name}: a further step takes {_milliseconds(further)} ms of CPU time")
     return [
-        [
-            name,
-            contender,
-            _milliseconds(measured.elapsed),
-            _milliseconds(measured.compute),
-            ratio(measured.elapsed, measured.compute),
-            _milliseconds(measured.overhead),
-            ratio(measured.overhead, by_client),
-        ]
-        for contender, measured in contenders.items()
+        [name, "alone", _milliseconds(alone.elapsed), "", _milliseconds(alone.cpu), "", "", ""],
+        *(
+            [
+                name,
+                contender,
+                _milliseconds(measured.elapsed),
+                ratio(measured.elapsed, alone.elapsed),
+                _milliseconds(measured.cpu),
+                ratio(measured.cpu, alone.cpu),
+                _milliseconds(beyond[contender]),
+                ratio(beyond[contender], beyond["three calls"]),
+            ]
+            for contender, measured in contenders.items()
+        ),
     ]
 
 

@@ -77,8 +77,8 @@ class QueuedRequest:
 class Servable(Protocol):
     """Accepts the requests for one version of a model, and settles each of them.
 
-    ModelQueue, which sends them to workers, is the only implementation today. All methods run on the engine's
-    event loop.
+    ModelQueue sends them to workers, SequenceQueues do so by their sequence, and a Pipeline makes other requests of
+    them. All methods run on the engine's event loop.
     """
 
     @property
