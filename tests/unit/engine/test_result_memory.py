@@ -24,7 +24,7 @@ from gateway.engine.engine import FrontEngine
 from gateway.engine.result_memory import RESULT_MEMORY_BYTES, ResultMemory
 from runtimes import status_page, wire
 from runtimes.contract import Signature, TensorSpec
-from runtimes.tensors import from_array, to_array
+from runtimes.tensors import Buffer, Tensor, from_array, to_array
 from runtimes.wire import Frame, ResultFrame, WireError
 from runtimes.worker import mapping
 from runtimes.worker.connection import Connection
@@ -89,7 +89,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[FrontEngine, Worker]]:
         listener.bind(str(folder / "worker"))
         listener.listen()
         engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), Arenas(1 << 20))
-        x, y = TensorSpec("x", "FP32", (1,)), TensorSpec("y", "FP32", (-1,))
+        x, y = TensorSpec("x", "FP32", (-1,)), TensorSpec("y", "FP32", (-1,))
         status = ModelStatus("m", "1", "READY", admits=True, signatures={"": Signature((x,), (y,))})
         address = WorkerAddress(1, str(folder / "worker"), str(folder / "status"), 64)
         engine.apply(Table((TableEntry(status, (address,)),), True))
@@ -99,6 +99,9 @@ async def serving(folder: Path) -> AsyncIterator[tuple[FrontEngine, Worker]]:
         worker = Worker(connection, engine.routes._queues["m", "1"].clients[0])
         sizes = wire.unpack_json((await worker.receive(wire.ARENA)).body)
         assert connection.map_memory(**sizes)
+        worker.send(wire.pack_json(wire.ARENA, {}))
+        while not worker.client._worker_maps_arena:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
         try:
             yield engine, worker
         finally:
@@ -107,8 +110,8 @@ async def serving(folder: Path) -> AsyncIterator[tuple[FrontEngine, Worker]]:
             await asyncio.sleep(0.01)
 
 
-def ask(engine: FrontEngine) -> "asyncio.Task[InferResponse]":
-    request = InferRequest("m", [from_array("x", np.zeros(1, np.float32))])
+def ask(engine: FrontEngine, x: Buffer = bytes(4)) -> "asyncio.Task[InferResponse]":
+    request = InferRequest("m", [Tensor("x", "FP32", (len(x) // 4,), x)])
     return asyncio.create_task(engine.infer(request))
 
 
@@ -146,6 +149,25 @@ def test_a_large_result_is_read_where_the_worker_wrote_it_and_then_released(tmp_
         assert worker.memory._free.total == RESULT_MEMORY_BYTES - _BYTES
         del answer, tensor, array
         await all_free(worker)
+
+    run(tmp_path, test)
+
+
+def test_a_worker_cannot_change_the_inputs_that_another_gets_from_it(tmp_path: Path) -> None:
+    """As between two steps of a pipeline: the second checks its inputs, and relies on them afterwards."""
+
+    async def test(engine: FrontEngine, worker: Worker) -> None:
+        answer = ask(engine)
+        worker.answer(await worker.request(), np.ones(_VALUES, np.float32))
+        following = ask(engine, (await answer).outputs[0].data)
+        frame = await worker.receive(wire.INFER)
+        assert frame.flags & wire.IN_ARENA
+        ((_, request),) = wire.unpack_infer(frame.body, worker.connection.arena)
+        seen = to_array(request.inputs[0])
+        worker.memory._whole[:_BYTES] = bytes(_BYTES)
+        assert seen.all()
+        assert not seen.flags.writeable
+        following.cancel()
 
     run(tmp_path, test)
 
