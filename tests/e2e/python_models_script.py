@@ -1,5 +1,6 @@
 """Runs in tritonclient's own environment: `PYTHON python_models_script.py HTTP GRPC`."""
 
+import json
 import queue
 import sys
 
@@ -42,6 +43,39 @@ for module, address in ((over_http, HTTP), (over_grpc, GRPC)):
     )
     assert config["backend"] == "python", config
     assert config["max_batch_size"] == 8, config
+
+for module, address in ((over_http, HTTP), (over_grpc, GRPC)):
+    client = module.InferenceServerClient(address)
+    # The second one is large enough for the arena.
+    for number, (size, has_b) in enumerate([(2, False), (50_000, True)]):
+        inputs = [module.InferInput("A", [1, size], "INT32")]
+        inputs[0].set_data_from_numpy(np.ones((1, size), np.int32))
+        if has_b:
+            inputs.append(module.InferInput("B", [1, 2], "INT32"))
+            inputs[1].set_data_from_numpy(np.ones((1, 2), np.int32))
+        parameters = {"text": "ü", "number": number, "yes": True}
+        answer = client.infer("describing", inputs, request_id=f"é{number}", parameters=parameters)
+        said = json.loads(answer.as_numpy("SAID")[0, 0])
+        assert said == [f"é{number}", parameters, has_b], said
+
+answers = queue.Queue()
+with over_grpc.InferenceServerClient(GRPC) as client:
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    for values in ([5, 6, 7], list(range(100)), []):
+        tensor = over_grpc.InferInput("IN", [len(values)], "INT32")
+        tensor.set_data_from_numpy(np.array(values, np.int32))
+        client.async_stream_infer("repeating", [tensor], enable_empty_final_response=True)
+        found = [answers.get(timeout=60) for _ in range(len(values) + 1)]
+        assert [error for _, error in found] == [None] * len(found), found
+        assert [int(result.as_numpy("OUT")[0]) for result, _ in found[:-1]] == values
+        finals = [result.get_response().parameters["triton_final_response"].bool_param for result, _ in found]
+        assert finals == [False] * len(values) + [True], finals
+    tensor = over_grpc.InferInput("IN", [1], "INT32")
+    tensor.set_data_from_numpy(np.array([-1], np.int32))
+    client.async_stream_infer("repeating", [tensor])
+    assert answers.get(timeout=60)[1] is None
+    assert "failed on this request" in str(answers.get(timeout=60)[1])
+    client.stop_stream()
 
 answers = queue.Queue()
 with over_grpc.InferenceServerClient(GRPC) as client:

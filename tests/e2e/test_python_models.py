@@ -54,6 +54,55 @@ output [ { name: "SUM" data_type: TYPE_INT32 dims: [ 2 ] } ]
 parameters { key: "mode" value: { string_value: "plain" } }
 dynamic_batching { }
 """
+DESCRIBING = """
+import json
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            has_b = pb_utils.get_input_tensor_by_name(request, "B") is not None
+            said = [request.request_id(), json.loads(request.parameters()), has_b]
+            text = np.array([[json.dumps(said)]], object)
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("SAID", text)]))
+        return responses
+"""
+DESCRIBING_PBTXT = """
+backend: "python"
+max_batch_size: 8
+input [
+  { name: "A" data_type: TYPE_INT32 dims: [ -1 ] },
+  { name: "B" data_type: TYPE_INT32 dims: [ 2 ] optional: true }
+]
+output [ { name: "SAID" data_type: TYPE_STRING dims: [ 1 ] } ]
+dynamic_batching { }
+"""
+REPEATING = """
+import threading
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            values = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
+            thread = threading.Thread(target=self.send, args=(request.get_response_sender(), values))
+            thread.daemon = True
+            thread.start()
+
+    def send(self, sender, values):
+        for value in values.reshape(-1, 1):
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", value)]))
+        if values.sum() >= 0:  # otherwise, it forgets to end the request
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+REPEATING_PBTXT = """
+backend: "python"
+model_transaction_policy { decoupled: true }
+input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
+output [ { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
+"""
 COUNTING = """
 class Model:
     def predict(self, x: "FP32[-1, 4]", times: "INT32[1]" = (2,)) -> "FP32[-1, 4]":
@@ -101,6 +150,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     repository = top / "repository"
     add(repository, "own", OWN, toml="max_batch_size = 8\n[parameters]\nfactor = 3")
     add(repository, "triton", TRITON, pbtxt=PBTXT)
+    add(repository, "describing", DESCRIBING, pbtxt=DESCRIBING_PBTXT)
+    add(repository, "repeating", REPEATING, pbtxt=REPEATING_PBTXT)
     add(repository, "counting", COUNTING)
     add(repository, "packed", PACKED, "iniconfig==2.1.0\n")
     add(repository, "impossible", PACKED, "iniconfig==0.0.0.1\n")

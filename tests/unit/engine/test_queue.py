@@ -17,6 +17,7 @@ from gateway.domain.quota import Usage
 from gateway.domain.table import WorkerAddress
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
+from gateway.engine.frames import Frames
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
@@ -322,6 +323,27 @@ def test_a_queue_is_not_tidied_as_if_it_were_empty_while_requests_of_a_lost_work
         bench.queue.on_lost(cast(WorkerClient, client), frozenset({failing.id, other.id}))
         assert isinstance(failing.outcome, Internal)
         assert under_way == [1]
+
+    run(test)
+
+
+def test_a_request_that_is_sent_again_keeps_its_context() -> None:
+    def test(bench: Bench) -> None:
+        client = bench.client(window=4)
+        running, neighbor = bench.put(), bench.put()
+        running.context, neighbor.context = b'{"id": "r"}', b""
+        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in Frames().pack([running, neighbor])))
+        assert [bytes(each) for each in wire.unpack_requests(frame.body, None, frame.flags).contexts] == [
+            b'{"id": "r"}',
+            b"",
+        ]
+        successor = bench.client(window=4)
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id, neighbor.id}))
+        assert len(successor.sent) == 2
+        again = FrameReader().feed(b"".join(bytes(part) for part in Frames().pack([running, neighbor])))
+        assert [each.flags for each in again] == [wire.ISOLATED | wire.WITH_CONTEXT, wire.ISOLATED]
+        contexts = wire.unpack_requests(again[0].body, None, again[0].flags).contexts
+        assert [bytes(each) for each in contexts] == [b'{"id": "r"}']
 
     run(test)
 
