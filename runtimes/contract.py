@@ -139,6 +139,8 @@ class LoadOptions(NamedTuple):
     batches     whether that declares that requests may run together. If not, it only limits the rows of one
     optional    the names of those `inputs` that model.toml or config.pbtxt declares optional
     decoupled   whether one of them declares that a request gets any number of answers
+    calls       by which a model with `calls_models` sends requests to other models (worker/calls.py); None if there are
+                no others, because the model does not run in a gateway
     """
 
     artifact: str
@@ -153,6 +155,7 @@ class LoadOptions(NamedTuple):
     batches: bool = True
     optional: Tuple[str, ...] = ()
     decoupled: bool = False
+    calls: Any = None
 
 
 class SequenceControl(NamedTuple):
@@ -183,6 +186,30 @@ class Request(NamedTuple):
     parameters: Dict[str, Any] = {}
     sequence: Optional[SequenceControl] = None
     deadline: float = float("inf")
+
+
+class Call(NamedTuple):
+    """A request to another model, without its inputs. Everything but the model may be left out.
+
+    version     "" for the newest one
+    outputs     the names of the requested outputs; empty for all
+    id          for its model; "" for none
+    parameters  texts, numbers and booleans by name
+    sequence    None if it belongs to none
+    priority    as clients state it; 0 for that of the request in whose name it is sent
+    timeout_s   0 for the time that is left to the request in whose name it is sent
+    takes_many  whether the caller takes any number of answers
+    """
+
+    model: str
+    version: str = ""
+    outputs: Sequence[str] = ()
+    id: str = ""
+    parameters: Dict[str, Any] = {}
+    sequence: Optional[SequenceControl] = None
+    priority: int = 0
+    timeout_s: float = 0.0
+    takes_many: bool = False
 
 
 class BatchAnalysis(NamedTuple):
@@ -243,6 +270,18 @@ class ModelFailed(Exception):
     """The model itself reports that it failed on this request. The message is one sentence for the client."""
 
 
+class CallFailed(Exception):
+    """A call to another model has failed. The message is one sentence, fit for clients.
+
+    kind   one of the gateway's kinds of errors, such as "unavailable"
+    model  that was called
+    """
+
+    def __init__(self, kind: str, message: str, model: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.model = kind, model
+
+
 class DeviceLost(Exception):
     """This process can no longer use its device, but a new one can. The worker is replaced."""
 
@@ -283,6 +322,7 @@ class Model:
                 `infer_requests` in place of `infer`, or `stream_request` in place of `stream`. It is never pipelined
     sends_answers   whether a model that is decoupled and takes requests sends its answers when it likes: it implements
                 `serve_request` in place of `stream_request`
+    calls_models  whether the model may send requests to other models, by LoadOptions.calls
     """
 
     signatures: Dict[str, Signature] = {}
@@ -290,6 +330,7 @@ class Model:
     decoupled: bool = False
     takes_requests: bool = False
     sends_answers: bool = False
+    calls_models: bool = False
 
     def infer(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> "Dict[str, np.ndarray]":
         """Run the model once.

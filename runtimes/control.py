@@ -130,6 +130,7 @@ class Load(NamedTuple):
     device              cpu or cuda
     warmup              how many times the model runs before it is ready
     max_response_bytes  limit for the bytes of a response's tensors
+    max_body_bytes      limit for the bytes of the tensors of a request to another model
     memory_limit        limit for the bytes of memory that the worker may use; 0: none that the worker sets itself
     sequence            None: requests are independent of each other
     optional            the names of inputs that are declared optional
@@ -150,6 +151,7 @@ class Load(NamedTuple):
     audit: AuditOptions = AuditOptions()
     warmup: int = 0
     max_response_bytes: int = 1 << 40
+    max_body_bytes: int = 1 << 40
     memory_limit: int = 0
     sequence: Optional[SequenceOptions] = None
     optional: Tuple[str, ...] = ()
@@ -183,6 +185,7 @@ class Ready(NamedTuple):
     note            a sentence about batching, for the log and the model's configuration
     decoupled       whether a request gets any number of answers
     takes_context   whether the worker wants the ids, parameters and sequences of requests (runtimes/context.py)
+    calls_models    whether the model may send requests to other models
     """
 
     signatures: Dict[str, Signature]
@@ -192,6 +195,7 @@ class Ready(NamedTuple):
     note: str
     decoupled: bool = False
     takes_context: bool = False
+    calls_models: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

@@ -14,6 +14,7 @@ import struct
 from typing import FrozenSet, NamedTuple, Sequence, Tuple
 
 SIZE = 64 * 1024
+_SINCE = struct.Struct("<d")
 _HEAD = struct.Struct("<dI")  # busy since (time.monotonic() seconds, 0 when idle), number of ids
 _IDS_AT = 16
 _HEAD_AND_IDS = "<dI4x%dQ"
@@ -84,8 +85,12 @@ class StatusPage:
     def set_idle(self) -> None:
         _HEAD.pack_into(self._map, 0, 0.0, 0)
 
+    def set_since(self, since: float) -> None:
+        """Change when the running batch has started; 0.0 stops the clock of execution_timeout_s."""
+        _SINCE.pack_into(self._map, 0, since)
+
     def busy_since(self) -> float:
-        """Return when the running batch started, in time.monotonic() seconds; 0.0 if idle."""
+        """Return when the running batch started, in time.monotonic() seconds; 0.0 if idle, or waiting for a call."""
         return _HEAD.unpack_from(self._map, 0)[0]
 
     def running(self) -> FrozenSet[int]:

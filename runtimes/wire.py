@@ -42,6 +42,12 @@ LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
 # From a front, for a request with several answers: one more of them has been read by the client. It has no body.
 ACK = 21
+# From a worker, for a request that it runs: a request of its model to another model (calls.py). The front answers with
+# CALL_RESULT, which is like RESULT, or CALL_ERROR, like ERROR. These have the number of the call as their id, and so do
+# CALL_ACK, by which the worker reports that its model has read an answer that was not the final one, and CALL_CANCEL,
+# after which it wants no more of them.
+CALL, CALL_RESULT, CALL_ERROR, CALL_ACK, CALL_CANCEL = 26, 27, 28, 29, 30
+CALLS = (CALL, CALL_ACK, CALL_CANCEL)
 # The first frame of a front: as JSON, the size of its arena and that of the memory for results, or 0. Their descriptors
 # come with it. The worker replies with ARENA once it has mapped the arena.
 ARENA = 20
@@ -344,9 +350,12 @@ def unpack_infer(body: memoryview, arena: Optional[memoryview] = None, flags: in
 
 
 def pack_result(
-    results: Sequence[Tuple[int, ResultFrame]], flags: int = 0, put: Optional[PutResults] = None
+    results: Sequence[Tuple[int, ResultFrame]],
+    flags: int = 0,
+    put: Optional[PutResults] = None,
+    kind: int = RESULT,
 ) -> List[Buffer]:
-    """Return the buffers of one RESULT frame with these (request id, result).
+    """Return the buffers of one RESULT frame, or one of another kind, with these (request id, result).
 
     They must come from the same batch, have the same layout, and be either all final or all not. `put` is offered the
     tensors.
@@ -360,7 +369,7 @@ def pack_result(
     numbers, queue_ns = [number for number, _ in results], [frame.queue_ns for _, frame in results]
     common = first._replace(layout=layout)
     return pack_grouped_results(
-        numbers, queue_ns, [1] * len(numbers), common, outputs, string_sizes(layout, each), flags, put
+        numbers, queue_ns, [1] * len(numbers), common, outputs, string_sizes(layout, each), flags, put, kind
     )
 
 
@@ -373,6 +382,7 @@ def pack_grouped_results(
     sizes: Sequence[Sequence[int]],
     flags: int,
     put: Optional[PutResults] = None,
+    kind: int = RESULT,
 ) -> List[Buffer]:
     """Do what `pack_result` does for results whose bytes are contiguous already: one buffer of `outputs` per tensor.
 
@@ -396,7 +406,7 @@ def pack_grouped_results(
         gap = -len(buffer) % ALIGNMENT
         if gap:
             body.append(b"\0" * gap)
-    return pack(RESULT, numbers[0], body, flags)
+    return pack(kind, numbers[0], body, flags)
 
 
 def join_results(

@@ -74,6 +74,7 @@ class ModelStatus:
     sequence        whether requests belong to sequences, whose requests run one after the other on one worker
     takes_context   whether its workers, or those of its steps, get the ids, parameters and sequences of requests
     instances       how many workers the version has when all of them are ready
+    calls_models    whether the model may send requests to other models
     latency_target_ms  time from arrival to answer; requests that would take longer are rejected. 0 for no target
     priority_levels, default_priority_level  as in Triton; with 0 levels, any number is a level, and 1 is the default
     version_labels  other names of this version
@@ -100,6 +101,7 @@ class ModelStatus:
     sequence: bool = False
     takes_context: bool = False
     instances: int = 1
+    calls_models: bool = False
     latency_target_ms: float = 0.0
     priority_levels: int = 0
     default_priority_level: int = 1
@@ -125,7 +127,7 @@ class ModelStatus:
     @property
     def is_plain(self) -> bool:
         """Whether the model is one function from tensors to tensors. Only requests for such models take fast paths."""
-        return not (self.decoupled or self.takes_context or self.sequence or self.steps)
+        return not (self.decoupled or self.calls_models or self.takes_context or self.sequence or self.steps)
 
     @property
     def has_rows(self) -> bool:

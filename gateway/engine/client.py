@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
+from gateway.engine.calls import Calls
 from gateway.engine.frames import Frames, pack_alike
 from gateway.engine.result_memory import ResultMemory
 from gateway.engine.slo import Estimator
@@ -28,6 +29,10 @@ _FRAME_BYTES, _RESULT_BYTES = 1 << 24, 1 << 10
 _RELEASE_S = 0.25
 # More releases than this do not wait. A worker whose memory is full sends results through the socket.
 _MAX_RELEASES = 8
+# Answers to calls that wait until the worker reads them, in multiples of the largest. A worker reads while its model
+# runs, unless the model holds Python's lock all the time.
+_MAX_UNREAD_RESPONSES = 4
+MakeCalls = Callable[["Mapping[int, QueuedRequest]", Callable[[Sequence[Buffer]], None]], Calls]
 
 
 class WorkerClient(asyncio.Protocol):
@@ -49,7 +54,9 @@ class WorkerClient(asyncio.Protocol):
         front: int = 0,
         frames: Frames | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        make_calls: MakeCalls | None = None,
     ) -> None:
+        """make_calls: what answers calls of the model to others; None: there are no others."""
         self._max_response_bytes = max_response_bytes
         self.address = address
         self._frames = frames or Frames()
@@ -71,6 +78,8 @@ class WorkerClient(asyncio.Protocol):
         self._release_timer: asyncio.TimerHandle | None = None
         # Request id → its blocks in the arena. The reference keeps them allocated while the worker may read them.
         self._arena_inputs: dict[int, list[Buffer]] = {}
+        self._calls = None if make_calls is None else make_calls(self.in_flight, self._write_to_caller)
+        self._max_bytes = max_response_bytes if self._calls is None else max(max_response_bytes, self._calls.max_bytes)
         self._on_results, self._on_error = on_results, on_error
         self._on_lost = on_lost
         self._reader = FrameReader()
@@ -131,6 +140,9 @@ class WorkerClient(asyncio.Protocol):
         if self._unread:
             for number in numbers:
                 self._unread.pop(number, None)
+        if self._calls:
+            for number in numbers:
+                self._calls.end_for(number)
         return ended
 
     def count_unread(self, request_id: int) -> bool:
@@ -157,6 +169,8 @@ class WorkerClient(asyncio.Protocol):
             self.complete((request_id,))
             return False
         self._write(wire.pack(wire.CANCEL, request_id))
+        if self._calls:
+            self._calls.end_for(request_id)
         return True
 
     def close(self) -> None:
@@ -189,7 +203,7 @@ class WorkerClient(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         # All results in flight may come in one frame.
-        self._reader.max_bytes = _FRAME_BYTES + len(self.in_flight) * (self._max_response_bytes + _RESULT_BYTES)
+        self._reader.max_bytes = _FRAME_BYTES + len(self.in_flight) * (self._max_bytes + _RESULT_BYTES)
         try:
             frames = self._frames.read(self._reader, data)
         except wire.MALFORMED:
@@ -209,6 +223,9 @@ class WorkerClient(asyncio.Protocol):
                 self._on_results(self, results)
             else:
                 try:
+                    if received.kind in wire.CALLS and self._calls is not None:
+                        self._calls.on_frame(received)
+                        continue
                     kind, message = wire.unpack_failure(received.body)
                 except wire.MALFORMED:
                     self._end_invalid()
@@ -251,6 +268,8 @@ class WorkerClient(asyncio.Protocol):
         self._result_memory = None
         if self._release_timer is not None:
             self._release_timer.cancel()
+        if self._calls is not None:
+            self._calls.close()
         running = self._status.running()
         if not self.closed:
             self._status.set_invalid()  # if it is still alive, it must not stay without this front
@@ -285,6 +304,16 @@ class WorkerClient(asyncio.Protocol):
         if not self._out and not self._requests:
             self._loop.call_soon(self._flush)
         self._out.extend(buffers)
+
+    def _write_to_caller(self, buffers: Sequence[Buffer]) -> None:
+        """Send answers to calls. A worker that calls others and does not read their answers loses the connection."""
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.get_write_buffer_size() > _MAX_UNREAD_RESPONSES * self._max_response_bytes:
+            self._end_invalid()
+            return
+        self._write(buffers)
 
     def _flush(self) -> None:
         requests, out = self._requests, self._out

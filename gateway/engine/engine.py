@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
-from gateway.domain.default_limits import MAX_RESPONSE_BYTES
+from gateway.domain.default_limits import MAX_BODY_BYTES, MAX_RESPONSE_BYTES
 from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.request_record import CURRENT
@@ -22,6 +22,7 @@ from gateway.domain.types import NO_PARAMETERS, InferRequest, InferResponse, Mod
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.arenas import Arenas
+from gateway.engine.calls import Calls
 from gateway.engine.context import context_of
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.frames import Frames
@@ -71,6 +72,7 @@ class FrontEngine:
         usage_page: Path | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         deployment: Deployment = Deployment(),  # noqa: B008 - a tuple
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.deployment = deployment
         self.metrics = FrontMetrics()
@@ -80,7 +82,8 @@ class FrontEngine:
         self.drained = asyncio.Event()
         self._arenas = arenas
         self.frames = frames or Frames()
-        self.routes = Routes(self.metrics, arenas, front, self.frames, max_response_bytes, self)
+        make_calls = partial(Calls, self.submit_child, max_body_bytes)
+        self.routes = Routes(self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls)
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)

@@ -7,7 +7,7 @@ from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
-from gateway.engine.client import WorkerClient
+from gateway.engine.client import MakeCalls, WorkerClient
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.pipeline import Models, Pipeline
@@ -31,6 +31,7 @@ class Routes:
         frames: Frames | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         models: Models | None = None,
+        make_calls: MakeCalls | None = None,
     ) -> None:
         """`models` answer the steps of pipelines; without them, there must be no pipelines."""
         self._models = models
@@ -39,6 +40,7 @@ class Routes:
         self._arenas = arenas
         self._front = front
         self._max_response_bytes = max_response_bytes
+        self._make_calls = make_calls
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue | SequenceQueues] = {}
@@ -164,6 +166,7 @@ class Routes:
                 self._front,
                 self._frames,
                 self._max_response_bytes,
+                self._make_calls,
             )
         except OSError:
             return  # the worker has already ended; the next table will not list it

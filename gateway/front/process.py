@@ -132,6 +132,7 @@ class Front:
             Path(options.run_dir, USAGE_FILE),
             options.max_response_bytes,
             Deployment(options.invocations_model, options.predict_route, options.health_route),
+            max_body_bytes=options.max_body_bytes,
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.domain import default_limits as default
 from gateway.environments.environment import Environment
 from gateway.lifecycle.devices import device_variables
 from gateway.process.cgroup import MemoryGroups
@@ -48,6 +49,7 @@ def plan_launch(
     audit_share: float = 0.0,
     box: Box | None = None,
     memory_groups: MemoryGroups | None = None,
+    max_body_bytes: int = default.MAX_BODY_BYTES,
 ) -> Launch:
     """Return the launch of one instance. Raises EnvironmentUnavailable.
 
@@ -94,6 +96,7 @@ def plan_launch(
         ),
         warmup=default_warmup if toml.warmup is None else toml.warmup,
         max_response_bytes=max_response_bytes,
+        max_body_bytes=max_body_bytes,
         memory_limit=0 if memory_groups else toml.memory_limit,
         sequence=None if toml.sequence is None else toml.sequence.options(config.folder or config.artifact.path.parent),
     )

@@ -50,6 +50,7 @@ class ManagerOptions:
     grace_s: float = default.GRACE_S
     strict_readiness: bool = False
     max_response_bytes: int = default.MAX_RESPONSE_BYTES
+    max_body_bytes: int = default.MAX_BODY_BYTES
     audit_share: float = default.AUDIT_SHARE
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
@@ -364,6 +365,7 @@ class Manager:
             share,
             box and box._replace(gpu=device != "cpu"),
             self._options.memory_groups,
+            self._options.max_body_bytes,
         )
 
     async def _retire(self, version: Version, running: "asyncio.Task[None]") -> None:

@@ -126,6 +126,7 @@ class ModelVersion(Version):
             sequence=self.config.toml.sequence is not None,
             takes_context=loaded.takes_context if loaded else False,
             instances=self.config.toml.workers,
+            calls_models=loaded.calls_models if loaded else False,
             priority_levels=self.config.toml.priority_levels,
             default_priority_level=self.config.toml.default_priority_level,
             latency_target_ms=self.config.toml.latency_target_ms,

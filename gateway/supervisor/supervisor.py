@@ -166,6 +166,7 @@ class Supervisor:
             grace_s=settings.grace_s,
             strict_readiness=settings.strict_readiness,
             max_response_bytes=settings.max_response_bytes,
+            max_body_bytes=settings.max_body_bytes,
             audit_share=settings.audit_share,
             control=settings.repository_control,
             load_model=tuple(split_names(settings.load_model)),

@@ -1,5 +1,5 @@
 """The module `modelport`, which a model.py may import."""
 
-from runtimes.contract import InvalidInput
+from runtimes.contract import CallFailed, InvalidInput
 
-__all__ = ["InvalidInput"]
+__all__ = ["CallFailed", "InvalidInput"]

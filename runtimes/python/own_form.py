@@ -5,7 +5,7 @@ If `predict` is a generator, the model is decoupled: each value is an answer.
 
 import inspect
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from runtimes.contract import LoadError, LoadOptions, Model, Signature, TensorSp
 
 from .annotations import input_spec, output_specs
 from .arrays import as_output, detached, read_only
+from .calls import Caller
 
 _HOW_TO_DECLARE = (
     'annotate it, as in def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1]"}, or add [[outputs]] to model.toml'
 )
 
 
-class Context(NamedTuple):
+class Context:
     """What `load(self, context)` gets.
 
     folder      of model.py
@@ -29,14 +30,35 @@ class Context(NamedTuple):
     threads     the number of threads that one call should use
     name        of the model
     version     of the model
+    call        sends a request to another model (calls.py); only a model that asks for it here can use it
+    stream      likewise, for models that give several answers
     """
 
-    folder: str
-    parameters: Dict[str, Any]
-    device: str
-    threads: int
-    name: str
-    version: str
+    def __init__(self, options: LoadOptions, caller: Caller) -> None:
+        self.folder = os.path.dirname(options.artifact)
+        self.parameters = dict(options.parameters)
+        self.device, self.threads = options.device, options.threads
+        self.name, self.version = options.name, options.version
+        self._caller: Optional[Caller] = caller
+
+    @property
+    def call(self) -> Any:
+        return self._used().call
+
+    @property
+    def stream(self) -> Any:
+        return self._used().stream
+
+    def _used(self) -> Caller:
+        if self._caller is None:
+            raise AttributeError("context.call and context.stream must be taken in load: self.call = context.call")
+        self._caller.is_used = True
+        return self._caller
+
+    def close(self) -> None:
+        """`load` has returned. Whether the model calls others must be known by then."""
+        if self._caller is not None and not self._caller.is_used:
+            self._caller = None
 
 
 class OwnModel(Model):
@@ -55,7 +77,7 @@ class OwnModel(Model):
         )
         self._outputs = {spec.name: spec for spec in self._signature.outputs}
         self.signatures = {"default": self._signature}
-        _call_load(self._instance, options)
+        self.calls_models = _call_load(self._instance, options)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         arrays, wanted = self._arrays(inputs), self._wanted(outputs)
@@ -122,13 +144,15 @@ def _inputs(predict: Any) -> Tuple[Tuple[TensorSpec, ...], Tuple[str, ...]]:
     return tuple(specs), tuple(optional)
 
 
-def _call_load(instance: Any, options: LoadOptions) -> None:
-    load = getattr(instance, "load", None)
+def _call_load(instance: Any, options: LoadOptions) -> bool:
+    """Call `load`, and return whether the model may call others."""
+    load, caller = getattr(instance, "load", None), Caller(options.calls)
     if load is None:
-        return
-    folder = os.path.dirname(options.artifact)
-    context = Context(folder, dict(options.parameters), options.device, options.threads, options.name, options.version)
+        return False
     if inspect.signature(load).parameters:
+        context = Context(options, caller)
         load(context)
+        context.close()
     else:
         load()
+    return caller.is_used

@@ -1,6 +1,6 @@
 """The module `triton_python_backend_utils` for models in Triton's form, written from Triton's public documentation.
 
-What is not supported raises an error that says so: requests to other models (BLS), and metrics of the model's own.
+What is not supported raises an error that says so: metrics of the model's own.
 """
 
 import json
@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, ResponseSender, Unsupported
+from runtimes.contract import DATATYPES, ModelFailed, ResponseSender
 
 from .arrays import encoded
 
@@ -26,10 +26,11 @@ TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 TRITONSERVER_REQUEST_RELEASE_ALL = 1
 TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
+TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_CPU_PINNED, TRITONSERVER_MEMORY_GPU = range(3)
 
 
-class TritonModelException(Exception):
-    """For models to raise."""
+class TritonModelException(ModelFailed):
+    """For models to raise. As in Triton, the message goes to the client."""
 
 
 class TritonError:
@@ -111,9 +112,6 @@ class PreferredMemory:
         self.preferred_memory_type, self.preferred_device_id = preferred_memory_type, preferred_device_id
 
 
-TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_GPU = 0, 2
-
-
 class InferenceRequest:
     """A request."""
 
@@ -129,8 +127,9 @@ class InferenceRequest:
         timeout: int = 0,
         preferred_memory: Optional[PreferredMemory] = None,
         trace: Any = None,
-        parameters: Optional[Dict[str, Any]] = None,
+        parameters: Union[Dict[str, Any], str, None] = None,
     ) -> None:
+        """timeout: in microseconds; 0 for none. parameters: a dictionary, or its JSON."""
         self._model_name = model_name
         self._outputs = list(requested_output_names)
         self._inputs = list(inputs)
@@ -141,7 +140,7 @@ class InferenceRequest:
         self._timeout = timeout
         self._preferred_memory = preferred_memory or PreferredMemory()
         self._trace = trace
-        self._parameters = dict(parameters or {})
+        self._parameters = dict(json.loads(parameters) if isinstance(parameters, str) else parameters or {})
         # Only of a request that a client has sent.
         self.sender: Optional[InferenceResponseSender] = None
 
@@ -203,9 +202,16 @@ class InferenceRequest:
         return self.sender
 
     def exec(self, decoupled: bool = False) -> Any:
-        raise Unsupported("the model sends requests to other models (BLS), which is not supported yet")
+        """Send the request to its model, wait, and return the response; if `decoupled`, an iterator over responses."""
+        from . import bls
 
-    async_exec = stream_exec = exec
+        return bls.execute(self, decoupled)
+
+    def async_exec(self, decoupled: bool = False) -> Any:
+        """Send the request, and return what to await for the response, or for the iterator if `decoupled`."""
+        from . import bls
+
+        return bls.begin_async(self, decoupled)
 
 
 class InferenceResponse:

@@ -25,8 +25,9 @@ from runtimes.contract import (
     Unsupported,
 )
 
-from . import pb_utils
+from . import bls, pb_utils
 from .arrays import as_output, detached
+from .calls import Coroutines
 
 # A deadline that is further away is none: no model waits for years.
 _LONGEST_S = 86_400.0
@@ -50,6 +51,8 @@ class TritonModel(Model):
         self._outputs = {spec.name: spec for spec in self._signature.outputs}
         self.signatures = {"default": self._signature}
         self.decoupled = self.sends_answers = pb_utils.using_decoupled_model_transaction_policy(self._config)
+        self.calls_models = True
+        bls.calls, self._coroutines = options.calls, Coroutines()
         self._instance = model_class()
         if hasattr(self._instance, "initialize"):
             self._instance.initialize(_arguments(self._config, options))
@@ -79,7 +82,7 @@ class TritonModel(Model):
                 indices.append(index)
             except InvalidInput as error:
                 answers[index] = error
-        responses = self._instance.execute(asked) if asked else []
+        responses = self._coroutines.finished(self._instance.execute(asked)) if asked else []
         if responses is None and all(each.sender_is_taken for each in asked):
             responses = [None] * len(asked)
         if not isinstance(responses, (list, tuple)):
@@ -109,7 +112,7 @@ class TritonModel(Model):
 
     def serve_request(self, request: Request, sender: ResponseSender, signature: str) -> None:
         asked = self._request(request, sender)
-        returned = self._instance.execute([asked])
+        returned = self._coroutines.finished(self._instance.execute([asked]))
         if returned is not None:
             raise TypeError(
                 "execute returned %s, but that of a decoupled model must return None" % type(returned).__name__

@@ -5,7 +5,7 @@ import time
 import traceback
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
-from runtimes.contract import DeviceLost, InvalidInput, Model, ModelFailed, Unsupported
+from runtimes.contract import CallFailed, DeviceLost, InvalidInput, Model, ModelFailed, Unsupported
 from runtimes.layouts import layout_of
 from runtimes.tensors import from_array, from_rows
 from runtimes.wire import ResultFrame
@@ -16,6 +16,10 @@ from runtimes.worker.refusal import without_numbers
 from runtimes.worker.requests import run_requests
 from runtimes.worker.results import BatchResults, Failure, Outcome
 from runtimes.worker.rows import Arrays, gather_inputs, split
+
+# Errors of a called model that are temporary for the client of the calling one as well. All others are failures of the
+# calling model: it has sent a request that is wrong.
+_PASSED_ON = ("cancelled", "deadline", "out_of_memory", "overloaded", "unavailable")
 
 
 class RunningBatch(NamedTuple):
@@ -211,6 +215,9 @@ class Executor:
             return Failure("unsupported", str(error))
         if isinstance(error, ModelFailed):
             return Failure("internal", str(error))
+        if isinstance(error, CallFailed):
+            kind = error.kind if error.kind in _PASSED_ON else "internal"
+            return Failure(kind, "model '%s', which this model calls, has failed: %s" % (error.model, error))
         traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
         sys.stderr.flush()
         if isinstance(error, MemoryError):

@@ -22,6 +22,7 @@ class Facts(NamedTuple):
     note           a sentence about batching, for the log and the model's configuration
     decoupled      whether a request gets any number of answers
     takes_context  as in Ready
+    calls_models   likewise
     """
 
     signatures: Dict[str, Signature]
@@ -32,6 +33,7 @@ class Facts(NamedTuple):
     note: str
     decoupled: bool = False
     takes_context: bool = False
+    calls_models: bool = False
 
     def without_batching(self, reason: str, note: str) -> "Facts":
         """Return the facts after batching was switched off."""
@@ -52,4 +54,5 @@ class Facts(NamedTuple):
             note=self.note,
             decoupled=self.decoupled,
             takes_context=self.takes_context,
+            calls_models=self.calls_models,
         )

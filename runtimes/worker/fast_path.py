@@ -30,6 +30,7 @@ from runtimes.status_page import StatusPage
 from runtimes.wire import RequestGroup
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher
+from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
@@ -73,6 +74,7 @@ class FastPath:
         auditor: Auditor,
         status: StatusPage,
         answer: Callable[[Batch, Sequence[Outcome]], None],
+        calls: Optional[Calls] = None,
     ) -> None:
         batching = executor.batching
         is_plain = not (batching.dim or batching.sizes or batching.delay or batching.target)
@@ -80,7 +82,7 @@ class FastPath:
             executor.model.pipelined or executor.model.decoupled or executor.model.takes_requests
         )
         self._executor, self._batcher, self._auditor, self._status = executor, batcher, auditor, status
-        self._answer = answer
+        self._answer, self._calls = answer, calls
         self._prepared = BoundedCache(_MAX_LAYOUTS)  # type: BoundedCache[TensorLayout, _Prepared]
 
     def serve(self, connection: Connection, requests: RequestGroup, now: float) -> Optional[Done]:
@@ -102,7 +104,12 @@ class FastPath:
             for (name, dtype, elements, shape), start in zip(prepared.inputs, inputs.starts):
                 arrays[name] = np.frombuffer(inputs.body, dtype, count * elements, start).reshape(shape)
             gathered = time.monotonic()
-            outputs = self._executor.chunked_model.run(arrays, layout[1], layout[0], rows)
+            if self._calls is None:
+                outputs = self._executor.chunked_model.run(arrays, layout[1], layout[0], rows)
+            else:
+                self._calls.parents = ((connection, numbers),)
+                with self._calls:
+                    outputs = self._executor.chunked_model.run(arrays, layout[1], layout[0], rows)
             inferred = time.monotonic()
             frame = self._pack(prepared, requests, rows, outputs, (now, gathered, inferred))
             if frame:
@@ -116,8 +123,14 @@ class FastPath:
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
             batch = self._batcher.all_at_once(connection, requests, now)
             outcomes = self._executor.failed(batch, error)
-        self._answer(batch, outcomes or self._executor.run_alone(batch))
+        self._answer(batch, outcomes or self._run_alone(batch))
         return key, rows, now
+
+    def _run_alone(self, batch: Batch) -> Sequence[Outcome]:
+        if self._calls is None:
+            return self._executor.run_alone(batch)
+        with self._calls:
+            return self._executor.run_alone(batch)
 
     def _prepare(self, layout: TensorLayout) -> _Prepared:
         prepared = _Prepared()

@@ -23,6 +23,7 @@ from runtimes.worker import probe
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher
 from runtimes.worker.budget import Budget
+from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, RunningBatch
 from runtimes.worker.facts import Facts
@@ -54,6 +55,7 @@ class Loop:
         status: StatusPage,
         facts: Facts,
         audit_share: float = 0.0,
+        calls: Optional[Calls] = None,
     ) -> None:
         self._executor = executor
         executor.on_run = self._mark_busy
@@ -61,8 +63,9 @@ class Loop:
         self._facts = facts
         self._auditor = Auditor(executor.chunked_model, executor.batching.dim, Budget(audit_share))
         self._batcher = Batcher(executor.batching)
-        self._fast_path = FastPath(executor, self._batcher, self._auditor, status, self._answer)
-        self._streams = Senders(executor, status) if executor.model.sends_answers else Streams(executor, status)
+        self._calls = calls if executor.model.calls_models else None
+        self._fast_path = FastPath(executor, self._batcher, self._auditor, status, self._answer, self._calls)
+        self._streams = (Senders if executor.model.sends_answers else Streams)(executor, status, self._calls)
         self._listener = listener
         self._control = control
         self._status = status
@@ -74,6 +77,10 @@ class Loop:
         }
         self._poller = Poller()
         self._connections: Dict[int, Connection] = {}  # by descriptor: the fronts' and the supervisor's
+        if self._calls is not None:
+            self._calls.status = status
+            self._calls.in_progress = self._streams.in_progress
+            self._poller.watch(self._calls.wake_descriptor, READABLE)
         listener.setblocking(False)
         self._poller.watch(listener.fileno(), READABLE)
         if self._streams.descriptor >= 0:
@@ -140,7 +147,12 @@ class Loop:
             return None, wait
         if batch is None:
             return None, wait
-        self._answer(batch, self._executor.run(batch))
+        if self._calls is None:
+            outcomes = self._executor.run(batch)
+        else:
+            with self._calls:
+                outcomes = self._executor.run(batch)
+        self._answer(batch, outcomes)
         return (batch.key, batch.rows, now), wait
 
     def _is_busy(self) -> bool:
@@ -148,7 +160,12 @@ class Loop:
 
     def _poll(self, timeout: float) -> Optional[Done]:
         """Wait for events and handle them. Return the batch that was answered meanwhile, on the fast path."""
-        ready, done = self._poller.wait(timeout), None
+        done: Optional[Done] = None
+        calls = self._calls
+        if calls is not None and calls.has_kept:
+            self._handle_kept(calls)
+            timeout = 0.0
+        ready = self._poller.wait(timeout)
         if not ready and timeout >= _IDLE_S:
             for connection in self._connections.values():
                 if connection.results is not None:
@@ -158,6 +175,8 @@ class Loop:
             if connection is None:
                 if descriptor == self._streams.descriptor:
                     self._streams.wake()
+                elif calls is not None and descriptor == calls.wake_descriptor:
+                    calls.queue_unsent()
                 else:
                     self._accept()
                 continue
@@ -178,6 +197,16 @@ class Loop:
             if connection.closed:
                 self._disconnect(connection)
         return done
+
+    def _handle_kept(self, calls: Calls) -> None:
+        """Handle the frames that have arrived while the model ran, and were not about its calls."""
+        for connection, frame in calls.take_kept():
+            if connection.closed:
+                continue
+            if frame.kind == wire.INFER:
+                self._take(connection, frame, False)
+            else:
+                self._handle_control(connection, frame)
 
     def _take(self, connection: Connection, frame: Frame, is_alone: bool) -> Optional[Done]:
         """Serve the requests of a frame on the fast path if they are alone and it can; otherwise, add them."""
@@ -209,6 +238,8 @@ class Loop:
         del self._connections[connection.descriptor]
         self._batcher.drop_source(connection)
         self._streams.drop_source(connection)
+        if self._calls is not None:
+            self._calls.drop_source(connection)
         self._status.clear_rows()
         connection.close()
 
@@ -220,6 +251,9 @@ class Loop:
                 send_failure(connection, frame.id, Failure("cancelled", "cancelled"))
         elif frame.kind == wire.ACK:
             self._streams.acknowledge(connection, frame.id)
+        elif frame.kind in (wire.CALL_RESULT, wire.CALL_ERROR):
+            if self._calls is not None:
+                self._calls.receive(connection, frame)
         elif frame.kind == wire.ARENA:
             if connection.map_memory(**wire.unpack_json(frame.body)):
                 connection.queue([wire.pack_json(wire.ARENA, {})])
@@ -241,7 +275,9 @@ class Loop:
 
     def _on_batching_off(self, reason: str, note: str) -> None:
         self._batcher.reconfigure(self._executor.batching)
-        self._fast_path = FastPath(self._executor, self._batcher, self._auditor, self._status, self._answer)
+        self._fast_path = FastPath(
+            self._executor, self._batcher, self._auditor, self._status, self._answer, self._calls
+        )
         self._facts = self._facts.without_batching(reason, note)
         self._executor.model.signatures = self._facts.signatures
         self._control.queue([wire.pack_json(wire.READY, self._facts.ready().to_json())])
@@ -278,6 +314,8 @@ class Loop:
 
     def _mark_busy(self, batch: Optional[Batch] = None) -> None:
         ids = [] if batch is None else batch.ids
+        if self._calls is not None and batch is not None:
+            self._calls.parents = batch.parents
         if self._running:
             ids = ids + [number for running in self._running for number in running.batch.ids]
         self._status.set_busy(ids, time.monotonic())

@@ -4,7 +4,7 @@ Requests of one frame differ only in their bytes, rows, ids and deadlines. They 
 the batch to their results, so that most steps are taken once for all of them.
 """
 
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 from runtimes.layouts import GroupedTensors
 from runtimes.wire import InferFrame, RequestGroup
@@ -116,6 +116,11 @@ class Batch(Sequence[Pending]):
                 part = group.part(index, index + 1)
                 batches.append(Batch([part if is_batched else part.counted(0, None)]))
         return batches
+
+    @property
+    def parents(self) -> List[Tuple[Any, Sequence[int]]]:
+        """The connections of the requests, each with their ids, for the calls of the model."""
+        return [(group.source, group.ids) for group in self.groups]
 
     @property
     def each_rows(self) -> Sequence[int]:

@@ -36,6 +36,7 @@ class Reshaped(Model):
         self._model, self._inputs, self._outputs = model, inputs, outputs
         self._default = next(iter(model.signatures))
         self.pipelined, self.decoupled, self.takes_requests = model.pipelined, model.decoupled, model.takes_requests
+        self.calls_models = model.calls_models
         self.signatures = dict(model.signatures)
         own = model.signatures[self._default]
         self.signatures[self._default] = Signature(

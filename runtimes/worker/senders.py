@@ -18,6 +18,7 @@ from runtimes.layouts import layout_of
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Tensor, from_array
 from runtimes.wire import ResultFrame
+from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch, Pending
@@ -68,8 +69,8 @@ class Sender(ResponseSender):
 class Senders:
     """Runs the requests, and has the methods of streams.Streams. Only `send` and `fail` are for other threads."""
 
-    def __init__(self, executor: Executor, status: StatusPage) -> None:
-        self._executor, self._status = executor, status
+    def __init__(self, executor: Executor, status: StatusPage, calls: Optional[Calls] = None) -> None:
+        self._executor, self._status, self._calls = executor, status, calls
         self._senders: Dict[Tuple[Connection, int], Sender] = {}
         self._changed = threading.Condition()
         self._outbox: Deque[Tuple[Sender, Outcome]] = deque()
@@ -78,6 +79,7 @@ class Senders:
         # Ids of the requests that the model has begun, and since when its thread runs; 0.0 if it does not.
         self._begun: Dict[Sender, int] = {}
         self._busy_since = 0.0
+        self._pauses, self._used = 0, 0.0  # see `pause`
         self.descriptor, self._wake_descriptor = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._wake_descriptor, False)
@@ -87,6 +89,10 @@ class Senders:
     @property
     def can_advance(self) -> bool:
         return bool(self._outbox)
+
+    def in_progress(self) -> List[Tuple[Connection, int]]:
+        """Return the requests in progress, by their connections and ids."""
+        return list(self._senders)
 
     def start(self, batch: Batch) -> None:
         """Accept a request, which is alone in its batch."""
@@ -113,7 +119,10 @@ class Senders:
                     continue
                 self._begun[sender] = sender.pending.id
                 sender.began = sender.since = self._busy_since = time.monotonic()
+                self._pauses = 0
                 self._publish()
+            if self._calls is not None:
+                self._calls.adopt([(sender.pending.source, (sender.pending.id,))], self)
             try:
                 self._executor.model.serve_request(request, sender, signature)
             except DeviceLost as error:
@@ -124,7 +133,7 @@ class Senders:
                 if not sender.ended:
                     self.fail(sender, error)
             with self._changed:
-                self._busy_since = 0.0
+                self._busy_since, self._pauses = 0.0, 0
                 self._publish()
 
     def _publish(self) -> None:
@@ -170,6 +179,24 @@ class Senders:
             if sender.ended:
                 self._changed.notify_all()
         self._wake()
+
+    def pause(self) -> None:
+        """Stop the clock of execution_timeout_s, because the model's thread waits for another model."""
+        with self._changed:
+            self._pauses += 1
+            if self._pauses == 1 and self._busy_since:
+                self._used = time.monotonic() - self._busy_since
+                self._busy_since = 0.0
+                self._publish()
+
+    def resume(self) -> None:
+        with self._changed:
+            if not self._pauses:
+                return  # the request that has waited is over
+            self._pauses -= 1
+            if not self._pauses:
+                self._busy_since = time.monotonic() - self._used
+                self._publish()
 
     def _wait_for_room(self, sender: Sender) -> None:
         is_models = threading.current_thread() is self._thread

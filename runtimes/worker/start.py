@@ -18,6 +18,7 @@ from runtimes.status_page import StatusPage
 from runtimes.worker import probe
 from runtimes.worker.batcher import Batching
 from runtimes.worker.batching_decision import BatchingDecision, decide_batching, with_free_rows
+from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.facts import Facts
@@ -47,7 +48,8 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
             print("an allocation failed: memory_limit = " + memory.written(load.memory_limit))
 
     try:
-        model = load_model(load, on_import)
+        calls = Calls(load.max_body_bytes)
+        model = load_model(load, on_import, calls)
         options, fixed = load.batching, model.signatures
         model.signatures = with_free_rows(fixed, options.sizes, options.dim)
         on_card = load.device != "cpu"
@@ -74,13 +76,14 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         decision.note,
         model.decoupled,
         takes_context=model.takes_requests or load.sequence is not None,
+        calls_models=model.calls_models,
     )
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refusal_words
     executor.on_failure = on_failure
     share = 0.0 if model.takes_requests else _audit_share(load.audit, decision)
-    loop = Loop(executor, listener, Connection(control), status, facts, share)
+    loop = Loop(executor, listener, Connection(control), status, facts, share, calls)
     for rows, seconds in durations:
         loop.seed_cost(rows, seconds)
     if hasattr(gc, "freeze"):  # Python 3.7
@@ -102,10 +105,11 @@ def _receive_load(control: socket.socket) -> Load:
             return Load.from_json(wire.unpack_json(frame.body))
 
 
-def load_model(load: Load, on_import: Callable[[], None] = lambda: None) -> Model:
+def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: Optional[Calls] = None) -> Model:
     """Return the model as clients see it. Raises what the runtime's `load` raises.
 
     on_import: called when the framework has been imported, and before anything of the model is read
+    calls: by which the model sends requests to other models
     """
     # The runtime is imported as a package, so that it may consist of several files: `from . import tables`.
     package = types.ModuleType("modelport_runtime")
@@ -126,6 +130,7 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None) -> Mode
         batches=load.batching.declares_batching,
         optional=load.optional,
         decoupled=load.decoupled,
+        calls=calls,
     )
     model = module.load(options)
     if not model.signatures:

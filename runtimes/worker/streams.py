@@ -7,13 +7,14 @@ each. A request whose client has answers left to read waits until they are ackno
 import time
 import traceback
 from collections import deque
-from typing import Any, Deque, Dict, Iterator, Tuple
+from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
 
 from runtimes import wire
 from runtimes.layouts import layout_of
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
 from runtimes.wire import ResultFrame
+from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
@@ -77,8 +78,8 @@ class Streams:
 
     descriptor = -1
 
-    def __init__(self, executor: Executor, status: StatusPage) -> None:
-        self._executor, self._status = executor, status
+    def __init__(self, executor: Executor, status: StatusPage, calls: Optional[Calls] = None) -> None:
+        self._executor, self._status, self._calls = executor, status, calls
         self._streams: Dict[Tuple[Connection, int], Stream] = {}
         # Those that may compute their next answer, in turn. The others wait for their clients.
         self._next: Deque[Stream] = deque()
@@ -87,6 +88,10 @@ class Streams:
     def can_advance(self) -> bool:
         """Whether `advance` has something to do."""
         return bool(self._next)
+
+    def in_progress(self) -> List[Tuple[Connection, int]]:
+        """Return the requests in progress, by their connections and ids."""
+        return list(self._streams)
 
     def start(self, batch: Batch) -> None:
         """Accept a request, which is alone in its batch."""
@@ -112,7 +117,12 @@ class Streams:
         source, number = stream.pending.source, stream.pending.id
         began = time.monotonic()
         try:
-            answer = next(stream.answers, None)
+            if self._calls is None:
+                answer = next(stream.answers, None)
+            else:
+                self._calls.parents = stream.batch.parents
+                with self._calls:
+                    answer = next(stream.answers, None)
             seconds = time.monotonic() - began
             stream.infer_s += seconds
             tensors = [from_array(name, array) for name, array in (answer or {}).items()]
@@ -178,6 +188,10 @@ class Streams:
         if stream in self._next:
             self._next.remove(stream)
         try:
-            close(stream.answers)
+            if self._calls is None:
+                close(stream.answers)
+            else:
+                with self._calls:
+                    close(stream.answers)
         except Exception:  # noqa: BLE001 - as above; no client is waiting for it
             traceback.print_exc()

@@ -162,17 +162,6 @@ def test_wrong_responses_are_the_models_fault(loaded: Loader, body: str, said: s
         loaded(executing(body), inputs=X, outputs=Y).infer(ONES, (), "default")
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("pb_utils.InferenceRequest(model_name='other', requested_output_names=['y'], inputs=[]).exec()", "BLS"),
-    ],
-)
-def test_what_is_not_supported_says_so(loaded: Loader, body: str, said: str) -> None:
-    with pytest.raises(Unsupported, match=rf"{said}.*not supported yet"):
-        loaded(executing(body), inputs=X, outputs=Y).infer(ONES, (), "default")
-
-
 DESCRIBING = """
 import json
 described = []

@@ -1,0 +1,190 @@
+"""Models that call other models, with real processes: both forms of Python models, faults, and two fronts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway_process import Gateway, Reply, start_gateway
+from tests.support.model_repositories import add_fake
+
+# Calls the model that is named by the first number, in a way that the second one selects.
+OWN = """
+from concurrent.futures import ThreadPoolExecutor
+import modelport
+
+class Model:
+    def load(self, context):
+        self.call, self.stream = context.call, context.stream
+
+    def predict(self, x: "FP32[-1, 4]", target: "BYTES[1]") -> "FP32[-1, 4]":
+        name = target[0].decode()
+        if name.startswith("stream "):
+            return sum(answer["y"] for answer in self.stream(name[7:], {"x": x}))
+        if name.startswith("first of "):
+            for answer in self.stream(name[9:], {"x": x}):
+                return answer["y"]
+        if name.startswith("threads "):
+            with ThreadPoolExecutor(8) as pool:
+                answers = pool.map(lambda number: self.call(name[8:], {"x": x + number})["y"], range(100))
+                return sum(answers)
+        if name.startswith("tries "):
+            try:
+                self.call(name[6:], {"x": x})
+            except modelport.CallFailed as error:
+                print("the call has failed:", error.kind, error)
+                return x
+        return self.call(name, {"x": x}, ["y"])["y"]
+"""
+CHAIN = """
+class Model:
+    def load(self, context):
+        self.call = context.call
+
+    def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:
+        return self.call("%s", {"x": x})
+"""
+TRITON = """
+import asyncio
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    async def execute(self, requests):
+        return [await self.answer(request) for request in requests]
+
+    async def answer(self, request):
+        x = pb_utils.get_input_tensor_by_name(request, "x")
+        (how,) = pb_utils.get_input_tensor_by_name(request, "how").as_numpy()
+
+        def call(name, **others):
+            return pb_utils.InferenceRequest(
+                model_name=name, requested_output_names=["y"], inputs=[pb_utils.Tensor("x", x.as_numpy())], **others
+            )
+
+        if how == b"gather":
+            answers = await asyncio.gather(*[call("plain").async_exec() for _ in range(100)])
+        elif how == b"exec":
+            answers = [call("plain", model_version=1, request_id="7", timeout=10_000_000).exec()]
+        elif how == b"decoupled":
+            answers = list(call("three").exec(decoupled=True))
+            assert not answers.pop().output_tensors()
+        elif how == b"async decoupled":
+            answers = [each async for each in await call("three").async_exec(decoupled=True)]
+            assert not answers.pop().output_tensors()
+        elif how == b"threads":
+            loop = asyncio.get_running_loop()
+            answers = await asyncio.gather(*[loop.run_in_executor(None, call("plain").exec) for _ in range(20)])
+        else:
+            response = call(how.decode()).exec()
+            if response.error().code() == pb_utils.TritonError.NOT_FOUND:
+                return pb_utils.InferenceResponse(error=response.error())
+            raise pb_utils.TritonModelException(response.error().message())
+        arrays = [pb_utils.get_output_tensor_by_name(each, "y").as_numpy() for each in answers]
+        return pb_utils.InferenceResponse([pb_utils.Tensor("sum", sum(arrays))])
+"""
+PBTXT = """
+backend: "python"
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 1, 4 ] }, { name: "how" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "sum" data_type: TYPE_FP32 dims: [ 1, 4 ] } ]
+"""
+ONES = [[1.0] * 4]
+
+
+def add_python(repository: Path, name: str, source: str, **configuration: str) -> None:
+    folder = repository / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(source)
+    for kind, text in configuration.items():
+        (folder.parent / {"toml": "model.toml", "pbtxt": "config.pbtxt"}[kind]).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("calls")
+
+
+@pytest.fixture(scope="module")
+def running(scratch: Path) -> Iterator[Gateway]:
+    repository = scratch / "repository"
+    add_python(repository, "own", OWN, toml="max_batch_size = 0\nwarmup = 0\nexecution_timeout_s = 2")
+    add_python(repository, "triton", TRITON, pbtxt=PBTXT)
+    for name, called in (("self", "self"), ("ping", "pong"), ("pong", "ping")):
+        add_python(repository, name, CHAIN % called)
+    add_fake(repository, "plain", toml="instances = 2")
+    add_fake(repository, "three", answers=3)
+    add_fake(repository, "many", answers=100_000)
+    add_fake(repository, "gated", toml="max_batch_size = 0\nwarmup = 0", waits_for=str(scratch / "gate"))
+    add_fake(repository, "broken", load_error="this one never loads")
+    add_fake(repository, "crashes")
+    gateway = start_gateway(repository, scratch, "--fronts", "2", "--allow-python").wait_ready()
+    yield gateway
+    gateway.close()
+
+
+def own(running: Gateway, target: str, value: float = 1.0) -> Reply:
+    return running.post("/predict/own", {"inputs": {"x": [[value] * 4], "target": [target]}})
+
+
+def triton(running: Gateway, how: str) -> Reply:
+    return running.post("/predict/triton", {"inputs": {"x": ONES, "how": [how]}})
+
+
+def first(reply: Reply) -> float:
+    assert reply.status == 200, reply
+    ((outputs),) = reply.json()["outputs"].values()
+    return float(outputs[0][0])
+
+
+def test_a_model_calls_another(running: Gateway) -> None:
+    for number in range(10):
+        assert first(own(running, "plain", number)) == 2.0 * number
+    assert first(own(running, "threads plain")) == sum(2.0 * (1 + number) for number in range(100))
+    assert first(own(running, "stream three")) == 2.0 + 3.0 + 4.0
+
+
+@pytest.mark.parametrize(
+    ("how", "result"),
+    [("exec", 2.0), ("gather", 200.0), ("threads", 40.0), ("decoupled", 9.0), ("async decoupled", 9.0)],
+)
+def test_triton_s_form_calls_others(running: Gateway, how: str, result: float) -> None:
+    assert first(triton(running, how)) == result
+
+
+def test_a_stream_that_is_not_read_to_its_end_is_cancelled(running: Gateway) -> None:
+    mark = len(running.log)
+    assert first(own(running, "first of many")) == 2.0
+    given_up = running.wait_for(r"the request was given up after (\d+) answers", mark)
+    assert int(given_up[1]) < 1000
+
+
+def test_a_call_that_fails_is_said_in_one_sentence(running: Gateway) -> None:
+    def said(target: str, value: float = 1.0) -> tuple[int, str]:
+        reply = own(running, target, value)
+        return reply.status, reply.json()["error"]
+
+    prefix = "model '{}', which this model calls, has failed: "
+    assert said("plain", 400.0) == (500, prefix.format("plain") + "an input holds the value 400")
+    assert said("missing")[0] == 500
+    assert "there is no model 'missing'" in said("missing")[1]
+    assert said("broken") == (
+        503,
+        prefix.format("broken") + "model 'broken' is UNAVAILABLE: this one never loads",
+    )
+    status, message = said("crashes", 666.0)
+    assert (status, "worker died" in message) == (500, True)
+    status, message = said("three")
+    assert (status, "is decoupled" in message) == (500, True)
+    assert triton(running, "missing").status == 500
+    assert "there is no model 'missing'" in triton(running, "missing").json()["error"]
+    assert "UNAVAILABLE" in triton(running, "broken").json()["error"]
+    mark = len(running.log)
+    assert first(own(running, "tries missing")) == 1.0
+    running.wait_for("the call has failed: not_found .*there is no model 'missing'", mark)
+
+
+@pytest.mark.parametrize(("model", "path"), [("self", "self → self"), ("ping", "ping → pong → ping")])
+def test_a_model_cannot_wait_for_itself(running: Gateway, model: str, path: str) -> None:
+    reply = running.post(f"/predict/{model}", {"inputs": {"x": ONES}})
+    assert reply.status == 500
+    assert path in reply.json()["error"]
