@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
+from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
-from gateway.engine.admitted import MAX_DEPTH
 from gateway.engine.arenas import Arenas
 from gateway.engine.client import MakeCalls, WorkerClient
 from gateway.engine.frames import Frames
