@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, InvalidRequest, ModelportError, NotFound, prefixed
+from runtimes.contract import TensorSpec
 from runtimes.layouts import TensorGroup
 from runtimes.tensor_bytes import Tensor
 from runtimes.wire import ResultGroup
@@ -93,16 +94,6 @@ class Pipeline:
             run.queued.fail(error)
 
 
-def reader_of(status: ModelStatus) -> str:
-    """Return the model of a step that gets all inputs of a pipeline, so that its workers may see the whole body.
-
-    "" if there is none, or if the version is no pipeline.
-    """
-    signature = status.signature()
-    inputs = {spec.name for spec in signature.inputs} if signature else set()
-    return next((step.model for step in status.steps if inputs and inputs <= set(step.inputs.values())), "")
-
-
 class _Plan:
     """What all runs of a pipeline have in common, as long as the table does not change.
 
@@ -112,6 +103,8 @@ class _Plan:
     uses       of each tensor: how often a step, or the answer, uses it
     requested  of each step: the outputs to ask its model for
     optional   of each step: the inputs that its model can do without
+    batch_dim  of each step: the dimension of its model that counts rows; None if none does
+    no_rows    of each step: what its model answers to inputs without rows; None if that is not known
     """
 
     def __init__(self, status: ModelStatus, models: Models) -> None:
@@ -130,6 +123,8 @@ class _Plan:
         self.uses.update(self.outputs)
         self.requested: list[Sequence[str]] = []
         self.optional: list[frozenset[str]] = []
+        self.batch_dim: list[int | None] = []
+        self.no_rows: list[Sequence[Tensor] | None] = []
         for step in self.steps:
             try:
                 model = models.model(step.model, step.version)
@@ -139,6 +134,24 @@ class _Plan:
             self.requested.append(() if model.steps else tuple(step.outputs))
             used = model.signature()
             self.optional.append(frozenset(used.optional) if used else frozenset())
+            self.batch_dim.append(model.batch_dim if model.has_rows else None)
+            self.no_rows.append(_without_rows(used.outputs, step.outputs, model.batch_dim) if used else None)
+
+
+def _without_rows(specs: Iterable[TensorSpec], names: Collection[str], batch_dim: int) -> Sequence[Tensor] | None:
+    """Return these outputs with 0 rows; None if their datatypes, or the sizes of a row, are not declared."""
+    tensors = []
+    for spec in specs:
+        if spec.name not in names:
+            continue
+        shape = list(spec.shape or ())
+        if not spec.datatype or len(shape) <= batch_dim:
+            return None
+        shape[batch_dim] = 0
+        if -1 in shape:
+            return None
+        tensors.append(Tensor(spec.name, spec.datatype, tuple(shape), b""))
+    return tensors
 
 
 class _Run:
@@ -204,6 +217,12 @@ class _Run:
             for name in step.outputs.values():
                 self._miss(name)
             return
+        no_rows = self._plan.no_rows[number]
+        if no_rows is not None and self._have_no_rows(number, inputs):
+            # A step may find nothing, a detector for example. No model needs to run on nothing, and few can.
+            self._left -= 1
+            self._take(number, no_rows)
+            return
         child = request._replace(
             model=step.model,
             version=step.version,
@@ -213,6 +232,11 @@ class _Run:
             layout=None,
         )
         self._pipeline.models.submit_child(self.queued, child, partial(self._on_answer, number))
+
+    def _have_no_rows(self, number: int, inputs: Sequence[Tensor]) -> bool:
+        """Return whether a step's inputs have rows, of which there are none."""
+        dim = self._plan.batch_dim[number]
+        return dim is not None and all(tensor.shape[dim : dim + 1] == (0,) for tensor in inputs)
 
     def _holds(self, step: Step) -> bool:
         """Return whether the step's condition is met."""

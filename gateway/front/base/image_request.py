@@ -1,6 +1,11 @@
-"""Reads requests that consist of images: a body that is one image, or a form with several. Called in threads."""
+"""Reads requests that consist of images: a body that is one image, or a form with several. Called in threads.
+
+[preprocess] of model.toml decodes them. A model whose only input is BYTES gets them as they were sent.
+"""
 
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from gateway.codecs.media_types import FORM, media_type
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
@@ -8,7 +13,8 @@ from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.named_inputs import find_signature
 from gateway.front.base.predictions import Prediction, read_predictions
-from runtimes.tensors import Buffer
+from runtimes.contract import TensorSpec
+from runtimes.tensors import Buffer, Tensor, from_array
 
 if TYPE_CHECKING:
     from gateway.codecs.images import File
@@ -34,7 +40,7 @@ class ImageRequest(NamedTuple):
 def read_images(
     engine: Engine, model: str, version: str, body: Buffer, content_type: str, max_bytes: int
 ) -> ImageRequest:
-    """Decode the images. They may take `max_bytes` after decoding.
+    """Decode the images, unless the model does so itself. They may take `max_bytes` after decoding.
 
     Raises InvalidRequest, NotFound, TooLarge, Unavailable.
     """
@@ -42,17 +48,28 @@ def read_images(
         raise InvalidRequest("an image cannot name the model; post it to /predict/{model}")
     status = engine.model(model, version)
     specs, preprocess = find_signature(status, "").inputs, status.preprocess
-    if preprocess is None or len(specs) != 1:
+    if len(specs) != 1 or (preprocess is None and specs[0].datatype != "BYTES"):
         raise InvalidRequest(
             f"model '{model}' does not accept images; send its inputs as JSON or npy, or add [preprocess] to its "
             "model.toml"
         )
-    # Imported late: Pillow and the form parser take longer to import than the rest of a front.
-    from gateway.codecs.images import image_tensor
-
     files = _files(body, content_type)
-    tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", max_bytes)
+    if preprocess is None:
+        tensor = undecoded(files, specs[0])
+    else:
+        # Imported late: Pillow takes longer to import than the rest of a front.
+        from gateway.codecs.images import image_tensor
+
+        tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", max_bytes)
     return ImageRequest(InferRequest(model, [tensor], version), status, len(files))
+
+
+def undecoded(files: "list[File]", spec: TensorSpec) -> Tensor:
+    """Return the files as they are, one element each, for a model that decodes them itself."""
+    rank = 1 if spec.shape is None else len(spec.shape)
+    elements = np.array([file.data for file in files], object)
+    # If the rank does not fit, the engine says so.
+    return from_array(spec.name, elements.reshape((-1, *[1] * (rank - 1)) if rank or len(files) > 1 else ()))
 
 
 def _files(body: Buffer, content_type: str) -> "list[File]":

@@ -13,7 +13,6 @@ from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.admitted import AdmittedRequest
-from gateway.engine.arenas import Arenas, open_arenas
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
 from gateway.errors import (
@@ -69,8 +68,8 @@ FLAGGED = model("flagged", "x flag", "m z", steps=(step("a", "x=x", "y=m", "flag
 class Bench:
     """An engine without workers: tests answer what waits in the queues of models."""
 
-    def __init__(self, *statuses: ModelStatus, arenas: Arenas | None = None) -> None:
-        self.engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
+    def __init__(self, *statuses: ModelStatus, **limits: Any) -> None:
+        self.engine = FrontEngine(1, AdmissionLimits(**limits), lambda *_: asyncio.sleep(0))
         self.apply(*statuses)
         self.outcomes: Outcomes = []
         self.body = b""
@@ -494,27 +493,53 @@ def test_tensors_are_freed_when_no_step_needs_them() -> None:
     run(test)
 
 
-def test_the_body_of_a_pipeline_lies_where_its_first_step_reads_it() -> None:
-    async def test() -> None:
-        arenas = open_arenas(1 << 22)
-        if arenas is None:
-            pytest.skip("this system has no arenas")
-        outer = model("outer", "x", "z", steps=(step("chain", "x=x", "z=z"),))
-        two = model("two", "x flag", "m z", steps=FLAGGED.steps)  # its step does not get the flag
-        loops = [model("l1", "x", "z", steps=(step("l2", "x=x", "z=z"),))]
-        loops.append(model("l2", "x", "z", steps=(step("l1", "x=x", "z=z"),)))
-        bench = Bench(A, B, CHAIN, outer, two, *loops, arenas=arenas)
-        arena = arenas.of("a")
-        assert arena is not None
-        for name, found in {"a": True, "chain": True, "outer": True, "b": False, "two": False, "l1": False}.items():
-            assert (arena.offset_of(bench.engine.buffer(1 << 17, name)) is not None) == found, name
-        bench.apply(A, B, CHAIN, model("chain", "x", "z", "2", steps=(step("b", "x=x", "y=z"),)))
-        assert arena.offset_of(bench.engine.buffer(1 << 17, "chain")) is None  # the version is not known yet
-
-    run(test)
-
-
 def test_a_prefixed_error_keeps_what_it_is() -> None:
     error = prefixed(QuotaExceeded("no", "requests_per_s", 7), "step 1")
     assert isinstance(error, QuotaExceeded)
     assert (str(error), error.limit, error.retry_after_s) == ("step 1: no", "requests_per_s", 7)
+
+
+def rows_model(name: str, shape: tuple[int, ...] | None, **others: Any) -> ModelStatus:
+    """A model with rows, whose output has this shape."""
+    one = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "INT64", shape), TensorSpec("unused")))
+    return ModelStatus(name, "1", "READY", admits=True, signatures={"default": one}, **others)
+
+
+def found_nothing(classifier: ModelStatus) -> Bench:
+    """A detector has found nothing for the classifier."""
+    steps = (step("a", "x=x", "y=found"), step("rows", "x=found", "y=classes"))
+    bench = Bench(A, classifier, model("finder", "x", "classes", steps=steps))
+    bench.submit("finder", x=[1.0])
+    bench.answer("a", y=np.zeros((0, 2), np.float32))
+    return bench
+
+
+@pytest.mark.parametrize("rows", [{"max_batch_size": 8}, {"was_batched": True}])
+def test_a_model_with_rows_does_not_run_on_none_of_them(rows: dict[str, Any]) -> None:
+    async def test() -> None:
+        bench = found_nothing(rows_model("rows", (-1, 5), **rows))
+        (outcome,) = bench.outcomes
+        assert isinstance(outcome, InferResponse)
+        assert [(each.name, each.datatype, each.shape) for each in outcome.outputs] == [("classes", "INT64", (0, 5))]
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_a_model_without_rows_runs_on_an_empty_input() -> None:
+    async def test() -> None:
+        bench = found_nothing(rows_model("rows", (-1, 5)))
+        assert arrays(bench.answer("rows", y=[[7]])) == {"x": []}
+        assert bench.values == {"classes": [[7]]}
+
+    run(test)
+
+
+@pytest.mark.parametrize("shape", [None, (-1, -1)])
+def test_no_rows_of_an_unknown_size_are_refused(shape: tuple[int, ...] | None) -> None:
+    async def test() -> None:
+        bench = found_nothing(rows_model("rows", shape, max_batch_size=8))
+        assert str(bench.error) == "step 2 (model rows): input 'x' has 0 rows; at least 1 is required"
+        assert bench.is_idle()
+
+    run(test)

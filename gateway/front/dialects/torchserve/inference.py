@@ -3,7 +3,7 @@
     {"data": …}, {"inputs": …}   the values of the only input, or {name: values}
     {"instances": …}             rows, as in /predict
     [ … ]                        the values of the only input
-    an image, a form of images   if model.toml has [preprocess]
+    an image, a form of images   if model.toml has [preprocess]; one image also if the only input is BYTES
     a form with one file         with one of the JSON bodies above, if it does not
 
 Answers are those of TorchServe's own handlers: the values of the output alone, {name: values} for several outputs,
@@ -65,7 +65,7 @@ def read_request(
     """
     kind = media_type(content_type)
     if kind == FORM and engine.model(model, version).preprocess is None:
-        body, kind = _only_file(body, content_type), ""
+        body, kind, content_type = _only_file(body, content_type), "", ""
     if kind == FORM or kind.startswith("image/") or (kind != "application/json" and is_image(body)):
         image_request = read_images(engine, model, version, body, content_type, limits.binary_bytes)
         return image_request.request, partial(_write_images, image_request, limits)

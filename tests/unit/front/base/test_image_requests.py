@@ -15,7 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.codecs import images
+from gateway.codecs.images import File
 from gateway.errors import InvalidRequest
+from gateway.front.base.image_request import undecoded
+from runtimes.contract import TensorSpec
+from runtimes.tensors import to_array
 from tests.support.front_server import LIMITS, WAIT_S, Serving
 from tests.support.image_files import form, noise, png, save
 
@@ -220,3 +224,27 @@ def test_a_body_that_waits_for_a_thread_stays_reserved(serving: Serving, monkeyp
     while serving.engine.reserved_bytes and time.monotonic() < ends:
         serving.run(lambda: None)
     assert serving.engine.reserved_bytes == 0
+
+
+@pytest.mark.parametrize("path", ["/predict/echo_BYTES", "/predictions/echo_BYTES"])
+def test_a_model_that_decodes_images_itself_gets_the_files(serving: Serving, path: str) -> None:
+    body, kind = form(FOUR)
+    for sent, headers in [
+        (FOUR, PNG),
+        (FOUR, {}),
+        (b"not a known format", {"Content-Type": "image/x-raw"}),
+        (body, kind),
+    ]:
+        assert post(serving, path, sent, headers).status_code == 200
+        (tensor,) = serving.engine.requests[-1].inputs
+        assert (tensor.datatype, tensor.shape) == ("BYTES", (1,))
+        assert to_array(tensor).tolist() == [FOUR if sent is body else sent]
+
+
+def test_several_files_are_rows_in_the_rank_of_the_input() -> None:
+    files = [File("a", b"one"), File("b", b"two")]
+    shapes = {None: (2,), (-1,): (2,), (1,): (2,), (-1, 1): (2, 1), (-1, -1, 1): (2, 1, 1), (): (2,)}
+    for declared, shape in shapes.items():
+        tensor = undecoded(files, TensorSpec("file", "BYTES", declared))
+        assert (tensor.name, tensor.shape, to_array(tensor).ravel().tolist()) == ("file", shape, [b"one", b"two"])
+    assert undecoded(files[:1], TensorSpec("file", "BYTES", ())).shape == ()
