@@ -60,7 +60,8 @@ def numbers(array: np.ndarray) -> Any:
     """Return an object that `dumps` writes as the array's nested lists, with literals for non-finite values."""
     if not array.ndim or not array.size:
         # orjson does not write arrays without dimensions, or with a dimension of size 0.
-        return orjson.Fragment(_with_literals(array, b"null")) if not np.isfinite(array).all() else array.tolist()
+        array = array.copy()  # see `_text`
+        return orjson.Fragment(_literals(array)[0]) if not np.isfinite(array).all() else array.tolist()
     return orjson.Fragment(_text(array))
 
 
@@ -72,11 +73,21 @@ def number_list(array: np.ndarray) -> bytes:
 def _text(array: np.ndarray) -> bytes:
     text = dumps(array)
     # orjson writes null for non-finite values and for nothing else. Searching for it is cheaper than numpy's isfinite.
-    return _with_literals(array, text) if b"null" in text else text
+    if b"null" not in text:
+        return text
+    literals = _literals(array)
+    if len(literals) != text.count(b"null"):
+        return _text(array.copy())  # its worker has changed it since (gateway/engine/result_memory.py)
+    return _with_literals(text, literals)
 
 
-def _with_literals(array: np.ndarray, text: bytes) -> bytes:
-    """Replace each null in the array's `text` by its literal, without a loop over the values in Python."""
+def _literals(array: np.ndarray) -> list[bytes]:
+    """Return the literals of the values that are not finite, without a loop over the values in Python."""
     non_finite = array[~np.isfinite(array)]
-    literals = _LITERALS[np.where(np.isnan(non_finite), 0, np.where(non_finite > 0, 1, 2))]
-    return text.replace(b"null", b"%b") % tuple(literals.tolist())
+    found: list[bytes] = _LITERALS[np.where(np.isnan(non_finite), 0, np.where(non_finite > 0, 1, 2))].tolist()
+    return found
+
+
+def _with_literals(text: bytes, literals: list[bytes]) -> bytes:
+    """Replace each null by its literal."""
+    return text.replace(b"null", b"%b") % tuple(literals)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.codecs import json_text
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
@@ -232,6 +233,22 @@ def test_results_stay_readable_when_their_worker_has_died(tmp_path: Path) -> Non
         await asyncio.sleep(0)
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("fewer", [True, False])
+def test_values_may_change_while_they_are_written_as_json(fewer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker can write to its results at any time. What the front makes of them must be an answer nevertheless."""
+    memory = np.array([1, np.nan, 2, np.nan], np.float32)
+    values = memory[:]
+    values.flags.writeable = False
+
+    def dumps(document: Any, before: Callable[[Any], bytes] = json_text.dumps) -> bytes:
+        text = before(document)
+        memory[:] = [1, np.nan, 2, 3] if fewer else [np.nan, np.nan, -np.inf, np.nan]
+        return text
+
+    monkeypatch.setattr(json_text, "dumps", dumps)
+    assert json_text.number_list(values) == (b"[1.0,NaN,2.0,3.0]" if fewer else b"[NaN,NaN,-Infinity,NaN]")
 
 
 def shared(number: int, offset: int, size: int, array: np.ndarray, flags: int = 0) -> bytes:
