@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+# Models that may call each other, one below the other. No sensible pipeline is that deep; each level holds a request.
+MAX_DEPTH = 16
+
 
 class Condition(NamedTuple):
     """Runs a step only if the pipeline's tensor, which is BOOL and has one element, has this value."""

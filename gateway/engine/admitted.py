@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.types import InferResponse
 from gateway.engine.protocol import AnswerCallback
@@ -15,9 +16,6 @@ from runtimes.tensor_bytes import Tensor
 from runtimes.wire import ResultGroup
 
 log = logging.getLogger(__name__)
-
-# Models that may call each other, one below the other. No sensible pipeline is that deep; each level holds a request.
-MAX_DEPTH = 16
 
 
 class Settles(Protocol):

@@ -120,7 +120,7 @@ class FrontEngine:
         """See gateway.engine.protocol.Engine."""
         block = None
         if self._arenas is not None:
-            block = self._arenas.allocate(size, model or self.routes.only_model)
+            block = self._arenas.allocate(size, self.routes.reader(model or self.routes.only_model))
         return memoryview(bytearray(size)) if block is None else block
 
     def _count_rejected(self, model: str, version: str, outcome: str, seconds: float) -> None:

@@ -94,6 +94,16 @@ class Pipeline:
             run.queued.fail(error)
 
 
+def reader_of(status: ModelStatus) -> str:
+    """Return the model of a step that gets all inputs of a pipeline, so that its workers may see the whole body.
+
+    "" if there is none, or if the version is no pipeline.
+    """
+    signature = status.signature()
+    inputs = {spec.name for spec in signature.inputs} if signature else set()
+    return next((step.model for step in status.steps if inputs and inputs <= set(step.inputs.values())), "")
+
+
 class _Plan:
     """What all runs of a pipeline have in common, as long as the table does not change.
 

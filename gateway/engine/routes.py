@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import MAX_RESPONSE_BYTES
+from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
 from gateway.engine.client import MakeCalls, WorkerClient
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
-from gateway.engine.pipeline import Models, Pipeline
+from gateway.engine.pipeline import Models, Pipeline, reader_of
 from gateway.engine.queue import ModelQueue
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import Servable
@@ -45,6 +46,7 @@ class Routes:
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue | SequenceQueues] = {}
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
+        self._readers: dict[str, str] = {}
         # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
         # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
         self.known: dict[tuple[str, str], Servable] = {}
@@ -69,6 +71,14 @@ class Routes:
         if version in ("", status.version) and status.is_plain:
             self.known[name, version] = servable
         return servable
+
+    def reader(self, model: str) -> str:
+        """Return the model whose workers get the inputs of this one: another one for some pipelines."""
+        for _ in range(MAX_DEPTH):
+            if model not in self._readers:
+                break
+            model = self._readers[model]
+        return model
 
     def models(self) -> Sequence[ModelStatus]:
         return [entry.status for entry in self._table.entries]
@@ -146,6 +156,12 @@ class Routes:
             if key not in statuses or not statuses[key].steps:
                 pipeline.closing = True
                 self._tidy_pipeline(pipeline)
+
+        self._readers = {}
+        for name, versions in self._by_model.items():
+            readers = {reader_of(status) for status in versions}
+            if len(readers) == 1 and "" not in readers:
+                self._readers[name] = readers.pop()
 
     def _tidy_pipeline(self, pipeline: Pipeline) -> None:
         key = pipeline.status.name, pipeline.status.version

@@ -416,9 +416,9 @@ class Manager:
         chosen = self._choose(workers)
         models = by_model(entry.status for entry in chosen.values())
         coming = {key.model for key in self._desired if key not in self.versions}
-        for versions, loop in in_order(pipelines):
+        for versions, problem in in_order(pipelines):
             for version in versions:
-                version.follow(models, coming, loop)
+                version.follow(models, coming, problem)
             chosen |= self._choose(versions)
             models = by_model(entry.status for entry in chosen.values())
         return tuple(entry for _, entry in sorted(chosen.items()))

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
+from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus, select_version
 from gateway.lifecycle.pipeline_signature import Mismatch, PipelineInterface, pipeline_interface
@@ -46,17 +48,17 @@ class PipelineVersion(Version):
     def batching_note(self) -> str:
         return "each step batches its own requests" if self._interface else ""
 
-    def follow(self, models: Models, coming: Collection[str], loop: Sequence[str] = ()) -> None:
+    def follow(self, models: Models, coming: Collection[str], problem: str = "") -> None:
         """Take over the state of the steps.
 
-        coming  names of models that will soon have a status
-        loop    names of the pipelines that run each other, if this is one of them
+        coming   names of models that will soon have a status
+        problem  why the pipeline cannot run, whatever its steps are: see `in_order`
         """
         if self.config.problem:
             return
         before = self._state, self.reason
         found = [select_version(models.get(step.model, ()), step.version) for step in self.config.steps]
-        self._state, self.reason = self._follow(found, models, coming, loop)
+        self._state, self.reason = (State.UNAVAILABLE, problem) if problem else self._follow(found, models, coming)
         self.failed = self._state is State.UNAVAILABLE
         self._admits = not self.failed and all(status is not None and status.admits for status in found)
         if (self._state, self.reason) == before:
@@ -67,10 +69,8 @@ class PipelineVersion(Version):
             log.error("%s is UNAVAILABLE: %s", self.key, self.reason)
 
     def _follow(
-        self, found: Sequence[ModelStatus | None], models: Models, coming: Collection[str], loop: Sequence[str]
+        self, found: Sequence[ModelStatus | None], models: Models, coming: Collection[str]
     ) -> tuple[State, str]:
-        if loop:
-            return State.UNAVAILABLE, f"its steps run it again: {' → '.join(loop)}; a pipeline cannot contain itself"
         waiting = ""
         for step, status in zip(self.config.steps, found, strict=True):
             if status is None and step.model in coming:
@@ -133,38 +133,34 @@ def _absence(versions: Sequence[ModelStatus]) -> str:
     return f"is not served; the versions of that model are {', '.join(status.version for status in versions) or 'none'}"
 
 
-def in_order(pipelines: Iterable[PipelineVersion]) -> Iterator[tuple[list[PipelineVersion], list[str]]]:
-    """Yield the versions of each pipeline after those of the pipelines that it runs, and the loop that it is in."""
+def in_order(pipelines: Iterable[PipelineVersion]) -> Iterator[tuple[list[PipelineVersion], str]]:
+    """Yield the versions of each pipeline after those of the pipelines that it runs.
+
+    With them comes why they cannot run, in one sentence, if they run each other or are nested too deeply; else "".
+    """
     by_name: dict[str, list[PipelineVersion]] = {}
     for pipeline in pipelines:
         by_name.setdefault(pipeline.key.model, []).append(pipeline)
     runs = {
-        name: sorted({model for each in versions for model in each.models} & by_name.keys())
+        name: {model for each in versions for model in each.models} & by_name.keys()
         for name, versions in by_name.items()
     }
-    done: set[str] = set()
-
-    def visit(name: str) -> Iterator[str]:
-        done.add(name)
-        for model in runs[name]:
-            if model not in done:
-                yield from visit(model)
-        yield name
-
-    for name in sorted(by_name):
-        if name not in done:
-            for each in visit(name):
-                yield by_name[each], _loop(each, runs)
+    problems: dict[str, str] = {}
+    depths: dict[str, int] = {}
+    for name in _sorted(runs, problems):
+        depths[name] = 1 + max((depths[model] for model in runs[name]), default=1)
+        if depths[name] > MAX_DEPTH:
+            problems.setdefault(name, f"it is nested too deeply: pipelines may run each other {MAX_DEPTH} deep")
+        yield by_name[name], problems.get(name, "")
 
 
-def _loop(name: str, runs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the shortest way from a pipeline through others back to itself; empty if there is none."""
-    ways, seen = [[name]], set[str]()
-    for way in ways:
-        for model in runs[way[-1]]:
-            if model == name:
-                return [*way, name]
-            if model not in seen:
-                seen.add(model)
-                ways.append([*way, model])
-    return []
+def _sorted(runs: dict[str, set[str]], problems: dict[str, str]) -> list[str]:
+    """Return the names after those that they run. Breaks loops, and explains them in `problems`."""
+    while True:
+        try:
+            return list(TopologicalSorter(runs).static_order())
+        except CycleError as error:
+            loop: list[str] = error.args[1][::-1]  # each of them runs the next
+            for name in loop:
+                runs[name] = set()
+                problems[name] = f"its steps run it again: {' → '.join(loop)}; a pipeline cannot contain itself"

@@ -32,6 +32,8 @@ from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.poller import READABLE, WRITABLE, Poller
 from runtimes.worker.results import Failure, Outcome, send, send_failure
 from runtimes.worker.senders import Senders
+from runtimes.worker.sequence_batcher import SequenceBatcher, batcher_of
+from runtimes.worker.sequence_model import SequenceModel
 from runtimes.worker.streams import Streams
 
 # The longest poll of an idle worker. All events arrive on sockets, so the value hardly matters; a shorter one would use
@@ -62,7 +64,10 @@ class Loop:
         executor.on_batching_off = self._on_batching_off
         self._facts = facts
         self._auditor = Auditor(executor.chunked_model, executor.batching.dim, Budget(audit_share))
+        self._sequences: Optional[SequenceBatcher] = None
         self._batcher = Batcher(executor.batching)
+        if isinstance(executor.model, SequenceModel):
+            self._batcher = self._sequences = batcher_of(executor.model, executor.batching)
         self._calls = calls if executor.model.calls_models else None
         self._fast_path = FastPath(executor, self._batcher, self._auditor, status, self._answer, self._calls)
         self._streams = (Senders if executor.model.sends_answers else Streams)(executor, status, self._calls)
@@ -132,6 +137,9 @@ class Loop:
         batcher, now = self._batcher, time.monotonic()
         for late in batcher.take_expired(now):
             send_failure(late.source, late.id, _lateness_failure(late, now))
+        if self._sequences is not None:
+            for refused, failure in self._sequences.take_refused(now):
+                send_failure(refused.source, refused.id, failure)
         batch: Optional[Batch] = None
         wait: Optional[float] = None
         if not self._running or batcher.has_full_batch():
@@ -307,6 +315,8 @@ class Loop:
         else:
             self._status.set_idle()
         self._auditor.observe(batch, outcomes)
+        if self._sequences is not None:
+            self._sequences.settle(batch, outcomes, time.monotonic())
         send(batch, outcomes)
         if self._gaps:
             self._report_learned(batch[0], outcomes[0])

@@ -26,6 +26,7 @@ from runtimes.worker.heap import return_free_memory
 from runtimes.worker.loop import Loop
 from runtimes.worker.refusal import common_refusal
 from runtimes.worker.reshape import reshaped
+from runtimes.worker.sequence_model import Joined, SequenceModel, decide_sequence_batching, with_sequence_tensors
 
 
 def serve(control: socket.socket, listener: socket.socket, status: StatusPage, box: Optional[Box] = None) -> int:
@@ -53,12 +54,18 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         options, fixed = load.batching, model.signatures
         model.signatures = with_free_rows(fixed, options.sizes, options.dim)
         on_card = load.device != "cpu"
-        decision = decide_batching(model, options, on_card)
+        if isinstance(model, Joined):
+            decision = decide_sequence_batching(model, options, on_card)
+        else:
+            decision = decide_batching(model, options, on_card)
         batching = decision.batching
         if not batching.max_rows:
             model.signatures = fixed
         return_free_memory()  # before the warm-up, because the runs allocate what requests will need
         durations, refusal_words = _warm_up(model, batching, load.warmup, decision.stateful, on_card)
+        if isinstance(model, Joined):
+            model = SequenceModel(model, load, batching)
+            fixed = model.visible(fixed)
     except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the user needs the reason
         on_failure(error)
         if load.memory_limit and memory.is_exhausted(error):
@@ -117,10 +124,11 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
     sys.modules[package.__name__] = package
     module = importlib.import_module("modelport_runtime.runtime")
     on_import()
+    declared = with_sequence_tensors(load)
     options = LoadOptions(
         artifact=load.artifact,
-        inputs=_with_fixed_batch(load.inputs, load.batching),
-        outputs=load.outputs,
+        inputs=_with_fixed_batch(declared.inputs, load.batching),
+        outputs=declared.outputs,
         device=load.device,
         threads=load.threads,
         parameters=load.parameters,
@@ -141,7 +149,8 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
     for name in load.optional:
         if name not in optional:
             raise LoadError("input '%s' is declared optional, but the model needs it" % name)
-    return reshaped(model, load.reshape)
+    model = reshaped(model, load.reshape)
+    return model if load.sequence is None else Joined(model, load.sequence, load.batching)
 
 
 def _with_fixed_batch(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tuple[TensorSpec, ...]:

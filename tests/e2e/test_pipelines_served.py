@@ -186,6 +186,8 @@ def modelport(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def test_a_pipeline_follows_its_steps(running: Gateway, repository: Path) -> None:
     """Unloaded, loaded again, loaded with another signature, restored: nobody touches the pipeline."""
+    refused = running.post("/v2/repository/models/two/unload", {"parameters": {"unload_dependents": True}})
+    assert (refused.status, "unload the steps one by one: first, second" in refused.body.decode()) == (501, True)
     assert running.post("/v2/repository/models/second/unload", {}).status == 200
     reason = "its step 'second' is not served: it is not in the repository, or it was unloaded"
     assert running.index()["two", "1"]["reason"] == reason

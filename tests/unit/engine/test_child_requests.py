@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from gateway.domain.identity import Identity
+from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.quota import Quota
 from gateway.domain.request_record import MAX_DESCENDANTS, RequestRecord
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
-from gateway.engine.admitted import MAX_DEPTH, AdmittedRequest
+from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.engine import FrontEngine
 from gateway.errors import (
     DeadlineExceeded,

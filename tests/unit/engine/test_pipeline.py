@@ -13,6 +13,7 @@ from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.arenas import Arenas, open_arenas
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
 from gateway.errors import (
@@ -68,8 +69,8 @@ FLAGGED = model("flagged", "x flag", "m z", steps=(step("a", "x=x", "y=m", "flag
 class Bench:
     """An engine without workers: tests answer what waits in the queues of models."""
 
-    def __init__(self, *statuses: ModelStatus, **limits: Any) -> None:
-        self.engine = FrontEngine(1, AdmissionLimits(**limits), lambda *_: asyncio.sleep(0))
+    def __init__(self, *statuses: ModelStatus, arenas: Arenas | None = None) -> None:
+        self.engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
         self.apply(*statuses)
         self.outcomes: Outcomes = []
         self.body = b""
@@ -489,6 +490,26 @@ def test_tensors_are_freed_when_no_step_needs_them() -> None:
         kept: dict[str, Tensor | None] = pipeline._runs[queued.id]._tensors
         assert kept == {"x": None, "m": None}
         queued.cancel()
+
+    run(test)
+
+
+def test_the_body_of_a_pipeline_lies_where_its_first_step_reads_it() -> None:
+    async def test() -> None:
+        arenas = open_arenas(1 << 22)
+        if arenas is None:
+            pytest.skip("this system has no arenas")
+        outer = model("outer", "x", "z", steps=(step("chain", "x=x", "z=z"),))
+        two = model("two", "x flag", "m z", steps=FLAGGED.steps)  # its step does not get the flag
+        loops = [model("l1", "x", "z", steps=(step("l2", "x=x", "z=z"),))]
+        loops.append(model("l2", "x", "z", steps=(step("l1", "x=x", "z=z"),)))
+        bench = Bench(A, B, CHAIN, outer, two, *loops, arenas=arenas)
+        arena = arenas.of("a")
+        assert arena is not None
+        for name, found in {"a": True, "chain": True, "outer": True, "b": False, "two": False, "l1": False}.items():
+            assert (arena.offset_of(bench.engine.buffer(1 << 17, name)) is not None) == found, name
+        bench.apply(A, B, CHAIN, model("chain", "x", "z", "2", steps=(step("b", "x=x", "y=z"),)))
+        assert arena.offset_of(bench.engine.buffer(1 << 17, "chain")) is None  # the version is not known yet
 
     run(test)
 

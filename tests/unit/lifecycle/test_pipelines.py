@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.pipeline import Step
+from gateway.domain.pipeline import MAX_DEPTH, Step
 from gateway.domain.types import ModelStatus, by_model
 from gateway.lifecycle.pipeline_version import PipelineVersion, in_order
 from gateway.lifecycle.policy import VersionKey
@@ -102,7 +102,7 @@ def test_pipelines_of_pipelines_follow_in_order() -> None:
     outer = pipeline(Step("p", "", {"in": "x"}, {"out": "y"}), name="an outer one")
     inner = pipeline()
     order = list(in_order([outer, inner]))
-    assert order == [([inner], []), ([outer], [])]
+    assert order == [([inner], ""), ([outer], "")]
     status = follow(outer, follow(inner, READY, B))
     assert (status.state, status.max_batch_size) == ("READY", 8)
     failed = follow(outer, follow(inner, FAILED, B)).reason
@@ -115,10 +115,24 @@ def test_pipelines_that_run_each_other_are_refused() -> None:
         for name, runs in (("one", "other"), ("other", "one"))
     )
     outside = pipeline(Step("one", "", {"x": "x"}, {"y": "y"}), name="outside")
-    loops = {versions[0].key.model: loop for versions, loop in in_order([outside, one, other])}
-    assert loops == {"one": ["one", "other", "one"], "other": ["other", "one", "other"], "outside": []}
-    one.follow({}, (), loops["one"])
-    assert one.reason == "its steps run it again: one → other → one; a pipeline cannot contain itself"
+    problems = {versions[0].key.model: problem for versions, problem in in_order([outside, one, other])}
+    assert problems.pop("outside") == ""
+    assert set(problems.values()) <= {
+        f"its steps run it again: {way}; a pipeline cannot contain itself"
+        for way in ("one → other → one", "other → one → other")
+    }
+    one.follow({}, (), problems["one"])
+    assert (one.state, one.reason) == ("UNAVAILABLE", problems["one"])
+
+
+def test_pipelines_are_not_nested_deeper_than_requests_may_be() -> None:
+    """Far more than that, so that a recursive search would fail."""
+    chain = [pipeline(Step(f"p{number + 1}", "", {"x": "x"}, {"y": "y"}), name=f"p{number}") for number in range(2000)]
+    problems = [problem for _, problem in in_order(chain)]
+    assert (problems[MAX_DEPTH - 2], problems[MAX_DEPTH - 1]) == (
+        "",
+        f"it is nested too deeply: pipelines may run each other {MAX_DEPTH} deep",
+    )
 
 
 def test_loading_a_pipeline_loads_its_steps() -> None:

@@ -14,7 +14,7 @@ from gateway.front.base.body import ReadObject
 from gateway.front.dialects.v2 import shared_memory
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import as_json, read_configuration
-from gateway.front.dialects.v2.repository import check_parameters, read_index
+from gateway.front.dialects.v2.repository import check_dependents, check_parameters, read_index
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.front.dialects.v2.trace_settings import trace_settings
 
@@ -122,7 +122,9 @@ def _add_repository(app: AppRoutes, engine: Engine, read_object: ReadObject) -> 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Wait for the model's requests, then stop its workers."""
-        check_parameters((await read_object(request)).get("parameters", {}))
+        parameters = (await read_object(request)).get("parameters", {})
+        check_parameters(parameters)
+        check_dependents(engine, model, bool(parameters and parameters.get("unload_dependents")))
         await engine.control(UnloadModel(model))
         return Response(status_code=200)
 

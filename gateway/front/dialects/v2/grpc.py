@@ -21,7 +21,7 @@ from gateway.front.dialects.v2.log_settings import log_settings
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
 from gateway.front.dialects.v2.output_options import OutputOptions
-from gateway.front.dialects.v2.repository import check_parameters, read_index
+from gateway.front.dialects.v2.repository import check_dependents, check_parameters, read_index
 from gateway.front.dialects.v2.shared_memory import cuda_status, register, status, unregister
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
@@ -126,6 +126,8 @@ def methods(engine: Engine) -> dict[str, Method]:
 
     async def unload(message: pb.RepositoryModelUnloadRequest, identity: Identity | None) -> Message:
         check_parameters(message.parameters)
+        wanted = "unload_dependents" in message.parameters and message.parameters["unload_dependents"].bool_param
+        check_dependents(engine, message.model_name, wanted)
         await engine.control(UnloadModel(message.model_name))
         return pb.RepositoryModelUnloadResponse()
 

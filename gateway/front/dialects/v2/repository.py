@@ -19,6 +19,16 @@ async def read_index(engine: Engine, ready: bool, identity: Identity | None) -> 
     return [each for each in entries if may_read(identity, each["name"]) and (not ready or each["state"] == "READY")]
 
 
+def check_dependents(engine: Engine, name: str, wanted: bool) -> None:
+    """Check the parameter unload_dependents. Raises Unsupported if the model is a pipeline, which has some.
+
+    A client that may unload a pipeline need not be allowed to unload its steps, which other models may use.
+    """
+    steps = sorted({step.model for status in engine.models() if status.name == name for step in status.steps})
+    if wanted and steps:
+        raise Unsupported(f"unload_dependents is not supported; unload the steps one by one: {', '.join(steps)}")
+
+
 def check_parameters(parameters: Any) -> None:
     """Check the parameters of a load or unload request.
 
