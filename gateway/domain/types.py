@@ -144,9 +144,11 @@ def by_model(statuses: Iterable[ModelStatus]) -> dict[str, list[ModelStatus]]:
     found: dict[str, list[ModelStatus]] = {}
     for status in statuses:
         found.setdefault(status.name, []).append(status)
-    for versions in found.values():
-        versions.sort(key=lambda status: int(status.version or 0), reverse=True)
-    return found
+    return {name: newest_first(versions) for name, versions in found.items()}
+
+
+def newest_first(versions: Iterable[ModelStatus]) -> list[ModelStatus]:
+    return sorted(versions, key=lambda status: int(status.version or 0), reverse=True)
 
 
 def select_version(versions: Sequence[ModelStatus], version: str) -> ModelStatus | None:

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.config import RepositoryControl
 from gateway.domain import default_limits as default
 from gateway.domain.table import Table, TableEntry
-from gateway.domain.types import ModelStatus, by_model, select_version
+from gateway.domain.types import ModelStatus, by_model, newest_first, select_version
 from gateway.environments.builder import Builder
 from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
@@ -413,29 +413,31 @@ class Manager:
         """Return the table's entries, after each pipeline has followed the entries of its steps."""
         pipelines = [each for each in self.versions.values() if isinstance(each, PipelineVersion)]
         workers = [each for each in self.versions.values() if not isinstance(each, PipelineVersion)]
-        chosen = self._choose(workers)
-        models = by_model(entry.status for entry in chosen.values())
+        chosen: dict[str, dict[str, TableEntry]] = {}  # model → version → entry
+        self._choose(workers, chosen)
+        models = {name: newest_first(entry.status for entry in each.values()) for name, each in chosen.items()}
         coming = {key.model for key in self._desired if key not in self.versions}
         for versions, problem in in_order(pipelines):
             for version in versions:
                 version.follow(models, coming, problem)
-            chosen |= self._choose(versions)
-            models = by_model(entry.status for entry in chosen.values())
-        return tuple(entry for _, entry in sorted(chosen.items()))
+            self._choose(versions, chosen)
+            name = versions[0].key.model
+            models[name] = newest_first(entry.status for entry in chosen.get(name, {}).values())
+        return tuple(entry for _, each in sorted(chosen.items()) for _, entry in sorted(each.items()))
 
-    def _choose(self, versions: Iterable[Version]) -> dict[tuple[str, str], TableEntry]:
-        """Return the entry of each version by model and number.
+    def _choose(self, versions: Iterable[Version], chosen: dict[str, dict[str, TableEntry]]) -> None:
+        """Add the entry of each version to `chosen`.
 
         If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
         """
-        chosen: dict[tuple[str, str], TableEntry] = {}
         for version in sorted(versions, key=lambda each: each.key):
             if version.unloading:
                 continue
-            entry, key, name = self._entry(version), version.key, version.key[:2]
-            if name not in chosen or (entry.status.admits and (key in self._desired or not chosen[name].status.admits)):
-                chosen[name] = entry
-        return chosen
+            entry, key = self._entry(version), version.key
+            others = chosen.setdefault(key.model, {})
+            other = others.get(key.version)
+            if other is None or (entry.status.admits and (key in self._desired or not other.status.admits)):
+                others[key.version] = entry
 
     def _ready(self) -> bool:
         """Return the server's readiness.

@@ -29,6 +29,7 @@ class PipelineVersion(Version):
         self._admits = False
         self._interface: PipelineInterface | None = None
         self._stateful = False
+        self._seen: object = None  # what the state follows from
 
     @property
     def models(self) -> set[str]:
@@ -58,6 +59,10 @@ class PipelineVersion(Version):
             return
         before = self._state, self.reason
         found = [select_version(models.get(step.model, ()), step.version) for step in self.config.steps]
+        seen = found, [step.model in coming for step in self.config.steps], problem
+        if seen == self._seen:
+            return
+        self._seen = seen
         self._state, self.reason = (State.UNAVAILABLE, problem) if problem else self._follow(found, models, coming)
         self.failed = self._state is State.UNAVAILABLE
         self._admits = not self.failed and all(status is not None and status.admits for status in found)

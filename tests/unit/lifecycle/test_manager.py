@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from gateway.config import RepositoryControl
+from gateway.domain.pipeline import Step
 from gateway.domain.table import Table
 from gateway.environments.builder import Builder
 from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.policy import State
 from gateway.lifecycle.selection import ModelSelection
 from gateway.repository.scan import ModelConfig, RepositoryError
 
@@ -210,3 +212,22 @@ async def test_names_of_unknown_models_are_not_kept() -> None:
         with pytest.raises(NotFound):
             await manager.load("missing")
         assert not manager._selection.is_selected("missing")
+
+
+@run
+async def test_a_model_that_becomes_a_pipeline_serves_until_the_pipeline_is_ready() -> None:
+    repository = Repository("a")
+    async with managing(repository) as manager:
+        (old,) = manager.versions.values()
+        old.__class__ = Serving
+        steps = (Step("nobody", "", {"x": "x"}, {"y": "y"}),)
+        repository.models = [ModelConfig("a", "1", "new content", steps=steps)]
+        await until(lambda: len(manager.versions) == 2)
+        (entry,) = manager._table.entries
+        assert (entry.status.state, entry.status.steps) == ("READY", ())
+        reasons = {version.reason for version in manager.versions.values()}
+        assert "its step 'nobody' is not served: it is not in the repository, or it was unloaded" in reasons
+
+
+class Serving(ModelVersion):
+    state = State.READY  # type: ignore[assignment]
