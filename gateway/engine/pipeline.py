@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -9,7 +10,9 @@ from typing import Protocol
 
 from gateway.domain.pipeline import Step
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.engine.admission import AdmissionController
 from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.fair_queue import FairQueue
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.servable import QueuedRequest
@@ -22,11 +25,19 @@ from runtimes.wire import ResultGroup
 
 log = logging.getLogger(__name__)
 
+# Until one request has shown how many bytes its steps make, only so many run at a time. More of them could fill the
+# memory; fewer would make the first burst of a new pipeline wait longer.
+_FIRST_RUNS = 16
 _NO_OUTPUTS = TensorGroup(("", (), ()), (0,), memoryview(b""), 0)
 
 
 class Models(Protocol):
     """The engine, as pipelines see it."""
+
+    @property
+    def admission(self) -> AdmissionController:
+        """The limits, and what is counted against them."""
+        ...
 
     def model(self, name: str, version: str = "") -> ModelStatus: ...
 
@@ -41,9 +52,10 @@ class Pipeline:
     Each step of a request is a child request to the step's model, so that it waits, runs in batches and is retried
     there as any request of a client. Steps whose inputs are ready run side by side. A step whose `when` does not hold
     is skipped; its outputs do not exist, and steps that need them are skipped too.
-    """
 
-    queued = 0
+    A small request may have its steps make large tensors, which admission counts only when it is too late. So only as
+    many requests run at a time as fit half of the limit of admitted bytes, by what others have made; the rest waits.
+    """
 
     def __init__(
         self, status: ModelStatus, metrics: ModelMetrics, models: Models, tidy: "Callable[[Pipeline], None]"
@@ -54,6 +66,9 @@ class Pipeline:
         self.closing = False  # as in ModelQueue
         self._tidy = tidy
         self._runs: dict[int, _Run] = {}
+        self._waiting = FairQueue()
+        self._max_bytes = models.admission.limits.max_bytes // 2
+        self._run_bytes: int | None = None  # what the steps of one request make; None if that is not known yet
         self._plan: _Plan | None = None
         self._set_status(status)
 
@@ -70,26 +85,58 @@ class Pipeline:
         self._plan = None
 
     @property
+    def queued(self) -> int:
+        return len(self._waiting.items)
+
+    @property
     def under_way(self) -> int:
-        return len(self._runs)
+        return len(self._runs) + len(self._waiting.items)
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
         return False  # nobody knows how long the steps will wait; each of them may refuse its request
 
     def put(self, queued: QueuedRequest) -> None:
+        if self._waiting.items or not self._has_room():
+            self._waiting.add(queued, 0)
+        else:
+            self._start(queued, queued.queued_at)
+
+    def _has_room(self) -> bool:
+        runs = len(self._runs)
+        return runs < _FIRST_RUNS if self._run_bytes is None else runs * self._run_bytes < self._max_bytes
+
+    def _start(self, queued: QueuedRequest, now: float) -> None:
         assert isinstance(queued, AdmittedRequest)  # the compiled path does not know pipelines
         if self._plan is None:
             self._plan = _Plan(self.status, self.models)
-        queued.sent_at = queued.queued_at
+        queued.sent_at = now
         run = self._runs[queued.id] = _Run(self, self._plan, queued)
         run.start()
 
+    def _start_waiting(self) -> None:
+        while self._has_room() and (queued := self._waiting.first()) is not None:
+            self._waiting.take(queued)
+            self._start(queued, time.monotonic())
+
+    def note_bytes(self, made: int, is_complete: bool) -> None:
+        """The steps of a request have made so many bytes so far. Larger ones are forgotten slowly."""
+        known = self._run_bytes
+        if is_complete:
+            self._run_bytes = max(made, 0 if known is None else known - (known >> 6))
+        elif known is not None and made > known:
+            self._run_bytes = made
+
     def release(self, queued: QueuedRequest) -> None:
-        self._runs.pop(queued.id, None)
+        if self._runs.pop(queued.id, None) is None:
+            self._waiting.remove(queued)
+        elif self._waiting.items:
+            self._start_waiting()
         if self.closing:
             self._tidy(self)
 
     def fail_all(self, error: ModelportError) -> None:
+        for queued in list(self._waiting.items.values()):  # first, so that they do not start in place of the others
+            queued.fail(error)
         for run in list(self._runs.values()):
             run.queued.fail(error)
 
@@ -167,8 +214,8 @@ def _without_rows(specs: Iterable[TensorSpec], names: Collection[str], batch_dim
 class _Run:
     """One request to a pipeline, until it is settled."""
 
-    __slots__ = ("_ended", "_is_starting", "_left", "_makers", "_missing", "_pipeline", "_plan", "_ready", "_tensors",
-                 "_uses", "queued")  # fmt: skip
+    __slots__ = ("_ended", "_is_starting", "_left", "_made", "_makers", "_missing", "_pipeline", "_plan", "_ready",
+                 "_tensors", "_uses", "queued")  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, plan: _Plan, queued: AdmittedRequest) -> None:
         self.queued = queued
@@ -178,6 +225,7 @@ class _Run:
         self._missing, self._makers, self._uses = list(plan.needs), dict(plan.makers), dict(plan.uses)
         self._ready: deque[int] = deque()
         self._left = len(plan.steps)
+        self._made = 0  # bytes
         self._is_starting = True
         self._ended = False
 
@@ -301,7 +349,9 @@ class _Run:
             elif name in self._tensors:
                 raise Internal(f"another step has made tensor '{name}' already; only one `when` of theirs may hold")
             else:
+                self._made += len(tensor.data)
                 self._put(name, Tensor(name, tensor.datatype, tensor.shape, tensor.data))
+        self._pipeline.note_bytes(self._made, is_complete=False)
 
     def _miss(self, name: str) -> None:
         """A step has not made this tensor; perhaps another will."""
@@ -337,6 +387,7 @@ class _Run:
             elif request.outputs:
                 queued.fail(InvalidRequest(f"there is no output '{name}', because the step that makes it was skipped"))
                 return
+        self._pipeline.note_bytes(self._made, is_complete=True)
         # As in Triton, the times of a pipeline are the sums of its steps'.
         results = ResultGroup((0,), (0,), *queued.compute_ns, queued.rows, _NO_OUTPUTS, True, True)
         self._pipeline.release(queued)

@@ -69,8 +69,10 @@ FLAGGED = model("flagged", "x flag", "m z", steps=(step("a", "x=x", "y=m", "flag
 class Bench:
     """An engine without workers: tests answer what waits in the queues of models."""
 
-    def __init__(self, *statuses: ModelStatus, arenas: Arenas | None = None) -> None:
-        self.engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
+    def __init__(
+        self, *statuses: ModelStatus, arenas: Arenas | None = None, limits: AdmissionLimits | None = None
+    ) -> None:
+        self.engine = FrontEngine(1, limits or AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
         self.apply(*statuses)
         self.outcomes: Outcomes = []
         self.body = b""
@@ -490,6 +492,52 @@ def test_tensors_are_freed_when_no_step_needs_them() -> None:
         kept: dict[str, Tensor | None] = pipeline._runs[queued.id]._tensors
         assert kept == {"x": None, "m": None}
         queued.cancel()
+
+    run(test)
+
+
+def test_only_as_many_requests_run_as_their_tensors_have_room_for() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN, limits=AdmissionLimits(max_bytes=2 * 3 * 800))
+        handles = [bench.submit("chain", x=[1.0]) for _ in range(20)]
+        assert len(bench.waiting("a")) == 16  # until it is known what they make
+        (pipeline,) = (each for each in bench.servables if each.status.name == "chain")
+        assert (pipeline.queued, pipeline.under_way) == (4, 20)
+        handles[17].cancel()
+        assert pipeline.queued == 3
+        bench.answer("a", y=np.zeros(90))
+        bench.answer("b", y=np.zeros(10))  # 800 bytes together
+        assert len(bench.outcomes) == 1
+        for _ in range(11):
+            bench.answer("a", y=np.zeros(1))
+            bench.answer("b", y=np.zeros(1))
+            assert pipeline.queued == 3  # those that run are still too many
+        bench.answer("a", y=np.zeros(1))
+        bench.answer("b", y=np.zeros(1))
+        assert (pipeline.queued, pipeline.under_way) == (2, 6)
+        while pipeline.under_way:  # the large one is being forgotten, and all of them run in the end
+            bench.answer("a", y=np.zeros(1))
+            bench.answer("b", y=np.zeros(1))
+        assert len(bench.outcomes) == 19
+        assert all(isinstance(each, InferResponse) for each in bench.outcomes)
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_requests_that_wait_for_room_are_ordered_and_end_like_others() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN, limits=AdmissionLimits())
+        first = [bench.submit("chain", x=[1.0]) for _ in range(16)]
+        tensor = [from_array("x", np.ones(1))]
+        late = bench.engine.submit(InferRequest("chain", tensor, priority=2), bench.outcomes.append)
+        urgent = bench.engine.submit(InferRequest("chain", tensor, priority=1), bench.outcomes.append)
+        first[0].cancel()
+        assert (urgent.sent_at >= urgent.queued_at, late.sent_at) == (True, 0.0)
+        await bench.engine.drain(0.0)
+        assert len(bench.outcomes) == 17
+        assert {str(each) for each in bench.outcomes} == {"the gateway stopped before the model answered"}
+        assert bench.is_idle()
 
     run(test)
 
