@@ -1,21 +1,24 @@
 """Our form of a Python model: a class whose method `predict` gets the inputs by name and returns the outputs.
 
-If `predict` is a generator, the model is decoupled: each value is an answer.
+If `predict` is a generator, the model is decoupled: each value is an answer. If one of its parameters is annotated with
+`modelport.Request`, it gets the request there, and is called for each request alone.
 """
 
 import inspect
 import os
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, quoted, wanted_outputs
-from runtimes.contract import LoadError, LoadOptions, Model, Signature, TensorSpec
+from runtimes.contract import BatchAnalysis, LoadError, LoadOptions, Model, Request, Signature, TensorSpec
 
 from .annotations import input_spec, output_specs
 from .arrays import as_output, detached, read_only
 from .calls import Caller
 
+# As `from __future__ import annotations` writes it.
+_REQUEST_TEXTS = ("Request", "modelport.Request")
 _HOW_TO_DECLARE = (
     'annotate it, as in def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1]"}, or add [[outputs]] to model.toml'
 )
@@ -68,7 +71,9 @@ class OwnModel(Model):
             raise LoadError("predict is asynchronous, but it is called as an ordinary function: remove async")
         self.decoupled = inspect.isgeneratorfunction(predict)
         self._instance = model_class()
-        inputs, optional = _inputs(self._instance.predict)
+        self._request_name = _request_parameter(self._instance.predict)
+        self.takes_requests = bool(self._request_name)
+        inputs, optional = _inputs(self._instance.predict, self._request_name)
         outputs = output_specs(self._instance.predict) or options.outputs
         if not outputs:
             raise LoadError("predict does not say what it returns: " + _HOW_TO_DECLARE)
@@ -79,9 +84,20 @@ class OwnModel(Model):
         self.signatures = {"default": self._signature}
         self.calls_models = _call_load(self._instance, options)
 
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        return BatchAnalysis(alone="predict takes the request") if self.takes_requests else None
+
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        arrays, wanted = self._arrays(inputs), self._wanted(outputs)
-        returned = self._by_name(self._instance.predict(**arrays))
+        return self._run(Request(inputs, outputs))
+
+    def infer_requests(
+        self, requests: Sequence[Request], signature: str
+    ) -> Sequence[Union[Dict[str, np.ndarray], Exception]]:
+        return [self._run(request) for request in requests]  # one, since each runs alone
+
+    def _run(self, request: Request) -> Dict[str, np.ndarray]:
+        arrays, wanted = self._arrays(request.inputs), self._wanted(request.outputs)
+        returned = self._by_name(self._instance.predict(**arrays, **self._extra(request, arrays)))
         missing = [name for name in wanted if name not in returned]
         if missing:
             raise ValueError("predict returned %s, but not %s" % (quoted(returned), quoted(missing)))
@@ -90,13 +106,20 @@ class OwnModel(Model):
     def stream(
         self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str
     ) -> Iterator[Dict[str, np.ndarray]]:
-        arrays, wanted = self._arrays(inputs), self._wanted(outputs)
-        answers = self._instance.predict(**arrays)
+        return self.stream_request(Request(inputs, outputs), signature)
+
+    def stream_request(self, request: Request, signature: str) -> Iterator[Dict[str, np.ndarray]]:
+        arrays, wanted = self._arrays(request.inputs), self._wanted(request.outputs)
+        answers = self._instance.predict(**arrays, **self._extra(request, arrays))
         try:
             for returned in answers:
                 yield self._answer(self._by_name(returned), wanted, arrays)
         finally:
             answers.close()
+
+    def _extra(self, request: Request, arrays: Dict[str, np.ndarray]) -> Dict[str, Any]:
+        """Return the argument of `predict` for the request itself, if it has one."""
+        return {self._request_name: request._replace(inputs=arrays)} if self._request_name else {}
 
     def _arrays(self, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Return the arguments of `predict`. Raises InvalidInput."""
@@ -127,13 +150,27 @@ class OwnModel(Model):
             self._instance.close()
 
 
-def _inputs(predict: Any) -> Tuple[Tuple[TensorSpec, ...], Tuple[str, ...]]:
-    """Return the inputs, which are the parameters of `predict`, and the names of optional ones. Raises LoadError."""
+def _request_parameter(predict: Any) -> str:
+    """Return the parameter of `predict` that gets the request, or "". Raises LoadError if there are several."""
+    parameters = inspect.signature(predict).parameters.values()
+    found = [each.name for each in parameters if each.annotation is Request or each.annotation in _REQUEST_TEXTS]
+    if len(found) > 1:
+        raise LoadError("predict takes the request as %s; one parameter is enough" % quoted(found))
+    return found[0] if found else ""
+
+
+def _inputs(predict: Any, request_name: str) -> Tuple[Tuple[TensorSpec, ...], Tuple[str, ...]]:
+    """Return the inputs, which are the parameters of `predict`, and the names of optional ones. Raises LoadError.
+
+    request_name: the parameter that is no input, or "".
+    """
     specs: List[TensorSpec] = []
     optional: List[str] = []
     for parameter in inspect.signature(predict).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise LoadError("predict has the parameter '%s', but each input needs a name: name them all" % parameter)
+        if parameter.name == request_name:
+            continue
         if parameter.default is not parameter.empty:
             optional.append(parameter.name)
         specs.append(input_spec(parameter.name, parameter.annotation))

@@ -4,11 +4,20 @@ The worker uses the clients' shapes everywhere: in signatures, batches and metad
 This module translates between the two.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, Model, Request, Signature, TensorSpec
+from runtimes.contract import (
+    BatchAnalysis,
+    InputRange,
+    InvalidInput,
+    Model,
+    Request,
+    ResponseSender,
+    Signature,
+    TensorSpec,
+)
 from runtimes.control import Reshapes
 from runtimes.worker.rows import Arrays
 from runtimes.worker.streams import close
@@ -35,7 +44,8 @@ class Reshaped(Model):
     def __init__(self, model: Model, inputs: Dict[str, Reshape], outputs: Dict[str, Reshape]) -> None:
         self._model, self._inputs, self._outputs = model, inputs, outputs
         self._default = next(iter(model.signatures))
-        self.pipelined, self.decoupled, self.takes_requests = model.pipelined, model.decoupled, model.takes_requests
+        self.pipelined, self.decoupled = model.pipelined, model.decoupled
+        self.takes_requests, self.sends_answers = model.takes_requests, model.sends_answers
         self.calls_models = model.calls_models
         self.signatures = dict(model.signatures)
         own = model.signatures[self._default]
@@ -81,6 +91,11 @@ class Reshaped(Model):
                 yield self._to_client(answer, signature)
         finally:
             close(answers)
+
+    def serve_request(self, request: Request, sender: ResponseSender, signature: str) -> None:
+        inside = request._replace(inputs=self._to_model(request.inputs, signature))
+        reshaping = _ReshapingSender(sender, lambda outputs: self._to_client(outputs, signature))
+        self._model.serve_request(inside, reshaping, signature)
 
     def start(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Any:
         return signature, self._model.start(self._to_model(inputs, signature), outputs, signature)
@@ -135,6 +150,26 @@ class Reshaped(Model):
                     )
                 reshaped_outputs[name] = reshaped_outputs[name].reshape(shape)
         return reshaped_outputs
+
+
+class _ReshapingSender(ResponseSender):
+    """Gives answers the shapes that clients see."""
+
+    def __init__(self, sender: ResponseSender, to_client: Callable[[Arrays], Arrays]) -> None:
+        self._sender, self._to_client = sender, to_client
+
+    @property
+    def cancelled(self) -> bool:
+        return self._sender.cancelled
+
+    def send(self, outputs: Arrays) -> None:
+        self._sender.send(self._to_client(outputs))
+
+    def end(self) -> None:
+        self._sender.end()
+
+    def fail(self, error: Exception) -> None:
+        self._sender.fail(error)
 
 
 def _client_spec(spec: TensorSpec, reshapes: Dict[str, Reshape]) -> TensorSpec:

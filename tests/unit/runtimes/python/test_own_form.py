@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, TensorSpec
+from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Request, SequenceControl, TensorSpec
+from runtimes.control import BatchingOptions
 from runtimes.python.runtime import load
+from runtimes.worker.batching_decision import decide_batching
 
 Loader = Callable[..., Model]
 
@@ -190,4 +192,54 @@ def test_what_predict_returns_must_fit_what_it_declares(loaded: Loader, source: 
 )
 def test_what_cannot_be_served_is_refused_in_one_sentence(loaded: Loader, source: str, said: str) -> None:
     with pytest.raises(LoadError, match=said):
+        loaded(source)
+
+
+@pytest.mark.parametrize("annotated", ["Request", "modelport.Request", "'Request'"])
+def test_predict_gets_the_request_if_it_asks_for_it(loaded: Loader, annotated: str) -> None:
+    model = loaded(
+        f"""
+import modelport
+from modelport import Request
+class Model:
+    def predict(self, x: "FP32[-1, 2]", request: {annotated}) -> {{"y": "FP32[-1, 2]", "said": "BYTES[1]"}}:
+        sequence = request.sequence.id if request.sequence else None
+        said = [request.id, request.parameters, sequence, list(request.outputs), request.inputs["x"] is x]
+        return {{"y": x * 2, "said": [str(said)]}}
+"""
+    )
+    assert [spec.name for spec in model.signatures["default"].inputs] == ["x"]
+    ones = np.ones((1, 2), np.float32)
+    [answer] = model.infer_requests([Request({"x": ones}, (), "a", {"k": 1}, SequenceControl("s"))], "default")
+    assert isinstance(answer, dict)
+    assert (answer["y"].tolist(), answer["said"].tolist()) == ([[2.0, 2.0]], [b"['a', {'k': 1}, 's', [], True]"])
+    assert model.infer({"x": ones}, (), "default")["said"].tolist() == [b"['', {}, None, [], True]"]
+    decision = decide_batching(model, BatchingOptions())
+    assert decision.note == "batching is off: predict takes the request"
+
+
+def test_a_generator_gets_the_request_too(loaded: Loader) -> None:
+    model = loaded(
+        """
+from modelport import Request
+class Model:
+    def predict(self, x: "FP32[2]", request: Request) -> "FP32[2]":
+        for number in range(request.parameters.get("times", 1)):
+            yield x + number
+"""
+    )
+    request = Request({"x": np.ones(2, np.float32)}, (), "", {"times": 3})
+    assert (model.decoupled, model.takes_requests) == (True, True)
+    found = [answer["output"].tolist() for answer in model.stream_request(request, "default")]
+    assert found == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+
+
+def test_the_request_is_one_parameter(loaded: Loader) -> None:
+    source = """
+from modelport import Request
+class Model:
+    def predict(self, x: "FP32[2]", a: Request, b: Request) -> "FP32[2]":
+        return x
+"""
+    with pytest.raises(LoadError, match="predict takes the request as 'a', 'b'; one parameter is enough"):
         loaded(source)

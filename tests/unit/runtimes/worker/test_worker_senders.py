@@ -9,7 +9,9 @@ import pytest
 
 from runtimes import wire
 from runtimes.contract import InvalidInput, Model, Request, ResponseSender, Signature, TensorSpec
+from runtimes.control import Reshapes
 from runtimes.wire import MAX_UNREAD_ANSWERS
+from runtimes.worker.reshape import reshaped
 from tests.unit.runtimes.worker.test_worker_streams import WAIT_S, Worker, ack, request
 
 
@@ -74,6 +76,13 @@ def test_answers_of_execute_itself_arrive_in_order_and_end(worker: Worker) -> No
         (7, [], True),
         (8, [], True),
     ]
+
+
+def test_a_reshape_applies_to_what_is_sent(worker: Worker) -> None:
+    worker.start(reshaped(Sending(count_up), Reshapes({"x": ((1, 1), (1,))}, {"y": ((-1, 1), (-1,))})))
+    front = worker.connect()
+    front.sendall(request(7, np.ones((1, 1), np.float32)))
+    assert worker.read(front, 2) == [(7, [0.0], False), (7, [], True)]
 
 
 def test_a_thread_sends_while_the_next_request_runs(worker: Worker) -> None:
