@@ -73,8 +73,9 @@ async def arrival(waiter: Waiter, answers: Any) -> None:
 
 
 class ResponseIterator:
-    """The responses to one request, for `for` and `async for`. As in Triton, those of a decoupled model end with one
-    that has no tensors.
+    """The responses to one request, for `for` and `async for`.
+
+    A last one without tensors, as Triton has it, is left out: some programs do not expect it, and none needs it.
     """
 
     def __init__(self, request: "pb_utils.InferenceRequest") -> None:
@@ -104,7 +105,7 @@ class ResponseIterator:
             answer = self._answers.next()
         except CallFailed as failure:
             return _failed(failure)
-        if answer is None:
+        if not answer:  # the end, which programs need not tell from an answer
             raise StopIteration
         return _response(answer)
 
@@ -122,19 +123,25 @@ class ResponseIterator:
 
 def _call(request: "pb_utils.InferenceRequest", takes_many: bool) -> Call:
     flags, correlation = request.flags(), request.correlation_id()
+    correlation = correlation if isinstance(correlation, int) else _text(correlation)
     start = bool(flags & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START)
     end = bool(flags & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END)
     version = request.model_version()
     return Call(
-        request.model_name(),
+        _text(request.model_name()),
         "" if version < 0 else str(version),
-        request.requested_output_names(),
-        request.request_id(),
+        [_text(name) for name in request.requested_output_names()],
+        _text(request.request_id()),
         json.loads(request.parameters()),
         SequenceControl(correlation, start, end) if correlation else None,
         timeout_s=request.timeout() / 1e6,
         takes_many=takes_many,
     )
+
+
+def _text(name: Any) -> str:
+    """Return a name, which may come from a tensor, as a text."""
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _inputs(request: "pb_utils.InferenceRequest") -> Dict[str, Any]:

@@ -23,6 +23,7 @@ from runtimes.contract import (
     Signature,
     TensorSpec,
     Unsupported,
+    numpy_dtype,
 )
 
 from . import bls, pb_utils
@@ -161,12 +162,23 @@ class TritonModel(Model):
         missing = [name for name in wanted if name not in arrays]
         if missing and not self.decoupled:
             raise ValueError("the response has %s, but not %s" % (quoted(arrays), quoted(missing)))
-        answer = {name: as_output(self._outputs[name], arrays[name]) for name in wanted if name in arrays}
+        answer = {}
+        for name in wanted:
+            if name in arrays:
+                answer[name] = as_output(self._outputs[name], _as_declared(self._outputs[name], arrays[name]))
         return detached(answer, request.inputs.values())
 
     def close(self) -> None:
         if hasattr(self._instance, "finalize"):
             self._instance.finalize()
+
+
+def _as_declared(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
+    """Return integers in the declared datatype, if they all fit. Triton sends them as they are."""
+    if "INT" not in spec.datatype or array.dtype.kind not in "iu":
+        return array
+    converted = array.astype(numpy_dtype(spec.datatype))
+    return converted if np.array_equal(converted, array) else array
 
 
 class _Collector(ResponseSender):

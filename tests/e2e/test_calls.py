@@ -1,6 +1,13 @@
 """Models that call other models, with real processes: both forms of Python models, faults, and two fronts."""
 
+import json
+import os
+import re
+import signal
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +51,33 @@ class Model:
     def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:
         return self.call("%s", {"x": x})
 """
+HANGS = """
+class Model:
+    def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:
+        while (x == 777).any():
+            pass
+        if (x == 30).any():
+            for _ in range(30):
+                print("z" * 1_000_000)
+        return x
+"""
+# Uses what the worker has itself: frames that no worker sends.
+HOSTILE = """
+from runtimes import wire
+
+class Model:
+    def load(self, context):
+        self.calls = context.call.__self__._calls
+        self.call = context.call
+
+    def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:
+        ((source, numbers),) = self.calls.parents
+        if (x == 1).any():
+            self.calls._send(source, wire.pack(wire.CALL, numbers[0], [b"junk"]))
+        if (x == 2).any():
+            self.calls.parents = [(source, [1 << 50])]
+        return self.call("plain", {"x": x})
+"""
 TRITON = """
 import asyncio
 import numpy as np
@@ -68,10 +102,8 @@ class TritonPythonModel:
             answers = [call("plain", model_version=1, request_id="7", timeout=10_000_000).exec()]
         elif how == b"decoupled":
             answers = list(call("three").exec(decoupled=True))
-            assert not answers.pop().output_tensors()
         elif how == b"async decoupled":
             answers = [each async for each in await call("three").async_exec(decoupled=True)]
-            assert not answers.pop().output_tensors()
         elif how == b"threads":
             loop = asyncio.get_running_loop()
             answers = await asyncio.gather(*[loop.run_in_executor(None, call("plain").exec) for _ in range(20)])
@@ -111,6 +143,11 @@ def running(scratch: Path) -> Iterator[Gateway]:
     add_python(repository, "triton", TRITON, pbtxt=PBTXT)
     for name, called in (("self", "self"), ("ping", "pong"), ("pong", "ping")):
         add_python(repository, name, CHAIN % called)
+    declared = "max_batch_size = 0\nwarmup = 0\n"
+    add_python(repository, "patient", CHAIN % "slow", toml=declared + "execution_timeout_s = 0.5")
+    add_python(repository, "hangs", HANGS, toml=declared + "execution_timeout_s = 0.5")
+    add_python(repository, "hostile", HOSTILE, toml=declared)
+    add_fake(repository, "slow", toml=declared, seconds_per_batch=1.5)
     add_fake(repository, "plain", toml="instances = 2")
     add_fake(repository, "three", answers=3)
     add_fake(repository, "many", answers=100_000)
@@ -188,3 +225,67 @@ def test_a_model_cannot_wait_for_itself(running: Gateway, model: str, path: str)
     reply = running.post(f"/predict/{model}", {"inputs": {"x": ONES}})
     assert reply.status == 500
     assert path in reply.json()["error"]
+
+
+def test_time_spent_waiting_for_another_model_is_not_the_model_s(running: Gateway) -> None:
+    """The called model takes three times as long as the calling one may."""
+    assert first(running.post("/predict/patient", {"inputs": {"x": ONES}})) == 2.0
+
+
+def test_a_called_model_that_hangs_is_one_error(running: Gateway) -> None:
+    reply = own(running, "hangs", 777.0)
+    assert (reply.status, "worker died" in reply.json()["error"]) == (500, True)
+    assert first(own(running, "plain")) == 2.0
+
+
+def test_a_called_model_that_prints_much_fills_nothing(running: Gateway) -> None:
+    mark = len(running.log)
+    assert first(own(running, "hangs", 30.0)) == 30.0
+    assert first(own(running, "plain")) == 2.0
+    assert sum(map(len, running.log[mark:])) < 4_000_000
+
+
+@pytest.mark.parametrize(("number", "words"), [(1.0, "worker died"), (2.0, "was answered already")])
+def test_a_hostile_worker_hurts_itself_only(running: Gateway, number: float, words: str) -> None:
+    reply = running.post("/predict/hostile", {"inputs": {"x": [[number] * 4]}})
+    assert (reply.status, words in reply.json()["error"]) == (503 if number == 2.0 else 500, True)
+    assert first(running.post("/predict/hostile", {"inputs": {"x": [[5.0] * 4]}})) == 10.0
+
+
+def test_a_call_is_cancelled_when_the_client_leaves(running: Gateway, scratch: Path) -> None:
+    host, _, port = running.http.partition(":")
+    body = json.dumps({"inputs": {"x": ONES, "target": ["gated"]}}).encode()
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /predict/own HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        running.wait_in_flight("gated", 1)
+    cancelled = re.compile(r'modelport_requests_total\{.*model="gated",.*outcome="cancelled".*\} 1.0')
+    while not cancelled.search(running.get("/metrics").body.decode()):
+        pass  # each turn is a scrape
+    (scratch / "gate").touch()
+    assert first(own(running, "gated")) == 2.0
+
+
+def test_nothing_is_lost_when_the_called_model_s_workers_are_killed(running: Gateway) -> None:
+    killed = threading.Event()
+
+    def ask(number: int) -> float:
+        if number == 40:
+            for pid in running.worker_pids("plain"):
+                os.kill(pid, signal.SIGKILL)
+            killed.set()
+        return first(own(running, "plain", number))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(200))) == [2.0 * number for number in range(200)]
+    assert killed.is_set()
+
+
+def test_a_call_counts_as_a_request(running: Gateway) -> None:
+    def count() -> int:
+        (stats,) = running.get("/v2/models/three/stats").json()["model_stats"]
+        return int(stats["inference_count"])
+
+    before = count()
+    assert first(own(running, "stream three")) == 9.0
+    while count() < before + 1:
+        pass  # each turn is a request: fronts report once a second
