@@ -294,7 +294,7 @@ class _Run:
     def _have_no_rows(self, number: int, inputs: Sequence[Tensor]) -> bool:
         """Return whether a step's inputs have rows, of which there are none."""
         dim = self._plan.batch_dim[number]
-        return dim is not None and all(tensor.shape[dim : dim + 1] == (0,) for tensor in inputs)
+        return dim is not None and bool(inputs) and all(tensor.shape[dim : dim + 1] == (0,) for tensor in inputs)
 
     def _holds(self, step: Step) -> bool:
         """Return whether the step's condition is met."""

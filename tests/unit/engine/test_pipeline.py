@@ -496,6 +496,18 @@ def test_tensors_are_freed_when_no_step_needs_them() -> None:
     run(test)
 
 
+def test_a_step_without_inputs_runs() -> None:
+    async def test() -> None:
+        specs = Signature((), (TensorSpec("y", "INT64", (-1, 1)),))
+        source = ModelStatus("source", "1", "READY", admits=True, signatures={"default": specs}, max_batch_size=4)
+        bench = Bench(source, model("p", "x", "z", steps=(step("source", "", "y=z"),)))
+        bench.submit("p", x=[1.0])
+        bench.answer("source", y=[[7]])
+        assert bench.values == {"z": [[7]]}
+
+    run(test)
+
+
 def test_only_as_many_requests_run_as_their_tensors_have_room_for() -> None:
     async def test() -> None:
         bench = Bench(A, B, CHAIN, limits=AdmissionLimits(max_bytes=2 * 3 * 800))
