@@ -92,9 +92,17 @@ def _connect(steps: Sequence[Step], signatures: Sequence[Signature], toml: Model
         if step.when:
             condition = TensorSpec(step.when.tensor, "BOOL", None)
             _check_ends(sources, step.when.tensor, _End(f"'when' of step '{step}'", condition))
+            _check_one_element(sources[step.when.tensor], step)
     for declared in toml.outputs:
         _check_ends(sources, declared.name, _End(f"the output '{declared.name}' of the pipeline", declared.spec()))
     return _join(steps, signatures, toml)
+
+
+def _check_one_element(sources: Sequence[_End], step: Step) -> None:
+    for source in sources:
+        if any(size not in (1, -1) for size in source.spec.shape or ()):
+            shape = describe_shape(source.spec.shape or ())
+            raise Mismatch(f"'when' of step '{step}' needs one element, but {source.name} has shape {shape}")
 
 
 def _check_inputs(step: Step, signature: Signature) -> None:

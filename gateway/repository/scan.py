@@ -231,7 +231,8 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
         return
     versions = _versions(folder)
     if not versions:
-        problem = "it has no version folder; add one, such as 1, and put the artifact in it"
+        what = "which stays empty" if steps else "and put the artifact in it"
+        problem = f"it has no version folder; add one, such as 1, {what}"
         yield ModelConfig(name, "", "", problem=problem)
         return
     chosen = toml.version_policy.choose(list(versions))

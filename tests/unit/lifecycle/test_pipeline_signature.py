@@ -121,6 +121,9 @@ def test_alternatives_widen_what_they_make() -> None:
     assert found.outputs == (spec("out", "FP32", 2, -1),)
     assert found.inputs == (spec("in"), spec("flag", "BOOL"))
     declared = ModelToml.model_validate({"inputs": [{"name": "in"}, {"name": "flag", "datatype": "INT8"}]})
+    wide = ModelToml.model_validate({"inputs": [{"name": "in"}, {"name": "flag", "shape": [2]}]})
+    with pytest.raises(Mismatch, match="'when' of step 'a' needs one element, but the input 'flag' of the pipeline"):
+        pipeline_interface(steps, models, wide, {})
     with pytest.raises(Mismatch, match="'when' of step 'a' is BOOL, but the input 'flag' of the pipeline is INT8"):
         pipeline_interface(steps, models, declared, {})
 

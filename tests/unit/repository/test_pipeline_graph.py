@@ -90,6 +90,13 @@ def test_steps_in_model_toml(tmp_path: Path) -> None:
     assert config.steps == (A, B._replace(version="3", when=Condition("skip", False)))
 
 
+def test_a_pipeline_needs_a_version_folder_as_any_model(tmp_path: Path) -> None:
+    write(tmp_path, TOML)
+    (tmp_path / "pipeline" / "1").rmdir()
+    (config,) = scan(tmp_path, {})
+    assert config.problem == "it has no version folder; add one, such as 1, which stays empty"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
