@@ -194,7 +194,7 @@ def artifact_files(path: Path) -> list[Path]:
     if not path.is_file():
         return [path]
     stem = re.split(r"[-.]", path.name)[0]
-    found = set(path.parent.glob(f"{glob.escape(stem)}[-.]*"))
+    found = {path, *path.parent.glob(f"{glob.escape(stem)}[-.]*")}
     if path.suffix == ".onnx":
         status = path.stat()
         found |= {path.parent / name for name in _weight_files(path, status.st_mtime_ns, status.st_size)}

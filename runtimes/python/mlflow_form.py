@@ -75,6 +75,8 @@ class MlflowModel(Model):
             return tuple(_tensor(spec, _INPUT) for spec in specs), ()
         self._columns = {spec.name or _INPUT: _type_of(spec) for spec in specs}
         self._is_table = all(spec.name for spec in specs)
+        if not self._is_table and "binary" in self._columns.values():
+            raise LoadError("the MLflow model has a binary column without a name, which cannot be served: name it")
         found = tuple(
             TensorSpec(name, _datatype("column '%s'" % name, kind), (-1,)) for name, kind in self._columns.items()
         )
@@ -147,6 +149,7 @@ def _load(folder: str) -> Any:
     """Raises LoadError."""
     # Otherwise it reports to its maker, in a thread that fails in the sandbox.
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")  # it starts processes, which the sandbox stops
     try:
         import mlflow.pyfunc
         import pandas  # noqa: F401 - mlflow-skinny does not install it, and no signature can be read without it
@@ -251,7 +254,10 @@ def _array(spec: TensorSpec, value: Any) -> np.ndarray:
     """Return an output as an array of its datatype. Raises ValueError if its values do not have it."""
     array = np.asarray(value)
     if array.dtype.kind == "M":
-        array = np.datetime_as_string(array).astype(object)
+        import pandas
+
+        texts = [pandas.Timestamp(each).isoformat() for each in array.flat]
+        array = np.array(texts, object).reshape(array.shape)
     if spec.shape == (-1,) and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if not spec.datatype or spec.datatype == "BYTES":

@@ -143,6 +143,8 @@ def _read_data(key: str, data: Any, status: ModelStatus, signature: Signature) -
     if _has_columns(status) and isinstance(data, list) and data and isinstance(data[0], list):
         table = from_rows(data, None, f"'{key}'")
         return _from_table(table, status, signature, positional=True), True
+    if status.table is not None and len(status.table.columns) == 1 and isinstance(data, list) and data:
+        return _from_table(Table({next(iter(status.table.columns)): data}), status, signature), True
     if len(specs) != 1:
         needed = ", ".join(f"'{spec.name}'" for spec in specs)
         raise InvalidRequest(f"model '{status.name}' has {len(specs)} inputs; send each by its name: {needed}")

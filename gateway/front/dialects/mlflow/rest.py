@@ -10,8 +10,6 @@ from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
 from gateway.front.dialects.mlflow import invocations
 from runtimes.tensors import Buffer
 
-PATH = "/invocations"
-
 
 def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
     if invocations.is_npy(headers.content_type):
@@ -20,7 +18,7 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
-    by_instance = route.path != PATH and route.path == engine.deployment.predict_route
+    by_instance = route.path == engine.deployment.predict_route
     model = invocations.choose_model(engine, headers.target_model)
     request, write = invocations.read_request(engine, model, body, headers, limits, by_instance)
     return request, partial(_write, limits, write)

@@ -4,12 +4,14 @@ import csv
 import io
 import math
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.domain.table_schema import TableSchema
 from gateway.errors import InvalidRequest, shorten
+from gateway.front.base.limits import MAX_OBJECTS
 from runtimes.contract import TensorSpec, kind_of
 from runtimes.tensors import Buffer, Tensor, pack_bytes
 
@@ -43,7 +45,7 @@ def from_rows(rows: Sequence[Any], names: Any, what: str, is_text: bool = False)
         raise InvalidRequest(f"the columns of {what} must be a list of names")
     names = list(map(str, names))
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise InvalidRequest(f"{what} has two columns '{shorten(twice)}'; give each its own name")
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
@@ -63,6 +65,10 @@ def from_records(records: Any, what: str, wanted: Iterable[str]) -> Table:
         raise InvalidRequest(f"{what} has no rows; send at least one")
     # Otherwise, a million rows with a name each would make a trillion values.
     known = [name for name in wanted if any(name in row for row in records)]
+    if len(known) * len(records) > sum(map(len, records)) + MAX_OBJECTS:
+        raise InvalidRequest(
+            f"most values of {what} are missing; send fewer rows, or rows with a value for each column"
+        )
     if known:
         return Table({name: [row.get(name) for row in records] for name in known})
     names = records[0].keys()
@@ -157,7 +163,8 @@ def _values(table: Table, name: str, datatype: str, kind: str = "") -> list[Any]
     """Return the values of a column, with NaN for missing numbers. Raises InvalidRequest for other missing values."""
     values = list(table.columns[name])
     if table.is_text:
-        values = [_parsed(name, row, text, datatype) for row, text in enumerate(values)]
+        plain = _plain_values(values, datatype)
+        values = plain or [_parsed(name, row, text, datatype) for row, text in enumerate(values)]
     if None not in values:
         return values
     if kind == "datetime":
@@ -172,6 +179,23 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     return {type(value) for value in values} <= {int, float, type(None)}
 
 
+def _plain_values(texts: Sequence[str], datatype: str) -> list[Any]:
+    """Return the values of a column of a CSV if all of them are ordinary, without a loop in Python; otherwise none."""
+    if "" in texts:
+        return []
+    if kind_of(datatype) == "bytes":
+        return list(texts)
+    together = "".join(texts)
+    if not together.isascii():
+        return []
+    if kind_of(datatype) in ("int", "uint"):
+        return list(map(int, texts)) if together.isdigit() and len(max(texts, key=len)) <= 20 else []
+    try:
+        return list(map(float, texts)) if kind_of(datatype) == "float" and "_" not in together else []
+    except ValueError:
+        return []
+
+
 def _parsed(name: str, row: int, text: str, datatype: str) -> Any:
     """Return the value that a cell of a CSV stands for, None for an empty one. Raises InvalidRequest."""
     if not text:
@@ -184,6 +208,7 @@ def _parsed(name: str, row: int, text: str, datatype: str) -> Any:
             return text.lower() == "true"
         raise InvalidRequest(f"the column '{shorten(name)}' has '{shorten(text)}' in row {row}; send true or false")
     number: float | None = None
+    text = text.strip(" ") if kind else text
     if kind in ("int", "uint", "") and len(text) <= 20 and text.lstrip("+-").isdigit() and text.isascii():
         number = int(text)
     elif kind in ("float", ""):

@@ -15,11 +15,12 @@ from gateway.errors import InvalidRequest, NotFound, TooLarge
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
-from gateway.front.dialects.mlflow.rest import MLFLOW, PATH
+from gateway.front.dialects.mlflow.rest import MLFLOW
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, to_array
 from tests.support.front_server import Serving
 
+PATH = "/invocations"
 PREDICT = "/v1/endpoints/7:predict"
 COLUMNS = {
     "age": "long",
@@ -52,6 +53,7 @@ MODELS = [
     status(
         "abc", (TensorSpec("x", "FP32", (-1, 3)),), TableSchema({"a": "double", "b": "double", "c": "double"}, (), True)
     ),
+    status("blob", (TensorSpec("photo", "BYTES", (-1,)),), TableSchema({"photo": "binary"})),
     status("plain", (TensorSpec("x", "FP32", (-1, 3)),)),
     status("vector", (TensorSpec("x", "FP32", (-1,)),)),
     status("two", (TensorSpec("p", "FP32", (-1, 1)), TensorSpec("q", "INT32", (-1, 2)))),
@@ -130,6 +132,21 @@ def test_columns_that_tensors_do_not_have() -> None:
     )
     assert inputs["photo"].tolist() == [b"\x00\xff", b"\x00"]
     assert inputs["born"].tolist() == [b"2024-05-31", b"NaT"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": ["AP8=", "AA=="]},
+        {"inputs": {"photo": ["AP8=", "AA=="]}},
+        {"inputs": [["AP8="], ["AA=="]]},
+        {"instances": ["AP8=", "AA=="]},
+        {"instances": [{"photo": "AP8="}, {"photo": "AA=="}]},
+    ],
+)
+def test_bytes_are_decoded_in_every_form(body: Any) -> None:
+    inputs, _ = read("blob", body)
+    assert inputs["photo"].tolist() == [b"\x00\xff", b"\x00"]
 
 
 def test_params_are_inputs_without_rows() -> None:
@@ -269,6 +286,13 @@ def test_rows_that_each_have_another_name_are_refused_cheaply() -> None:
         read("plain", {"dataframe_records": records})
 
 
+def test_rows_that_lack_most_values_are_refused() -> None:
+    """Otherwise a small body would become a large table of nothing."""
+    row = {"age": 1, "height": 1, "city": "a"}
+    with pytest.raises(InvalidRequest, match="most values of 'dataframe_records' are missing"):
+        read("people", {"dataframe_records": [row, *[{}] * 100_000]})
+
+
 def test_answers_in_rows_are_limited() -> None:
     _, write = read("abc", {"dataframe_records": [{"a": 1, "b": 2, "c": 3}]})
     outputs = [from_array(name, np.zeros(70_000, "f4")) for name in "yz"]
@@ -282,7 +306,7 @@ def test_which_model() -> None:
         request, _ = MLFLOW.read(made, Limits(), Route(MLFLOW, path=PATH), headers, b'{"inputs": [[1, 2, 3]]}')
         return request.model
 
-    assert model(engine(MODELS[2])) == "plain"
+    assert model(engine(next(each for each in MODELS if each.name == "plain"))) == "plain"
     assert model(engine(model="abc")) == "abc"
     assert model(engine(model="abc"), "plain") == "plain"
     assert model(engine(), "plain.tar.gz") == "plain"
