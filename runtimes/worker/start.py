@@ -51,6 +51,8 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
     try:
         calls = Calls(load.max_body_bytes)
         model = load_model(load, on_import, calls)
+        if load.sequence is not None:
+            model = Joined(model, load.sequence, load.batching)
         options, fixed = load.batching, model.signatures
         model.signatures = with_free_rows(fixed, options.sizes, options.dim)
         on_card = load.device != "cpu"
@@ -149,8 +151,7 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
     for name in load.optional:
         if name not in optional:
             raise LoadError("input '%s' is declared optional, but the model needs it" % name)
-    model = reshaped(model, load.reshape)
-    return model if load.sequence is None else Joined(model, load.sequence, load.batching)
+    return reshaped(model, load.reshape)
 
 
 def _with_fixed_batch(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tuple[TensorSpec, ...]:
