@@ -2,15 +2,18 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from gateway.domain.table import WorkerAddress
+from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.client import WorkerClient
-from gateway.engine.metrics import ModelMetrics
+from gateway.engine.metrics import FrontMetrics, ModelMetrics
+from gateway.engine.queue import ModelQueue
+from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues, slot_of
 from gateway.errors import DeadlineExceeded, Internal, InvalidRequest, Unavailable
 from runtimes.contract import SequenceControl, Signature, TensorSpec
@@ -214,3 +217,22 @@ def test_what_was_admitted_is_answered_before_the_version_is_removed(closing: bo
 def test_requests_without_a_sequence_are_refused_as_by_triton(asked: InferRequest, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         Bench().queue.validator.check(asked)
+
+
+def test_a_version_that_becomes_one_of_sequences_gets_other_queues() -> None:
+    routes = Routes(FrontMetrics())
+    of_sequences = status()
+    routes.apply(Table((TableEntry(of_sequences),), ready=True))
+    before = routes.servable("m", "")
+    assert isinstance(before, SequenceQueues)
+    assert not routes.known  # the compiled path must not answer for it
+    made = request(1, start=True)
+    layout = layout_of("default", (), made.inputs)
+    waits = WatchedRequest(1, made, layout, 1, 16, 1e9, 0.0, 0, None, cast(Any, before))
+    before.put(waits)
+    routes.apply(Table((TableEntry(replace(of_sequences, sequence=False)),), ready=True))
+    assert "was loaded again" in str(waits.outcome)
+    after = routes.servable("m", "")
+    assert type(after) is ModelQueue
+    routes.apply(Table((TableEntry(of_sequences),), ready=True))
+    assert isinstance(routes.servable("m", ""), SequenceQueues)
