@@ -18,6 +18,10 @@ from runtimes.wire import ResultGroup
 log = logging.getLogger(__name__)
 
 
+# A hostile worker may report any duration. Sums beyond 64 bits would be no numbers for the histograms.
+_MAX_NS = 1 << 62
+
+
 class Settles(Protocol):
     """The engine, as its requests see it."""
 
@@ -83,12 +87,9 @@ class AdmittedRequest(QueuedRequest):
 
     def count_compute(self, results: ResultGroup) -> None:
         """Add what the batch of a child has taken."""
-        gather, infer, split = self.compute_ns
-        self.compute_ns = (
-            gather + results.compute_input_ns,
-            infer + results.compute_infer_ns,
-            split + results.compute_output_ns,
-        )
+        taken = results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns
+        gather, infer, split = (min(old + new, _MAX_NS) for old, new in zip(self.compute_ns, taken, strict=True))
+        self.compute_ns = gather, infer, split
 
     def chain_to(self, model: str) -> tuple[str, ...]:
         """Return the chain of a child that this model is to answer. Raises Internal if it may not."""

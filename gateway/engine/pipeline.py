@@ -17,7 +17,7 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
-from gateway.errors import Internal, InvalidRequest, ModelportError, NotFound, prefixed
+from gateway.errors import Internal, InvalidRequest, ModelportError, NotFound, Unavailable, prefixed
 from runtimes.contract import TensorSpec
 from runtimes.layouts import TensorGroup
 from runtimes.tensor_bytes import Tensor
@@ -103,7 +103,9 @@ class Pipeline:
 
     def _has_room(self) -> bool:
         runs = len(self._runs)
-        return runs < _FIRST_RUNS if self._run_bytes is None else runs * self._run_bytes < self._max_bytes
+        if self._run_bytes is None:
+            return runs < _FIRST_RUNS
+        return not runs or runs * self._run_bytes < self._max_bytes
 
     def _start(self, queued: QueuedRequest, now: float) -> None:
         assert isinstance(queued, AdmittedRequest)  # the compiled path does not know pipelines
@@ -365,6 +367,8 @@ class _Run:
         if not isinstance(error, ModelportError):
             log.exception("pipeline %s, %s", self._pipeline.status.name, where, exc_info=error)
             error = Internal("the gateway failed; its log says why")
+        elif isinstance(error, NotFound):  # the client asked for the pipeline, which exists
+            error = Unavailable(str(error))
         self._end(partial(self.queued.fail, prefixed(error, where)))
 
     def _end(self, settle: Callable[[], None]) -> None:

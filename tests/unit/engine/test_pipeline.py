@@ -90,7 +90,7 @@ class Bench:
         inputs = [from_array(key, np.asarray(value)) for key, value in tensors.items()]
         return self.engine.submit(InferRequest(name, inputs, id="seven", outputs=outputs), self.outcomes.append)
 
-    def answer(self, name: str, version: str = "1", /, **tensors: Any) -> InferRequest:
+    def answer(self, name: str, /, infer_ns: int = 300, version: str = "1", **tensors: Any) -> InferRequest:
         """Answer the first request that waits for a model, and return it."""
         queued = self.waiting(name, version)[0]
         request = queued.request
@@ -101,7 +101,7 @@ class Bench:
         sizes = [[len(each.data)] for each in outputs if each.datatype == "BYTES"]
         group = TensorGroup(layout, [1], memoryview(body), 0, sizes)
         self.queue(name, version).release(queued)
-        results = ResultGroup((queued.id,), (1,), 20, 300, 4000, 1, group, True, True)
+        results = ResultGroup((queued.id,), (1,), 20, infer_ns, 4000, 1, group, True, True)
         queued.answer(results, 0)
         queued.servable.metrics.count_results(results, 1, queued.rows)
         return request
@@ -386,6 +386,18 @@ def test_metrics_of_a_pipeline_are_sums_of_its_steps() -> None:
     run(test)
 
 
+def test_impossible_durations_of_hostile_workers_do_no_harm() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        bench.submit("chain", x=[1.0])
+        for name in ("a", "b"):
+            bench.answer(name, (1 << 64) - 1, y=[2.0])
+        chain = next(each for each in bench.engine.snapshot() if each["model"] == "chain")
+        assert chain["outcomes"] == {"success": 1}
+
+    run(test)
+
+
 def test_cancelling_a_pipeline_cancels_its_steps() -> None:
     async def test() -> None:
         bench = Bench(A, B, C, DIAMOND)
@@ -418,7 +430,7 @@ def test_steps_follow_versions_while_requests_run() -> None:
         bench.submit("chain", x=[1.0])
         bench.apply(A, model("b", "x", "y", "2"), CHAIN)
         bench.answer("a", y=[2.0])
-        bench.answer("b", "2", y=[3.0])
+        bench.answer("b", version="2", y=[3.0])
         assert bench.values == {"z": [3.0]}
 
     run(test)
@@ -431,6 +443,7 @@ def test_a_step_that_was_unloaded_fails_with_its_name_and_a_pipeline_that_was_en
         bench.apply(A, CHAIN)
         bench.answer("a", y=[2.0])
         assert str(bench.error).startswith("step 1 (model b): Request for unknown model: there is no model 'b'")
+        assert isinstance(bench.error, Unavailable)
         bench.apply(A, B, CHAIN)
         bench.outcomes.clear()
         bench.submit("chain", x=[1.0])
@@ -533,6 +546,20 @@ def test_only_as_many_requests_run_as_their_tensors_have_room_for() -> None:
         assert len(bench.outcomes) == 19
         assert all(isinstance(each, InferResponse) for each in bench.outcomes)
         assert bench.is_idle()
+
+    run(test)
+
+
+def test_one_request_runs_however_small_the_limit_is() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN, limits=AdmissionLimits(max_bytes=100))
+        for _ in range(2):
+            bench.submit("chain", x=[1.0])
+            bench.answer("a", y=np.zeros(90))
+            bench.answer("b", y=np.zeros(10))
+        bench.submit("chain", x=[1.0])
+        bench.submit("chain", x=[1.0])
+        assert len(bench.waiting("a")) == 1
 
     run(test)
 
