@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.client_environments import client_python, run_client
 from tests.support.gateway_process import Gateway, Reply, start_gateway
 from tests.support.model_repositories import add_fake
+from tests.support.triton_examples import backend_example
 
 # Calls the model that is named by the first number, in a way that the second one selects.
 OWN = """
@@ -289,3 +291,33 @@ def test_a_call_counts_as_a_request(running: Gateway) -> None:
     assert first(own(running, "stream three")) == 9.0
     while count() < before + 1:
         pass  # each turn is a request: fronts report once a second
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Triton's examples of models that call others. Any model that adds does for theirs in PyTorch."""
+    top = tmp_path_factory.mktemp("examples")
+    models = {f"bls_{kind}": f"bls/{kind}_" for kind in ("sync", "async")}
+    models |= {f"bls_decoupled_{kind}": f"bls_decoupled/{kind}_" for kind in ("sync", "async")}
+    models |= {"square_int32": "decoupled/square_", "add_sub": "add_sub/", "pytorch": "add_sub/"}
+    for name, prefix in models.items():
+        pbtxt = backend_example(prefix + "config.pbtxt").read_text().replace('"add_sub"', f'"{name}"')
+        add_python(top / "repository", name, backend_example(prefix + "model.py").read_text(), pbtxt=pbtxt)
+    gateway = start_gateway(top / "repository", top, "--allow-python").wait_ready()
+    yield gateway
+    gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("bls/sync_client.py", "PASS: BLS Sync"),
+        ("bls/async_client.py", "PASS: BLS Async"),
+        ("bls_decoupled/sync_client.py", "PASS: BLS Decoupled Sync"),
+        ("bls_decoupled/async_client.py", "PASS: BLS Decoupled Async"),
+    ],
+)
+def test_triton_s_examples_pass(examples: Gateway, program: str, said: str) -> None:
+    python = client_python("tritonclient", "tritonclient[all]==2.73.0")
+    script = Path(__file__).parent / "triton_bls_script.py"
+    assert said in run_client(python, script, examples.http, str(backend_example(program)))
