@@ -74,7 +74,7 @@ class Senders:
         self._senders: Dict[Tuple[Connection, int], Sender] = {}
         self._changed = threading.Condition()
         self._outbox: Deque[Tuple[Sender, Outcome]] = deque()
-        self._lost: Optional[DeviceLost] = None
+        self._lost: Optional[BaseException] = None
         self._waiting: "queue.Queue[Optional[Tuple[Sender, Request, str]]]" = queue.Queue()
         # Ids of the requests that the model has begun, and since when its thread runs; 0.0 if it does not.
         self._begun: Dict[Sender, int] = {}
@@ -88,7 +88,7 @@ class Senders:
 
     @property
     def can_advance(self) -> bool:
-        return bool(self._outbox)
+        return bool(self._outbox) or self._lost is not None
 
     def in_progress(self) -> List[Tuple[Connection, int]]:
         """Return the requests in progress, by their connections and ids."""
@@ -125,16 +125,23 @@ class Senders:
                 self._calls.adopt([(sender.pending.source, (sender.pending.id,))], self)
             try:
                 self._executor.model.serve_request(request, sender, signature)
-            except DeviceLost as error:
-                self._lost = error
-                self._wake()
-                return
             except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
-                if not sender.ended:
-                    self.fail(sender, error)
+                if isinstance(error, DeviceLost):
+                    self._lose(error)
+                    return
+                self._end(sender, self._executor.failure(error))  # which logs it, also if the request has ended
+            except BaseException as error:  # noqa: BLE001 - the model ends its process, for example by sys.exit
+                self._lose(error)
+                return
+            del waiting, request  # the next one may be long in coming
             with self._changed:
                 self._busy_since, self._pauses = 0.0, 0
                 self._publish()
+
+    def _lose(self, error: BaseException) -> None:
+        """Have the loop raise an exception that ends the worker."""
+        self._lost = error
+        self._wake()
 
     def _publish(self) -> None:
         """Name all requests that the model has begun, of which any thread may end the process."""
@@ -211,16 +218,21 @@ class Senders:
 
     def fail(self, sender: Sender, error: Exception) -> None:
         """End a request with an error. Raises RuntimeError if it has ended."""
+        if not self._end(sender, self._executor.failure(error)):
+            raise RuntimeError("the request has ended already")
+
+    def _end(self, sender: Sender, failure: Failure) -> bool:
+        """End a request with an error. Return False if it has ended already."""
         with self._changed:
             if sender.ended:
-                raise RuntimeError("the request has ended already")
+                return False
             sender.ended = True
             self._forget(sender)
-            if sender.dropped:
-                return
-            self._outbox.append((sender, self._executor.failure(error)))
+            if not sender.dropped:
+                self._outbox.append((sender, failure))
             self._changed.notify_all()
         self._wake()
+        return True
 
     def _forget(self, sender: Sender) -> None:
         if self._begun.pop(sender, None) is not None:

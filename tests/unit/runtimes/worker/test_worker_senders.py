@@ -1,5 +1,6 @@
 """A model that sends its answers itself, from threads of its own, in the worker's real loop."""
 
+import select
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes import wire
-from runtimes.contract import InvalidInput, Model, Request, ResponseSender, Signature, TensorSpec
+from runtimes import status_page, wire
+from runtimes.contract import DeviceLost, InvalidInput, Model, Request, ResponseSender, Signature, TensorSpec
 from runtimes.control import Reshapes
-from runtimes.wire import MAX_UNREAD_ANSWERS
+from runtimes.status_page import StatusPage
+from runtimes.tensors import from_array
+from runtimes.wire import MAX_UNREAD_ANSWERS, InferFrame
+from runtimes.worker.batcher import Batching
+from runtimes.worker.execute import Executor
 from runtimes.worker.reshape import reshaped
+from runtimes.worker.senders import Senders
+from tests.support.pending_requests import batch_of
 from tests.unit.runtimes.worker.test_worker_streams import WAIT_S, Worker, ack, request
 
 
@@ -177,6 +184,33 @@ def test_errors_end_a_request_before_and_after_answers(worker: Worker) -> None:
         (3, [5.0], False),
         (3, "invalid", True),
     ]
+
+
+def test_an_exception_after_the_end_is_logged(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+    def act(model: Sending, asked: Request, sender: ResponseSender) -> None:
+        sender.end()
+        raise RuntimeError("too late")
+
+    worker.start(Sending(act))
+    front = worker.connect()
+    front.sendall(one(1) + one(2))
+    assert worker.read(front, 2) == [(1, [], True), (2, [], True)]
+    assert "RuntimeError: too late" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", [DeviceLost("gone"), SystemExit(0)])
+def test_what_must_end_the_worker_reaches_its_loop(tmp_path: Path, error: BaseException) -> None:
+    def act(model: Sending, asked: Request, sender: ResponseSender) -> None:
+        raise error
+
+    status_page.create(str(tmp_path / "status"))
+    senders = Senders(Executor(Sending(act), Batching(), 1 << 20), StatusPage(str(tmp_path / "status")))
+    senders.start(batch_of(InferFrame(1e9, 0, "default", [], [from_array("x", np.ones(1, np.float32))])))
+    assert select.select([senders.descriptor], [], [], WAIT_S)[0]
+    senders.wake()
+    assert senders.can_advance
+    with pytest.raises(type(error)):
+        senders.advance()
 
 
 def test_nothing_can_be_sent_after_the_end(worker: Worker) -> None:
