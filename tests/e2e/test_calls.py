@@ -58,6 +58,9 @@ class Model:
     def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:
         while (x == 777).any():
             pass
+        leak = []
+        while (x == 507).any():
+            leak.append(bytes(1 << 22) + b"x")
         if (x == 30).any():
             for _ in range(30):
                 print("z" * 1_000_000)
@@ -117,6 +120,13 @@ class TritonPythonModel:
         arrays = [pb_utils.get_output_tensor_by_name(each, "y").as_numpy() for each in answers]
         return pb_utils.InferenceResponse([pb_utils.Tensor("sum", sum(arrays))])
 """
+# A pipeline whose step calls the pipeline.
+ROUND = """
+[[steps]]
+model = "step"
+inputs = { x = "x" }
+outputs = { y = "y" }
+"""
 PBTXT = """
 backend: "python"
 input [ { name: "x" data_type: TYPE_FP32 dims: [ 1, 4 ] }, { name: "how" data_type: TYPE_STRING dims: [ 1 ] } ]
@@ -148,7 +158,11 @@ def running(scratch: Path) -> Iterator[Gateway]:
     declared = "max_batch_size = 0\nwarmup = 0\n"
     add_python(repository, "patient", CHAIN % "slow", toml=declared + "execution_timeout_s = 0.5")
     add_python(repository, "hangs", HANGS, toml=declared + "execution_timeout_s = 0.5")
+    add_python(repository, "leaks", HANGS, toml=declared + "memory_limit = '300MiB'")
     add_python(repository, "hostile", HOSTILE, toml=declared)
+    add_python(repository, "step", CHAIN % "round")
+    (repository / "round" / "1").mkdir(parents=True)
+    (repository / "round" / "model.toml").write_text(ROUND)
     add_fake(repository, "slow", toml=declared, seconds_per_batch=1.5)
     add_fake(repository, "plain", toml="instances = 2")
     add_fake(repository, "three", answers=3)
@@ -222,7 +236,9 @@ def test_a_call_that_fails_is_said_in_one_sentence(running: Gateway) -> None:
     running.wait_for("the call has failed: not_found .*there is no model 'missing'", mark)
 
 
-@pytest.mark.parametrize(("model", "path"), [("self", "self → self"), ("ping", "ping → pong → ping")])
+@pytest.mark.parametrize(
+    ("model", "path"), [("self", "self → self"), ("ping", "ping → pong → ping"), ("round", "round → step → round")]
+)
 def test_a_model_cannot_wait_for_itself(running: Gateway, model: str, path: str) -> None:
     reply = running.post(f"/predict/{model}", {"inputs": {"x": ONES}})
     assert reply.status == 500
@@ -237,6 +253,12 @@ def test_time_spent_waiting_for_another_model_is_not_the_model_s(running: Gatewa
 def test_a_called_model_that_hangs_is_one_error(running: Gateway) -> None:
     reply = own(running, "hangs", 777.0)
     assert (reply.status, "worker died" in reply.json()["error"]) == (500, True)
+    assert first(own(running, "plain")) == 2.0
+
+
+def test_a_called_model_that_leaks_is_one_error(running: Gateway) -> None:
+    reply = own(running, "leaks", 507.0)
+    assert (reply.status, "memory" in reply.json()["error"]) == (507, True)
     assert first(own(running, "plain")) == 2.0
 
 
