@@ -3,19 +3,22 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from gateway.domain.identity import Identity
 from gateway.domain.pipeline import Condition, Step
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.arenas import Arenas, open_arenas
+from gateway.engine.client import WorkerClient
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
+from gateway.engine.servable import QueuedRequest
 from gateway.errors import (
     DeadlineExceeded,
     Internal,
@@ -382,6 +385,43 @@ def test_metrics_of_a_pipeline_are_sums_of_its_steps() -> None:
         assert chain["batches"] == {"1": [2, 80, 1200, 16000]}
         assert chain["queue"]["total"] == 0
         assert chain["succeeded_s"] > 0
+
+    run(test)
+
+
+class Worker:
+    """A connection to a worker that answers when a test says so."""
+
+    window, rows_in_flight, retiring = 9, 0, False
+
+    def __init__(self) -> None:
+        self.in_flight: dict[int, QueuedRequest] = {}
+
+    def send(self, queued: QueuedRequest) -> None:
+        self.in_flight[queued.id] = queued
+
+    def complete(self, numbers: Sequence[int]) -> list[tuple[int, QueuedRequest]]:
+        return [(index, self.in_flight.pop(number)) for index, number in enumerate(numbers)]
+
+
+def test_the_compute_time_of_each_step_is_charged_once() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        identity = Identity("alice", (), usage=bench.engine.usages.of("alice"))
+        workers = {name: cast(WorkerClient, Worker()) for name in ("a", "b")}
+        for name, worker in workers.items():
+            bench.queue(name).clients.append(worker)
+        request = InferRequest("chain", [from_array("x", np.ones(1))])
+        bench.engine.submit(request, bench.outcomes.append, identity)
+        tensor = from_array("y", np.ones(1))
+        outputs = TensorGroup(layout_of("", (), [tensor]), [1], memoryview(tensor.data), 0)
+        for name, worker in workers.items():
+            (number,) = worker.in_flight
+            bench.queue(name).on_results(worker, ResultGroup((number,), (1,), 0, 1, 0, 1, outputs))
+        assert bench.values == {"z": [1.0]}
+        counts = bench.engine.usages.metrics.of("alice")
+        assert (round(counts.compute_s * 1e9, 3), counts.requests) == (2, 1)
+        assert (bench.engine.usages.of("alice").requests, bench.is_idle()) == (0, True)
 
     run(test)
 
