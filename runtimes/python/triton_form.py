@@ -44,8 +44,8 @@ class TritonModel(Model):
         self._name, self._version = options.name, int(options.version or 1)
         self._config = _completed(model_class, _configuration(options))
         self._signature = Signature(
-            declared_inputs(options.inputs, _specs(self._config, "input")),
-            declared_outputs(options.outputs, _specs(self._config, "output")),
+            declared_inputs(options.inputs, _specs(self._config, "input", options.inputs)),
+            declared_outputs(options.outputs, _specs(self._config, "output", options.outputs)),
             {},
             tuple(tensor["name"] for tensor in self._config["input"] if tensor.get("optional")),
         )
@@ -264,7 +264,9 @@ def _completed(model_class: Any, config: Dict[str, Any]) -> Dict[str, Any]:
     return config
 
 
-def _specs(config: Dict[str, Any], kind: str) -> Tuple[TensorSpec, ...]:
+def _specs(config: Dict[str, Any], kind: str, declared: Sequence[TensorSpec]) -> Tuple[TensorSpec, ...]:
+    # A tensor that is declared without a shape has no sizes in the configuration, unless the model has completed it.
+    open_names = [spec.name for spec in declared if spec.shape is None]
     batch = (-1,) if config["max_batch_size"] else ()
     found: List[TensorSpec] = []
     for tensor in config[kind]:
@@ -272,7 +274,9 @@ def _specs(config: Dict[str, Any], kind: str) -> Tuple[TensorSpec, ...]:
         datatype = "BYTES" if datatype == "STRING" else datatype
         if datatype not in DATATYPES:
             raise LoadError("'%s' has the data_type %s, which is not supported" % (tensor["name"], tensor["data_type"]))
-        found.append(TensorSpec(tensor["name"], datatype, batch + tuple(int(size) for size in tensor["dims"])))
+        shape = batch + tuple(int(size) for size in tensor["dims"])
+        is_open = tensor["name"] in open_names and not tensor["dims"]
+        found.append(TensorSpec(tensor["name"], datatype, None if is_open else shape))
     return tuple(found)
 
 

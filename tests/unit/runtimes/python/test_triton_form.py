@@ -96,6 +96,12 @@ def test_a_configuration_can_come_from_the_model(loaded: Loader) -> None:
     assert model.infer(ONES, (), "default")["Y"].tolist() == [[3.0, 3.0]]
 
 
+def test_a_tensor_declared_without_a_shape_may_have_any(loaded: Loader) -> None:
+    flag = TensorSpec("START", "FP32")
+    model: Any = loaded(MODEL, inputs=(*X, flag), outputs=Y, max_rows=8, parameters={"k": "v"})
+    assert model.signatures["default"].inputs == (*X, flag)
+
+
 def test_an_input_that_the_model_calls_optional_may_be_left_out(loaded: Loader) -> None:
     added = '        config.add_input({"name": "Z", "data_type": "TYPE_FP32", "dims": [2], "optional": True})\n'
     model = loaded(MODEL + COMPLETED.replace("        config.set_max", added + "        config.set_max"))
