@@ -71,7 +71,7 @@ def _read(folder: Path, modified_ns: int, size: int) -> MlModel:
         columns = {}  # one column without a name, which is an array to clients
     unnamed = len(outputs) == 1 and (not outputs[0].get("name") or loader in _ARRAY_LOADERS)
     are_rows = bool(columns) and not unnamed and all(each.get("type") != "tensor" for each in outputs)
-    table = TableSchema(columns, tuple(_text(each, "name") for each in params), are_rows, unnamed)
+    table = TableSchema(columns, tuple(_text(each, "name") for each in params), are_rows, unnamed or not outputs)
     native = table._replace(params=(), records=bool(columns), unnamed=unnamed or loader == "mlflow.pytorch")
     return MlModel(
         tuple(_artifacts(folder, flavors, loader)),

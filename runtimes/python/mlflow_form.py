@@ -47,10 +47,11 @@ class MlflowModel(Model):
         self._model = model
         self._columns = {}  # type: Dict[str, str]
         self._is_table = False
+        self._bare = ""  # the input that mlflow gets as an array, not by its name
         inputs, optional = self._inputs(signature, options)
         params = _params(signature, [spec.name for spec in inputs])
         self._params = [spec.name for spec in params]
-        outputs = _outputs(signature) or (TensorSpec(_OUTPUT),)
+        outputs = _outputs(signature) or options.outputs or (TensorSpec(_OUTPUT),)
         self._signature = Signature(
             declared_inputs(options.inputs, inputs) + params,
             declared_outputs(options.outputs, outputs),
@@ -69,9 +70,13 @@ class MlflowModel(Model):
                     "the MLflow model has no signature, so its inputs are not known: save it with a signature or an "
                     "input example, or add [[inputs]] to model.toml"
                 )
+            if len(options.inputs) == 1:
+                self._bare = options.inputs[0].name
             return options.inputs, ()
         specs = signature.inputs.inputs
         if signature.inputs.is_tensor_spec():
+            if not specs[0].name:
+                self._bare = _INPUT
             return tuple(_tensor(spec, _INPUT) for spec in specs), ()
         self._columns = {spec.name or _INPUT: _type_of(spec) for spec in specs}
         self._is_table = all(spec.name for spec in specs)
@@ -126,7 +131,7 @@ class MlflowModel(Model):
             return pandas.DataFrame(columns)
         # Models may change them, and they belong to the caller.
         copies = {name: _text(array) if array.dtype.kind == "O" else array.copy() for name, array in arrays.items()}
-        return copies[_INPUT] if list(copies) == [_INPUT] else copies
+        return copies[self._bare] if list(copies) == [self._bare] else copies
 
     def _by_name(self, returned: Any) -> Dict[str, Any]:
         """Return what predict returned, by the names of the outputs."""

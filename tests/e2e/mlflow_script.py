@@ -43,6 +43,11 @@ class Events(mlflow.pyfunc.PythonModel):
         return pd.DataFrame({"year": rows + int(params["offset"]), "size": sizes, "note": note.str.upper()})
 
 
+class Named(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return {"total": model_input["inputs"].sum(axis=1)}
+
+
 def save():
     labels = [0, 1, 0, 1]
     columns = make_column_transformer(
@@ -55,6 +60,11 @@ def save():
     x = np.random.default_rng(0).random((20, 4))
     matrix = LinearRegression().fit(x, x.sum(axis=1))
     mlflow.sklearn.save_model(matrix, f"{FOLDER}/matrix/1", signature=infer_signature(x, matrix.predict(x)), **pickled)
+    mlflow.sklearn.save_model(matrix, f"{FOLDER}/bare/1", **pickled)
+    with open(f"{FOLDER}/bare/model.toml", "w") as file:
+        file.write('[[inputs]]\nname = "x"\ndatatype = "FP64"\nshape = [-1, 4]\n')
+    named = infer_signature({"inputs": x}, {"total": x.sum(axis=1)})
+    mlflow.pyfunc.save_model(f"{FOLDER}/named/1", python_model=Named(), signature=named, **options)
     required = [ColSpec("datetime", "at"), ColSpec("binary", "blob"), ColSpec("string", "note", required=False)]
     answers = Schema([ColSpec("long", "year"), ColSpec("long", "size"), ColSpec("string", "note")])
     signature = ModelSignature(Schema(required), answers, infer_signature(None, params={"offset": 0}).params)
@@ -97,6 +107,8 @@ BODIES = {
         PEOPLE.to_csv(index=False),
     ],
     "matrix": [{"inputs": MATRIX}, {"instances": MATRIX}],
+    "bare": [{"inputs": MATRIX}],
+    "named": [{"inputs": MATRIX}, {"inputs": {"inputs": MATRIX}}, {"instances": [{"inputs": MATRIX[1]}]}],
     "events": [
         {"dataframe_records": [EVENT, {**EVENT, "at": "1999-01-01T00:00:00", "blob": ""}], "params": {"offset": 5}},
         {"dataframe_records": [{**EVENT, "note": "é"}]},

@@ -70,6 +70,13 @@ def test_a_model_without_artifact_of_ours_runs_with_mlflow_in_its_environment(tm
     assert config.toml.inputs == ()
 
 
+def test_without_signature_an_answer_is_what_mlflow_returns(tmp_path: Path) -> None:
+    save(tmp_path / "m" / "1", "sklearn", {})
+    artifact = only(tmp_path).artifact
+    assert artifact is not None
+    assert artifact.table == TableSchema(unnamed=True)
+
+
 def test_a_single_model_is_served_by_its_folder(tmp_path: Path) -> None:
     folder = save(tmp_path / "churn", "sklearn", {}, inputs=COLUMNS)
     config = only(folder)
