@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import threading
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
 import numpy as np
@@ -91,7 +92,8 @@ class Waiter:
 
     def __init__(self, calls: Any) -> None:
         self._calls = calls
-        self._pending: Any = None  # the loop, the future, and what stops the clock
+        self._lock = threading.Lock()
+        self._pending: Any = None  # the loop, the future, and what lets the clock go on
 
     def future(self) -> Any:
         """Return a future that is resolved with None when the next answer arrives."""
@@ -101,7 +103,8 @@ class Waiter:
         return future
 
     def on_answer(self) -> None:
-        pending, self._pending = self._pending, None
+        with self._lock:
+            pending, self._pending = self._pending, None
         if pending is None:
             return
         loop, future, end_waiting = pending

@@ -91,7 +91,8 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
     executor = Executor(model, batching, load.max_response_bytes)
     executor.refusal = refusal_words
     executor.on_failure = on_failure
-    share = 0.0 if model.takes_requests else _audit_share(load.audit, decision)
+    # Audits run requests again that no client waits for any more, so that a model that needs others cannot answer them.
+    share = 0.0 if model.takes_requests or model.calls_models else _audit_share(load.audit, decision)
     loop = Loop(executor, listener, Connection(control), status, facts, share, calls)
     for rows, seconds in durations:
         loop.seed_cost(rows, seconds)
