@@ -214,6 +214,33 @@ def test_direct_slots_and_controls() -> None:
     assert served.run((30, 8, 1, "end")) == {30: 4, 22: 1}
 
 
+def test_slots_are_padded_to_declared_sizes() -> None:
+    options = SequenceOptions("direct", 10.0, controls=CONTROLS)
+    served = Worker(Keeper(options), options, BatchingOptions(4, sizes=(2, 4)))
+    assert served.run((1, 1, 1, "start"), (2, 2, 2, "start"), (3, 3, 3, "start")) == {1: 1, 2: 2, 3: 3}
+    keeper = served.model._model._model
+    assert isinstance(keeper, Keeper)
+    assert keeper.seen[-1]["ready"] == [1, 1, 1, 0]
+    assert served.run((4, 3, 1, "end"), (5, 1, 1, "")) == {4: 4, 5: 2}
+
+
+class Small(Adder):
+    """Has no memory for more than two rows."""
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> dict[str, np.ndarray]:
+        if len(inputs["x"]) > 2:
+            raise MemoryError
+        return super().infer(inputs, outputs, signature)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_batch_that_does_not_fit_into_memory_is_divided(dim: int) -> None:
+    options = oldest(states=(TOTAL._replace(dim=dim),))
+    served = worker(options, kind=Small, dim=dim)
+    assert served.run(*[(each, each, each, "start") for each in range(1, 5)]) == {1: 1, 2: 2, 3: 3, 4: 4}
+    assert served.run(*[(each, each, 1, "") for each in range(1, 5)]) == {1: 2, 2: 3, 3: 4, 4: 5}
+
+
 @pytest.mark.parametrize(
     ("control", "sequence", "seen"),
     [("INT64", 5, [5]), ("BYTES", "a", [b"a"]), ("BYTES", 5, [b"5"]), ("INT64", "a", None), ("INT32", 1 << 40, None)],
