@@ -5,6 +5,7 @@ from typing import Any, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.context import unpack_context
 from runtimes.contract import SequenceControl
+from runtimes.fair_order import level_and_flow
 from runtimes.wire import RequestGroup
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.pending import Batch, Pending, PendingGroup
@@ -16,9 +17,9 @@ _NO_SEQUENCE = SequenceControl("")
 
 
 class _Waiting(NamedTuple):
-    """A request that waits. arrival: its position among all that came."""
+    """A request that waits. level: its priority. arrival: its position among all that came."""
 
-    priority: int
+    level: int
     arrival: int
     deadline: float
     control: SequenceControl
@@ -69,7 +70,7 @@ class SequenceBatcher(Batcher):
             group = PendingGroup(source, requests, member, member + 1, now, unit, None if isolated else key)
             self._arrivals += 1
             self._note_use(control.id, now)
-            waiting = _Waiting(priority, self._arrivals, deadline, control, group)
+            waiting = _Waiting(level_and_flow(priority)[0], self._arrivals, deadline, control, group)
             self._lanes.setdefault(control.id, deque()).append(waiting)
 
     def _note_use(self, key: SequenceId, now: float) -> None:

@@ -10,6 +10,7 @@ import pytest
 from runtimes.context import pack_context
 from runtimes.contract import DATATYPES, LoadError, Model, Request, SequenceControl, Signature, TensorSpec
 from runtimes.control import BatchingOptions, ControlTensor, Load, SequenceOptions, SequenceState
+from runtimes.fair_order import priority_of
 from runtimes.tensors import from_array, to_array
 from runtimes.wire import InferFrame, pack_infer, unpack_requests
 from runtimes.worker.execute import Executor
@@ -85,10 +86,12 @@ class Worker:
         self.answers: dict[int, Any] = {}
         self.batches: list[list[int]] = []
 
-    def add(self, number: int, sequence: int | str, x: float, flags: str = "", now: float = 0.0) -> None:
+    def add(
+        self, number: int, sequence: int | str, x: float, flags: str = "", now: float = 0.0, priority: int = 0
+    ) -> None:
         control = SequenceControl(sequence, "start" in flags, "end" in flags)
         tensor = from_array("x", np.full((1, 1), x, np.float32))
-        frame = InferFrame(100.0, 0, "default", (), [tensor], None, pack_context("", {}, control))
+        frame = InferFrame(100.0, priority, "default", (), [tensor], None, pack_context("", {}, control))
         buffers = pack_infer([(number, frame)])
         packed = b"".join(bytes(each) for each in buffers)
         self.batcher.add("front", unpack_requests(memoryview(packed)[24:], None, 4), False, now)
@@ -155,6 +158,15 @@ def test_two_requests_of_a_sequence_never_share_a_batch() -> None:
         4: 5,
     }
     assert served.batches == [[1], [2], [3], [4]]
+
+
+def test_what_waits_is_ordered_by_priority_and_then_by_arrival_whoever_sent_it() -> None:
+    served = worker(oldest(), max_rows=1)
+    served.add(1, 1, 1, "start", priority=priority_of(2, 9))
+    served.add(2, 2, 1, "start", priority=priority_of(2, 1))
+    served.add(3, 3, 1, "start", priority=priority_of(1, 9))
+    served.run()
+    assert served.batches == [[3], [1], [2]]
 
 
 def test_a_start_beyond_the_limit_waits_and_keeps_no_other_waiting() -> None:
