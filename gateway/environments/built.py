@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
 from gateway.environments import interpreters, steps
 from gateway.environments.environment import MARKER, Environment, marker_in, mutex_file
 from gateway.environments.errors import EnvironmentUnavailable
@@ -75,6 +73,8 @@ def _folders(home: Path) -> list[Path]:
 
 def _user(folder: Path) -> int | None:
     """Return the id of a process that runs in the environment, as far as this user may see it; None if none does."""
+    import psutil  # here, because the stage of an image that builds environments does not have it
+
     python = str(steps.python_of(folder))
     for process in psutil.process_iter(["cmdline"]):
         if python in (process.info["cmdline"] or ())[:1]:
