@@ -76,6 +76,7 @@ class Pipeline:
         """Apply the supervisor's newest status of the version."""
         if status != self.status:
             self._set_status(status)
+            self._check_waiting()
         self._plan = None  # another table may describe other models
 
     def _set_status(self, status: ModelStatus) -> None:
@@ -83,6 +84,15 @@ class Pipeline:
         self.validator = LayoutValidator(status)
         self.target_s = status.latency_target_ms / 1000
         self._plan = None
+
+    def _check_waiting(self) -> None:
+        """Fail waiting requests that fitted other steps. Run by these, they would seem to lack optional inputs."""
+        for queued in list(self._waiting.items.values()):
+            assert queued.request is not None
+            try:
+                self.validator.check(queued.request)
+            except ModelportError:
+                queued.fail(Unavailable(f"model '{self.status.name}' was loaded again; send the request again"))
 
     @property
     def queued(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -616,6 +617,25 @@ def test_requests_that_wait_for_room_are_ordered_and_end_like_others() -> None:
         await bench.engine.drain(0.0)
         assert len(bench.outcomes) == 17
         assert {str(each) for each in bench.outcomes} == {"the gateway stopped before the model answered"}
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_requests_that_wait_do_not_run_with_other_inputs_than_they_have() -> None:
+    async def test() -> None:
+        bench = Bench(A, B, CHAIN)
+        first = [bench.submit("chain", x=[1.0]) for _ in range(17)]
+        bench.apply(A, B, replace(CHAIN, priority_levels=2))  # they fit as before
+        assert not bench.outcomes
+        bench.apply(A, B, model("chain", "other", "z", steps=(step("a", "x=other", "y=z"),)))
+        assert isinstance(bench.error, Unavailable)
+        assert str(bench.error) == "model 'chain' was loaded again; send the request again"
+        bench.outcomes.clear()
+        for _ in first[:16]:
+            bench.answer("a", y=[2.0])
+            bench.answer("b", y=[3.0])
+        assert [each.outputs[0].name for each in bench.outcomes if isinstance(each, InferResponse)] == ["z"] * 16
         assert bench.is_idle()
 
     run(test)
