@@ -17,7 +17,7 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
-from gateway.errors import Internal, InvalidRequest, ModelportError, NotFound, Unavailable, prefixed
+from gateway.errors import Internal, InvalidRequest, ModelportError, NotFound, TooLarge, Unavailable, prefixed
 from runtimes.contract import TensorSpec
 from runtimes.layouts import TensorGroup
 from runtimes.tensor_bytes import Tensor
@@ -58,12 +58,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, status: ModelStatus, metrics: ModelMetrics, models: Models, tidy: "Callable[[Pipeline], None]"
+        self,
+        status: ModelStatus,
+        metrics: ModelMetrics,
+        models: Models,
+        tidy: "Callable[[Pipeline], None]",
+        max_response_bytes: int,
     ) -> None:
         """`tidy` is called when a request has ended and the pipeline is closing."""
         self.metrics = metrics
         self.models = models
         self.closing = False  # as in ModelQueue
+        self.max_response_bytes = max_response_bytes
         self._tidy = tidy
         self._runs: dict[int, _Run] = {}
         self._waiting = FairQueue()
@@ -402,6 +408,10 @@ class _Run:
                 queued.fail(InvalidRequest(f"there is no output '{name}', because the step that makes it was skipped"))
                 return
         self._pipeline.note_bytes(self._made, is_complete=True)
+        size, limit = sum(len(tensor.data) for tensor in outputs), self._pipeline.max_response_bytes
+        if size > limit:  # each step has kept to the limit, but not all of them together
+            queued.fail(TooLarge(f"the answer has {size} bytes and the limit is {limit}; ask for fewer outputs"))
+            return
         # As in Triton, the times of a pipeline are the sums of its steps'.
         results = ResultGroup((0,), (0,), *queued.compute_ns, queued.rows, _NO_OUTPUTS, True, True)
         self._pipeline.release(queued)

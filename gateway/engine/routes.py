@@ -148,7 +148,8 @@ class Routes:
                 pipeline = self._pipelines.get(key)
                 if pipeline is None:
                     assert self._models is not None
-                    pipeline = Pipeline(status, self._metrics.of(*key), self._models, self._tidy_pipeline)
+                    metrics, limit = self._metrics.of(*key), self._max_response_bytes
+                    pipeline = Pipeline(status, metrics, self._models, self._tidy_pipeline, limit)
                     self._pipelines[key] = pipeline
                 pipeline.closing = False
                 pipeline.update_status(status)

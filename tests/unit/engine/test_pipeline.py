@@ -27,6 +27,7 @@ from gateway.errors import (
     ModelportError,
     Overloaded,
     QuotaExceeded,
+    TooLarge,
     Unavailable,
     prefixed,
 )
@@ -74,9 +75,13 @@ class Bench:
     """An engine without workers: tests answer what waits in the queues of models."""
 
     def __init__(
-        self, *statuses: ModelStatus, arenas: Arenas | None = None, limits: AdmissionLimits | None = None
+        self,
+        *statuses: ModelStatus,
+        arenas: Arenas | None = None,
+        limits: AdmissionLimits | None = None,
+        **options: Any,
     ) -> None:
-        self.engine = FrontEngine(1, limits or AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
+        self.engine = FrontEngine(1, limits or AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas, **options)
         self.apply(*statuses)
         self.outcomes: Outcomes = []
         self.body = b""
@@ -636,6 +641,24 @@ def test_requests_that_wait_do_not_run_with_other_inputs_than_they_have() -> Non
             bench.answer("a", y=[2.0])
             bench.answer("b", y=[3.0])
         assert [each.outputs[0].name for each in bench.outcomes if isinstance(each, InferResponse)] == ["z"] * 16
+        assert bench.is_idle()
+
+    run(test)
+
+
+def test_an_answer_that_several_steps_make_obeys_the_limit_of_a_response() -> None:
+    steps = (step("a", "x=x", "y=y"), step("b", "x=x", "y=z"))
+
+    async def test() -> None:
+        bench = Bench(A, B, model("both", "x", "y z", steps=steps), max_response_bytes=100)
+        for outputs in ((), ("z",)):
+            bench.submit("both", outputs, x=[1.0])
+            bench.answer("a", y=np.zeros(8))
+            bench.answer("b", y=np.zeros(8))
+        refused, answered = bench.outcomes
+        assert isinstance(refused, TooLarge)
+        assert str(refused) == "the answer has 128 bytes and the limit is 100; ask for fewer outputs"
+        assert isinstance(answered, InferResponse)
         assert bench.is_idle()
 
     run(test)
