@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # Bytes of the tensors of all calls that a worker has in progress, in multiples of those that one call may have. More
 # calls with large tensors can run at once with a higher limit, and a hostile worker can use more of the front's memory.
 _MAX_LARGE_CALLS = 4
-# The kind of error with which a call ends because the client has left. The worker sends it again for another request.
+# The kind of error with which a call ends because its request has ended: it was answered, or its client has left. The
+# worker sends it again for another request.
 _CANCELLED = "cancelled"
 
 
@@ -91,7 +92,7 @@ class Calls:
             raise wire.WireError("a call has more bytes than a request may have")
         parent = self._in_flight.get(parent_id)
         if parent is None:
-            self._fail(number, "unavailable", "the request for which the model calls others was answered already")
+            self._fail(number, _CANCELLED, "the request for which the model calls others was answered already")
             return
         if parent.settled:
             self._fail(number, _CANCELLED, "the request for which the model calls others has ended")

@@ -25,12 +25,17 @@ from runtimes.status_page import StatusPage
 from runtimes.tensors import Buffer, Tensor, from_array, to_array
 from runtimes.wire import Frame
 from runtimes.worker.connection import Connection
+from runtimes.worker.threads import Requests, pass_on, requests_of_thread
 
 Arrays = Dict[str, np.ndarray]
 # Requests that are in progress: their connection and their ids.
 Parents = Sequence[Tuple[Connection, Sequence[int]]]
 
 _NO_REQUEST = "a model can call other models only while it answers a request"
+
+
+def _each(parents: Parents) -> Requests:
+    return [(source, number) for source, ids in parents for number in ids]
 
 
 class _Progress:
@@ -117,6 +122,10 @@ class Calls:
             os.set_blocking(descriptor, False)
 
     # For the loop
+
+    def watch_threads(self) -> None:
+        """Have the threads that the model starts make calls for the requests for which it does so."""
+        pass_on(self._own_requests)
 
     def __enter__(self) -> None:
         with self._changed:
@@ -278,11 +287,21 @@ class Calls:
 
     def _candidates(self) -> List[Tuple[Connection, int]]:
         """Return the requests in whose name this thread may make a call, the best first."""
-        adopted = getattr(self._local, "parents", ())
-        found = [(source, number) for source, ids in adopted or self.parents for number in ids]
+        adopted = _each(getattr(self._local, "parents", ()))
+        if adopted:
+            return adopted
+        running = _each(self.parents)
         if threading.get_ident() == self._loop_thread:
-            return found if self._is_running else []
-        return found if adopted else found + [each for each in self.in_progress() if each not in found]
+            return running if self._is_running else []
+        in_progress = running + [each for each in self.in_progress() if each not in running]
+        own = [each for each in requests_of_thread() if each in in_progress]
+        return own + [each for each in in_progress if each not in own]
+
+    def _own_requests(self) -> Requests:
+        """Return the requests for which this thread runs."""
+        if threading.get_ident() == self._loop_thread:
+            return _each(self.parents)
+        return _each(getattr(self._local, "parents", ())) or requests_of_thread()
 
     def _end_waiting(self, run: int) -> None:
         """`run`: what the model did when it began to wait. The clock is that of another run if it has ended since."""

@@ -85,6 +85,7 @@ class Loop:
         if self._calls is not None:
             self._calls.status = status
             self._calls.in_progress = self._streams.in_progress
+            self._calls.watch_threads()
             self._poller.watch(self._calls.wake_descriptor, READABLE)
         listener.setblocking(False)
         self._poller.watch(listener.fileno(), READABLE)

@@ -127,7 +127,7 @@ def test_only_requests_in_progress_can_have_calls() -> None:
     bench.call(1, parent=PARENT + 1)
     bench.parent.request = None
     bench.call(2)
-    assert bench.errors() == [(1, "unavailable"), (2, "cancelled")]
+    assert bench.errors() == [(1, "cancelled"), (2, "cancelled")]
     assert not bench.children
 
 

@@ -1,6 +1,7 @@
 """The calls of a worker's model, with a front at the other end of a socket."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from runtimes.contract import Call, CallFailed
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
 from runtimes.wire import Frame, FrameReader, ResultFrame
-from runtimes.worker.calls import Calls
+from runtimes.worker.calls import Answers, Calls
 from runtimes.worker.connection import Connection
 
 WAIT_S = 30
@@ -172,6 +173,39 @@ def test_without_a_request_there_is_no_call(calls: Calls) -> None:
         calls.begin(Call("m"), X)
     with calls, pytest.raises(CallFailed, match="only while it answers a request"):
         calls.begin(Call("m"), X)
+
+
+@pytest.mark.parametrize("how", ["thread", "pool", "thread of a pool"])
+def test_threads_call_for_the_request_that_has_started_them(
+    front: Front, calls: Calls, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)  # restored afterwards, whatever changes it
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", ThreadPoolExecutor.submit)
+    calls.watch_threads()
+    calls.in_progress = lambda: [(front.connection, number) for number in (7, 8, 9)]
+    made: list[Answers] = []
+
+    def call() -> None:
+        made.append(calls.begin(Call("m"), X))
+
+    def start() -> None:
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join(WAIT_S)
+
+    def run(request_id: int) -> None:
+        calls.adopt([(front.connection, [request_id])], None)
+        if how == "thread":
+            start()
+        else:
+            pool.submit(call if how == "pool" else start).result(WAIT_S)
+
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as models:
+        for number in (8, 9, 8, 7):
+            models.submit(run, number).result(WAIT_S)
+            calls.queue_unsent()
+            front.connection.flush()
+            assert front.receive().id == number
 
 
 def test_inputs_over_the_limit_are_refused(front: Front, calls: Calls) -> None:
