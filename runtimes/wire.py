@@ -42,6 +42,8 @@ LOAD, READY, FAILED, LEARNED, STOP, BATCHING_OFF = 1, 2, 3, 4, 5, 6
 INFER, CANCEL, RESULT, ERROR = 16, 17, 18, 19
 # From a front, for a request with several answers: one more of them has been read by the client. It has no body.
 ACK = 21
+# From a front: a sequence that was to begin anew, and did not, ends (its id as JSON).
+END_SEQUENCE = 22
 # From a worker, for a request that it runs: a request of its model to another model (calls.py). The front answers with
 # CALL_RESULT, which is like RESULT, or CALL_ERROR, like ERROR. These have the number of the call as their id, and so do
 # CALL_ACK, by which the worker reports that its model has read an answer that was not the final one, and CALL_CANCEL,

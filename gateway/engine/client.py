@@ -173,6 +173,11 @@ class WorkerClient(asyncio.Protocol):
             self._calls.end_for(request_id)
         return True
 
+    def end_sequence(self, sequence: int | str) -> None:
+        """End a sequence of which no request is in flight, before those that are sent after this call."""
+        self._write([wire.pack_json(wire.END_SEQUENCE, {"sequence": sequence})])
+        self._flush()
+
     def close(self) -> None:
         self.closed, self.window = True, 0
         if self._transport is not None:

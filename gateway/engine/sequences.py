@@ -12,6 +12,7 @@ from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator, ValidRequest
 from gateway.errors import InvalidRequest, ModelportError, Unavailable
+from runtimes.contract import SequenceControl
 
 SequenceId = int | str
 
@@ -44,13 +45,16 @@ class SlotQueue(ModelQueue):
     Its worker has at most one request of each sequence, and gets the next one when it has answered. So the requests of
     a sequence stay in their order, whatever their priorities, sizes and clients. Other sequences do not wait for that,
     and neither do they wait for the window: those that have no place yet would fill it.
+
+    A request that was to start a sequence, and is settled while it waits, keeps its position without being sent. There,
+    the worker ends the sequence, because what follows is not meant for the old one.
     """
 
     def __init__(self, status: ModelStatus, metrics: ModelMetrics, tidy: Callable[[ModelQueue], None]) -> None:
         super().__init__(status, metrics, tidy)
         # The requests in progress of each sequence, oldest first. The others wait for the first one.
         self._lanes: dict[SequenceId, deque[QueuedRequest]] = {}
-        self._sequences: dict[int, SequenceId] = {}  # of each request in progress, by its id
+        self._sequences: dict[int, SequenceControl] = {}  # of each request in progress, by its id
         self._waiting = 0
 
     @property
@@ -65,8 +69,8 @@ class SlotQueue(ModelQueue):
         return queued.id in self._sequences
 
     def put(self, queued: QueuedRequest) -> None:
-        sequence = self._sequences[queued.id] = _id_of(queued)
-        lane = self._lanes.setdefault(sequence, deque())
+        sequence = self._sequences[queued.id] = _sequence_of(queued)
+        lane = self._lanes.setdefault(sequence.id, deque())
         lane.append(queued)
         if lane[0] is queued:
             super().put(queued)
@@ -78,8 +82,9 @@ class SlotQueue(ModelQueue):
 
     def release(self, queued: QueuedRequest) -> None:
         sequence = self._sequences.get(queued.id)
-        if sequence is not None and self._lanes[sequence][0] is not queued:
-            self._lanes[sequence].remove(queued)
+        if sequence is not None and self._lanes[sequence.id][0] is not queued:
+            if not sequence.start:
+                self._lanes[sequence.id].remove(queued)
             del self._sequences[queued.id]
             self._waiting -= 1
             self.tidy()
@@ -97,14 +102,18 @@ class SlotQueue(ModelQueue):
         sequence = self._sequences.pop(queued.id, None)
         if sequence is None:
             return
-        lane = self._lanes[sequence]
+        lane = self._lanes[sequence.id]
         lane.popleft()
+        while lane and lane[0].settled:
+            lane.popleft()
+            if queued.worker is not None:
+                queued.worker.end_sequence(sequence.id)
         if lane:
             self._waiting -= 1
             self._enqueue(lane[0])
             self.pump()
         else:
-            del self._lanes[sequence]
+            del self._lanes[sequence.id]
 
     def fail_queued(self, error: ModelportError) -> None:
         for lane in list(self._lanes.values()):
@@ -118,7 +127,7 @@ class SlotQueue(ModelQueue):
         sent = list(client.in_flight.values())
         for queued in sent:
             if not _starts(queued):
-                lane = self._lanes.get(self._sequences[queued.id], ())
+                lane = self._lanes.get(self._sequences[queued.id].id, ())
                 for each in list(lane):
                     if each is not queued and _starts(each):
                         break
@@ -129,11 +138,11 @@ class SlotQueue(ModelQueue):
                 self._advance(queued)
 
 
-def _id_of(queued: QueuedRequest) -> SequenceId:
+def _sequence_of(queued: QueuedRequest) -> SequenceControl:
     """Return the sequence of a valid request that is not settled."""
     assert queued.request is not None
     assert queued.request.sequence is not None
-    return queued.request.sequence.id
+    return queued.request.sequence
 
 
 def _starts(queued: QueuedRequest) -> bool:
@@ -197,7 +206,7 @@ class SequenceQueues:
         return all(slot.would_be_late(rows, now, deadline) for slot in self._slots)
 
     def put(self, queued: QueuedRequest) -> None:
-        self._slots[slot_of(_id_of(queued), self.status.instances)].put(queued)
+        self._slots[slot_of(_sequence_of(queued).id, self.status.instances)].put(queued)
 
     def release(self, queued: QueuedRequest) -> None:
         for slot in self._slots:

@@ -269,6 +269,9 @@ class Loop:
         elif frame.kind == wire.RELEASE:
             if connection.results is not None:
                 connection.results.release(frame.id)
+        elif frame.kind == wire.END_SEQUENCE:
+            if self._sequences is not None:
+                self._sequences.end(**wire.unpack_json(frame.body))
         elif frame.kind == wire.BATCHING_OFF:
             self._executor.switch_batching_off(*BatchingOff(**wire.unpack_json(frame.body)))
         elif frame.kind == wire.STOP:

@@ -86,6 +86,11 @@ class SequenceBatcher(Batcher):
     def cancel(self, source: Any, request_id: int) -> bool:
         return bool(self._remove(lambda waiting: waiting.is_of(source, request_id)))
 
+    def end(self, sequence: SequenceId) -> None:
+        """End a sequence if it runs."""
+        if self._sequences.get(sequence) is not None:
+            self._sequences.end(sequence)
+
     def drop_source(self, source: Any) -> None:
         self._remove(lambda waiting: waiting.group.source is source)
 

@@ -30,12 +30,16 @@ from runtimes.wire import FrameReader, ResultFrame, ResultGroup
 
 
 class FakeClient:
-    """A worker that answers when a test says so. `sent`: request ids with the flags of their frames."""
+    """A worker that answers when a test says so.
+
+    sent: request ids with the flags of their frames. ended_sequences: each with the number of requests sent before.
+    """
 
     def __init__(self, window: int = 2) -> None:
         self.window = window
         self.sent: list[tuple[int, int]] = []
         self.cancelled: list[int] = []
+        self.ended_sequences: list[tuple[int | str, int]] = []
         self.in_flight: dict[int, QueuedRequest] = {}
         self.rows_in_flight = 0
         self.retiring = self.closed = self.over_limit = False
@@ -48,6 +52,9 @@ class FakeClient:
     def cancel(self, request_id: int) -> bool:
         self.cancelled.append(request_id)
         return True
+
+    def end_sequence(self, sequence: int | str) -> None:
+        self.ended_sequences.append((sequence, len(self.sent)))
 
     def count_unread(self, request_id: int) -> bool:
         return True

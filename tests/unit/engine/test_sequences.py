@@ -144,6 +144,24 @@ def test_a_settled_request_lets_the_next_one_of_its_sequence_run() -> None:
     assert (bench.queue.under_way, slot._lanes, slot._sequences) == (0, {}, {})
 
 
+def test_a_start_that_is_dropped_ends_the_old_sequence() -> None:
+    """What follows it is not meant for the old sequence, which therefore ends at its position."""
+    bench = Bench()
+    client = bench.client()
+    first, second = bench.put(1, start=True), bench.put(1)
+    dropped, third, fourth = bench.put(1, start=True), bench.put(1, start=True), bench.put(1)
+    dropped_too, last = bench.put(1, start=True), bench.put(1)
+    dropped.fail(DeadlineExceeded("late"))
+    dropped_too.fail(DeadlineExceeded("late"))
+    assert (bench.queue.queued, bench.queue.under_way) == (4, 5)
+    for each in (first, second, third, fourth, last):
+        assert sent(client)[-1:] == [each.id]
+        bench.answer(client, each)
+    assert client.ended_sequences == [(1, 2), (1, 4)]
+    slot = bench.queue._slots[0]
+    assert (bench.queue.under_way, slot._lanes, slot._sequences) == (0, {}, {})
+
+
 def test_a_lost_worker_ends_its_sequences_and_no_others() -> None:
     bench = Bench(instances=2)
     clients = bench.client(0), bench.client(1)

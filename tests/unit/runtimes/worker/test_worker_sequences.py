@@ -208,6 +208,15 @@ def test_a_cancelled_start_leaves_no_older_sequence() -> None:
     assert "START" in served.run((3, 1, 1, ""))[3]
 
 
+def test_a_front_may_end_a_sequence_that_did_not_begin_anew() -> None:
+    served = worker(oldest())
+    assert served.run((1, 1, 5, "start"), (2, "1", 6, "start")) == {1: 5, 2: 6}
+    served.batcher.end(1)
+    served.batcher.end(2)
+    answers = served.run((3, 1, 1, ""), (4, "1", 1, ""))
+    assert (str(answers[3]).count("must specify the START flag"), answers[4]) == (1, 7)
+
+
 def test_direct_slots_and_controls() -> None:
     options = SequenceOptions("direct", 10.0, controls=(*CONTROLS, ID))
     served = worker(options, kind=Keeper)
