@@ -258,9 +258,9 @@ class Manager:
                 found = {self._key(config): config for config in configs}
                 if not self._has_reconciled:
                     self._selection.on_first_scan(key.model for key in found)
-                if requested:  # the steps of a new pipeline may be new as well
-                    known = {key.model for key in self._snapshot.found}
-                    requested |= steps_below(requested, _steps(found)) - known
+                if requested:  # the steps of a pipeline are loaded with it, unless they are served
+                    served = {key.model for key, version in self.versions.items() if not version.unloading}
+                    requested |= steps_below(requested, _steps(found)) - served
                 previous = self._snapshot if self._has_reconciled else None
                 self._snapshot = next_snapshot(previous, found, self.versions, requested, only_requested=not polling)
             self._reconcile()

@@ -25,10 +25,14 @@ class PipelineInterface(NamedTuple):
 
 
 class _End(NamedTuple):
-    """One side of a connection: an input or output of a model, or of the pipeline."""
+    """One side of a connection: an input or output of a model, or of the pipeline.
+
+    is_use  whether it is the input of a step, and stands for an input that the pipeline does not declare
+    """
 
     name: str
     spec: TensorSpec
+    is_use: bool = False
 
 
 def pipeline_interface(
@@ -129,9 +133,11 @@ def _output(step: Step, signature: Signature, name: str) -> TensorSpec:
 def _check_ends(sources: dict[str, list[_End]], tensor: str, target: _End) -> None:
     """Raises Mismatch if the target cannot take the tensor.
 
-    A tensor without a source is an input that the pipeline does not declare: its first use declares it.
+    A tensor without a source is an input that the pipeline does not declare: its uses declare it, and must fit each
+    other.
     """
-    for source in sources.setdefault(tensor, [target]):
+    known = sources.setdefault(tensor, [])
+    for source in known:
         given, wanted = source.spec, target.spec
         if given.datatype and wanted.datatype and given.datatype != wanted.datatype:
             raise Mismatch(
@@ -142,6 +148,8 @@ def _check_ends(sources: dict[str, list[_End]], tensor: str, target: _End) -> No
                 f"{target.name} has shape {describe_shape(wanted.shape)}, but {source.name} has shape "
                 f"{describe_shape(given.shape)}; make them fit"
             )
+    if all(source.is_use for source in known):
+        known.append(target._replace(is_use=True))
 
 
 def _join(steps: Sequence[Step], signatures: Sequence[Signature], toml: ModelToml) -> Signature:

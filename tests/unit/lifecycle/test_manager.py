@@ -229,5 +229,19 @@ async def test_a_model_that_becomes_a_pipeline_serves_until_the_pipeline_is_read
         assert "its step 'nobody' is not served: it is not in the repository, or it was unloaded" in reasons
 
 
+@run
+async def test_steps_that_are_loaded_with_a_pipeline_are_read_again() -> None:
+    repository = Repository("step")
+    steps = (Step("step", "", {"x": "x"}, {"y": "y"}),)
+    repository.models.append(ModelConfig("pipeline", "1", "content", steps=steps))
+    async with managing(repository, "explicit") as manager, asyncio.timeout(_WAIT_S):
+        with pytest.raises(Unavailable, match="it is broken"):
+            await manager.load("pipeline")
+        await manager.unload("step")
+        repository.models[0] = ModelConfig("step", "1", "new content", problem="it is broken in another way")
+        with pytest.raises(Unavailable, match="it is broken in another way"):
+            await manager.load("pipeline")
+
+
 class Serving(ModelVersion):
     state = State.READY  # type: ignore[assignment]

@@ -69,6 +69,18 @@ def test_what_does_not_fit_is_one_sentence(made: TensorSpec, wanted: TensorSpec 
     assert "\n" not in str(caught.value)
 
 
+def test_all_uses_of_an_input_must_fit_each_other() -> None:
+    steps = [Step(name, "", {"x": "in"}, {"y": name}) for name in "abc"]
+    models = [model(spec("x", "", -1, size), spec("y")) for size in (-1, 4, 5)]
+    said = "input 'x' of step 'c' has shape [-1, 5] (-1 is any size), but input 'x' of step 'b' has shape [-1, 4]"
+    with pytest.raises(Mismatch) as caught:
+        pipeline_interface(steps, models, ModelToml(), {})
+    assert said in str(caught.value)
+    models = [model(spec("x", datatype), spec("y")) for datatype in ("", "FP32", "INT8")]
+    with pytest.raises(Mismatch, match="input 'x' of step 'c' is INT8, but input 'x' of step 'b' is FP32"):
+        pipeline_interface(steps, models, ModelToml(), {})
+
+
 @pytest.mark.parametrize(
     ("declared", "said"),
     [
