@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.domain import default_limits as default
+from gateway.errors import shorten
 from gateway.process.address import Address, GrpcServer
 
 DAY_S = 24 * 60 * 60
@@ -269,7 +270,7 @@ def explain(
         return f"{source}: {reason}"
     if isinstance(first["input"], dict):
         return f"{source}: in [{key}], {reason}"
-    return f"{source}: '{key}' is {first['input']!r}, but {reason}"
+    return f"{source}: '{key}' is {shorten(repr(first['input']))}, but {reason}"
 
 
 def _sibling_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterable[str]:

@@ -109,6 +109,7 @@ def test_a_pipeline_needs_a_version_folder_as_any_model(tmp_path: Path) -> None:
             "[[inputs]]\nname = 'x'\nshape = [2, 2]\nreshape = [4]\n[[steps]]\nmodel = 'a'",
             "a pipeline cannot reshape its tensors",
         ),
+        ("[[steps]]\nmodel = 'a'\n" * 257, "..., but tuple should have at most 256 items"),
     ],
 )
 def test_wrong_steps_are_refused_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
@@ -117,6 +118,7 @@ def test_wrong_steps_are_refused_in_one_sentence(tmp_path: Path, text: str, said
         read_model_toml(tmp_path / "pipeline" / "model.toml")
     assert said in str(caught.value)
     assert "[]" not in str(caught.value)
+    assert len(str(caught.value)) < 250
 
 
 ENSEMBLE = """
