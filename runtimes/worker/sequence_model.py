@@ -57,11 +57,12 @@ def with_sequence_tensors(load: Load) -> Load:
 class Joined(Model):
     """The runtime's model, with the states of all sequences joined in the dimension `dim`, as its other inputs are.
 
-    It also leaves out the signatures that lack one of the tensors of [sequence].
+    They have this dimension even if batching is off. It also leaves out the signatures that lack one of the tensors of
+    [sequence].
     """
 
     def __init__(self, model: Model, options: SequenceOptions, batching: BatchingOptions) -> None:
-        self._model, self._options, self._dim = model, options, batching.dim
+        self._model, self._options, self.dim = model, options, batching.dim
         self.takes_requests, self.calls_models = model.takes_requests, model.calls_models
         if model.decoupled:
             raise LoadError("[sequence] is configured, but the model is decoupled, which sequences cannot be")
@@ -81,9 +82,9 @@ class Joined(Model):
                     "the state '%s' is declared with %d sizes, but the model's input has %d"
                     % (name, len(state.shape), rank)
                 )
-            if name in self.row_states and self._dim > len(state.shape):
-                raise LoadError("the state '%s' has no dimension %d in which rows are counted" % (name, self._dim))
-        moved = [state for state in options.states if state.input in self.row_states and state.dim != self._dim]
+            if name in self.row_states and self.dim > len(state.shape):
+                raise LoadError("the state '%s' has no dimension %d in which rows are counted" % (name, self.dim))
+        moved = [state for state in options.states if state.input in self.row_states and state.dim != self.dim]
         self._moved_inputs = {state.input: state.dim for state in moved}
         self._moved_outputs = {state.output: state.dim for state in moved}
         self.signatures = {
@@ -115,18 +116,18 @@ class Joined(Model):
         if spec.name not in moved or spec.shape is None:
             return spec
         sizes = list(spec.shape)
-        sizes.insert(self._dim, sizes.pop(moved[spec.name]))
+        sizes.insert(self.dim, sizes.pop(moved[spec.name]))
         return spec._replace(shape=tuple(sizes))
 
     def infer(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Arrays:
         if self._moved_inputs:
             inputs = dict(inputs)
             for name, dim in self._moved_inputs.items():
-                inputs[name] = np.ascontiguousarray(np.moveaxis(inputs[name], self._dim, dim))
+                inputs[name] = np.ascontiguousarray(np.moveaxis(inputs[name], self.dim, dim))
         answer = self._model.infer(inputs, outputs, signature)
         for name, dim in self._moved_outputs.items():
             if name in answer and answer[name].ndim > dim:
-                answer = dict(answer, **{name: np.moveaxis(answer[name], dim, self._dim)})
+                answer = dict(answer, **{name: np.moveaxis(answer[name], dim, self.dim)})
         return answer
 
     def infer_requests(self, requests: Sequence[Request], signature: str) -> Sequence[Answer]:
@@ -198,6 +199,8 @@ class SequenceModel(Model):
             for spec in next(iter(model.signatures.values())).inputs
             if spec.shape is not None
         }
+        # Of a control whose shape is not declared. It stays even if batching goes off.
+        self._control_rank = 2 if batching.max_rows else 1
         # Whether a batch has a row for each sequence, at the same position in each batch.
         self.has_slots = bool(options.strategy == "direct" and batching.max_rows and not model.takes_requests)
         self._initial = {state.input: _initial(state) for state in options.states}
@@ -250,7 +253,7 @@ class SequenceModel(Model):
             if name in self._hidden_inputs:
                 raise InvalidInput("input '%s' is made by the server; leave it out" % name)
         for name, array in request.inputs.items():
-            if self._batching.max_rows and (array.ndim <= self._batching.dim or array.shape[self._batching.dim] != 1):
+            if self._batching.max_rows and (array.ndim <= self._model.dim or array.shape[self._model.dim] != 1):
                 raise InvalidInput("input '%s' must have one row, because the request belongs to a sequence" % name)
         for tensor in self.options.controls:
             if tensor.kind == "CORRID":
@@ -295,7 +298,7 @@ class SequenceModel(Model):
         return answers
 
     def _run_joined(self, rows: List[_Row], signature: str) -> List[Arrays]:
-        dim, is_batched = self._batching.dim, bool(self._batching.max_rows)
+        dim, is_batched = self._model.dim, bool(self._batching.max_rows)
         slots = [row.slot for row in rows] if self.has_slots else list(range(len(rows)))
         size = count = self.sequences.rows if self.has_slots else len(rows)
         if self.has_slots and self._batching.sizes:
@@ -330,9 +333,9 @@ class SequenceModel(Model):
                 raise ModelFailed("the model has not returned the state '%s'" % state.output)
             array = outputs[state.output]
             if state.input in self._model.row_states:
-                if array.ndim <= self._batching.dim or array.shape[self._batching.dim] != 1:
+                if array.ndim <= self._model.dim or array.shape[self._model.dim] != 1:
                     raise ModelFailed("the state '%s' has shape %s for one row" % (state.output, list(array.shape)))
-                array = np.take(array, position, self._batching.dim)
+                array = np.take(array, position, self._model.dim)
             _check_state(state, array)
             # A copy: a view would keep the states of the whole batch in memory.
             staged[state.input] = np.array(array, dtype=numpy_dtype(state.datatype))
@@ -349,8 +352,8 @@ class SequenceModel(Model):
         for name in self._initial:
             parts = [row.states[name] for row in rows]
             if name in self._model.row_states:
-                parts = [np.expand_dims(part, self._batching.dim) for part in parts]
-                joined[name] = _placed(parts, slots, size, self._batching.dim)
+                parts = [np.expand_dims(part, self._model.dim) for part in parts]
+                joined[name] = _placed(parts, slots, size, self._model.dim)
             else:
                 joined[name] = np.array(parts[0])
         return joined
@@ -367,10 +370,10 @@ class SequenceModel(Model):
                 else:
                     is_on = {"START": row.flags[0], "END": row.flags[1], "READY": True}[tensor.kind]
                     values[slot] = tensor.on if is_on else tensor.off
-            rank = self._ranks.get(tensor.input, 2 if self._batching.max_rows else 1)
+            rank = self._ranks.get(tensor.input, self._control_rank)
             shape = [1] * rank
-            if rank > self._batching.dim:
-                shape[self._batching.dim] = size
+            if rank > self._model.dim:
+                shape[self._model.dim] = size
             controls[tensor.input] = np.array(values, numpy_dtype(tensor.datatype)).reshape(shape)
         return controls
 

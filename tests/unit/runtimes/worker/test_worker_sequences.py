@@ -85,12 +85,13 @@ class Worker:
         self.batcher: SequenceBatcher = batcher_of(self.model, self.decision.batching)
         self.answers: dict[int, Any] = {}
         self.batches: list[list[int]] = []
+        self.shape = 1, 1
 
     def add(
         self, number: int, sequence: int | str, x: float, flags: str = "", now: float = 0.0, priority: int = 0
     ) -> None:
         control = SequenceControl(sequence, "start" in flags, "end" in flags)
-        tensor = from_array("x", np.full((1, 1), x, np.float32))
+        tensor = from_array("x", np.full(self.shape, x, np.float32))
         frame = InferFrame(100.0, priority, "default", (), [tensor], None, pack_context("", {}, control))
         buffers = pack_infer([(number, frame)])
         packed = b"".join(bytes(each) for each in buffers)
@@ -206,6 +207,29 @@ def test_a_cancelled_start_leaves_no_older_sequence() -> None:
     served.add(2, 1, 5, "start")
     assert served.batcher.cancel("front", 2)
     assert "START" in served.run((3, 1, 1, ""))[3]
+
+
+class Columns(Model):
+    """y = x + total, whose columns are rows. It returns one column for several unless it has one."""
+
+    def __init__(self) -> None:
+        x, total, y, new = [TensorSpec(name, "FP32", (2, -1)) for name in ("x", "total", "y", "new_total")]
+        self.signatures = {"default": Signature((x, total), (y, new))}
+
+    def infer(self, inputs: dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> dict[str, np.ndarray]:
+        assert inputs["total"].shape == inputs["x"].shape
+        y = inputs["x"] + inputs["total"]
+        return {"y": y[:, :1], "new_total": y}
+
+
+@pytest.mark.parametrize("trial", [True, False], ids=["when it is loaded", "when it runs"])
+def test_states_keep_their_dimension_if_batching_goes_off(trial: bool) -> None:
+    options = oldest(states=(TOTAL._replace(shape=(2,), initial=(2,), dim=1),))
+    served = Worker(Columns(), options, BatchingOptions(None if trial else 4, dim=1, trial=trial))
+    assert bool(served.decision.batching.max_rows) is not trial
+    served.shape = (2, 1)
+    assert served.run((1, 1, 1, "start"), (2, 2, 10, "start")) == {1: 1, 2: 10}
+    assert served.run((3, 1, 1, ""), (4, 2, 10, "")) == {3: 2, 4: 20}
 
 
 def test_a_front_may_end_a_sequence_that_did_not_begin_anew() -> None:
