@@ -8,10 +8,13 @@ from runtimes.contract import TensorSpec, datatype_of, numpy_dtype
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """Return a view that the model cannot change, because the worker may run the same inputs again."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    """Return a copy that the model cannot change, because the worker may run the same inputs again.
+
+    The memory of `array` gets the inputs of other requests afterwards, while the model may keep what it got.
+    """
+    kept = array.copy()
+    kept.flags.writeable = False
+    return kept
 
 
 def as_output(spec: TensorSpec, value: Any) -> np.ndarray:
@@ -20,7 +23,7 @@ def as_output(spec: TensorSpec, value: Any) -> np.ndarray:
     An array must have the declared datatype. Numbers and lists are converted to it, and texts to bytes.
     """
     converts = spec.datatype and not isinstance(value, (np.ndarray, np.generic))
-    array = np.asarray(value, numpy_dtype(spec.datatype)) if converts else np.asarray(value)
+    array = as_datatype(spec, value) if converts else np.asarray(value)
     if array.dtype.kind in "SUO":
         array = encoded(array)
     try:
@@ -39,6 +42,14 @@ def as_output(spec: TensorSpec, value: Any) -> np.ndarray:
             "output '%s' has shape %s, but it is declared with %s" % (spec.name, list(array.shape), list(spec.shape))
         )
     return np.asarray(array, numpy_dtype(datatype))  # in the byte order of this machine
+
+
+def as_datatype(spec: TensorSpec, value: Any) -> np.ndarray:
+    """Return values in the datatype of `spec`. Raises ValueError if integers or booleans do not stay the same."""
+    array = np.asarray(value, numpy_dtype(spec.datatype))
+    if array.dtype.kind in "biu" and not np.array_equal(array, value):
+        raise ValueError("output '%s' has values that are not %s" % (spec.name, spec.datatype))
+    return array
 
 
 def detached(outputs: Dict[str, np.ndarray], inputs: Iterable[np.ndarray]) -> Dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from runtimes.contract import (
     numpy_dtype,
 )
 
-from .arrays import as_output, detached
+from .arrays import as_datatype, as_output, detached
 
 # MLflow's types of columns.
 _DATATYPES = {
@@ -270,4 +270,4 @@ def _array(spec: TensorSpec, value: Any) -> np.ndarray:
     dtype = numpy_dtype(spec.datatype)
     if array.dtype.kind != "O" and not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError("predict returned %s for '%s', which is %s" % (array.dtype, spec.name, spec.datatype))
-    return array.astype(dtype, copy=False)
+    return as_datatype(spec, array)

@@ -14,7 +14,7 @@ from runtimes.checks import check_input, declared_inputs, declared_outputs, quot
 from runtimes.contract import BatchAnalysis, LoadError, LoadOptions, Model, Request, Signature, TensorSpec
 
 from .annotations import input_spec, output_specs
-from .arrays import as_output, detached, read_only
+from .arrays import as_output, read_only
 from .calls import Caller
 
 # As `from __future__ import annotations` writes it.
@@ -101,7 +101,7 @@ class OwnModel(Model):
         missing = [name for name in wanted if name not in returned]
         if missing:
             raise ValueError("predict returned %s, but not %s" % (quoted(returned), quoted(missing)))
-        return self._answer(returned, wanted, arrays)
+        return self._answer(returned, wanted)
 
     def stream(
         self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str
@@ -113,7 +113,9 @@ class OwnModel(Model):
         answers = self._instance.predict(**arrays, **self._extra(request, arrays))
         try:
             for returned in answers:
-                yield self._answer(self._by_name(returned), wanted, arrays)
+                answer = self._answer(self._by_name(returned), wanted)
+                # The model may fill the same arrays again before they are sent.
+                yield {name: array.copy() for name, array in answer.items()}
         finally:
             answers.close()
 
@@ -138,12 +140,9 @@ class OwnModel(Model):
             raise TypeError("predict returned %s, not a dictionary of %s" % (got, quoted(self._outputs)))
         return {next(iter(self._outputs)): returned}
 
-    def _answer(
-        self, returned: Dict[str, Any], wanted: Sequence[str], arrays: Dict[str, np.ndarray]
-    ) -> Dict[str, np.ndarray]:
+    def _answer(self, returned: Dict[str, Any], wanted: Sequence[str]) -> Dict[str, np.ndarray]:
         """Return the wanted outputs among those that `predict` returned."""
-        found = {name: as_output(self._outputs[name], returned[name]) for name in wanted if name in returned}
-        return detached(found, arrays.values())
+        return {name: as_output(self._outputs[name], returned[name]) for name in wanted if name in returned}
 
     def close(self) -> None:
         if hasattr(self._instance, "close"):

@@ -98,6 +98,40 @@ class Model:
         model.infer({"x": given + 1}, (), "default")
 
 
+def test_kept_inputs_do_not_get_those_of_later_requests(loaded: Loader) -> None:
+    source = """
+class Model:
+    kept = None
+
+    def predict(self, x: "FP32[-1]") -> "FP32[-1]":
+        before, self.kept = self.kept, x
+        return x if before is None else before
+"""
+    model, memory = loaded(source), np.zeros(2, np.float32)
+    model.infer({"x": memory}, (), "default")
+    memory[:] = 5
+    assert model.infer({"x": memory}, (), "default")["output"].tolist() == [0.0, 0.0]
+
+
+def test_a_generator_may_fill_the_same_array_for_each_answer(loaded: Loader) -> None:
+    source = """
+import numpy as np
+class Model:
+    def predict(self, x: "FP32[-1]") -> "FP32[-1]":
+        found = np.zeros(1, np.float32)
+        for _ in range(3):
+            found += x
+            yield found
+"""
+    answers = loaded(source).stream({"x": np.ones(1, np.float32)}, (), "default")
+    assert [each["output"].tolist() for each in list(answers)] == [[1.0], [2.0], [3.0]]
+
+
+def test_lists_and_numbers_become_the_declared_datatype(loaded: Loader) -> None:
+    x = {"x": np.ones(1, np.float32)}
+    assert loaded(returning("[1.0, True]", '"INT8[-1]"')).infer(x, (), "default")["output"].tolist() == [1, 1]
+
+
 def test_a_model_refuses_an_input_with_its_own_words(loaded: Loader) -> None:
     source = """
 from modelport import InvalidInput
@@ -164,6 +198,9 @@ def returning(value: str, annotation: str = '{"y": "FP32[-1]"}') -> str:
         ),
         (returning("x + 1j", '"BYTES[-1]"'), "an array of complex64, which no client can get"),
         (returning("[b'a', 1]", '"BYTES[-1]"'), "contains int, not only texts and bytes"),
+        (returning("[1.7]", '"INT64[-1]"'), "output 'output' has values that are not INT64"),
+        (returning("['1']", '"INT8[-1]"'), "output 'output' has values that are not INT8"),
+        (returning("['False']", '"BOOL[-1]"'), "output 'output' has values that are not BOOL"),
     ],
 )
 def test_what_predict_returns_must_fit_what_it_declares(loaded: Loader, source: str, said: str) -> None:
