@@ -31,7 +31,8 @@ class AdmissionLimits:
 class AdmissionController:
     """Counts the requests and bytes in progress and compares them with the limits.
 
-    `admitted_bytes` include those of bodies that are still being received. `on_idle` is called when no request is left.
+    `admitted_bytes` include those of bodies that are still being received, and `child_bytes`, which are those of
+    requests that are made for others. `on_idle` is called when no request is left.
     """
 
     def __init__(self, limits: AdmissionLimits) -> None:
@@ -40,6 +41,7 @@ class AdmissionController:
         self.requests = 0
         self.on_idle: Callable[[], None] = _nothing
         self.admitted_bytes = 0
+        self.child_bytes = 0
 
     def admit(self, size: int, requests_of_model: int, has_other_models: bool) -> None:
         """Count a request of `size` bytes until `release` is called with the same size.
@@ -66,9 +68,11 @@ class AdmissionController:
     def admit_child(self, size: int) -> None:
         """Count the bytes of a request that is made for an admitted one, until `end_child`. It is never refused."""
         self.admitted_bytes += size
+        self.child_bytes += size
 
     def end_child(self, size: int) -> None:
         self.admitted_bytes -= size
+        self.child_bytes -= size
 
     def reserve(self, size: int, already_reserved: int) -> None:
         """Count `size` more bytes of a body that has `already_reserved` so far. Raises Overloaded."""

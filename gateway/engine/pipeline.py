@@ -119,9 +119,13 @@ class Pipeline:
 
     def _has_room(self) -> bool:
         runs = len(self._runs)
+        if not runs:
+            return True  # and when one ends, the next may start
+        if self.models.admission.child_bytes > self._max_bytes:
+            return False  # of several pipelines; the other half is for clients of other models
         if self._run_bytes is None:
             return runs < _FIRST_RUNS
-        return not runs or runs * self._run_bytes < self._max_bytes
+        return runs * self._run_bytes < self._max_bytes
 
     def _start(self, queued: QueuedRequest, now: float) -> None:
         assert isinstance(queued, AdmittedRequest)  # the compiled path does not know pipelines

@@ -596,6 +596,35 @@ def test_only_as_many_requests_run_as_their_tensors_have_room_for() -> None:
     run(test)
 
 
+def test_several_pipelines_together_leave_room_for_other_models() -> None:
+    async def test() -> None:
+        other = model("other", "x", "z", steps=(step("a", "x=x", "y=m"), step("b", "x=m", "y=z")))
+        bench = Bench(A, B, CHAIN, other, limits=AdmissionLimits(max_bytes=4000))
+        for name in ("chain", "other"):
+            for _ in range(3):
+                bench.submit(name, x=[1.0])
+        bench.answer("a", y=np.zeros(260))  # more than half for the second step
+        for _ in range(3):
+            bench.submit("other", x=[1.0])
+        assert len(bench.waiting("a")) == 5
+        bench.submit("chain", x=[1.0]).cancel()
+        for _ in range(5):
+            bench.answer("a", y=np.zeros(1))
+        bench.answer(
+            "b", y=np.zeros(1)
+        )  # the large one ends, and with it the wait of the others, when the next one does
+        bench.answer("b", y=np.zeros(1))
+        while any(each.under_way for each in bench.servables):
+            if bench.waiting("a"):
+                bench.answer("a", y=np.zeros(1))
+            bench.answer("b", y=np.zeros(1))
+        assert len(bench.outcomes) == 9
+        assert all(isinstance(each, InferResponse) for each in bench.outcomes)
+        assert (bench.is_idle(), bench.engine.admission.child_bytes) == (True, 0)
+
+    run(test)
+
+
 def test_one_request_runs_however_small_the_limit_is() -> None:
     async def test() -> None:
         bench = Bench(A, B, CHAIN, limits=AdmissionLimits(max_bytes=100))
