@@ -29,6 +29,7 @@ from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.routes import Routes
+from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import QueuedRequest, Servable
 from gateway.engine.usage import Usages
 from gateway.errors import (
@@ -191,6 +192,8 @@ class FrontEngine:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
             metrics = self.metrics.of("", "") if servable is None else servable.metrics
             metrics.count(outcome, time.monotonic() - now)
+            if isinstance(servable, SequenceQueues) and request.sequence is not None and request.sequence.start:
+                servable.end_sequence(request.sequence.id)
             raise
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:

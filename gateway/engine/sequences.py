@@ -46,14 +46,15 @@ class SlotQueue(ModelQueue):
     a sequence stay in their order, whatever their priorities, sizes and clients. Other sequences do not wait for that,
     and neither do they wait for the window: those that have no place yet would fill it.
 
-    A request that was to start a sequence, and is settled while it waits, keeps its position without being sent. There,
-    the worker ends the sequence, because what follows is not meant for the old one.
+    If a request that was to start a sequence is refused, or settled while it waits, the worker ends the sequence at its
+    position, because what follows is not meant for the old one.
     """
 
     def __init__(self, status: ModelStatus, metrics: ModelMetrics, tidy: Callable[[ModelQueue], None]) -> None:
         super().__init__(status, metrics, tidy)
-        # The requests in progress of each sequence, oldest first. The others wait for the first one.
-        self._lanes: dict[SequenceId, deque[QueuedRequest]] = {}
+        # The requests in progress of each sequence, oldest first. The others wait for the first one. None: the sequence
+        # ends here.
+        self._lanes: dict[SequenceId, deque[QueuedRequest | None]] = {}
         self._sequences: dict[int, SequenceControl] = {}  # of each request in progress, by its id
         self._waiting = 0
 
@@ -83,8 +84,11 @@ class SlotQueue(ModelQueue):
     def release(self, queued: QueuedRequest) -> None:
         sequence = self._sequences.get(queued.id)
         if sequence is not None and self._lanes[sequence.id][0] is not queued:
-            if not sequence.start:
-                self._lanes[sequence.id].remove(queued)
+            lane = self._lanes[sequence.id]
+            index = lane.index(queued)
+            del lane[index]
+            if sequence.start and lane[index - 1] is not None:
+                lane.insert(index, None)
             del self._sequences[queued.id]
             self._waiting -= 1
             self.tidy()
@@ -104,21 +108,35 @@ class SlotQueue(ModelQueue):
             return
         lane = self._lanes[sequence.id]
         lane.popleft()
-        while lane and lane[0].settled:
+        while lane:
+            following = lane[0]
+            if following is not None:
+                self._waiting -= 1
+                self._enqueue(following)
+                self.pump()
+                return
             lane.popleft()
-            if queued.worker is not None:
-                queued.worker.end_sequence(sequence.id)
-        if lane:
-            self._waiting -= 1
-            self._enqueue(lane[0])
-            self.pump()
-        else:
-            del self._lanes[sequence.id]
+            self._end_at_worker(sequence.id)
+        del self._lanes[sequence.id]
+
+    def end_sequence(self, sequence: SequenceId) -> None:
+        """End a sequence when its requests in progress have ended."""
+        lane = self._lanes.get(sequence)
+        if lane is None:
+            self._end_at_worker(sequence)
+        elif lane[-1] is not None:
+            lane.append(None)
+
+    def _end_at_worker(self, sequence: SequenceId) -> None:
+        client = self._pick()
+        if client is not None:  # otherwise there will be a new worker, which has no sequences
+            client.end_sequence(sequence)
 
     def fail_queued(self, error: ModelportError) -> None:
         for lane in list(self._lanes.values()):
             for queued in list(lane)[1:]:
-                queued.fail(error)
+                if queued is not None:
+                    queued.fail(error)
         super().fail_queued(error)
 
     def on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
@@ -129,9 +147,10 @@ class SlotQueue(ModelQueue):
             if not _starts(queued):
                 lane = self._lanes.get(self._sequences[queued.id].id, ())
                 for each in list(lane):
-                    if each is not queued and _starts(each):
+                    if each is not None and each is not queued and _starts(each):
                         break
-                    each.fail(error)
+                    if each is not None:
+                        each.fail(error)
         super().on_lost(client, running)
         for queued in sent:
             if queued.worker is client:  # it was not sent again
@@ -204,6 +223,10 @@ class SequenceQueues:
 
     def would_be_late(self, rows: int, now: float, deadline: float) -> bool:
         return all(slot.would_be_late(rows, now, deadline) for slot in self._slots)
+
+    def end_sequence(self, sequence: SequenceId) -> None:
+        """Note that a request which was to start a sequence is refused. The old one ends, if there is one."""
+        self._slots[slot_of(sequence, self.status.instances)].end_sequence(sequence)
 
     def put(self, queued: QueuedRequest) -> None:
         self._slots[slot_of(_sequence_of(queued).id, self.status.instances)].put(queued)

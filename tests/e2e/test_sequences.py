@@ -181,6 +181,14 @@ def test_a_start_begins_anew(running: Gateway) -> None:
     assert output(send(running, 0, id=8, end=True)) == 13
 
 
+def test_a_start_that_is_refused_leaves_no_old_sequence(running: Gateway) -> None:
+    assert output(send(running, 3, id=9, start=True)) == 3
+    tensor = {"name": "INPUT", "shape": [2, 1], "datatype": "INT32", "data": [1, 2]}
+    body = {"inputs": [tensor], "parameters": {"sequence_id": 9, "sequence_start": True}}
+    assert "batch-size 1" in running.post("/v2/models/sum/infer", body).json()["error"]
+    assert "must specify the START flag" in send(running, 4, id=9).json()["error"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -162,6 +162,24 @@ def test_a_start_that_is_dropped_ends_the_old_sequence() -> None:
     assert (bench.queue.under_way, slot._lanes, slot._sequences) == (0, {}, {})
 
 
+def test_a_start_that_is_refused_ends_the_old_sequence() -> None:
+    bench = Bench()
+    client = bench.client()
+    bench.queue.end_sequence("1")
+    first, dropped = bench.put(1, start=True), bench.put(1, start=True)
+    dropped.fail(DeadlineExceeded("late"))
+    bench.queue.end_sequence(1)
+    second = bench.put(1)
+    assert client.ended_sequences == [("1", 0)]
+    bench.answer(client, first)
+    assert (client.ended_sequences, sent(client)) == ([("1", 0), (1, 1)], [first.id, second.id])
+    bench.queue.end_sequence(1)
+    bench.lose(client, second)
+    assert isinstance(second.outcome, Unavailable)
+    slot = bench.queue._slots[0]
+    assert (bench.queue.under_way, slot._lanes, slot._sequences) == (0, {}, {})
+
+
 def test_a_lost_worker_ends_its_sequences_and_no_others() -> None:
     bench = Bench(instances=2)
     clients = bench.client(0), bench.client(1)
