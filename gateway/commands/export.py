@@ -1,6 +1,6 @@
 """`modelport export`: runs an export, or lists the routes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,19 +11,33 @@ from gateway.commands import offline
 from gateway.config import Settings
 from gateway.export.errors import CannotExport
 from gateway.export.export import ExportRequest, export
+from gateway.export.pipeline import export_pipeline
+from gateway.export.pipeline_report import PipelineReport
+from gateway.export.report import Report
 from gateway.export.routes import SOURCES, TARGETS, routes
 from gateway.export.runners import RUNNERS
+from gateway.export.source import choose, found_at
+from gateway.export.workspace import Environments
 
 
 def run_export(request: ExportRequest, home: Path, settings: Settings) -> int:
     """Export, and print the progress. Returns the exit code."""
     try:
-        report = offline.run(partial(export, request), home, settings, "stopped; nothing was written")
+        report = offline.run(partial(_export, request), home, settings, "stopped; nothing was written")
     except offline.Ended as ended:
         return ended.code
     print(report.text(), end="")
     print(f"written to {request.out}")
     return 0
+
+
+async def _export(
+    request: ExportRequest, environments: Environments, on_progress: Callable[[str], None]
+) -> Report | PipelineReport:
+    found = found_at(request.model, request.repository, environments.known)
+    if choose(request.model, request.repository, request.version, found).steps:
+        return await export_pipeline(request, environments, on_progress)
+    return await export(request, environments, on_progress)
 
 
 def list_routes() -> int:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,15 +25,17 @@ from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, TARGETS, Route, routes
-from gateway.export.source import Source, find, is_path, open_source
+from gateway.export.source import Source, find, is_path, open_source, pixels
 from gateway.export.verification import Differs, Limits, Verification, verify
 from gateway.export.workspace import Environments, Workspace
 from gateway.repository.scan import ModelConfig, with_runtime
+from runtimes.contract import InputRange, TensorSpec
 
 _SAMPLES = "samples.npz"
 # Enough for every kind of failure of one model, few enough for one line of a terminal or a JSON error.
 _MAX_REASONS = 6
 _MAX_FLOAT16 = 65504
+RESULT = "result"
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,26 @@ class ExportRequest:
     overwrite: bool = False
     allow_loss: bool = False
 
+    @property
+    def allowed(self) -> float:
+        """The largest difference that is accepted."""
+        return TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
+
 
 async def export(request: ExportRequest, environments: Environments, on_progress: Callable[[str], None]) -> Report:
     """Write the folder request.out, completely or not at all. Raises CannotExport.
 
     on_progress  called with one line of text for each step
     """
-    _check(request)
+    check(request)
+    with written(request) as folder:
+        exported = await ModelExport(request, folder, folder / RESULT, environments, on_progress).run()
+    return exported.report
+
+
+@contextmanager
+def written(request: ExportRequest) -> Iterator[Path]:
+    """Yield a new folder, whose subfolder RESULT becomes request.out if the block succeeds. Raises CannotExport."""
     out = request.out.absolute()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +91,8 @@ async def export(request: ExportRequest, environments: Environments, on_progress
     except OSError as error:
         raise CannotExport(f"{request.out} cannot be written: {error.strerror}") from None
     try:
-        report = await _Export(request, folder, environments, on_progress).run()
+        yield folder
         _publish(folder, out, request)
-        return report
     except OSError as error:
         raise CannotExport(f"{request.out} cannot be written: {error.strerror or error}") from None
     finally:
@@ -91,7 +106,7 @@ def _publish(folder: Path, out: Path, request: ExportRequest) -> None:
     if exists:
         os.replace(out, folder / "replaced")
     try:
-        os.replace(folder / "result", out)
+        os.replace(folder / RESULT, out)
     except OSError:
         if exists:
             os.replace(folder / "replaced", out)
@@ -110,7 +125,8 @@ def _check_out(request: ExportRequest) -> None:
         raise CannotExport(f"{out} is not an export, so --overwrite does not replace it: give another --out")
 
 
-def _check(request: ExportRequest) -> None:
+def check(request: ExportRequest) -> None:
+    """Raise CannotExport if the request makes no sense, whatever the model is."""
     if request.target not in TARGETS:
         raise CannotExport(f"there is no target '{request.target}'; there are {', '.join(TARGETS)}")
     if request.precision not in PRECISIONS:
@@ -122,6 +138,38 @@ def _check(request: ExportRequest) -> None:
     _check_out(request)
 
 
+def recorded(request: ExportRequest, model: str) -> Path | None:
+    """Return the file of recorded requests next to the model's model.toml; None if there is none."""
+    file = request.repository / model / _SAMPLES
+    return file if file.exists() and not is_path(request.model, request.repository) else None
+
+
+class Domain(NamedTuple):
+    """What is known about the inputs of a model: see the attributes of Source with these names."""
+
+    inputs: Sequence[TensorSpec]
+    shapes: Mapping[str, tuple[int, ...]]
+    batches: bool
+    ranges: Mapping[str, InputRange]
+
+    @classmethod
+    def of(cls, source: Source) -> "Domain":
+        return cls(source.signature.inputs, source.shapes, source.batches, source.ranges)
+
+
+def choose_cases(request: ExportRequest, config: ModelConfig, domain: Domain) -> tuple[list[Case], str]:
+    """Return the inputs for the comparison, and their origin. Raises CannotExport."""
+    if request.check is not None:
+        return case_files.read_cases(request.check, domain.inputs), str(request.check.name)
+    if file := recorded(request, config.name):
+        return case_files.read_cases(file, domain.inputs), f"recorded in {_SAMPLES}"
+    if request.precision == "int8" and request.calibrate is not None:
+        # Values outside the calibrated range are clipped, so generated inputs would differ.
+        return case_files.read_cases(request.calibrate, domain.inputs), "the calibration data"
+    generated = case_files.generated(domain.inputs, domain.shapes, domain.batches, pixels(config), domain.ranges)
+    return generated, "generated from its signature"
+
+
 class _Result(NamedTuple):
     """What a route led to. notes: the tools' own sentences."""
 
@@ -130,27 +178,40 @@ class _Result(NamedTuple):
     notes: Sequence[str]
 
 
-class _Export:
+class Exported(NamedTuple):
+    report: Report
+    folder: ExportFolder
+
+
+class ModelExport:
+    """The export of one model. scratch: an existing folder for the tools' files; path: the folder to create."""
+
     def __init__(
-        self, request: ExportRequest, folder: Path, environments: Environments, on_progress: Callable[[str], None]
+        self,
+        request: ExportRequest,
+        scratch: Path,
+        path: Path,
+        environments: Environments,
+        on_progress: Callable[[str], None],
     ) -> None:
         self._request = request
-        self._path = folder / "result"
-        self._workspace = Workspace(environments, Jobs(folder, lambda line: None))
+        self._path = path
+        self._workspace = Workspace(environments, Jobs(scratch, lambda line: None))
         self._on_progress = on_progress
-        self._tolerance = TOLERANCES[request.precision] if request.tolerance is None else request.tolerance
+        self._tolerance = request.allowed
         self._config: ModelConfig
 
-    async def run(self) -> Report:
+    async def run(self) -> Exported:
+        """Raises CannotExport."""
         request, environments = self._request, self._workspace.environments
         config = find(request.model, request.repository, request.version, environments.known)
         self._config = config = with_runtime(config, environments.is_available)
         self._on_progress(f"loading {config.name} in its own framework")
-        data = request.check or self._recorded()
+        data = request.check or recorded(request, config.name)
         shapes = {data.name: case_files.shapes_of(data)} if data else {}
         source = await open_source(config, request.signature, request.shapes, self._workspace, shapes)
         found = routes(source.format, request.target, request.precision)
-        cases, origin = self._cases(source)
+        cases, origin = choose_cases(request, config, Domain.of(source))
         calibration = self._calibration(source)
         self._on_progress(f"running the original on {len(cases)} inputs ({origin})")
         original = Original(source, self._workspace.jobs)
@@ -171,7 +232,7 @@ class _Export:
                 example = example_json(
                     original.answered, result.verification.signature, source.batches, self._tolerance
                 )
-                return await package.complete(result.folder, report, example, environments)
+                return Exported(await package.complete(result.folder, report, example, environments), result.folder)
             except RouteFailed as error:
                 self._on_progress(f"  that failed: {error}")
                 attempts.append(Attempt(route.name, route.about, str(error), isinstance(error, Differs)))
@@ -195,25 +256,6 @@ class _Export:
         verification = await verify(folder.model_format, folder.model, original, limits, self._workspace)
         left_out = [f"output '{name}' is left out: {reason}" for name, reason in source.signature.refused.items()]
         return _Result(folder, verification, [*notes, *left_out])
-
-    def _recorded(self) -> Path | None:
-        """Return the file of recorded requests next to the model's model.toml; None if there is none."""
-        request = self._request
-        file = request.repository / self._config.name / _SAMPLES
-        return file if file.exists() and not is_path(request.model, request.repository) else None
-
-    def _cases(self, source: Source) -> tuple[list[Case], str]:
-        """Return the inputs for the comparison, and their origin."""
-        request, specs = self._request, source.signature.inputs
-        if request.check is not None:
-            return case_files.read_cases(request.check, specs), str(request.check.name)
-        if recorded := self._recorded():
-            return case_files.read_cases(recorded, specs), f"recorded in {_SAMPLES}"
-        if request.precision == "int8" and request.calibrate is not None:
-            # Values outside the calibrated range are clipped, so generated inputs would differ.
-            return case_files.read_cases(request.calibrate, specs), "the calibration data"
-        generated = case_files.generated(specs, source.shapes, source.batches, source.pixels, source.ranges)
-        return generated, "generated from its signature"
 
     def _calibration(self, source: Source) -> list[Path]:
         if self._request.calibrate is None:

@@ -76,11 +76,7 @@ class Source:
 
     @property
     def pixels(self) -> tuple[float, float] | None:
-        """The values of black and white after [preprocess]; None without it."""
-        if self.config.toml.preprocess is None:
-            return None
-        levels = image_processing.values(self.config.toml.preprocess.resolve())
-        return float(levels[:, 0].mean()), float(levels[:, -1].mean())
+        return pixels(self.config)
 
     @property
     def path(self) -> Path:
@@ -88,26 +84,17 @@ class Source:
         return self.config.artifact.path
 
 
+def pixels(config: ModelConfig) -> tuple[float, float] | None:
+    """Return the values of black and white after [preprocess]; None without it."""
+    if config.toml.preprocess is None:
+        return None
+    levels = image_processing.values(config.toml.preprocess.resolve())
+    return float(levels[:, 0].mean()), float(levels[:, -1].mean())
+
+
 def find(model: str, repository: Path, version: str, runtimes: Mapping[str, Runtime]) -> ModelConfig:
-    """Find the model by its name in the repository, or by an artifact's path. Raises CannotExport."""
-    by_path = is_path(model, repository)
-    try:
-        found = scan((Path(model) if by_path else repository).absolute(), runtimes)
-    except RepositoryError as error:
-        raise CannotExport(str(error)) from None
-    versions = found if by_path else [config for config in found if config.name == model]
-    if by_path and len(versions) != 1:
-        raise CannotExport(
-            f"{model} contains {len(versions)} models: give one artifact's path, or --repository and a name"
-        )
-    if not versions:
-        names = ", ".join(dict.fromkeys(config.name for config in found)) or "none"
-        raise CannotExport(f"there is no model '{model}' in {repository}; there are {names}")
-    chosen = [config for config in versions if version in ("", config.version)]
-    if not chosen:
-        served = ", ".join(config.version for config in versions)
-        raise CannotExport(f"model '{model}' has no version '{version}' that is served; there are {served}")
-    config = chosen[-1]
+    """Find a model with an artifact by its name in the repository, or by the artifact's path. Raises CannotExport."""
+    config = choose(model, repository, version, found_at(model, repository, runtimes))
     if config.steps:
         names = ", ".join(dict.fromkeys(step.model for step in config.steps))
         raise CannotExport(
@@ -116,6 +103,33 @@ def find(model: str, repository: Path, version: str, runtimes: Mapping[str, Runt
     if config.problem or config.artifact is None:
         raise CannotExport(f"model '{config.name}' cannot be served: {config.problem}")
     return config
+
+
+def found_at(model: str, repository: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """Return the model at this path, or all models of the repository. Raises CannotExport."""
+    by_path = is_path(model, repository)
+    try:
+        found = scan((Path(model) if by_path else repository).absolute(), runtimes)
+    except RepositoryError as error:
+        raise CannotExport(str(error)) from None
+    if by_path and len(found) != 1:
+        raise CannotExport(
+            f"{model} contains {len(found)} models: give one artifact's path, or --repository and a name"
+        )
+    return list(found)
+
+
+def choose(model: str, repository: Path, version: str, found: Sequence[ModelConfig]) -> ModelConfig:
+    """Return a version of a model: the newest if `version` is "". Raises CannotExport."""
+    versions = found if is_path(model, repository) else [config for config in found if config.name == model]
+    if not versions:
+        names = ", ".join(dict.fromkeys(config.name for config in found)) or "none"
+        raise CannotExport(f"there is no model '{model}' in {repository}; there are {names}")
+    chosen = [config for config in versions if version in ("", config.version)]
+    if not chosen:
+        served = ", ".join(config.version for config in versions)
+        raise CannotExport(f"model '{model}' has no version '{version}' that is served; there are {served}")
+    return chosen[-1]
 
 
 def is_path(model: str, repository: Path) -> bool:
@@ -127,18 +141,24 @@ async def open_source(
     config: ModelConfig, key: str, requested: Shapes, workspace: Workspace, recorded: Mapping[str, Shapes]
 ) -> Source:
     """Describe a model that is to be exported: see `describe`. Raises CannotExport."""
-    assert config.artifact is not None
-    if not config.artifact.runtime.export_format(config.artifact.platform):
-        known = ", ".join(workspace.environments.exportable_platforms())
-        raise CannotExport(
-            f"models of {config.artifact.platform} cannot be exported; those of these platforms can: {known}"
-        )
-    if any(tensor.reshape is not None for tensor in (*config.toml.inputs, *config.toml.outputs)):
-        raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
+    check_config(config, workspace.environments.exportable_platforms())
     source = await describe(config, key, requested, workspace, recorded)
     source.check_shapes("--check DATA.npz")
     _check_datatypes(source.signature)
     return source
+
+
+def check_config(config: ModelConfig, platforms: Sequence[str]) -> None:
+    """Raise CannotExport if the model's files show that it cannot be exported.
+
+    platforms  those whose models can be exported, for the message; empty: do not list them
+    """
+    assert config.artifact is not None
+    if not config.artifact.runtime.export_format(config.artifact.platform):
+        known = f"; those of these platforms can: {', '.join(platforms)}" if platforms else ""
+        raise CannotExport(f"models of {config.artifact.platform} cannot be exported{known}")
+    if any(tensor.reshape is not None for tensor in (*config.toml.inputs, *config.toml.outputs)):
+        raise CannotExport(f"model '{config.name}' is served through 'reshape', which an export would lack: remove it")
 
 
 async def describe(

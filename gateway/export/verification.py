@@ -1,6 +1,6 @@
 """Verifies an export: runs it in the runtimes that its users will have, and compares it with the original."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from gateway.export.source import Source
 from gateway.export.workspace import Workspace
 from gateway.process.cores import available_cores
 from runtimes import wire
-from runtimes.contract import Signature, numpy_dtype
+from runtimes.contract import Signature, TensorSpec, numpy_dtype
 from runtimes.control import Load
 
 
@@ -57,7 +57,7 @@ async def verify(
     found: Verification | None = None
     for runner in RUNNERS[model_format]:
         try:
-            loaded = await _load(runner, artifact, original.source, workspace)
+            loaded = await load_export(runner, artifact, original.source, workspace)
             mismatches, notes = interface.differences(original.source.signature, loaded.signature)
             if mismatches:
                 raise RouteFailed(f"its interface differs: {mismatches[0]}")
@@ -79,7 +79,7 @@ async def verify(
     return found
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
     """An export in one of its runners. signature: as the export declares it."""
 
     runner: Runner
@@ -88,13 +88,14 @@ class _Loaded(NamedTuple):
     signature: Signature
 
 
-async def _load(runner: Runner, artifact: Path, source: Source, workspace: Workspace) -> _Loaded:
+async def load_export(runner: Runner, artifact: Path, source: Source, workspace: Workspace) -> Loaded:
+    """Load the export once in a runner, and describe it. Raises RouteFailed."""
     environment = await workspace.environments.get(runner.environment)
     parameters = {**runner.parameters, **({"backend": runner.backend} if runner.backend else {})}
     load = bare_load(environment.runtime, artifact, available_cores(), **parameters)
     described = await workspace.jobs.run(environment, CasesJob(load, shapes=source.shapes).to_json())
     signature = wire.signature_from_json(described["signatures"][described["signature"]])
-    return _Loaded(runner, environment, load, signature)
+    return Loaded(runner, environment, load, signature)
 
 
 def fixed_sizes(source: Source, exported: Signature) -> list[str]:
@@ -123,7 +124,7 @@ def fixed_sizes(source: Source, exported: Signature) -> list[str]:
 class _Comparison:
     """One export in one runner, compared with the original."""
 
-    def __init__(self, loaded: _Loaded, original: Original, limits: Limits, workspace: Workspace) -> None:
+    def __init__(self, loaded: Loaded, original: Original, limits: Limits, workspace: Workspace) -> None:
         self._loaded = loaded
         self._original = original
         self._source = original.source
@@ -211,7 +212,8 @@ class _Comparison:
 
     async def _compare(self, answers: Sequence[Answers]) -> list[OutputDifference]:
         """Return the difference of each output. If few inputs differ, look for noise by moving them."""
-        names, scores = [spec.name for spec in self._source.signature.outputs], classifiers(self._source)
+        specs = self._source.signature.outputs
+        names, scores = [spec.name for spec in specs], classifiers(specs, self._source.config.class_labels)
 
         def compare(answers: Sequence[Answers]) -> tuple[list[OutputDifference], set[str]]:
             found = comparison.compare(names, answers, self._limits.tolerance, scores)
@@ -287,10 +289,9 @@ def _notes(runner: str, differences: Sequence[OutputDifference], refused: Sequen
     return notes
 
 
-def classifiers(source: Source) -> frozenset[str]:
+def classifiers(outputs: Sequence[TensorSpec], labels: Container[str]) -> frozenset[str]:
     """Return the outputs that have labels; if none has, those that look like scores."""
-    outputs = source.signature.outputs
-    labelled = frozenset(spec.name for spec in outputs if spec.name in source.config.class_labels)
+    labelled = frozenset(spec.name for spec in outputs if spec.name in labels)
     return labelled or frozenset(s.name for s in outputs if comparison.looks_like_classes(s.shape, s.datatype))
 
 

@@ -173,8 +173,9 @@ def test_what_the_commands_can_do_with_a_pipeline(running: Gateway, repository: 
     assert done.returncode == 0, done.stdout + done.stderr
     listed = modelport("models", "--url", f"http://{running.http}").stdout
     assert "its step 'nobody' is not served" in " ".join(listed.split())
-    refusal = "model 'two' is a pipeline, which has no artifact of its own: name one of its steps, first, second"
-    for arguments in (("export", "two", "--to", "onnx"), ("profile", "two")):
+    no_profile = "model 'two' is a pipeline, which has no artifact of its own: name one of its steps, first, second"
+    no_export = "pipeline 'two' cannot be exported to onnx as a whole, because of step 'first' ("
+    for arguments, refusal in ((("export", "two", "--to", "onnx"), no_export), (("profile", "two"), no_profile)):
         done = modelport(*arguments, "--repository", str(repository))
         assert (done.returncode != 0, refusal in " ".join((done.stdout + done.stderr).split())) == (True, True), done
 
