@@ -59,7 +59,8 @@ class PipelineVersion(Version):
             return
         before = self._state, self.reason
         found = [select_version(models.get(step.model, ()), step.version) for step in self.config.steps]
-        seen = found, [step.model in coming for step in self.config.steps], problem
+        others = [[each.version for each in models.get(step.model, ())] for step in self.config.steps]
+        seen = found, others, [step.model in coming for step in self.config.steps], problem
         if seen == self._seen:
             return
         self._seen = seen

@@ -76,6 +76,8 @@ def test_a_step_follows_its_model_unless_its_version_is_fixed() -> None:
     assert follow(labelled, older, newer).signatures["default"].inputs[0].datatype == "INT32"
     moved = follow(labelled, older)
     assert moved.reason == "its step 'a version canary' is not served; the versions of that model are 9"
+    changed = follow(labelled, older, replace(older, version="8"))
+    assert changed.reason == "its step 'a version canary' is not served; the versions of that model are 9, 8"
     # A newer version that is not ready yet is not followed.
     assert follow(following, older, replace(newer, admits=False, state="LOADING")).state == "READY"
 
