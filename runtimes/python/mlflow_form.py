@@ -227,17 +227,19 @@ def _column(name: str, kind: str, array: np.ndarray) -> Any:
     return _text(array) if kind == "string" else array.copy()
 
 
-def _dates(name: str, array: np.ndarray) -> np.ndarray:
+def _dates(name: str, array: np.ndarray) -> Any:
     """Return dates, in UTC if they have an offset. Raises InvalidInput."""
     import pandas
 
     texts = list(_text(array))
     try:
         found = [pandas.Timestamp(each) for each in texts]
-        return np.array([each.tz_convert(None) if each.tzinfo else each for each in found], "datetime64[ns]")
+        utc = [each.tz_convert(None) if each.tzinfo else each for each in found]
+        return pandas.Series(utc, dtype="datetime64[ns]").to_numpy()  # which refuses dates that it cannot hold
     except (ValueError, TypeError, OverflowError):
         raise InvalidInput(
-            "column '%s' has a value that is not a date; write dates as 2024-05-31T12:00:00" % name
+            "column '%s' has a value that is not a date between 1678 and 2262; write dates as 2024-05-31T12:00:00"
+            % name
         ) from None
 
 
@@ -265,6 +267,8 @@ def _array(spec: TensorSpec, value: Any) -> np.ndarray:
         array = np.array(texts, object).reshape(array.shape)
     if spec.shape == (-1,) and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if spec.datatype == "BYTES" and not array.size:
+        return array.astype(object)  # numpy takes no values for numbers
     if not spec.datatype or spec.datatype == "BYTES":
         return array
     dtype = numpy_dtype(spec.datatype)

@@ -37,7 +37,7 @@ PEOPLE = pd.DataFrame({"age": [20, 30, 40, 50], "height": [1.5, 1.6, 1.7, 1.8], 
 
 class Events(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
-        rows = model_input["at"].dt.year.astype("int64")
+        rows = model_input["at"].dt.year.fillna(0).astype("int64")
         sizes = np.array([len(each) for each in model_input["blob"]], "int64")
         note = model_input["note"] if "note" in model_input else pd.Series(["none"] * len(rows))
         return pd.DataFrame({"year": rows + int(params["offset"]), "size": sizes, "note": note.str.upper()})
@@ -112,6 +112,8 @@ BODIES = {
     "events": [
         {"dataframe_records": [EVENT, {**EVENT, "at": "1999-01-01T00:00:00", "blob": ""}], "params": {"offset": 5}},
         {"dataframe_records": [{**EVENT, "note": "é"}]},
+        {"dataframe_records": [EVENT, {**EVENT, "at": None}]},
+        {"dataframe_records": [{**EVENT, "at": ""}]},
         {"dataframe_split": {"columns": ["note", "blob", "at"], "data": [["x", "AAAA", "2024-05-31T12:00:00.25"]]}},
     ],
     "onnx_tensor": [{"inputs": {"x": ROWS}}, {"inputs": ROWS}, {"instances": ROWS}, {"instances": [{"x": ROWS[0]}]}],
@@ -141,6 +143,12 @@ def score(url):
         raise AssertionError("an error was expected")
     except Exception as error:
         assert "the column 'city' is missing" in str(error), error
+
+    # It cannot be in nanoseconds, and must not become another date.
+    event = json.dumps({"dataframe_records": [{**EVENT, "at": "1500-01-01T00:00:00"}]})
+    headers = {"Content-Type": "application/json", "X-Amzn-SageMaker-Target-Model": "events"}
+    refused = requests.post(f"{url}/invocations", event, headers=headers, timeout=60)
+    assert (refused.status_code, "not a date" in refused.text) == (400, True), refused.text
 
 
 def agree(expected, found, what):

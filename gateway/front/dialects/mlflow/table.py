@@ -120,6 +120,9 @@ def read_table(
             found.append(_column(table, spec.name, spec, schema.columns.get(spec.name, "")))
         elif spec.name not in optional:
             raise _missing(spec.name, table, [each.name for each in specs if each.name not in optional])
+    if not found:
+        names = shorten(", ".join(each.name for each in specs), 200)
+        raise InvalidRequest(f"the request has none of the model's columns, which are {names}")
     return found
 
 

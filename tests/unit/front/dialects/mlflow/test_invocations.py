@@ -54,6 +54,12 @@ MODELS = [
         "abc", (TensorSpec("x", "FP32", (-1, 3)),), TableSchema({"a": "double", "b": "double", "c": "double"}, (), True)
     ),
     status("blob", (TensorSpec("photo", "BYTES", (-1,)),), TableSchema({"photo": "binary"})),
+    status(
+        "sparse",
+        (TensorSpec("a", "FP64", (-1,)), TensorSpec("b", "FP64", (-1,))),
+        TableSchema({"a": "double"}),
+        ("a", "b"),
+    ),
     status("plain", (TensorSpec("x", "FP32", (-1, 3)),)),
     status("vector", (TensorSpec("x", "FP32", (-1,)),)),
     status("two", (TensorSpec("p", "FP32", (-1, 1)), TensorSpec("q", "INT32", (-1, 2)))),
@@ -226,6 +232,7 @@ DATAFRAME = '{"dataframe_split": {"columns": ["age"], "data": [[1]]}}'
         ("people", {"dataframe_split": {"columns": ["age"], "data": []}}, "", "no rows"),
         ("people", {"dataframe_split": {"columns": ["age", "age"], "data": [[1, 2]]}}, "", "two columns 'age'"),
         ("people", {"dataframe_split": {"columns": [None], "data": [[1]]}}, "", "list of names"),
+        ("sparse", {"inputs": [{"c": 1}]}, "", "none of the model's columns, which are a, b"),
         ("people", json.loads(DATAFRAME), "", "the column 'height' is missing; the model needs age, height, city"),
         ("people", {"dataframe_records": {"age": [1]}}, "", "a list of objects"),
         ("people", {"dataframe_records": []}, "", "no rows"),
