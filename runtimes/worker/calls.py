@@ -14,7 +14,7 @@ import traceback
 import weakref
 from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -152,8 +152,8 @@ class Calls:
         kept, self._kept = list(self._kept), deque()
         return kept
 
-    def queue_unsent(self) -> None:
-        """Add the frames that wait to the output of their connections."""
+    def queue_unsent(self) -> Set[Connection]:
+        """Add the frames that wait to the output of their connections, and return these."""
         try:
             while os.read(self.wake_descriptor, 4096):
                 pass
@@ -166,10 +166,13 @@ class Calls:
                     if progress.number:
                         self._send(progress.parent[0], wire.pack(wire.CALL_CANCEL, progress.number))
                     self._end(progress)
+        touched = set()
         while self._unsent:
             source, buffers = self._unsent.popleft()
             if not source.closed:
                 source.queue(buffers)
+                touched.add(source)
+        return touched
 
     def receive(self, source: Connection, frame: Frame) -> None:
         """Take an answer to a call."""
@@ -384,23 +387,27 @@ class Calls:
                 while not (self._is_running and (self._by_number or self._unsent)):
                     self._changed.wait()
                 self._is_transferring = True
-                sources = {progress.parent[0] for progress in self._by_number.values()}
             try:
-                self._transfer({source.descriptor: source for source in sources if not source.closed})
+                self._transfer()
             finally:
                 with self._changed:
                     self._is_transferring = False
                     self._changed.notify_all()
 
-    def _transfer(self, sources: Dict[int, Connection]) -> None:
+    def _transfer(self) -> None:
         """Send what waits, and receive what has arrived next."""
-        self.queue_unsent()
+        touched = self.queue_unsent()
+        with self._changed:
+            touched.update([progress.parent[0] for progress in self._by_number.values()])
+            is_running = self._is_running
+        sources = {source.descriptor: source for source in touched if not source.closed}
         poll = select.poll()
         poll.register(self.wake_descriptor, select.POLLIN)
         for descriptor, source in sources.items():
             source.flush()
             poll.register(descriptor, select.POLLIN | (select.POLLOUT if source.output else 0))
-        for descriptor, events in poll.poll():
+        # If the model has ended already, `queue_unsent` may have taken what should wake this thread.
+        for descriptor, events in poll.poll(None if is_running else 0):
             source = sources.get(descriptor)
             if source is None or not events & ~select.POLLOUT:
                 continue

@@ -208,6 +208,54 @@ def test_threads_call_for_the_request_that_has_started_them(
             assert front.receive().id == number
 
 
+def test_the_loop_gets_its_connections_back_although_nothing_arrives(
+    front: Front, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_unsent = calls.queue_unsent
+
+    def queue_when_the_model_has_ended() -> Any:
+        while calls._is_running:
+            with calls._changed:  # which the model releases when it waits for this thread
+                pass
+        return queue_unsent()
+
+    def run() -> None:
+        with calls:
+            made.append(calls.begin(Call("m"), X))
+            while not calls._is_transferring:
+                pass
+
+    made: list[Answers] = []
+    monkeypatch.setattr(calls, "queue_unsent", queue_when_the_model_has_ended)
+    calls.parents = [(front.connection, [7])]
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+
+
+def test_a_call_over_another_connection_is_sent_at_once(
+    front: Front, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, made = Front(), list[Answers]()
+    queue_unsent = calls.queue_unsent
+
+    def call_meanwhile() -> Any:
+        if len(made) == 1:
+            calls.adopt([(other.connection, [8])], None)
+            made.append(calls.begin(Call("m"), X))
+        return queue_unsent()
+
+    monkeypatch.setattr(calls, "queue_unsent", call_meanwhile)
+    calls.parents = [(front.connection, [7])]
+    with calls:
+        with calls._changed:  # so that nothing is transferred before it is in the list
+            made.append(calls.begin(Call("m"), X))
+        assert (front.receive().id, other.receive().id) == (7, 8)
+    other.socket.close()
+    other.connection.close()
+
+
 def test_inputs_over_the_limit_are_refused(front: Front, calls: Calls) -> None:
     calls.parents = [(front.connection, [7])]
     with calls, pytest.raises(CallFailed, match="the limit is 1048576"):
