@@ -86,6 +86,8 @@ def running(repository: Path) -> Iterator[Gateway]:
     add_pipeline(repository, "ensemble", ENSEMBLE, "config.pbtxt")
     (repository / "ensemble" / "labels.txt").write_text("A\nB\nC\nD\n")
     add_pipeline(repository, "choice", CHOICE)
+    either = CHOICE.replace('y = "out"', 'y = "double"').replace('out = "out"', 'out = "fourfold"')
+    add_pipeline(repository, "either", either)
     picture = '[preprocess]\nsize = [2, 2]\n[[steps]]\nmodel = "pixels"\ninputs = { x = "in" }\noutputs = { y = "out" }'
     add_pipeline(repository, "picture", picture)
     for name, other in {"decoupled": "many", "failed": "broken", "unfit": "wide", "missing": "nobody"}.items():
@@ -128,6 +130,17 @@ def test_a_pipeline_answers_in_every_dialect(running: Gateway) -> None:
     for once, factor in ((True, 2), (False, 4)):
         inputs = {"in": [[1, 2, 3, 4]], "once": [once]}
         assert running.infer("choice", inputs) == {"out": [[factor, 2 * factor, 3 * factor, 4 * factor]]}
+
+
+def test_an_output_has_its_name_where_it_does_not_stand_for_another(running: Gateway) -> None:
+    for once, output, factor in ((True, "double", 2), (False, "fourfold", 4)):
+        values = [[factor, 2 * factor, 3 * factor, 4 * factor]]
+        body = {"inputs": {"in": [[1, 2, 3, 4]], "once": [once]}}
+        assert running.post("/v1/models/either:predict", body).json() == {"outputs": {output: values}}
+        assert running.post("/predictions/either", body).json() == {output: values}
+    assert running.post("/v1/models/two:predict", {"inputs": {"in": [[1, 2, 3, 4]]}}).json() == {
+        "outputs": [[4, 8, 12, 16]]
+    }
 
 
 def test_an_image_becomes_the_input_of_the_first_step(running: Gateway) -> None:

@@ -28,6 +28,7 @@ from gateway.front.base.body import Headers
 from gateway.front.base.client_errors import client_message
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_json_answer
 from gateway.front.base.named_inputs import find_signature, only_input
+from gateway.front.base.named_outputs import are_named
 from gateway.front.dialects.mlflow.table import Table, from_csv, from_records, from_rows, from_split, read_table
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Buffer, Tensor, to_array
@@ -100,7 +101,9 @@ def read_request(
     document = loads(body)
     inputs, is_table = _read_document(document, status, signature, by_instance)
     if by_instance:
-        return InferRequest(model, inputs), partial(_write_instances, limits, len(document["instances"]))
+        request = InferRequest(model, inputs)
+        has_names = are_named(status, request)
+        return request, partial(_write_instances, limits, len(document["instances"]), has_names)
     return InferRequest(model, inputs), partial(_write, status, limits, is_table)
 
 
@@ -226,7 +229,7 @@ def _are_columns(outputs: Sequence[Tensor]) -> bool:
     return len(rows) == 1 and all(each.shape and each.shape[1:] in ((), (1,)) for each in outputs)
 
 
-def _write_instances(limits: Limits, instances: int, response: InferResponse) -> bytes:
+def _write_instances(limits: Limits, instances: int, has_names: bool, response: InferResponse) -> bytes:
     """Write one prediction for each instance. Raises InvalidRequest if the outputs do not have that many rows."""
     outputs = response.outputs
     check_json_answer(outputs, limits)
@@ -236,13 +239,13 @@ def _write_instances(limits: Limits, instances: int, response: InferResponse) ->
                 f"output '{each.name}' has shape {list(each.shape)} for {instances} instances, so it does not say "
                 "which is whose; send each instance alone, or another request than Vertex AI's"
             )
-    if len(outputs) == 1:
+    if len(outputs) == 1 and not has_names:
         return dumps({"predictions": json_values(outputs[0])})
-    return dumps({"predictions": _rows(outputs)})
+    return dumps({"predictions": _rows(outputs) if outputs else [{}] * instances})
 
 
 def _rows(outputs: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """Return {name: value} for each row, as `dumps` writes them. Raises TooLarge."""
+    """Return {name: value} for each row of some outputs, as `dumps` writes them. Raises TooLarge."""
     count = outputs[0].shape[0]
     if count * len(outputs) > MAX_OBJECTS:
         raise TooLarge(

@@ -42,8 +42,10 @@ def read_request(status: ModelStatus, version: str, body: Buffer) -> tuple[Infer
     return InferRequest(status.name, inputs, version, signature=key), instances
 
 
-def write_response(response: InferResponse, instances: int | None, limits: Limits) -> bytes:
+def write_response(response: InferResponse, instances: int | None, limits: Limits, has_names: bool = False) -> bytes:
     """Write an answer to `instances` rows, or to columns if it is None.
+
+    has_names  whether an only output has its name
 
     Raises InvalidRequest if the outputs do not have that many rows, and TooLarge.
     """
@@ -51,12 +53,12 @@ def write_response(response: InferResponse, instances: int | None, limits: Limit
     check_json_answer(outputs, limits)
     if instances is not None:
         _check_rows(outputs, instances)
-        if len(outputs) == 1:
+        if len(outputs) == 1 and not has_names:
             return dumps({"predictions": _values(outputs[0])})
         names = [tensor.name for tensor in outputs]
         rows = zip(*[_rows(tensor) for tensor in outputs], strict=True)
         return dumps({"predictions": [dict(zip(names, row, strict=True)) for row in rows]})
-    if len(outputs) == 1:
+    if len(outputs) == 1 and not has_names:
         return dumps({"outputs": _values(outputs[0])})
     return dumps({"outputs": {tensor.name: _values(tensor) for tensor in outputs}})
 

@@ -7,6 +7,7 @@ from gateway.engine.protocol import Engine
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
 from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.base.named_outputs import are_named
 from gateway.front.dialects.tfserving import classify, model_spec, predict
 from gateway.front.dialects.tfserving import examples as tfs_examples
 from runtimes.tensors import Buffer
@@ -33,12 +34,12 @@ def _read_predict(
 ) -> tuple[InferRequest, Writer]:
     status = model_spec.find_model(engine, route.model, route.version, route.is_label)
     request, instances = predict.read_request(status, route.version, body)
-    return request, partial(_write_predict, limits, instances)
+    return request, partial(_write_predict, limits, instances, are_named(status, request))
 
 
-def _write_predict(limits: Limits, instances: int | None, response: InferResponse) -> Reply:
+def _write_predict(limits: Limits, instances: int | None, has_names: bool, response: InferResponse) -> Reply:
     check_answer(response, limits)
-    return Reply(200, [predict.write_response(response, instances, limits)])
+    return Reply(200, [predict.write_response(response, instances, limits, has_names)])
 
 
 def _read_examples(

@@ -24,6 +24,7 @@ from gateway.front.base.client_errors import client_message
 from gateway.front.base.image_request import ImageRequest, read_images
 from gateway.front.base.json_request import read_document
 from gateway.front.base.limits import Limits, check_json_answer
+from gateway.front.base.named_outputs import are_named
 from gateway.front.base.predictions import Prediction
 from runtimes.tensors import Buffer, Tensor
 
@@ -72,7 +73,7 @@ def read_request(
     if len(body) > limits.json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limits.json_bytes} for JSON")
     request = read_document(engine, model, version, _document(loads(body)))
-    return request, partial(_write, limits)
+    return request, partial(_write, limits, are_named(engine.model(model, version), request))
 
 
 def _only_file(body: Buffer, content_type: str) -> Buffer:
@@ -99,9 +100,9 @@ def _document(body: Any) -> Any:
     return {"inputs" if key == "data" else key: value for key, value in body.items()}
 
 
-def _write(limits: Limits, response: InferResponse) -> bytes:
+def _write(limits: Limits, has_names: bool, response: InferResponse) -> bytes:
     check_json_answer(response.outputs, limits)
-    return dumps(_unwrapped(response.outputs))
+    return dumps(_unwrapped(response.outputs, has_names))
 
 
 def _write_images(image_request: ImageRequest, limits: Limits, response: InferResponse) -> bytes:
@@ -110,11 +111,12 @@ def _write_images(image_request: ImageRequest, limits: Limits, response: InferRe
         scores = [_scores(best) for best in image_request.predictions(response)]
         return dumps(scores[0] if image_request.images == 1 else scores)
     check_json_answer(response.outputs, limits)
+    has_names = are_named(image_request.status, image_request.request)
     if image_request.images == 1:
-        return dumps(_unwrapped([_without_rows(tensor) for tensor in response.outputs]))
+        return dumps(_unwrapped([_without_rows(tensor) for tensor in response.outputs], has_names))
     if len(response.outputs) == 1:
         _check_rows(response.outputs[0], image_request.images)
-    return dumps(_unwrapped(response.outputs))
+    return dumps(_unwrapped(response.outputs, has_names))
 
 
 def _check_rows(tensor: Tensor, images: int) -> None:
@@ -126,8 +128,8 @@ def _check_rows(tensor: Tensor, images: int) -> None:
         )
 
 
-def _unwrapped(outputs: Sequence[Tensor]) -> Any:
-    if len(outputs) == 1:
+def _unwrapped(outputs: Sequence[Tensor], has_names: bool) -> Any:
+    if len(outputs) == 1 and not has_names:
         return json_values(outputs[0])
     return {tensor.name: json_values(tensor) for tensor in outputs}
 
