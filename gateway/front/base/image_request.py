@@ -32,8 +32,14 @@ class ImageRequest(NamedTuple):
         return self.status.postprocess is not None
 
     def predictions(self, response: InferResponse) -> list[list[Prediction]]:
-        """Return the predictions for each image, best first. Raises Internal if the outputs are not scores."""
+        """Return the predictions for each image, best first.
+
+        Raises Internal if the outputs are not scores, and InvalidRequest if a pipeline has made none of these images.
+        """
         assert self.status.postprocess is not None
+        output = self.status.postprocess.output
+        if self.status.steps and not any(output in ("", tensor.name) for tensor in response.outputs):
+            raise InvalidRequest("there are no scores, because the step that makes them was skipped")
         return read_predictions(response, self.status.postprocess, self.status.class_labels, self.images)
 
 

@@ -1,11 +1,14 @@
-"""The only output of an answer has its name if a pipeline may have left others out."""
+"""What becomes of answers that lack outputs, because a pipeline has skipped the steps that make them."""
 
 import numpy as np
 import pytest
 
 from gateway.codecs.json_text import loads
+from gateway.domain.image_processing import Postprocess
 from gateway.domain.pipeline import Step
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import InvalidRequest
+from gateway.front.base.image_request import ImageRequest
 from gateway.front.base.limits import Limits
 from gateway.front.base.named_outputs import are_named
 from gateway.front.dialects.mlflow import invocations
@@ -37,3 +40,11 @@ def test_rows_of_an_only_output() -> None:
         assert loads(invocations._write_instances(limits, 2, has_names, response)) == {"predictions": rows}
     nothing = InferResponse("m", "1", [])
     assert loads(invocations._write_instances(limits, 2, True, nothing)) == {"predictions": [{}, {}]}
+
+
+@pytest.mark.parametrize("output", ["", "scores"])
+def test_scores_that_a_pipeline_has_not_made(output: str) -> None:
+    status = ModelStatus("m", "1", "READY", steps=STEPS, postprocess=Postprocess(output))
+    request = ImageRequest(InferRequest("m", []), status, 1)
+    with pytest.raises(InvalidRequest, match="there are no scores, because the step that makes them was skipped"):
+        request.predictions(InferResponse("m", "1", []))
