@@ -12,13 +12,15 @@ from typing import Any, Callable, List, Optional, Tuple
 # Connections of fronts, each with the id of a request.
 Requests = List[Tuple[Any, int]]
 
+# Of threads. Models may have classes of threads with attributes of their own.
+_ATTRIBUTE = "_modelport_requests"
 _local = threading.local()
 
 
 def requests_of_thread() -> Requests:
     """Return the requests for which this thread runs, as far as that is known."""
     found: Optional[Requests] = getattr(_local, "requests", None)
-    return getattr(threading.current_thread(), "_requests", []) if found is None else found
+    return getattr(threading.current_thread(), _ATTRIBUTE, []) if found is None else found
 
 
 def run_for(requests: Optional[Requests], function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -36,7 +38,7 @@ def pass_on(current: Callable[[], Requests]) -> None:
     start, submit = threading.Thread.start, ThreadPoolExecutor.submit
 
     def start_for(thread: Any) -> None:
-        thread._requests = current()
+        setattr(thread, _ATTRIBUTE, current())
         start(thread)
 
     def submit_for(*arguments: Any, **named: Any) -> Any:
