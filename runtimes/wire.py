@@ -468,12 +468,13 @@ def unpack_results(
 
 
 def unpack_failure(body: memoryview) -> Tuple[str, str]:
-    """Return the kind and the message in an ERROR frame. Raises one of MALFORMED."""
+    """Return the kind and the message in an ERROR frame, which UTF-8 can encode. Raises one of MALFORMED."""
     failure = unpack_json(body)
     kind, message = failure["kind"], failure["message"]
     if not isinstance(kind, str) or not isinstance(message, str):
         raise WireError("an error consists of two texts")
-    return kind, message
+    # A model's message may contain a lone surrogate, with which no answer can be written.
+    return kind, message.encode("utf-8", "replace").decode("utf-8")
 
 
 def unpack_result(body: memoryview, flags: int = FINAL) -> List[Tuple[int, ResultFrame]]:

@@ -268,3 +268,9 @@ def test_grouped_tensors_are_a_sequence() -> None:
         assert [each.name for each in request.inputs[1:]] == ["b"]
         with pytest.raises(IndexError):
             request.inputs[2]
+
+
+def test_the_message_of_a_failure_can_be_encoded() -> None:
+    (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, {"kind": "invalid", "message": "a\ud800é"}, 1)))
+    kind, message = wire.unpack_failure(frame.body)
+    assert (kind, message.encode()) == ("invalid", "a?é".encode())
