@@ -16,17 +16,6 @@ from gateway.environments.mlflow_packages import MLMODEL
 from gateway.environments.yaml_file import BrokenYaml, read_yaml
 from runtimes.contract import TensorSpec, datatype_of
 
-# MLflow's types of columns, and the datatypes of their tensors. Dates are text, in ISO 8601.
-COLUMN_TYPES = {
-    "boolean": "BOOL",
-    "integer": "INT32",
-    "long": "INT64",
-    "float": "FP32",
-    "double": "FP64",
-    "string": "BYTES",
-    "binary": "BYTES",
-    "datetime": "BYTES",
-}
 # Whose models return an array, whatever name their signature gives the column.
 _ARRAY_LOADERS = ("mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost", "mlflow.pytorch")
 
