@@ -10,7 +10,7 @@ from rich.table import Table
 from gateway.commands import offline
 from gateway.config import Settings
 from gateway.export.errors import CannotExport
-from gateway.export.export import ExportRequest, export
+from gateway.export.export import ExportRequest, check, export
 from gateway.export.pipeline import export_pipeline
 from gateway.export.pipeline_report import PipelineReport
 from gateway.export.report import Report
@@ -34,6 +34,7 @@ def run_export(request: ExportRequest, home: Path, settings: Settings) -> int:
 async def _export(
     request: ExportRequest, environments: Environments, on_progress: Callable[[str], None]
 ) -> Report | PipelineReport:
+    check(request)  # what is wrong with it whatever the model is comes first
     found = found_at(request.model, request.repository, environments.known)
     if choose(request.model, request.repository, request.version, found).steps:
         return await export_pipeline(request, environments, on_progress)
