@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.contract import InvalidInput, LoadError, TensorSpec, datatype_of, numpy_dtype
+from runtimes.contract import InvalidInput, LoadError, Signature, TensorSpec, datatype_of, numpy_dtype
 
 # CUDA errors that corrupt the context, so that every further call in the process fails. Frameworks quote them in their
 # own messages.
@@ -41,10 +41,23 @@ def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
     if spec.datatype and array.dtype != numpy_dtype(spec.datatype):
         actual = datatype_of(array.dtype)
         raise InvalidInput("input '%s' has datatype %s, expected %s" % (spec.name, actual, spec.datatype))
-    shape = array.shape if spec.shape is None else spec.shape
-    if len(shape) != array.ndim or any(expected not in (-1, size) for expected, size in zip(shape, array.shape)):
-        raise InvalidInput("input '%s' has shape %s, expected %s" % (spec.name, list(array.shape), list(shape)))
+    if spec.shape is not None and not has_shape(array.shape, spec.shape):
+        raise InvalidInput("input '%s' has shape %s, expected %s" % (spec.name, list(array.shape), list(spec.shape)))
     return array
+
+
+def given_inputs(signature: Signature, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Return the arrays of a request as `check_input` does, in the model's order. Optional ones may be left out."""
+    return {
+        spec.name: check_input(spec, inputs)
+        for spec in signature.inputs
+        if spec.name in inputs or spec.name not in signature.optional
+    }
+
+
+def has_shape(shape: Sequence[int], declared: Sequence[int]) -> bool:
+    """Return whether a shape is the declared one, in which -1 stands for any size."""
+    return len(shape) == len(declared) and all(want in (-1, size) for want, size in zip(declared, shape))
 
 
 def wanted_outputs(outputs: Sequence[str], served: Sequence[str]) -> Sequence[str]:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterable
 
 import numpy as np
 
+from runtimes.checks import has_shape
 from runtimes.contract import TensorSpec, datatype_of, numpy_dtype
 
 
@@ -34,10 +35,7 @@ def as_output(spec: TensorSpec, value: Any) -> np.ndarray:
         raise ValueError(
             "output '%s' is %s, but it is declared as %s: convert it with astype" % (spec.name, datatype, spec.datatype)
         )
-    if spec.shape is not None and (
-        len(spec.shape) != array.ndim
-        or any(expected not in (-1, size) for expected, size in zip(spec.shape, array.shape))
-    ):
+    if spec.shape is not None and not has_shape(array.shape, spec.shape):
         raise ValueError(
             "output '%s' has shape %s, but it is declared with %s" % (spec.name, list(array.shape), list(spec.shape))
         )

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, quoted, wanted_outputs
+from runtimes.checks import declared_inputs, declared_outputs, given_inputs, quoted, wanted_outputs
 from runtimes.contract import (
     BatchAnalysis,
     InvalidInput,
@@ -93,8 +93,7 @@ class MlflowModel(Model):
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         wanted = wanted_outputs(outputs, list(self._outputs))
-        given = [spec for spec in self._signature.inputs if spec.name in inputs or not self._is_optional(spec)]
-        arrays = {spec.name: check_input(spec, inputs) for spec in given}
+        arrays = given_inputs(self._signature, inputs)
         params = {name: _param(arrays.pop(name)) for name in self._params if name in arrays}
         returned = self._by_name(self._predict(self._data(arrays), params))
         missing = [name for name in wanted if name not in returned]
@@ -102,9 +101,6 @@ class MlflowModel(Model):
             raise ValueError("predict returned %s, but not %s" % (quoted(returned), quoted(missing)))
         answer = {name: as_output(self._outputs[name], _array(self._outputs[name], returned[name])) for name in wanted}
         return detached(answer, inputs.values())
-
-    def _is_optional(self, spec: TensorSpec) -> bool:
-        return spec.name in self._signature.optional
 
     def _predict(self, data: Any, params: Dict[str, Any]) -> Any:
         """Raises InvalidInput if mlflow says that the data does not match the signature."""

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, quoted, wanted_outputs
+from runtimes.checks import declared_inputs, declared_outputs, given_inputs, quoted, wanted_outputs
 from runtimes.contract import BatchAnalysis, LoadError, LoadOptions, Model, Request, Signature, TensorSpec
 
 from .annotations import input_spec, output_specs
@@ -125,9 +125,7 @@ class OwnModel(Model):
 
     def _arrays(self, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """Return the arguments of `predict`. Raises InvalidInput."""
-        left_out = [name for name in self._signature.optional if name not in inputs]
-        specs = [spec for spec in self._signature.inputs if spec.name not in left_out]
-        return {spec.name: read_only(check_input(spec, inputs)) for spec in specs}
+        return {name: read_only(array) for name, array in given_inputs(self._signature, inputs).items()}
 
     def _wanted(self, outputs: Sequence[str]) -> Sequence[str]:
         return wanted_outputs(outputs, list(self._outputs))

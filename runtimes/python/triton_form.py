@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, quoted, wanted_outputs
+from runtimes.checks import declared_inputs, declared_outputs, given_inputs, quoted, wanted_outputs
 from runtimes.contract import (
     DATATYPES,
     BatchAnalysis,
@@ -124,18 +124,13 @@ class TritonModel(Model):
     def _request(self, request: Request, sender: ResponseSender, copies: bool = False) -> pb_utils.InferenceRequest:
         """Return a request as models get it. Raises InvalidInput."""
         wanted = wanted_outputs(request.outputs, list(self._outputs))
-        left_out = [name for name in self._signature.optional if name not in request.inputs]
-        arrays = [
-            (spec.name, check_input(spec, request.inputs))
-            for spec in self._signature.inputs
-            if spec.name not in left_out
-        ]
+        arrays = given_inputs(self._signature, request.inputs)
         sequence = request.sequence or SequenceControl(0)
         left = request.deadline - time.monotonic()
         asked = pb_utils.InferenceRequest(
             self._name,
             wanted,
-            [pb_utils.Tensor(name, array.copy() if copies else array) for name, array in arrays],
+            [pb_utils.Tensor(name, array.copy() if copies else array) for name, array in arrays.items()],
             request.id,
             sequence.id,
             self._version,

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import numpy as np
 
+from runtimes.checks import has_shape
 from runtimes.contract import (
     BatchAnalysis,
     InputRange,
@@ -178,7 +179,7 @@ def _client_spec(spec: TensorSpec, reshapes: Dict[str, Reshape]) -> TensorSpec:
 
 def _fill(shape: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Optional[Tuple[int, ...]]:
     """Return `after` with its -1 replaced by the sizes of `shape` where `before` has -1; None if they do not fit."""
-    if len(shape) != len(before) or any(want not in (-1, size) for want, size in zip(before, shape)):
+    if not has_shape(shape, before):
         return None
     free = iter([size for want, size in zip(before, shape) if want == -1])
     return tuple(next(free) if size == -1 else size for size in after)

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from runtimes.checks import has_shape
 from runtimes.contract import (
     DATATYPES,
     BatchAnalysis,
@@ -210,9 +211,8 @@ class SequenceModel(Model):
     def _capacity(self) -> int:
         options, rows = self.options, max(self._batching.max_rows, 1)
         wanted = options.max_sequences or (_MAX_SEQUENCES if options.strategy == "oldest" else rows)
-        if self._model.takes_requests or options.states:
-            return min(wanted, rows) if self.has_slots else wanted
-        return min(wanted, rows) if options.strategy == "direct" else wanted
+        keeps_rows = options.strategy == "direct" and not (self._model.takes_requests or options.states)
+        return min(wanted, rows) if self.has_slots or keeps_rows else wanted
 
     def visible(self, signatures: Dict[str, Signature]) -> Dict[str, Signature]:
         """Return signatures without what the worker feeds and keeps."""
@@ -292,7 +292,7 @@ class SequenceModel(Model):
         answers: List[Answer] = []
         for row, answer in zip(rows, self._model.infer_requests(given, signature)):
             try:
-                answers.append(answer if isinstance(answer, Exception) else self._keep(row, answer, 0))
+                answers.append(answer if isinstance(answer, Exception) else self._keep(row, answer))
             except ModelFailed as error:
                 answers.append(error)
         return answers
@@ -316,7 +316,7 @@ class SequenceModel(Model):
             outputs = self._chunked.run(inputs, wanted, signature, count if is_batched else 0)
         answers = []
         for row, slot in zip(rows, slots):
-            answers.append(self._keep(row, slice_rows(outputs, dim, slot, slot + 1) if is_batched else outputs, 0))
+            answers.append(self._keep(row, slice_rows(outputs, dim, slot, slot + 1) if is_batched else outputs))
         return answers
 
     def _wanted(self, outputs: Sequence[str]) -> Sequence[str]:
@@ -325,7 +325,7 @@ class SequenceModel(Model):
             return outputs
         return list(outputs) + [each.output for each in self.options.states if each.output not in outputs]
 
-    def _keep(self, row: _Row, outputs: Arrays, position: int) -> Arrays:
+    def _keep(self, row: _Row, outputs: Arrays) -> Arrays:
         """Stage the states of a sequence, and return the outputs that its client gets."""
         staged = {}
         for state in self.options.states:
@@ -335,7 +335,7 @@ class SequenceModel(Model):
             if state.input in self._model.row_states:
                 if array.ndim <= self._model.dim or array.shape[self._model.dim] != 1:
                     raise ModelFailed("the state '%s' has shape %s for one row" % (state.output, list(array.shape)))
-                array = np.take(array, position, self._model.dim)
+                array = np.take(array, 0, self._model.dim)
             _check_state(state, array)
             # A copy: a view would keep the states of the whole batch in memory.
             staged[state.input] = np.array(array, dtype=numpy_dtype(state.datatype))
@@ -406,7 +406,7 @@ def _check_id(key: SequenceId, tensor: ControlTensor) -> None:
 
 def _check_state(state: SequenceState, array: np.ndarray) -> None:
     shape = array.shape
-    if len(shape) != len(state.shape) or any([want not in (-1, size) for want, size in zip(state.shape, shape)]):
+    if not has_shape(shape, state.shape):
         text = "the state '%s' has shape %s, but %s is declared"
         raise ModelFailed(text % (state.output, list(shape), list(state.shape)))
     if datatype_of(array.dtype) != state.datatype:
