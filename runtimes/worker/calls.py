@@ -26,6 +26,7 @@ from runtimes.tensors import Buffer, Tensor, from_array, to_array
 from runtimes.wire import Frame
 from runtimes.worker.connection import Connection
 from runtimes.worker.threads import Requests, pass_on, requests_of_thread
+from runtimes.worker.wake import Wake
 
 Arrays = Dict[str, np.ndarray]
 # Requests that are in progress: their connection and their ids.
@@ -117,9 +118,9 @@ class Calls:
         self._kept: Deque[Tuple[Connection, Frame]] = deque()
         self._waiting = self._run = 0  # threads that wait for an answer in this run of the model; number of the run
         self._used = 0.0  # seconds that this run has taken before the model began to wait
-        self.wake_descriptor, self._wake_by = os.pipe()
-        for descriptor in (self.wake_descriptor, self._wake_by):
-            os.set_blocking(descriptor, False)
+        # Wakes whoever uses the connections.
+        self._user = Wake()
+        self.wake_descriptor = self._user.descriptor
 
     # For the loop
 
@@ -140,7 +141,7 @@ class Calls:
             self._is_running = False
             self.parents = ()
             while self._is_transferring:
-                self._wake()
+                self._user.wake()
                 self._changed.wait()
 
     @property
@@ -154,11 +155,7 @@ class Calls:
 
     def queue_unsent(self) -> Set[Connection]:
         """Add the frames that wait to the output of their connections, and return these."""
-        try:
-            while os.read(self.wake_descriptor, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        self._user.clear()
         while self._cancelled:
             progress = self._cancelled.popleft()
             with self._changed:
@@ -284,7 +281,7 @@ class Calls:
         """See Answers.cancel. It takes no lock, because the garbage collector calls it as well."""
         if not progress.is_over:
             self._cancelled.append(progress)
-            self._wake()
+            self._user.wake()
 
     # Inside
 
@@ -364,13 +361,7 @@ class Calls:
 
     def _send(self, source: Connection, buffers: Sequence[Buffer]) -> None:
         self._unsent.append((source, buffers))
-        self._wake()
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_by, b"\0")
-        except BlockingIOError:
-            pass  # enough is written already
+        self._user.wake()
 
     def _transfer_all(self) -> None:
         """The thread's program. Without it, the model would wait for ever, so the process ends with it."""

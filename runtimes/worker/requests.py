@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING, Dict, List
 
 from runtimes.context import unpack_context
 from runtimes.contract import DeviceLost, InvalidInput, Request
-from runtimes.layouts import layout_of
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import ResultFrame
 from runtimes.worker.pending import Batch, Pending
-from runtimes.worker.results import Outcome
+from runtimes.worker.results import Outcome, one_result
 
 if TYPE_CHECKING:
     from runtimes.worker.execute import Executor
@@ -41,7 +39,6 @@ def run_requests(executor: "Executor", batch: Batch, began: float) -> List[Outco
     if len(answers) != len(requests):
         raise ValueError("the model gave %d answers to %d requests" % (len(answers), len(requests)))
     executor.note_finished(inferred)
-    input_ns, infer_ns = int((gathered - began) * 1e9), int((inferred - gathered) * 1e9)
     for index, request, answer in zip(indices, requests, answers):
         try:
             if isinstance(answer, DeviceLost):
@@ -60,14 +57,7 @@ def run_requests(executor: "Executor", batch: Batch, began: float) -> List[Outco
             continue
         if not index:
             executor.last_run = (batch.signature, request.inputs, answer)
-        result = ResultFrame(
-            queue_ns=int((began - batch[index].arrived) * 1e9),
-            compute_input_ns=input_ns,
-            compute_infer_ns=infer_ns,
-            compute_output_ns=0,
-            batch_rows=batch.rows or len(batch),
-            outputs=tensors,
-            layout=layout_of("", (), tensors),
-        )
+        queue_s, rows = began - batch[index].arrived, batch.rows or len(batch)
+        result = one_result(tensors, queue_s, gathered - began, inferred - gathered, rows)
         outcomes[index] = executor.limited(result)
     return [outcomes[index] for index in range(len(batch))]

@@ -122,6 +122,14 @@ class BatchResults(Sequence[ResultFrame]):
         return ResultFrame(queue_ns, *self.times, tensors, layout_of("", (), tensors))
 
 
+def one_result(
+    tensors: Sequence[Tensor], queue_s: float, input_s: float, infer_s: float, batch_rows: int = 1, final: bool = True
+) -> ResultFrame:
+    """Return the result of one request, whose outputs were not split from those of others. Times are in seconds."""
+    times = int(queue_s * 1e9), int(input_s * 1e9), int(infer_s * 1e9), 0
+    return ResultFrame(*times, batch_rows, list(tensors), layout_of("", (), tensors), final)
+
+
 def infer_ns(outcomes: Sequence[Outcome]) -> Optional[int]:
     """Return how long the batch of the first outcome has run; None if that is a failure."""
     if isinstance(outcomes, BatchResults):
@@ -136,6 +144,16 @@ def send(batch: Batch, outcomes: Sequence[Outcome]) -> None:
         _send_rows(batch, outcomes)
     else:
         _send_each(batch, outcomes)
+
+
+def send_answer(connection: Connection, request_id: int, outcome: Outcome) -> bool:
+    """Queue one of several answers to a request. Return whether it is the last one, as a failure is."""
+    if isinstance(outcome, Failure):
+        send_failure(connection, request_id, outcome)
+        return True
+    flags = wire.FIRST_OF_BATCH if outcome.final else 0
+    connection.queue(wire.pack_result([(request_id, outcome)], flags, connection.put_results))
+    return outcome.final
 
 
 def send_failure(connection: Connection, request_id: int, failure: Failure) -> None:

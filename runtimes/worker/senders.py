@@ -5,25 +5,23 @@ What it sends waits in an outbox, from which the loop takes it; an answer that c
 sends it. So a request takes as much memory as one in streams.py.
 """
 
-import os
 import queue
 import threading
 import time
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Tuple
 
-from runtimes import wire
 from runtimes.contract import DeviceLost, Request, ResponseSender
-from runtimes.layouts import layout_of
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Tensor, from_array
-from runtimes.wire import ResultFrame
 from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch, Pending
 from runtimes.worker.requests import request_of
-from runtimes.worker.results import Failure, Outcome, send_failure
+from runtimes.worker.results import Failure, Outcome, one_result, send_answer
+from runtimes.worker.unread import Unread
+from runtimes.worker.wake import Wake
 
 
 class Sender(ResponseSender):
@@ -31,7 +29,7 @@ class Sender(ResponseSender):
 
     since    when the model was last given control over it: its duration does not include waiting for the client
     infer_s  how long the model has taken, until now
-    unread   the bytes of each answer that the client has not read, including those in the outbox
+    unread   includes the answers in the outbox
     ended    whether the model has ended it, or failed
     dropped  whether nobody waits for it any more
     """
@@ -41,8 +39,7 @@ class Sender(ResponseSender):
         self.pending: Pending = batch[0]
         self.began = self.since = time.monotonic()
         self.infer_s = 0.0
-        self.unread: Deque[int] = deque()
-        self.unread_bytes = 0
+        self.unread = Unread()
         self.ended = self.dropped = False
 
     @property
@@ -61,10 +58,6 @@ class Sender(ResponseSender):
     def fail(self, error: Exception) -> None:
         self._owner.fail(self, error)
 
-    @property
-    def has_room(self) -> bool:
-        return len(self.unread) < wire.MAX_UNREAD_ANSWERS and self.unread_bytes < wire.MAX_UNREAD_BYTES
-
 
 class Senders:
     """Runs the requests, and has the methods of streams.Streams. Only `send` and `fail` are for other threads."""
@@ -80,9 +73,8 @@ class Senders:
         self._begun: Dict[Sender, int] = {}
         self._busy_since = 0.0
         self._pauses, self._used = 0, 0.0  # see `pause`
-        self.descriptor, self._wake_descriptor = os.pipe()
-        os.set_blocking(self.descriptor, False)
-        os.set_blocking(self._wake_descriptor, False)
+        self._loop = Wake()
+        self.descriptor = self._loop.descriptor
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
@@ -141,7 +133,7 @@ class Senders:
     def _lose(self, error: BaseException) -> None:
         """Have the loop raise an exception that ends the worker."""
         self._lost = error
-        self._wake()
+        self._loop.wake()
 
     def _publish(self) -> None:
         """Name all requests that the model has begun, of which any thread may end the process."""
@@ -164,28 +156,18 @@ class Senders:
             sender.since = time.monotonic()
             if sender.dropped:
                 return
-            outcome = self._executor.limited(
-                ResultFrame(
-                    queue_ns=int((sender.began - sender.pending.arrived) * 1e9),
-                    compute_input_ns=0,
-                    compute_infer_ns=int(seconds * 1e9),
-                    compute_output_ns=0,
-                    batch_rows=1,
-                    outputs=tensors or [],
-                    layout=layout_of("", (), tensors or []),
-                    final=tensors is None,
-                )
-            )
+            queue_s = sender.began - sender.pending.arrived
+            result = one_result(tensors or [], queue_s, 0.0, seconds, final=tensors is None)
+            outcome = self._executor.limited(result)
             if isinstance(outcome, Failure):
                 sender.ended = True
                 self._forget(sender)
             elif tensors is not None:
-                sender.unread.append(sum([len(tensor.data) for tensor in tensors]))
-                sender.unread_bytes += sender.unread[-1]
+                sender.unread.add(sum([len(tensor.data) for tensor in tensors]))
             self._outbox.append((sender, outcome))
             if sender.ended:
                 self._changed.notify_all()
-        self._wake()
+        self._loop.wake()
 
     def pause(self) -> None:
         """Stop the clock of execution_timeout_s, because the model's thread waits for another model."""
@@ -207,10 +189,10 @@ class Senders:
 
     def _wait_for_room(self, sender: Sender) -> None:
         is_models = threading.current_thread() is self._thread
-        if is_models and not sender.has_room:
+        if is_models and not sender.unread.has_room:
             self._busy_since = 0.0  # the client's time does not count as the model's
             self._publish()
-        while not (sender.has_room or sender.dropped or sender.ended):
+        while not (sender.unread.has_room or sender.dropped or sender.ended):
             self._changed.wait()
         if is_models and not self._busy_since:
             self._busy_since = time.monotonic()
@@ -231,25 +213,16 @@ class Senders:
             if not sender.dropped:
                 self._outbox.append((sender, failure))
             self._changed.notify_all()
-        self._wake()
+        self._loop.wake()
         return True
 
     def _forget(self, sender: Sender) -> None:
         if self._begun.pop(sender, None) is not None:
             self._publish()
 
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_descriptor, b"x")
-        except OSError:
-            pass  # it is full, so that the loop will wake up, or the worker ends
-
     def wake(self) -> None:
-        """Empty the pipe that has woken the loop."""
-        try:
-            os.read(self.descriptor, 1 << 16)
-        except BlockingIOError:
-            pass
+        """Note that the loop has woken up."""
+        self._loop.clear()
 
     def advance(self) -> None:
         """Queue everything in the outbox for the fronts."""
@@ -260,19 +233,15 @@ class Senders:
             source, number = sender.pending.source, sender.pending.id
             if self._senders.get((source, number)) is not sender:
                 continue  # it was cancelled meanwhile
-            if isinstance(outcome, Failure):
-                send_failure(source, number, outcome)
-            else:
-                source.queue(wire.pack_result([(number, outcome)], wire.FIRST_OF_BATCH if outcome.final else 0))
-            if isinstance(outcome, Failure) or outcome.final:
+            if send_answer(source, number, outcome):
                 del self._senders[source, number]
 
     def acknowledge(self, source: Connection, number: int) -> None:
         """Note that the client has read one more answer to a request."""
         sender = self._senders.get((source, number))
         with self._changed:
-            if sender is not None and sender.unread:
-                sender.unread_bytes -= sender.unread.popleft()
+            if sender is not None:
+                sender.unread.acknowledge()
                 self._changed.notify_all()
 
     def cancel(self, source: Connection, number: int) -> bool:

@@ -9,18 +9,16 @@ import traceback
 from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
 
-from runtimes import wire
-from runtimes.layouts import layout_of
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
-from runtimes.wire import ResultFrame
 from runtimes.worker.calls import Calls
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
 from runtimes.worker.requests import request_of
-from runtimes.worker.results import Failure, send_failure
+from runtimes.worker.results import one_result, send_answer
 from runtimes.worker.rows import Arrays
+from runtimes.worker.unread import Unread
 
 
 def close(answers: Iterator[Any]) -> None:
@@ -34,18 +32,16 @@ class Stream:
     """One request, and its answers.
 
     input_s, infer_s  how long preparing its inputs took, and all answers until now
-    unread            the bytes of each answer that the client has not read
     """
 
-    __slots__ = ("answers", "batch", "began", "infer_s", "input_s", "pending", "unread", "unread_bytes")
+    __slots__ = ("answers", "batch", "began", "infer_s", "input_s", "pending", "unread")
 
     def __init__(self, batch: Batch, executor: Executor) -> None:
         self.batch = batch
         self.pending = batch[0]
         self.began = time.monotonic()
         self.input_s = self.infer_s = 0.0
-        self.unread: Deque[int] = deque()
-        self.unread_bytes = 0
+        self.unread = Unread()
         self.answers = self._run(executor)
 
     def _run(self, executor: Executor) -> Iterator[Arrays]:
@@ -64,10 +60,6 @@ class Stream:
                 yield answer
         finally:
             close(answers)
-
-    @property
-    def can_advance(self) -> bool:
-        return len(self.unread) < wire.MAX_UNREAD_ANSWERS and self.unread_bytes < wire.MAX_UNREAD_BYTES
 
 
 class Streams:
@@ -108,7 +100,7 @@ class Streams:
         is_over = self._step(stream)
         if is_over:
             self._end(stream)
-        elif stream.can_advance:
+        elif stream.unread.has_room:
             self._next.append(stream)
         self._status.set_idle()
 
@@ -127,38 +119,24 @@ class Streams:
             stream.infer_s += seconds
             tensors = [from_array(name, array) for name, array in (answer or {}).items()]
             infer_s = stream.infer_s if answer is None else seconds
-            result = ResultFrame(
-                queue_ns=int((stream.began - stream.pending.arrived) * 1e9),
-                compute_input_ns=int(stream.input_s * 1e9),
-                compute_infer_ns=int(infer_s * 1e9),
-                compute_output_ns=0,
-                batch_rows=1,
-                outputs=tensors,
-                layout=layout_of("", (), tensors),
-                final=answer is None,
-            )
+            queue_s = stream.began - stream.pending.arrived
+            result = one_result(tensors, queue_s, stream.input_s, infer_s, final=answer is None)
             outcome = self._executor.limited(result)
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
             outcome = self._executor.failed(stream.batch, error)[0]
-        if isinstance(outcome, Failure):
-            send_failure(source, number, outcome)
-            return True
-        flags = wire.FIRST_OF_BATCH if outcome.final else 0
-        source.queue(wire.pack_result([(number, outcome)], flags, source.put_results))
-        if not outcome.final:
-            size = sum([len(tensor.data) for tensor in outcome.outputs])
-            stream.unread.append(size)
-            stream.unread_bytes += size
-        return outcome.final
+        is_over = send_answer(source, number, outcome)
+        if not is_over:
+            stream.unread.add(sum([len(tensor.data) for tensor in tensors]))
+        return is_over
 
     def acknowledge(self, source: Connection, number: int) -> None:
         """Note that the client has read one more answer to a request."""
         stream = self._streams.get((source, number))
-        if stream is None or not stream.unread:
+        if stream is None:
             return
-        could_advance = stream.can_advance
-        stream.unread_bytes -= stream.unread.popleft()
-        if not could_advance and stream.can_advance:
+        could_advance = stream.unread.has_room
+        stream.unread.acknowledge()
+        if not could_advance and stream.unread.has_room:
             self._next.append(stream)
 
     def cancel(self, source: Connection, number: int) -> bool:
