@@ -6,22 +6,12 @@ This module translates between the two.
 
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-import numpy as np
-
 from runtimes.checks import has_shape
-from runtimes.contract import (
-    BatchAnalysis,
-    InputRange,
-    InvalidInput,
-    Model,
-    Request,
-    ResponseSender,
-    Signature,
-    TensorSpec,
-)
+from runtimes.contract import InvalidInput, Model, Request, ResponseSender, Signature, TensorSpec
 from runtimes.control import Reshapes
 from runtimes.worker.rows import Arrays
 from runtimes.worker.streams import close
+from runtimes.worker.wrapped import Wrapped
 
 
 class Reshape(NamedTuple):
@@ -39,15 +29,13 @@ def reshaped(model: Model, reshapes: Reshapes) -> Model:
     return Reshaped(model, inputs, outputs) if inputs or outputs else model
 
 
-class Reshaped(Model):
+class Reshaped(Wrapped):
     """Reshapes the tensors of the default signature; the other signatures are unchanged."""
 
     def __init__(self, model: Model, inputs: Dict[str, Reshape], outputs: Dict[str, Reshape]) -> None:
-        self._model, self._inputs, self._outputs = model, inputs, outputs
+        super().__init__(model)
+        self._inputs, self._outputs = inputs, outputs
         self._default = next(iter(model.signatures))
-        self.pipelined, self.decoupled = model.pipelined, model.decoupled
-        self.takes_requests, self.sends_answers = model.takes_requests, model.sends_answers
-        self.calls_models = model.calls_models
         self.signatures = dict(model.signatures)
         own = model.signatures[self._default]
         self.signatures[self._default] = Signature(
@@ -104,18 +92,6 @@ class Reshaped(Model):
     def finish(self, handle: Any) -> Arrays:
         signature, handle_of_model = handle
         return self._to_client(self._model.finish(handle_of_model), signature)
-
-    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self._model.analyze_batch(signature)
-
-    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return self._model.input_ranges(signature)
-
-    def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        return self._model.empty(shape, dtype)
-
-    def close(self) -> None:
-        self._model.close()
 
     def inside(self, inputs: Arrays, signature: str) -> Tuple[Model, Arrays]:
         """Return the runtime's own model, and inputs as it sees them."""

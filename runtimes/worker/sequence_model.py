@@ -14,7 +14,6 @@ from runtimes.contract import (
     DATATYPES,
     BatchAnalysis,
     DeviceLost,
-    InputRange,
     InvalidInput,
     LoadError,
     Model,
@@ -32,6 +31,7 @@ from runtimes.worker.batching_decision import BatchingDecision, decide_batching
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.rows import Arrays, slice_rows
 from runtimes.worker.sequences import SequenceId, Sequences
+from runtimes.worker.wrapped import Wrapped
 
 # Sequences of one worker that run at once, if nothing else is configured.
 _MAX_SEQUENCES = 1024
@@ -55,7 +55,7 @@ def with_sequence_tensors(load: Load) -> Load:
     return load._replace(inputs=inputs, outputs=outputs)
 
 
-class Joined(Model):
+class Joined(Wrapped):
     """The runtime's model, with the states of all sequences joined in the dimension `dim`, as its other inputs are.
 
     They have this dimension even if batching is off. It also leaves out the signatures that lack one of the tensors of
@@ -63,8 +63,9 @@ class Joined(Model):
     """
 
     def __init__(self, model: Model, options: SequenceOptions, batching: BatchingOptions) -> None:
-        self._model, self._options, self.dim = model, options, batching.dim
-        self.takes_requests, self.calls_models = model.takes_requests, model.calls_models
+        super().__init__(model)
+        self._options, self.dim = options, batching.dim
+        self.pipelined = False  # a sequence has one request running at a time
         if model.decoupled:
             raise LoadError("[sequence] is configured, but the model is decoupled, which sequences cannot be")
         self._check_names()
@@ -143,15 +144,6 @@ class Joined(Model):
         if self._options.strategy == "direct" and self.keeps_states:
             found = found._replace(writes=())  # each row of the batch has the state of one sequence
         return found
-
-    def input_ranges(self, signature: str) -> Dict[str, InputRange]:
-        return self._model.input_ranges(signature)
-
-    def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        return self._model.empty(shape, dtype)
-
-    def close(self) -> None:
-        self._model.close()
 
 
 def decide_sequence_batching(model: Joined, options: BatchingOptions, on_card: bool) -> BatchingDecision:
