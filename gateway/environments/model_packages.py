@@ -10,6 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from gateway.environments.errors import BrokenRequirements
 from gateway.environments.runtime import Runtime
+from gateway.environments.small_file import read_small
 from gateway.environments.versions import humanize, minors_within
 
 # Real files have a few KiB.
@@ -71,16 +72,9 @@ def read_requirements(file: Path) -> tuple[str, ...]:
     could contain source, and to build that runs code outside of the worker's box.
     """
     try:
-        with file.open("rb") as stream:
-            raw = stream.read(_MAX_BYTES + 1)
+        text = read_small(file, _MAX_BYTES, BrokenRequirements).decode("utf-8-sig")
     except FileNotFoundError:
         return ()
-    except OSError as error:
-        raise BrokenRequirements(f"its {file.name} cannot be read: {error.strerror}") from None
-    if len(raw) > _MAX_BYTES:
-        raise BrokenRequirements(f"its {file.name} is over the limit of {_MAX_BYTES} bytes")
-    try:
-        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BrokenRequirements(f"its {file.name} is not UTF-8") from None
     lines = {f"line {number} of its {file.name}": line for number, line in enumerate(text.splitlines(), 1)}

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from gateway.environments.small_file import read_small
+
 # Real files have a few KiB; a signature of ten thousand columns has half a MiB.
 _MAX_BYTES = 1 << 20
 
@@ -18,15 +20,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """
     import yaml  # imported late, because only repositories with models of MLflow need it
 
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise BrokenYaml(f"its {file.name} cannot be read: {error.strerror}") from None
-    if len(raw) > _MAX_BYTES:
-        raise BrokenYaml(f"its {file.name} is over the limit of {_MAX_BYTES} bytes")
+    raw = read_small(file, _MAX_BYTES, BrokenYaml)
     try:
         # In C where the package has it, which is a hundred times faster. Neither loader makes objects.
         document = yaml.load(raw, getattr(yaml, "CBaseLoader", yaml.BaseLoader))

@@ -6,10 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from gateway.export.readme import code
-from gateway.export.report import Run, differences_table
+from gateway.export.report import Run, as_text
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,16 @@ class PipelineReport:
 
     def text(self, width: int = 120) -> str:
         """Return the report for people, as in the README and on the terminal."""
-        console = Console(width=width, highlight=False, markup=False, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            console.print(f"{self.model} version {self.version}: a pipeline → {self.target}, {self.precision}")
-            for number, step in enumerate(self.steps, 1):
-                console.print(f"step {number} {step.model} version {step.version}: {step.folder}/{step.file}")
-            console.print(f"check  the whole matches the originals on {self.cases} inputs ({self.origin})")
-            console.print(f"       within {self.tolerance:g} of each output's largest value")
-            console.print(differences_table(self.runs, self.tolerance))
-            for note in self.notes:
-                console.print(f"note: {note}")
-        return capture.get()
+        head = [
+            f"{self.model} version {self.version}: a pipeline → {self.target}, {self.precision}",
+            *(
+                f"step {number} {step.model} version {step.version}: {step.folder}/{step.file}"
+                for number, step in enumerate(self.steps, 1)
+            ),
+            f"check  the whole matches the originals on {self.cases} inputs ({self.origin})",
+            f"       within {self.tolerance:g} of each output's largest value",
+        ]
+        return as_text(head, self.runs, self.tolerance, self.notes, width)
 
     def readme(self) -> str:
         rows = [

@@ -89,14 +89,7 @@ class Report:
 
     def text(self, width: int = 120) -> str:
         """Return the report for people, as in the README and on the terminal."""
-        console = Console(width=width, highlight=False, markup=False, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            for line in self._head():
-                console.print(line)
-            console.print(differences_table(self.runs, self.tolerance))
-            for note in self.notes:
-                console.print(f"note: {note}")
-        return capture.get()
+        return as_text(self._head(), self.runs, self.tolerance, self.notes, width)
 
     def _head(self) -> list[str]:
         before, after = self.original, self.exported
@@ -113,6 +106,18 @@ class Report:
         ]
         lines += [f"tried  {each.route}: {each.problem}" for each in self.attempts if each.problem]
         return lines
+
+
+def as_text(head: Sequence[str], runs: Sequence[Run], tolerance: float, notes: Sequence[str], width: int) -> str:
+    """Return a report for people: lines, the differences, and notes."""
+    console = Console(width=width, highlight=False, markup=False, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        for line in head:
+            console.print(line)
+        console.print(differences_table(runs, tolerance))
+        for note in notes:
+            console.print(f"note: {note}")
+    return capture.get()
 
 
 def differences_table(runs: Sequence[Run], tolerance: float) -> Table:

@@ -34,18 +34,7 @@ def read_document(engine: Engine, model: str, version: str, document: Any) -> In
     names = document.get("outputs", [])
     if not isinstance(names, list) or not set(map(type, names)) <= {str}:
         raise InvalidRequest("'outputs' must be a list of output names")
-    return InferRequest(
-        model,
-        inputs,
-        version,
-        "",
-        names,
-        options.signature,
-        options.priority,
-        options.deadline,
-        parameters=options.parameters,
-        sequence=options.sequence,
-    )
+    return options.request(model, version, inputs, outputs=names)
 
 
 def _path_or_body(document: Mapping[str, Any], key: str, path: str) -> str:

@@ -1,12 +1,13 @@
 """The request parameters that this server understands, for all protocols."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gateway.domain.types import NO_PARAMETERS, Parameters
+from gateway.domain.types import NO_PARAMETERS, InferRequest, Parameters
 from gateway.errors import InvalidRequest
 from runtimes.contract import SequenceControl
+from runtimes.tensor_bytes import Tensor
 
 _OPTIONS = frozenset(["priority", "timeout", "signature", "signature_name"])
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
@@ -42,6 +43,15 @@ class Options(NamedTuple):
     signature: str = ""
     parameters: Parameters = NO_PARAMETERS
     sequence: SequenceControl | None = None
+
+    def request(
+        self, model: str, version: str, inputs: Sequence[Tensor], request_id: str = "", outputs: Sequence[str] = ()
+    ) -> InferRequest:
+        """Return a request with these options."""
+        priority, deadline, signature, parameters, sequence = self
+        return InferRequest(
+            model, inputs, version, request_id, outputs, signature, priority, deadline, None, None, parameters, sequence
+        )
 
 
 DEFAULTS = Options()

@@ -49,18 +49,7 @@ def read_request(engine: Engine, model: str, version: str, body: Buffer) -> Infe
     request_id = _text(parameters, "id")
     options = read_options({name: value for name, value in parameters.items() if name != "id"})
     inputs = [_tensor(specs[name], value) for name, value in given.items() if name in specs]
-    return InferRequest(
-        model,
-        inputs,
-        version,
-        request_id,
-        (),
-        options.signature,
-        options.priority,
-        options.deadline,
-        parameters=options.parameters,
-        sequence=options.sequence,
-    )
+    return options.request(model, version, inputs, request_id)
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:

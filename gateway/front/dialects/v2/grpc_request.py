@@ -152,21 +152,10 @@ def _fits(sizes: Sequence[int], contents: Sequence[Buffer]) -> bool:
 
 def _read(message: pb.ModelInferRequest, name: str, inputs: Sequence[Tensor], seconds: float | None) -> InferRequest:
     options = _read_options(message) if message.parameters else DEFAULTS
-    deadline = options.deadline
     if seconds is not None:
-        deadline = _sooner(deadline, seconds)
-    return InferRequest(
-        message.model_name,
-        inputs,
-        message.model_version,
-        name,
-        [output.name for output in message.outputs],
-        options.signature,
-        options.priority,
-        deadline,
-        parameters=options.parameters,
-        sequence=options.sequence,
-    )
+        options = options._replace(deadline=_sooner(options.deadline, seconds))
+    outputs = [output.name for output in message.outputs]
+    return options.request(message.model_name, message.model_version, inputs, name, outputs)
 
 
 def _sooner(deadline: float | None, seconds: float) -> float:

@@ -81,19 +81,8 @@ def _read_document(
     options = read_options(parameters)
     inputs = _inputs(_get(document, "inputs", list, None, "the request"), rest, engine.shared_memory)
     names, output_options = _outputs(document, parameters)
-    request = InferRequest(
-        model,
-        inputs,
-        version,
-        _get(document, "id", str, "", "the request"),
-        names,
-        options.signature,
-        options.priority,
-        options.deadline,
-        parameters=options.parameters,
-        sequence=options.sequence,
-    )
-    return request, output_options
+    request_id = _get(document, "id", str, "", "the request")
+    return options.request(model, version, inputs, request_id, names), output_options
 
 
 class _Sections:
