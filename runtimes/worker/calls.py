@@ -35,6 +35,14 @@ Parents = Sequence[Tuple[Connection, Sequence[int]]]
 _NO_REQUEST = "a model can call other models only while it answers a request"
 
 
+def run_in(calls: "Optional[Calls]", function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns that runs the model, which calls others by `calls` meanwhile; None: it cannot."""
+    if calls is None:
+        return function(*arguments)
+    with calls:
+        return function(*arguments)
+
+
 def _each(parents: Parents) -> Requests:
     return [(source, number) for source, ids in parents for number in ids]
 

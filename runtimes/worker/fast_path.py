@@ -30,7 +30,7 @@ from runtimes.status_page import StatusPage
 from runtimes.wire import RequestGroup
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher
-from runtimes.worker.calls import Calls
+from runtimes.worker.calls import Calls, run_in
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
@@ -123,14 +123,8 @@ class FastPath:
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
             batch = self._batcher.all_at_once(connection, requests, now)
             outcomes = self._executor.failed(batch, error)
-        self._answer(batch, outcomes or self._run_alone(batch))
+        self._answer(batch, outcomes or run_in(self._calls, self._executor.run_alone, batch))
         return key, rows, now
-
-    def _run_alone(self, batch: Batch) -> Sequence[Outcome]:
-        if self._calls is None:
-            return self._executor.run_alone(batch)
-        with self._calls:
-            return self._executor.run_alone(batch)
 
     def _prepare(self, layout: TensorLayout) -> _Prepared:
         prepared = _Prepared()

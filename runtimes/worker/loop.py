@@ -23,7 +23,7 @@ from runtimes.worker import probe
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher
 from runtimes.worker.budget import Budget
-from runtimes.worker.calls import Calls
+from runtimes.worker.calls import Calls, run_in
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor, RunningBatch
 from runtimes.worker.facts import Facts
@@ -156,12 +156,7 @@ class Loop:
             return None, wait
         if batch is None:
             return None, wait
-        if self._calls is None:
-            outcomes = self._executor.run(batch)
-        else:
-            with self._calls:
-                outcomes = self._executor.run(batch)
-        self._answer(batch, outcomes)
+        self._answer(batch, run_in(self._calls, self._executor.run, batch))
         return (batch.key, batch.rows, now), wait
 
     def _is_busy(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
 
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
-from runtimes.worker.calls import Calls
+from runtimes.worker.calls import Calls, run_in
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
@@ -109,12 +109,9 @@ class Streams:
         source, number = stream.pending.source, stream.pending.id
         began = time.monotonic()
         try:
-            if self._calls is None:
-                answer = next(stream.answers, None)
-            else:
+            if self._calls is not None:
                 self._calls.parents = stream.batch.parents
-                with self._calls:
-                    answer = next(stream.answers, None)
+            answer = run_in(self._calls, next, stream.answers, None)
             seconds = time.monotonic() - began
             stream.infer_s += seconds
             tensors = [from_array(name, array) for name, array in (answer or {}).items()]
@@ -166,10 +163,6 @@ class Streams:
         if stream in self._next:
             self._next.remove(stream)
         try:
-            if self._calls is None:
-                close(stream.answers)
-            else:
-                with self._calls:
-                    close(stream.answers)
+            run_in(self._calls, close, stream.answers)
         except Exception:  # noqa: BLE001 - as above; no client is waiting for it
             traceback.print_exc()
