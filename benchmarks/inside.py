@@ -18,6 +18,7 @@ from gateway.engine.engine import FrontEngine
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import discover
 from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.starter import StarterOptions
 from runtimes.tensors import Tensor
 
 _LOAD_S = 600.0
@@ -59,7 +60,7 @@ async def _answered(
 
     external = {"torchscript": python} if python else {}
     with tempfile.TemporaryDirectory(prefix="modelport-") as run_dir:
-        options = ManagerOptions(repository, Path(run_dir), accelerator)
+        options = ManagerOptions(repository, StarterOptions(run_dir=Path(run_dir), accelerator=accelerator))
         builder = Builder(home(), accelerator, external, frozenset(), lambda: None)
         manager = Manager(options, discover(), builder, publish)
         running = asyncio.create_task(manager.run())

@@ -2,34 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.config import RepositoryControl
 from gateway.domain import default_limits as default
 from gateway.domain.table import Table, TableEntry
-from gateway.domain.types import ModelStatus, by_model, newest_first, select_version
+from gateway.domain.types import ModelStatus, by_model, select_version
 from gateway.environments.builder import Builder
-from gateway.environments.environment import Environment
-from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
-from gateway.lifecycle.devices import count_gpus, placement
-from gateway.lifecycle.launch import Launch, plan_launch
+from gateway.lifecycle.entries import table_entries
 from gateway.lifecycle.model_version import ModelVersion
-from gateway.lifecycle.pipeline_version import PipelineVersion, in_order
+from gateway.lifecycle.pipeline_version import PipelineVersion
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
-from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program, plan_box
 from gateway.lifecycle.selection import ModelSelection, steps_below
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
+from gateway.lifecycle.starter import Starter, StarterOptions
 from gateway.lifecycle.version import Version, WorkerCounts
-from gateway.process.cgroup import MemoryGroups
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
 from gateway.repository.scanner import Scanner
-from runtimes.sandbox.box import Box
 
 log = logging.getLogger("models")
 
@@ -43,20 +37,16 @@ _STOP_S = 1.0
 
 @dataclass(frozen=True)
 class ManagerOptions:
+    """workers: what all of them have in common. scan: called with `repository`."""
+
     repository: Path
-    run_dir: Path
-    accelerator: str = "cpu"
+    workers: StarterOptions
     poll_s: float = default.POLL_S
     grace_s: float = default.GRACE_S
     strict_readiness: bool = False
-    max_response_bytes: int = default.MAX_RESPONSE_BYTES
-    max_body_bytes: int = default.MAX_BODY_BYTES
-    audit_share: float = default.AUDIT_SHARE
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
-    scan: Scan = scan  # called with `repository`
-    sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
-    memory_groups: MemoryGroups | None = None
+    scan: Scan = scan
 
 
 class Manager:
@@ -89,6 +79,7 @@ class Manager:
         self._has_reconciled = False
         self._closing = False
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
+        self._starter = Starter(options.workers, builder, self._instances)
 
     async def run(self) -> None:
         """Reconcile until cancelled. Call `close` afterwards."""
@@ -304,6 +295,9 @@ class Manager:
             version.unloading = True  # set here, not in the task: a client that unloads it must not see it READY again
             self._tasks[key] = asyncio.create_task(self._retire(version, self._tasks[key]))
 
+    def _instances(self) -> int:
+        return sum(config.toml.workers for config in self._desired.values() if config.artifact)
+
     def _version(self, key: VersionKey, config: ModelConfig) -> Version:
         if config.steps:
             return PipelineVersion(key, config, self._on_change)
@@ -316,57 +310,9 @@ class Manager:
             log.warning("%s: %s", config.name, config.warning)
 
     async def _load(self, version: Version) -> None:
-        """Wait for the environment, then run all instances until they are stopped. A pipeline has none."""
-        artifact, toml = version.config.artifact, version.config.toml
-        if artifact is None or not isinstance(version, ModelVersion):
-            return
-        try:
-            check_program(version.config, self._options.sandbox)
-            accelerator = self._options.accelerator
-            placement(toml.device, accelerator, accelerator, 0)  # rejects an impossible device before anything is built
-            policy, folder = self._options.sandbox, artifact.runtime.folder
-            box = await asyncio.to_thread(plan_box, version.config, folder, policy)
-            environment = await self._builder.environment(artifact.runtime)
-            version.devices = await self._place(version, environment)
-            if version.unloading:
-                return
-            devices = version.devices * toml.instances
-            launches = [partial(self._launch, version, environment, each, box) for each in devices]
-            for launch in launches:
-                launch()  # raises the error of any instance before the first worker starts
-            async with asyncio.TaskGroup() as group:
-                for slot, launch in enumerate(launches):
-                    group.create_task(version.run_instance(launch, self._options.run_dir, slot))
-        except (EnvironmentUnavailable, NotAllowed) as error:
-            version.fail(str(error))
-        except Exception:
-            log.exception("%s could not be started", version.key)
-            version.fail("it could not be started; the gateway's log says why")
-
-    async def _place(self, version: ModelVersion, environment: Environment) -> tuple[str, ...]:
-        device = version.config.toml.device
-        gpu_count = await asyncio.to_thread(count_gpus) if device == ("auto",) else 0
-        devices = placement(device, self._options.accelerator, environment.accelerator, gpu_count)
-        if device == ("auto",):
-            log.info("%s: device = 'auto' selects %s", version.key, devices[0])
-        return devices
-
-    def _launch(self, version: ModelVersion, environment: Environment, device: str, box: Box | None) -> Launch:
-        instances = sum(each.toml.workers for each in self._desired.values() if each.artifact)
-        max_bytes, share = self._options.max_response_bytes, self._options.audit_share
-        return plan_launch(
-            version.config,
-            environment,
-            device,
-            instances,
-            max_bytes,
-            version.batching_off,
-            version.trial_allowed,
-            share,
-            box and box._replace(gpu=device != "cpu"),
-            self._options.memory_groups,
-            self._options.max_body_bytes,
-        )
+        """Run the version until it is stopped. A pipeline has no workers."""
+        if isinstance(version, ModelVersion):
+            await self._starter.run(version)
 
     async def _retire(self, version: Version, running: "asyncio.Task[None]") -> None:
         """Remove a version from the table and stop it. Its workers end when the fronts have answered its requests."""
@@ -401,43 +347,13 @@ class Manager:
         """Publish the table if it has changed, and wake those that wait for a change of state."""
         if self._closing:
             return
-        table = Table(self._entries(), self._ready())
+        table = Table(table_entries(self.versions, self._desired, self._entry), self._ready())
         if table != self._table:
             self._table = table
             self._publish(table)
             self._wake.set()
         self._state_change.set()
         self._state_change = asyncio.Event()
-
-    def _entries(self) -> tuple[TableEntry, ...]:
-        """Return the table's entries, after each pipeline has followed the entries of its steps."""
-        pipelines = [each for each in self.versions.values() if isinstance(each, PipelineVersion)]
-        workers = [each for each in self.versions.values() if not isinstance(each, PipelineVersion)]
-        chosen: dict[str, dict[str, TableEntry]] = {}  # model → version → entry
-        self._choose(workers, chosen)
-        models = {name: newest_first(entry.status for entry in each.values()) for name, each in chosen.items()}
-        coming = {key.model for key in self._desired if key not in self.versions}
-        for versions, problem in in_order(pipelines):
-            for version in versions:
-                version.follow(models, coming, problem)
-            self._choose(versions, chosen)
-            name = versions[0].key.model
-            models[name] = newest_first(entry.status for entry in chosen.get(name, {}).values())
-        return tuple(entry for _, each in sorted(chosen.items()) for _, entry in sorted(each.items()))
-
-    def _choose(self, versions: Iterable[Version], chosen: dict[str, dict[str, TableEntry]]) -> None:
-        """Add the entry of each version to `chosen`.
-
-        If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
-        """
-        for version in sorted(versions, key=lambda each: each.key):
-            if version.unloading:
-                continue
-            entry, key = self._entry(version), version.key
-            others = chosen.setdefault(key.model, {})
-            other = others.get(key.version)
-            if other is None or (entry.status.admits and (key in self._desired or not other.status.admits)):
-                others[key.version] = entry
 
     def _ready(self) -> bool:
         """Return the server's readiness.

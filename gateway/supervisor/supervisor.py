@@ -49,6 +49,7 @@ from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.sandbox import SandboxPolicy
+from gateway.lifecycle.starter import StarterOptions
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
 from gateway.metrics.exposition import render
 from gateway.metrics.selection import select
@@ -158,21 +159,24 @@ class Supervisor:
             environments, settings.accelerator, external, only, self._on_progress, settings.require_locks
         )
         self._graph_files = GraphFiles(self._run_dir / "graphs", self.builder)
-        options = ManagerOptions(
-            repository=repository,
+        workers = StarterOptions(
             run_dir=self._run_dir,
             accelerator=settings.accelerator,
-            poll_s=settings.poll_s,
-            grace_s=settings.grace_s,
-            strict_readiness=settings.strict_readiness,
             max_response_bytes=settings.max_response_bytes,
             max_body_bytes=settings.max_body_bytes,
             audit_share=settings.audit_share,
+            sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions, settings.allow_python),
+            memory_groups=memory_groups,
+        )
+        options = ManagerOptions(
+            repository=repository,
+            workers=workers,
+            poll_s=settings.poll_s,
+            grace_s=settings.grace_s,
+            strict_readiness=settings.strict_readiness,
             control=settings.repository_control,
             load_model=tuple(split_names(settings.load_model)),
             scan=scan,
-            sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions, settings.allow_python),
-            memory_groups=memory_groups,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         self.handlers = self._control_handlers()

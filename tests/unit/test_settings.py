@@ -22,6 +22,7 @@ from gateway.config import Settings, SettingsError, Sources, parse_address, read
 from gateway.engine.admission import AdmissionLimits
 from gateway.front.base.limits import Limits
 from gateway.lifecycle.manager import ManagerOptions
+from gateway.lifecycle.starter import StarterOptions
 from gateway.process.address import Address
 from gateway.supervisor.ports import listen
 
@@ -261,7 +262,8 @@ def test_listening_sockets_enable_tcp_keepalive() -> None:
 
 def test_defaults_without_settings_equal_those_of_settings() -> None:
     settings, limits, admission_limits = Settings(), Limits(), AdmissionLimits()
-    manager = ManagerOptions(Path(), Path())
+    workers = StarterOptions(run_dir=Path())
+    manager = ManagerOptions(Path(), workers)
     assert limits == Limits(
         settings.max_json_bytes,
         settings.max_body_bytes,
@@ -272,8 +274,8 @@ def test_defaults_without_settings_equal_those_of_settings() -> None:
     assert admission_limits == AdmissionLimits(
         settings.max_requests, settings.max_admitted_bytes, settings.request_timeout_s
     )
-    assert (manager.max_response_bytes, manager.poll_s) == (settings.max_response_bytes, settings.poll_s)
-    assert (manager.grace_s, manager.audit_share) == (settings.grace_s, settings.audit_share)
+    assert (workers.max_response_bytes, manager.poll_s) == (settings.max_response_bytes, settings.poll_s)
+    assert (manager.grace_s, workers.audit_share) == (settings.grace_s, settings.audit_share)
 
 
 def test_platforms_configure_by_their_own_variables(tmp_path: Path) -> None:

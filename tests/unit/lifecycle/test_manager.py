@@ -19,6 +19,7 @@ from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import State
 from gateway.lifecycle.selection import ModelSelection
+from gateway.lifecycle.starter import StarterOptions
 from gateway.repository.scan import ModelConfig, RepositoryError
 
 # Nothing here takes long; the limit only turns an endless wait into a failure.
@@ -55,7 +56,12 @@ async def managing(
     """Run a manager that scans all the time, and wait for its first scan."""
     tables: list[Table] = []
     options = ManagerOptions(
-        Path("repository"), Path(), poll_s=0.001, control=control, load_model=load_model, scan=repository.scan
+        Path("repository"),
+        StarterOptions(run_dir=Path()),
+        poll_s=0.001,
+        control=control,
+        load_model=load_model,
+        scan=repository.scan,
     )
     manager = Manager(options, {}, Builder(Path(), "cpu", {}, frozenset(), lambda: None), tables.append)
     running = asyncio.create_task(manager.run())
