@@ -106,7 +106,7 @@ def test_registered_regions_are_listed(serving: Serving, memory: SharedMemory) -
         (parameters(48), None, "beyond the 56 bytes"),
         (parameters(-1), None, "beyond the 56 bytes"),
         (parameters(8, 8), None, "bytes of data"),
-        (parameters(8), parameters(32, 8), "an output has 12 bytes, but 8"),
+        (parameters(8), parameters(32, 8), "an output has 12 bytes, but its range of shared memory has 8"),
         (parameters(8), parameters(0, region="other"), "not registered"),
     ],
 )
