@@ -1,0 +1,232 @@
+"""The content that was downloaded, on disk: each whole, each once, and bounded.
+
+contents/<digest>/files/…        never changed after it appears
+contents/<digest>/manifest.json  names and sizes; its modification time is that of the last use
+names/<digest>/<name>            a link to a content
+incoming/<process>/…             what is being downloaded
+processes/<process>              locked while the process runs; lists the contents that it uses
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gateway.remote.store import RemoteObject, StoreError
+
+
+def digest_of(location: str, objects: Iterable[RemoteObject]) -> str:
+    """Return a name for a content. An etag may be the same elsewhere, so the location is part of it."""
+    text = json.dumps([location, *sorted(objects)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Cache:
+    """The folder of downloaded content, which several processes may share. Thread-safe.
+
+    max_bytes  0: unbounded; otherwise the contents that were used least recently make room, unless they are in use
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = 0) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
+        self._contents = folder / "contents"
+        self._lock = threading.RLock()
+        self._reserved = 0  # bytes of downloads in progress
+        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._incoming = folder / "incoming" / self._name
+        self._used: dict[str, set[str]] = {}  # user → the contents that it uses
+        for each in (self._contents, folder / "incoming", folder / "processes"):
+            each.mkdir(parents=True, exist_ok=True)
+        self._own = _locked(folder / "processes" / self._name)
+        self._incoming.mkdir()
+        self._clean()
+
+    def find(self, digest: str) -> Path | None:
+        """Return the folder of a content if it is there and its files have the right sizes."""
+        entry = self._contents / digest
+        try:
+            sizes = json.loads((entry / "manifest.json").read_bytes())["files"]
+            if any((entry / "files" / name).stat().st_size != size for name, size in sizes.items()):
+                raise ValueError
+        except (OSError, ValueError, KeyError):
+            if entry.exists():
+                self._remove(entry)
+            return None
+        with suppress(OSError):
+            os.utime(entry / "manifest.json")
+        return entry / "files"
+
+    def named(self, digest: str, name: str) -> Path:
+        """Return a link to a content that has a name of its own, which a model may be called by."""
+        link = self.folder / "names" / digest / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(Path("../../contents", digest, "files"))
+        return link
+
+    def size(self, digest: str) -> int:
+        """Return the bytes of a content; 0 if it is not there."""
+        return _size(self._contents / digest)
+
+    def bytes(self) -> int:
+        """Return the bytes of all contents."""
+        return sum(map(_size, self._entries()))
+
+    def use(self, user: str, digests: Collection[str]) -> None:
+        """Say which contents a user needs from now on, so that nobody removes them."""
+        with self._lock:
+            if self._used.get(user) == set(digests):
+                return
+            self._used[user] = set(digests)
+            text = "\n".join(sorted(set[str]().union(*self._used.values())))
+            os.ftruncate(self._own, 0)
+            os.pwrite(self._own, text.encode(), 0)
+
+    def add(self, digest: str, size: int, fill: Callable[[Path], None]) -> Path:
+        """Return the folder of a content that is missing, which `fill` writes into a new folder.
+
+        It appears when it is whole. Raises what `fill` raises, and StoreError if there is no room.
+        """
+        with self._reserve(size):
+            scratch = Path(tempfile.mkdtemp(dir=self._incoming))
+            try:
+                files = scratch / "files"
+                files.mkdir()
+                fill(files)
+                sizes = {path.relative_to(files).as_posix(): path.stat().st_size for path in _files(files)}
+                if sum(sizes.values()) > size:  # an archive
+                    self._make_room(sum(sizes.values()))
+                (scratch / "manifest.json").write_text(json.dumps({"files": sizes}))
+                _sync(scratch)
+                with suppress(FileExistsError, OSError):
+                    scratch.rename(self._contents / digest)
+            except OSError as error:
+                raise StoreError(f"the cache cannot be written: {error.strerror or error}") from None
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        found = self.find(digest)
+        if found is None:
+            raise StoreError("the cache cannot be written: what was downloaded is gone")
+        return found
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Return an empty folder on the cache's file system, for a while."""
+        folder = Path(tempfile.mkdtemp(dir=self._incoming))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def drop(self, digests: Iterable[str]) -> None:
+        """Remove contents that no process uses, if the cache is unbounded: nothing else would remove them."""
+        with self._lock:
+            if not self.max_bytes:
+                for digest in set(digests) - self._in_use():
+                    self._remove(self._contents / digest)
+
+    @contextmanager
+    def _reserve(self, size: int) -> Iterator[None]:
+        with self._lock:
+            self._make_room(size)
+            self._reserved += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved -= size
+
+    def _make_room(self, size: int) -> None:
+        if not self.max_bytes:
+            return
+        with self._lock:
+            in_use = self._in_use()
+            sizes = {entry: _size(entry) for entry in self._entries()}
+            room = self.max_bytes - sum(sizes.values()) - self._reserved
+            for entry in sorted(sizes, key=_used_at):
+                if room >= size:
+                    return
+                if entry.name not in in_use:
+                    self._remove(entry)
+                    room += sizes[entry]
+            if room < size:
+                raise StoreError(
+                    f"it needs {size} bytes, but model_cache_bytes is {self.max_bytes}, and the models that are served "
+                    f"leave {max(0, room)}"
+                )
+
+    def _entries(self) -> list[Path]:
+        return [entry for entry in self._contents.iterdir() if not entry.name.startswith(".")]
+
+    def _in_use(self) -> set[str]:
+        """Return the contents that a running process uses."""
+        found = set[str]().union(*self._used.values())
+        for file in (self.folder / "processes").iterdir():
+            if file.name != self._name and not _is_abandoned(file):
+                with suppress(OSError):
+                    found.update(file.read_text().split())
+        return found
+
+    def _remove(self, entry: Path) -> None:
+        """Remove a content so that nobody finds half of it."""
+        with suppress(OSError):
+            gone = entry.rename(self._incoming / f"removed-{uuid.uuid4().hex}")
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove what processes that have ended were downloading."""
+        for file in (self.folder / "processes").iterdir():
+            if file.name != self._name and _is_abandoned(file):
+                shutil.rmtree(self.folder / "incoming" / file.name, ignore_errors=True)
+                file.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of a new file that is locked until the process ends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False
+
+
+def _size(entry: Path) -> int:
+    try:
+        return sum(json.loads((entry / "manifest.json").read_bytes())["files"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return 0
+
+
+def _used_at(entry: Path) -> float:
+    try:
+        return (entry / "manifest.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _sync(folder: Path) -> None:
+    """Wait until the files are on the disk: after a power cut, a content that is there must be whole."""
+    for path in (*_files(folder), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,59 @@
+"""Fetches one remote model: a file, a folder or an archive → a path on this machine."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from gateway.config import home
+from gateway.remote.cache import Cache
+from gateway.remote.location import is_remote, parse
+from gateway.remote.names import wanted
+from gateway.remote.store import StoreError, open_store
+from gateway.remote.transfer import keep
+
+
+def fetch(location: str, max_bytes: int = 0) -> Path:
+    """Return the local path of an artifact, a version's folder, a model's folder or an archive's content.
+
+    What is in the cache already, by name, size and etag, is not downloaded again. It stays there while this process
+    runs. Paths of this machine are returned as they are. Blocks.
+
+    location   a path, or a URL of one of `SCHEMES`
+    max_bytes  of the cache, as the setting model_cache_bytes
+    Raises BadLocation, StoreError or SettingsError, each with one sentence.
+    """
+    if not is_remote(location):
+        return Path(location)
+    place = parse(location)
+    store = open_store(place)
+    objects = wanted(store.objects())
+    if not objects:
+        raise StoreError(f"{place} does not exist, or is empty")
+    cache = shared_cache(max_bytes)
+    try:
+        digest = keep(cache, place, store, objects)
+    except StoreError as error:
+        raise StoreError(f"{place} cannot be downloaded: {error}") from None
+    found = cache.find(digest)
+    if found is None:
+        raise StoreError(f"{place} is no longer in the cache")
+    cache.use(f"fetch {digest}", [digest])
+    # Of a single file, the folder also has its neighbors.
+    single = found / place.name
+    return single if not place.is_archive and single.is_file() else cache.named(digest, place.stem)
+
+
+def cache_folder(setting: str = "") -> Path:
+    """Return the folder of the cache: the setting model_cache, or `models` in MODELPORT_HOME."""
+    chosen = setting or os.environ.get("MODELPORT_MODEL_CACHE", "")
+    return Path(chosen).expanduser().absolute() if chosen else home() / "models"
+
+
+@lru_cache(maxsize=4)
+def shared_cache(max_bytes: int = 0, folder: str = "") -> Cache:
+    """Return the process's cache. Raises StoreError if its folder cannot be written."""
+    path = cache_folder(folder)
+    try:
+        return Cache(path, max_bytes)
+    except OSError as error:
+        raise StoreError(f"the model cache {path} cannot be used: {error.strerror or error}") from None
