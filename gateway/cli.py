@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     serve = _command(commands, "serve", "serve a model repository, or a single artifact")
     predict = _command(commands, "predict", "send arrays, JSON or images to a running gateway")
     models = _command(commands, "models", "list the models of a running gateway")
+    traffic = _command(commands, "traffic", "divide a model's requests among its versions, copy, promote, roll back")
     health = _command(commands, "health", "check that the gateway on this machine is live, or ready")
     keys = _command(commands, "keys", "make an API key, or print the digest of one")
     runtimes = _command(commands, "runtimes", "list runtimes, and build, remove, lock or describe their environments")
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         _predict_flags(predict)
     elif chosen == "models":
         _connection_flags(models)
+    elif chosen == "traffic":
+        _traffic_flags(traffic)
     elif chosen == "health":
         _health_flags(health)
     elif chosen == "keys":
@@ -98,6 +101,8 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         from gateway.commands.models import print_models
 
         return print_models(from_flags(options))
+    if options.command == "traffic":
+        return _traffic(options)
     if options.command == "sbom":
         return _sbom(options)
     return _runtimes(options)
@@ -212,6 +217,25 @@ def _predict(options: argparse.Namespace) -> int:
         options.model, options.inputs, from_flags(options), options.version, options.output, options.top
     )
     return predict(question)
+
+
+def _traffic_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a model of the gateway")
+    _connection_flags(parser)
+    parser.add_argument("--weights", default="", metavar="3=95,4=5", help="versions and weights; none removes them")
+    parser.add_argument("--shadow", default="", metavar="VERSION", help="a version that gets copies; none ends that")
+    parser.add_argument("--of", default="", metavar="VERSION", help="whose requests are copied; default: the main one")
+    parser.add_argument("--share", type=float, default=None, metavar="X", help="how many of them (default: 1)")
+    parser.add_argument("--promote", default="", metavar="VERSION", help="give it all requests without a version")
+    parser.add_argument("--rollback", action="store_true", help="undo the newest change at run time")
+
+
+def _traffic(options: argparse.Namespace) -> int:
+    from gateway.commands.connection import from_flags
+    from gateway.commands.traffic import Change, traffic
+
+    change = Change(options.weights, options.shadow, options.of, options.share, options.promote, options.rollback)
+    return traffic(from_flags(options), options.model, change)
 
 
 def _keys_flags(parser: argparse.ArgumentParser) -> None:

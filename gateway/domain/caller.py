@@ -6,6 +6,12 @@ from typing import NamedTuple
 from gateway.domain.identity import Action
 
 Header = tuple[str, str | bytes]
+# Headers that identify one request or its trace, in lower case. A head with one of them is never repeated.
+PER_REQUEST_HEADERS = (
+    "traceparent", "tracestate", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-request-id",
+    "request-id", "x-correlation-id", "x-amzn-trace-id", "x-cloud-trace-context", "uber-trace-id", "sentry-trace",
+    "x-datadog-trace-id", "x-datadog-parent-id", "ce-id", "idempotency-key",
+)  # fmt: skip
 
 
 class Caller(NamedTuple):

@@ -116,6 +116,36 @@ class GetStatistics(ControlRequest[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
+class GetTraffic(ControlRequest[dict[str, Any]]):
+    """Return a model's traffic, as `TrafficBook.get` does."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ChangeTraffic(ControlRequest[dict[str, Any]]):
+    """Change keys of a model's traffic, and return it. The keys are those of [traffic] in model.toml."""
+
+    name: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PromoteVersion(ControlRequest[dict[str, Any]]):
+    """Have a version get all requests that name none, and return the model's traffic."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RollBackTraffic(ControlRequest[dict[str, Any]]):
+    """Undo the newest change of a model's traffic, and return it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class RegisterRegion(ControlRequest[None]):
     """Register a region of system shared memory. key: as for shm_open; offset and byte_size: in bytes."""
 

@@ -1,13 +1,14 @@
 """The table of models and workers that the supervisor sends to every front."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gateway.domain.image_processing import postprocess_from_json, preprocess_from_json
 from gateway.domain.pipeline import steps_from_json
 from gateway.domain.shared_memory import Region
 from gateway.domain.table_schema import table_schema_from_json
+from gateway.domain.traffic import Traffic, traffic_from_json
 from gateway.domain.types import ModelStatus
 from runtimes.wire import signature_from_json
 
@@ -44,17 +45,20 @@ class Table:
 
     ready    the server's readiness, which the supervisor determines
     regions  the regions of shared memory that clients have registered
+    traffic  of the models whose traffic is divided or copied
     """
 
     entries: tuple[TableEntry, ...] = ()
     ready: bool = False
     regions: tuple[Region, ...] = ()
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
 
 
 def table_to_json(table: Table) -> dict[str, Any]:
     return {
         "ready": table.ready,
         "regions": table.regions,
+        "traffic": table.traffic,
         "entries": [
             {"status": _status_to_json(entry.status), "workers": [asdict(worker) for worker in entry.workers]}
             for entry in table.entries
@@ -67,7 +71,9 @@ def table_from_json(raw: Mapping[str, Any]) -> Table:
         TableEntry(_status_from_json(entry["status"]), tuple(WorkerAddress(**worker) for worker in entry["workers"]))
         for entry in raw["entries"]
     )
-    return Table(entries, raw["ready"], tuple(Region(*region) for region in raw["regions"]))
+    regions = tuple(Region(*region) for region in raw["regions"])
+    traffic = {name: traffic_from_json(each) for name, each in raw["traffic"].items()}
+    return Table(entries, raw["ready"], regions, traffic)
 
 
 def _status_to_json(status: ModelStatus) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class InferRequest(NamedTuple):
     record      what is recorded of it; None if nobody observes it
     parameters  the client's own, as it sent them, without those that the protocol defines
     sequence    the sequence to which it belongs; None for none
+    affinity    what keeps it at one version if it names none: the value of the model's sticky header; "" for nothing
     """
 
     model: str
@@ -44,6 +45,7 @@ class InferRequest(NamedTuple):
     record: RequestRecord | None = None
     parameters: Parameters = NO_PARAMETERS
     sequence: SequenceControl | None = None
+    affinity: str = ""
 
 
 class InferResponse(NamedTuple):

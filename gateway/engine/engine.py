@@ -6,7 +6,7 @@ Everything runs on one event loop. Nothing here depends on a protocol.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,10 @@ class FrontEngine:
     def ready(self) -> bool:
         return self.routes.ready and not self.draining
 
+    @property
+    def sticky_headers(self) -> Mapping[str, str]:
+        return self.routes.choice.sticky_headers
+
     def models(self) -> Sequence[ModelStatus]:
         return self.routes.models()
 
@@ -164,7 +168,12 @@ class FrontEngine:
             raise InvalidRequest("the request for which this one is made has ended")
         deadline = parent.deadline if request.deadline is None else min(request.deadline, parent.deadline)
         record = None if above.record is None else above.record.of_child(request.model, request.version, request.id)
-        request = request._replace(deadline=deadline, priority=request.priority or above.priority, record=record)
+        request = request._replace(
+            deadline=deadline,
+            priority=request.priority or above.priority,
+            record=record,
+            affinity=request.affinity or above.affinity,
+        )
         try:
             return self._submit(request, on_answer, parent.identity, takes_many, parent)
         except ModelportError as error:
@@ -184,6 +193,8 @@ class FrontEngine:
         servable = self.routes.known.get((request.model, request.version))
         try:
             if servable is None:
+                if version := self.routes.choice.choose(request, identity):
+                    request = request._replace(version=version)
                 servable = self.routes.servable(request.model, request.version)
                 if servable.status.decoupled and not takes_many:
                     raise unary_call(servable.status)

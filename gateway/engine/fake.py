@@ -10,6 +10,7 @@ from gateway.domain.control import (
     CancelExport,
     ChangeLogSettings,
     ChangeTraceSettings,
+    ChangeTraffic,
     ControlHandlers,
     ControlRequest,
     ExplainConfiguration,
@@ -22,9 +23,12 @@ from gateway.domain.control import (
     GetOverview,
     GetSecurity,
     GetStatistics,
+    GetTraffic,
     LoadModel,
+    PromoteVersion,
     RegisterRegion,
     ResultT,
+    RollBackTraffic,
     StartExport,
     UnloadModel,
     UnregisterRegion,
@@ -92,6 +96,7 @@ class FakeEngine:
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
         self.deployment = Deployment()
+        self.sticky_headers: Mapping[str, str] = {}
         self._registry = RegionRegistry()
         self._log_settings = LogSettings()
         self.traces = TraceTable(TraceSettings())
@@ -193,6 +198,10 @@ class FakeEngine:
         handlers.add(GetStatistics, _statistics)
         handlers.add(ChangeLogSettings, self._change_log_settings)
         handlers.add(ChangeTraceSettings, self._change_trace_settings)
+        handlers.add(GetTraffic, lambda request: self._traffic(request.name))
+        handlers.add(ChangeTraffic, lambda request: self._traffic(request.name, **request.changes))
+        handlers.add(PromoteVersion, lambda request: self._traffic(request.name, weights={request.version: 100}))
+        handlers.add(RollBackTraffic, lambda request: self._traffic(request.name))
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)
         handlers.add(StartExport, self.exports.start)
@@ -207,6 +216,10 @@ class FakeEngine:
     def _artifact(self, request: GetArtifact) -> dict[str, Any]:
         status = self.model(request.name, request.version)
         return {"name": status.name, "version": status.version, "platform": "fake", "main": "", "files": {}}
+
+    def _traffic(self, name: str, **changes: Any) -> dict[str, Any]:
+        self.model(name)
+        return {"model": name, "weights": {}, "shadow": None, **changes}
 
     def _check_known(self, name: str) -> None:
         self.model(name)

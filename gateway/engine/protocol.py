@@ -1,7 +1,7 @@
 """The engine's interface to a front. FrontEngine (engine.py) and FakeEngine (fake.py) implement it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -79,6 +79,10 @@ class Engine(Protocol):
     @property
     def shared_memory(self) -> SharedMemory:
         """The shared-memory regions that clients have registered."""
+
+    @property
+    def sticky_headers(self) -> Mapping[str, str]:
+        """Model → the header, in lower case, whose value goes into InferRequest.affinity. Most models have none."""
 
     def models(self) -> Sequence[ModelStatus]:
         """Return the status of every version of every model in the repository."""

@@ -15,6 +15,7 @@ from gateway.engine.pipeline import Models, Pipeline, reader_of
 from gateway.engine.queue import ModelQueue
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import Servable
+from gateway.engine.version_choice import VersionChoice
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
 
@@ -51,6 +52,7 @@ class Routes:
         # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
         self.known: dict[tuple[str, str], Servable] = {}
         self.only_model = ""  # the name of the model if there is just one
+        self.choice = VersionChoice()
         self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -68,7 +70,8 @@ class Routes:
         status = self.model(name, version)
         key = status.name, status.version
         servable = self._pipelines[key] if status.steps else self._queues[key]
-        if version in ("", status.version) and status.is_plain:
+        is_divided = not version and self.choice.divides(name)
+        if version in ("", status.version) and status.is_plain and not is_divided:
             self.known[name, version] = servable
         return servable
 
@@ -84,10 +87,12 @@ class Routes:
         return [entry.status for entry in self._table.entries]
 
     def model(self, name: str, version: str = "") -> ModelStatus:
-        """Return one version, as `select_version` does. Raises NotFound."""
+        """Return one version, as `select_version` does, or of VersionChoice.candidates for "". Raises NotFound."""
         versions = self._by_model.get(name)
         if not versions:
             raise unknown_model(name)
+        if not version:
+            versions = self.choice.candidates(name, versions)
         status = select_version(versions, version)
         if status is None:
             known = ", ".join(status.version for status in versions if status.version)
@@ -100,6 +105,7 @@ class Routes:
         self.known.clear()
         # Assigned only when complete: threads that decode large requests read it.
         self._by_model = by_model(entry.status for entry in table.entries)
+        self.choice.apply(table.traffic, self._by_model)
         self.only_model = next(iter(self._by_model)) if len(self._by_model) == 1 else ""
         self._apply_pipelines({(entry.status.name, entry.status.version): entry.status for entry in table.entries})
         entries = {

@@ -23,6 +23,7 @@ from gateway.config import explain
 from gateway.domain.pipeline import Condition, Step
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from gateway.repository.sequence_config import SequenceToml
+from gateway.repository.traffic_config import TrafficToml
 from runtimes.contract import DATATYPES, TensorSpec
 
 
@@ -148,7 +149,7 @@ class StepToml(_Strict):
 PIPELINE_KEYS = frozenset(
     {
         "steps", "inputs", "outputs", "max_batch_size", "labels", "version_policy", "version_labels", "preprocess",
-        "postprocess", "priority_levels", "default_priority_level",
+        "postprocess", "priority_levels", "default_priority_level", "traffic",
     }
 )  # fmt: skip
 
@@ -188,6 +189,7 @@ class ModelToml(_Strict):
     threads: int | None = Field(None, ge=1, le=1024)
     memory_limit: int = Field(0, ge=0)  # bytes of one worker; 0: none
     sandbox: SandboxToml = SandboxToml()
+    traffic: TrafficToml | None = None
     parameters: Mapping[str, Any] = Field(default_factory=dict)
     steps: tuple[StepToml, ...] = Field((), max_length=256)
     _limits_batch_only: bool = PrivateAttr(False)

@@ -25,6 +25,7 @@ from gateway.domain.control import (
     CancelExport,
     ChangeLogSettings,
     ChangeTraceSettings,
+    ChangeTraffic,
     ControlHandlers,
     ExplainConfiguration,
     GetArtifact,
@@ -36,8 +37,11 @@ from gateway.domain.control import (
     GetOverview,
     GetSecurity,
     GetStatistics,
+    GetTraffic,
     LoadModel,
+    PromoteVersion,
     RegisterRegion,
+    RollBackTraffic,
     StartExport,
     UnloadModel,
     UnregisterRegion,
@@ -80,6 +84,7 @@ from gateway.supervisor.run_dir import new_run_dir
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 from gateway.supervisor.tracing import trace_endpoint, trace_table
+from gateway.supervisor.traffic import TrafficBook
 from gateway.tensorboard import events
 
 log = logging.getLogger("gateway")
@@ -179,6 +184,7 @@ class Supervisor:
             scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
+        self.traffic = TrafficBook(self.manager)
         self.handlers = self._control_handlers()
         own = SupervisorCollector(
             self.manager,
@@ -189,7 +195,9 @@ class Supervisor:
             self._dropped,
         )
         self._registry: CollectorRegistry = build_registry(
-            GatewayCollector(self._metrics, lambda: chain(own.collect(), self._security.collect()))
+            GatewayCollector(
+                self._metrics, lambda: chain(own.collect(), self._security.collect(), self.traffic.collect())
+            )
         )
 
     def ports(self) -> dict[str, int]:
@@ -383,7 +391,8 @@ class Supervisor:
         return {**dropped, "access": self._unlogged} if self.settings.access_log else dropped
 
     def _publish(self, table: Table) -> None:
-        self._table = replace(table, regions=tuple(self._shared_memory.regions.values()))
+        traffic = self.traffic.apply([entry.status for entry in table.entries])
+        self._table = replace(table, regions=tuple(self._shared_memory.regions.values()), traffic=traffic)
         self._overview_read = None
         self._send_all(table_message(self._table))
 
@@ -434,6 +443,11 @@ class Supervisor:
         handlers.add(GetStatistics, self._statistics)
         handlers.add(ChangeLogSettings, self._change_log_settings)
         handlers.add(ChangeTraceSettings, self._change_trace_settings)
+        traffic = self.traffic
+        handlers.add(GetTraffic, lambda request: traffic.get(request.name))
+        handlers.add(ChangeTraffic, self._changing(lambda request: traffic.change(request.name, request.changes)))
+        handlers.add(PromoteVersion, self._changing(lambda request: traffic.promote(request.name, request.version)))
+        handlers.add(RollBackTraffic, self._changing(lambda request: traffic.roll_back(request.name)))
         handlers.add(RegisterRegion, self._register)
         handlers.add(UnregisterRegion, self._unregister)
         handlers.add(StartExport, lambda request: exports.start(request.name, request.version, request.options))
@@ -495,6 +509,16 @@ class Supervisor:
             for front in self._fronts.values():
                 front.send(self._trace_message(front))
         return self._traces.settings(request.name).to_json()
+
+    def _changing(self, change: Callable[[Any], None]) -> Callable[[Any], dict[str, Any]]:
+        """Return a handler that changes the traffic of a model, and sends it to all fronts before it answers."""
+
+        def handle(request: Any) -> dict[str, Any]:
+            change(request)
+            self._publish(self._table)
+            return self.traffic.get(request.name)
+
+        return handle
 
     def _trace_message(self, front: FrontProcess) -> Message:
         return Message(TRACE_SETTINGS, self._traces.to_front(front.number, self.settings.fronts))

@@ -75,6 +75,7 @@ def test_every_metric_is_documented() -> None:
         "supervisor/process_metrics.py",
         "supervisor/security.py",
         "supervisor/supervisor_metrics.py",
+        "supervisor/traffic.py",
     )
     sources = "".join((ROOT / "gateway" / name).read_text() for name in modules)
     names = set(re.findall(r'"((?:modelport|nv)_[a-z_]+)"', sources))

@@ -1,7 +1,7 @@
 """The ASGI side of a request: relevant headers, the body up to a limit, and the client's disconnect."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,7 @@ class Headers:
 
     encoding  how the body is compressed: gzip, deflate or ""
     target_model  the model that a client of SageMaker's endpoints with several models names
+    raw      all of them, with names in lower case
     """
 
     content_length: int | None = None
@@ -54,11 +55,12 @@ class Headers:
     encoding: str = ""
     accept_encoding: str = ""
     target_model: str = ""
+    raw: Sequence[tuple[bytes, bytes]] = ()
 
 
-def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+def read_headers(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
     """`raw` has names in lower case, and values. Raises InvalidRequest."""
-    headers = Headers()
+    headers = Headers(raw=raw)
     for name, value in raw:
         if name == b"content-length":
             headers.content_length = _byte_count("Content-Length", value)

@@ -15,6 +15,7 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import AnswerCallback, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded
 from gateway.front.base.access import Check
+from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.client_errors import to_client_error
 
 # Takes a message and returns its answer. The number is the seconds left until the call's deadline, if it has one. The
@@ -99,7 +100,10 @@ class InferCall(Generic[_OptionsT]):
     ) -> tuple[InferRequest, _OptionsT]:
         """Read a message. A client that may not use the model does not learn what is wrong, which may tell about it."""
         try:
-            return self._read(raw, seconds)
+            request, options = self._read(raw, seconds)
+            if self._engine.sticky_headers:
+                request = with_affinity(self._engine, request, CALL_METADATA.get())
+            return request, options
         except Exception:
             if check is not None or record is not None:
                 model = ""

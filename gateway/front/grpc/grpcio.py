@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from gateway.domain.request_record import CANCELLED, CURRENT, Observer, RequestRecord
 from gateway.errors import ModelportError, NotFound
 from gateway.front.base.access import Access, Check, check_of
+from gateway.front.base.affinity import CALL_METADATA
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import Method, ServerStreamMethod, Service, StreamMethod, parse
@@ -149,6 +150,7 @@ class _Checks:
         The call is answered with its id.
         """
         metadata = context.invocation_metadata() or ()
+        CALL_METADATA.set(metadata)
         record = None
         if self._observer is not None:
             record = grpc_record(self._observer, path, self._peer(context, metadata), metadata, size)

@@ -22,6 +22,7 @@ from gateway.domain.request_record import CANCELLED, CURRENT, Observer, RequestR
 from gateway.engine.protocol import RequestHandle
 from gateway.errors import TooLarge, Unavailable
 from gateway.front.base.access import Access, Check, check_of, known_caller
+from gateway.front.base.affinity import CALL_METADATA
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.grpc_code import Code
 from gateway.front.base.grpc_method import InferCall, Method, ServerStreamMethod, Service
@@ -263,6 +264,7 @@ class NativeServer:
                         continue
                 if observer is not None:
                     record = self._begin_record(call, method, peer, metadata, message)
+                CALL_METADATA.set(metadata)
                 done = partial(self._answer, call)
                 if access is None:
                     handles[call] = submit(message, seconds, done, None, record)
@@ -304,6 +306,7 @@ class NativeServer:
         method: Any = self._table[number][1]
         CURRENT.set(self._records.get(call))
         CURRENT_ID.set(self._ids.get(call, ""))
+        CALL_METADATA.set(metadata)
         try:
             if self._receive_limit is not None and len(message) > self._receive_limit:
                 raise _too_large("message", message, self._receive_limit)

@@ -8,6 +8,7 @@ the parser accepted, and each removed line must be one plain header line, so tha
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.domain.caller import PER_REQUEST_HEADERS
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.front.base.request_ids import valid_id
 from gateway.front.http.hot_request import Head
@@ -23,14 +24,8 @@ MAX_HEAD_LENGTH = 2048
 _MAX_LINES = 4 * _MAX_HEADS
 # Headers that can change where the body ends, or whether it is sent at all.
 _FRAMING_HEADERS = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
-# Headers that identify one request or its trace. A head with one of them is never repeated.
-_PER_REQUEST_HEADERS = (
-    b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid",
-    b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context",
-    b"uber-trace-id", b"sentry-trace", b"x-datadog-trace-id", b"x-datadog-parent-id", b"ce-id", b"idempotency-key",
-)  # fmt: skip
 _LENGTH, _REQUEST_ID = b"content-length", b"x-request-id"
-_VARYING = frozenset({_LENGTH, *_PER_REQUEST_HEADERS})
+_VARYING = frozenset({_LENGTH, *[name.encode() for name in PER_REQUEST_HEADERS]})
 
 
 class HeadCache:

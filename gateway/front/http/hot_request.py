@@ -18,6 +18,7 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLarge
 from gateway.front.base.access import DeniedModel, GuardedEngine
+from gateway.front.base.affinity import with_affinity
 from gateway.front.base.body import Headers, read_headers
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import EachWriter, Reply, Route, Writer, error_reply
@@ -225,6 +226,8 @@ class HotRequest:
             return
         self._stage = _INFERRING
         try:
+            if self._engine.sticky_headers:
+                request = with_affinity(self._engine, request, headers.raw)
             if record is not None:
                 request = record.attach(request, identity)
             self._handle = self._engine.submit(request, self._on_answer, identity, route.dialect.takes_many)
@@ -376,6 +379,8 @@ class HotRequest:
             identity = self._head.identity
             if identity is not None and not self._route.model:
                 self._check(identity, request.model)
+            if self._engine.sticky_headers:
+                request = with_affinity(self._engine, request, self._head.headers.raw)
             if self.record is not None:
                 request = self.record.attach(request, identity)
             takes_many = self._route.dialect.takes_many

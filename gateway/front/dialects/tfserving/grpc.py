@@ -14,6 +14,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_answer
 from gateway.front.dialects.tfserving.classify import (
@@ -155,7 +156,8 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
             signature = find_examples_signature(status, spec.signature, method)
             tensor = read_input(examples, signature.input, limits.binary_bytes)
         deadline = None if seconds is None else time.monotonic() + seconds
-        response = await engine.infer(signature.request(status, spec.version, tensor, deadline), identity)
+        request = signature.request(status, spec.version, tensor, deadline)
+        response = await engine.infer(with_affinity(engine, request, CALL_METADATA.get()), identity)
         check_answer(response, limits)
         result = pb.InferenceResult(
             model_spec=_spec(response.model, response.version, signature.name or DEFAULT_SIGNATURE)

@@ -17,6 +17,7 @@ from gateway.front.dialects.v2.model_config import as_json, read_configuration
 from gateway.front.dialects.v2.repository import check_dependents, check_parameters, read_index
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.front.dialects.v2.trace_settings import trace_settings
+from gateway.front.dialects.v2.traffic import add_traffic_routes
 
 
 def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
@@ -27,6 +28,7 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     _add_log_settings(app, engine, read_object)
     _add_trace_settings(app, engine, read_object)
     _add_configuration(app, engine)
+    add_traffic_routes(app, engine, read_object)
 
 
 def _add_health(app: AppRoutes, engine: Engine) -> None:

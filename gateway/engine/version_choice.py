@@ -1,0 +1,83 @@
+"""Chooses the version for requests that name none, for the models whose traffic is divided among versions."""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from gateway.domain.identity import Identity
+from gateway.domain.traffic import Division, Traffic, divide
+from gateway.domain.types import InferRequest, ModelStatus
+from runtimes.contract import SequenceControl
+
+# Sequences whose version is remembered. A sequence that is forgotten goes where the weights send it, which is another
+# version only if they have changed since it started.
+_MAX_SEQUENCES = 65_536
+
+
+class VersionChoice:
+    """What the newest table says of the traffic of models, and where sequences have started.
+
+    sticky_headers  model → its sticky header, for the models that have one
+    """
+
+    def __init__(self, random: Random | None = None) -> None:
+        self.sticky_headers: Mapping[str, str] = {}
+        self._traffic: Mapping[str, Traffic] = {}
+        self._versions: Mapping[str, Sequence[ModelStatus]] = {}
+        self._divisions: Mapping[str, Division] = {}
+        self._sequences: dict[tuple[str, int | str], str] = {}
+        self._random = random or Random()
+
+    def apply(self, traffic: Mapping[str, Traffic], versions: Mapping[str, Sequence[ModelStatus]]) -> None:
+        """Apply the newest table. versions: of each model, the newest first."""
+        self._traffic, self._versions = traffic, versions
+        divisions = {name: divide(each, versions.get(name, ())) for name, each in traffic.items()}
+        self._divisions = {name: division for name, division in divisions.items() if division is not None}
+        self.sticky_headers = {name: each.sticky_header for name, each in traffic.items() if each.sticky_header}
+
+    def divides(self, model: str) -> bool:
+        """Whether requests for this model that name no version do not all go to the newest that is READY."""
+        return model in self._traffic and any(self._traffic[model].weights.values())
+
+    def candidates(self, model: str, versions: list[ModelStatus]) -> list[ModelStatus]:
+        """Return which of a model's versions a request without a version may mean. Thread-safe.
+
+        That is the version with the highest weight that is READY. If none is, it is those with a weight: others may not
+        have been tried yet, so they do not stand in.
+        """
+        division, traffic = self._divisions.get(model), self._traffic.get(model)
+        if division is not None:
+            return [division.primary]
+        weights = traffic.weights if traffic else {}
+        return [status for status in versions if weights.get(status.version)] or versions
+
+    def choose(self, request: InferRequest, identity: Identity | None) -> str:
+        """Return the version for a request; "" if it names one, or if its model's traffic is not divided.
+
+        A sequence stays where it started, as long as that version admits requests.
+        """
+        division = None if request.version else self._divisions.get(request.model)
+        if division is None:
+            return ""
+        if request.sequence is not None:
+            return self._choose_for_sequence(division, request.model, request.sequence)
+        if request.affinity:
+            return division.choose(b"header " + request.affinity.encode())
+        if identity is not None and self._traffic[request.model].sticky_identity:
+            return division.choose(b"identity " + identity.name.encode())
+        return division.choose(self._random.randbytes(8))
+
+    def _choose_for_sequence(self, division: Division, model: str, sequence: SequenceControl) -> str:
+        number = sequence.id
+        key = model, number
+        started = self._sequences.pop(key, None)  # and put back as the newest
+        version = division.choose(f"sequence {type(number).__name__} {number}".encode())
+        if started is not None and not sequence.start and self._admits(model, started):
+            version = started
+        if not sequence.end:
+            if len(self._sequences) >= _MAX_SEQUENCES:
+                del self._sequences[next(iter(self._sequences))]
+            self._sequences[key] = version
+        return version
+
+    def _admits(self, model: str, version: str) -> bool:
+        return any(status.version == version and status.admits for status in self._versions[model])

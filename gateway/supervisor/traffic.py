@@ -1,0 +1,224 @@
+"""The traffic of models: what their configuration says, and what was changed since, by a request at run time."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from pydantic import ValidationError
+
+from gateway.config import explain
+from gateway.domain.traffic import Shadow, Traffic, describe, divide, shadow_problem
+from gateway.domain.types import ModelStatus, by_model
+from gateway.errors import InvalidRequest, Unavailable, unknown_model
+from gateway.lifecycle.manager import Manager
+from gateway.repository.traffic_config import TrafficToml
+
+log = logging.getLogger("traffic")
+
+# Changes of one model that can be rolled back. Each takes a few hundred bytes.
+_MAX_HISTORY = 32
+
+
+class _Declared(NamedTuple):
+    """What the files say. fingerprint: of these files."""
+
+    traffic: Traffic
+    fingerprint: str
+
+
+@dataclass
+class _Changed:
+    """What was changed at run time. It holds until the files change; history: what held before, the newest last.
+
+    None is what the files say.
+    """
+
+    fingerprint: str
+    traffic: Traffic | None = None
+    history: list[Traffic | None] = field(default_factory=list)
+
+
+class TrafficBook:
+    """Holds what is in force for each model. All methods but `collect` run on the supervisor's event loop."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._changed: dict[str, _Changed] = {}
+        self._statuses: Mapping[str, Sequence[ModelStatus]] = {}
+        self._in_force: Mapping[str, Traffic] = {}
+        self._noted: dict[str, list[str]] = {}
+
+    def apply(self, statuses: Sequence[ModelStatus]) -> Mapping[str, Traffic]:
+        """Return the traffic in force of the models that have any, for a table with these versions."""
+        self._statuses = by_model(statuses)
+        declared = {name: self._declared(name) for name in self._statuses}
+        for name, changed in list(self._changed.items()):
+            if name in declared and declared[name].fingerprint != changed.fingerprint:
+                log.info("%s: its configuration has changed, and replaces what was changed at run time", name)
+                del self._changed[name]
+        traffic = {name: self._traffic(name) for name in declared}
+        self._in_force = {name: each for name, each in traffic.items() if each.weights or each.shadow}
+        for name in self._in_force:
+            self._note(name)
+        return self._in_force
+
+    def _declared(self, name: str) -> _Declared:
+        configs = [version.config for key, version in self._manager.versions.items() if key.model == name]
+        config = next((each for each in reversed(configs) if each.version), None)
+        if config is None:
+            return _Declared(Traffic(), "")
+        toml = config.toml.traffic
+        return _Declared(toml.resolve() if toml else Traffic(), config.config_fingerprint)
+
+    def _traffic(self, name: str) -> Traffic:
+        changed = self._changed.get(name)
+        if changed is None or changed.traffic is None:
+            return self._declared(name).traffic
+        return changed.traffic
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Return what is in force, and what follows from it for each version. Raises NotFound."""
+        versions, traffic = self._versions(name), self._traffic(name)
+        division, changed = divide(traffic, versions), self._changed.get(name)
+        newest = next((status for status in versions if status.admits), None)
+        shares = division.shares if division else {}
+        if not traffic.weights and newest is not None:
+            shares = {newest.version: 1.0}
+        reasons = division.reasons if division else {}
+        is_changed = changed is not None and changed.traffic is not None
+        declared = traffic.weights or traffic.shadow or traffic.sticky_header or traffic.sticky_identity
+        return {
+            "model": name,
+            "weights": dict(traffic.weights),
+            "sticky_header": traffic.sticky_header,
+            "sticky_identity": traffic.sticky_identity,
+            "shadow": traffic.shadow._asdict() if traffic.shadow else None,
+            "source": "run time" if is_changed else "model.toml" if declared else "default",
+            "can_roll_back": changed is not None and bool(changed.history),
+            "versions": [
+                {
+                    "version": status.version,
+                    "state": status.state,
+                    "share": round(shares.get(status.version, 0.0), 9),
+                    "reason": reasons.get(status.version, ""),
+                }
+                for status in versions
+            ],
+            "shadow_problem": self._shadow_problem(name, traffic.shadow),
+        }
+
+    def change(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change the keys that are named. Raises NotFound, InvalidRequest, Unavailable."""
+        versions, traffic = self._versions(name), self._traffic(name)
+        current = {**traffic._asdict(), "shadow": traffic.shadow._asdict() if traffic.shadow else None}
+        empty = {"weights": {}, "sticky_header": "", "sticky_identity": False, "shadow": None}
+        merged = {**current, **{key: empty.get(key) if value is None else value for key, value in changes.items()}}
+        shadow = merged["shadow"]
+        if isinstance(shadow, Mapping) and not shadow.get("of"):
+            merged["shadow"] = {**shadow, "of": self._primary(name)}
+        try:
+            wanted = TrafficToml.model_validate(merged).resolve()
+        except ValidationError as error:
+            raise InvalidRequest(explain(error, lambda _: "the request", TrafficToml)) from None
+        self._check(name, wanted, versions)
+        self._set(name, wanted)
+
+    def promote(self, name: str, version: str) -> None:
+        """Have a version get all requests that name none. Raises as `change` does."""
+        traffic = self._traffic(name)
+        changes: dict[str, Any] = {"weights": {version: 100}}
+        if traffic.shadow is not None and traffic.shadow.version == version.lstrip("0"):
+            changes["shadow"] = None
+        self.change(name, changes)
+
+    def roll_back(self, name: str) -> None:
+        """Return to what was in force before the newest change. Raises NotFound, InvalidRequest, Unavailable."""
+        versions = self._versions(name)
+        changed = self._changed.get(name)
+        if changed is None or not changed.history:
+            raise InvalidRequest(
+                f"the traffic of model '{name}' was not changed at run time; there is nothing before it"
+            )
+        before = changed.history[-1]
+        if before is not None:
+            self._check(name, before, versions)
+        changed.history.pop()
+        changed.traffic = before
+        self._log(name)
+
+    def _set(self, name: str, traffic: Traffic) -> None:
+        changed = self._changed.setdefault(name, _Changed(self._declared(name).fingerprint))
+        changed.history = [*changed.history, changed.traffic][-_MAX_HISTORY:]
+        changed.traffic = traffic
+        self._log(name)
+
+    def _versions(self, name: str) -> Sequence[ModelStatus]:
+        """Raises NotFound."""
+        versions = self._statuses.get(name)
+        if not versions:
+            raise unknown_model(name)
+        return versions
+
+    def _primary(self, name: str) -> str:
+        """Return the version that most requests without a version get; "" if none does."""
+        versions = self.get(name)["versions"]
+        best = max(versions, key=lambda each: each["share"])
+        return str(best["version"]) if best["share"] else ""
+
+    def _check(self, name: str, traffic: Traffic, versions: Sequence[ModelStatus]) -> None:
+        """Raises InvalidRequest if a version is not loaded, and Unavailable if none could answer."""
+        loaded = [status.version for status in versions if status.version]
+        for version in sorted(traffic.versions - set(loaded), key=int):
+            raise InvalidRequest(
+                f"version {version} of model '{name}' is not loaded, only {', '.join(loaded)}; add it to "
+                "version_policy in the model's configuration"
+            )
+        if any(traffic.weights.values()) and divide(traffic, versions) is None:
+            weighted = [each for each in versions if traffic.weights.get(each.version)]
+            states = ", ".join(f"{each.version} is {each.state}" for each in weighted)
+            raise Unavailable(f"no version with a weight could answer: {states}; try again when it is READY")
+        if problem := self._shadow_problem(name, traffic.shadow):
+            raise InvalidRequest(problem)
+
+    def _shadow_problem(self, name: str, shadow: Shadow | None) -> str:
+        """Return why no request is copied, in one sentence; "" if nothing prevents it."""
+        found = {status.version: status for status in self._statuses.get(name, ())}
+        if shadow is None or shadow.version not in found or shadow.of not in found:
+            return ""
+        return shadow_problem(found[shadow.version], found[shadow.of])
+
+    def _log(self, name: str) -> None:
+        log.info("%s: %s", name, describe(self._traffic(name)))
+
+    def _note(self, name: str) -> None:
+        """Log, once, why versions with a weight get no requests."""
+        traffic, versions = self._in_force[name], self._statuses[name]
+        division = divide(traffic, versions)
+        reasons = division.reasons if division else {}
+        notes = [f"version {version} gets none of its share: {reason}" for version, reason in reasons.items()]
+        if problem := self._shadow_problem(name, traffic.shadow):
+            notes.append(problem)
+        for note in notes:
+            if note not in self._noted.get(name, ()):
+                log.warning("%s: %s", name, note)
+        self._noted[name] = notes
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the shares as a metric. Thread-safe."""
+        labels = ["model", "version"]
+        wanted = GaugeMetricFamily(
+            "modelport_traffic_weight", "The version's declared part of the requests without a version", labels=labels
+        )
+        given = GaugeMetricFamily(
+            "modelport_traffic_share", "The version's part of the requests without a version, now", labels=labels
+        )
+        statuses = self._statuses
+        for name, traffic in self._in_force.items():
+            total = sum(traffic.weights.values())
+            division = divide(traffic, statuses.get(name, ()))
+            for version, weight in traffic.weights.items():
+                wanted.add_metric([name, version], weight / total if total else 0.0)
+                given.add_metric([name, version], division.shares.get(version, 0.0) if division else 0.0)
+        yield from (wanted, given)
