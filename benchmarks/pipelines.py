@@ -1,6 +1,6 @@
 """What a pipeline costs beyond its steps, beside a client that calls the same models one after the other.
 
-    python -m benchmarks.pipelines [--short] [--checkout FOLDER]
+    python -m benchmarks.pipelines [--short] [--checkout FOLDER] [--triton PYTHON]
 
 Three ONNX models of convolutions, one request in flight, float32 tensors as bytes over REST:
 
@@ -9,8 +9,9 @@ whole    4 MB → 4 MB → 4 MB → 4 MB: the client sends and gets 4 MB as well
 small    16 numbers → 16 numbers, three times: what a step costs if it computes nothing
 
 Contenders take turns, and each ratio is that of neighbors in one round. "alone" is the sum of the steps in the bare
-framework, each with inputs that lie ready; "beyond" is what the gateway and the client take besides. The client is one
-thread with raw sockets.
+framework, each with inputs that lie ready; "beyond" is what the server and the client take besides. The client is one
+thread with raw sockets. With --triton, a tritonserver runs the same pipelines as ensembles of Python backends
+(references/triton_ensembles.py).
 """
 
 import argparse
@@ -29,11 +30,12 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import models
 from benchmarks.environments import Bare, bare
 from benchmarks.report import median_and_spread, ratio, table
-from benchmarks.servers import Server, first_core, gateway, other_cores
+from benchmarks.servers import Server, first_core, gateway, other_cores, reference
 
 _SIDE = 592  # 3 x 592 x 592 float32 are 4.2 MB
 _SMALL_SIDE = 37
 _CHANNELS = 8
+_ENSEMBLE = "Triton's ensemble"
 
 
 class Client:
@@ -171,6 +173,14 @@ class Alone:
         self.elapsed.append(sum(elapsed for _, elapsed in found) / count)
 
 
+def _print_further_steps(single: dict[str, Measured], contenders: dict[str, Measured], count: int) -> None:
+    """Print the CPU time of each step after the first, which is free of the costs of the request itself."""
+    further = {each: [value / count for value in _minus(contenders[each].cpu, single[each].cpu)] for each in single}
+    for each, values in further.items():
+        compared = "" if each == _ENSEMBLE or _ENSEMBLE not in further else ratio(values, further[_ENSEMBLE])
+        print(f"{each}: a further step takes {_milliseconds(values)} ms of CPU time", compared and f"({compared})")
+
+
 def _milliseconds(values: Sequence[float]) -> str:
     return median_and_spread([value * 1e3 for value in values], 2)
 
@@ -183,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="5 rounds instead of 15")
     parser.add_argument("--checkout", type=Path, help="measure another checkout of modelport")
+    parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
     options = parser.parse_args()
     rounds = 5 if options.short else 15
     rows = []
@@ -193,6 +204,12 @@ def main() -> None:
         cores = first_core() | other_cores()
         server = stack.enter_context(gateway(folder, models=every, cores=cores, checkout=options.checkout))
         client = Client(server.ports["http"])
+        triton = None
+        if options.triton:
+            ensembles = json.dumps({"single": ["one"]} | {name: steps for name, (steps, _) in cases.items()})
+            arguments = (str(folder), ensembles)
+            running = reference("triton_ensembles", *arguments, ports=("http",), python=options.triton, cores=cores)
+            triton = stack.enter_context(running)
         for name, (steps, shape) in cases.items():
             shapes = [shape] + [shape if name == "small" else (1, 3, _SIDE, _SIDE)] * (len(steps) - 1)
             bares = [
@@ -200,14 +217,21 @@ def main() -> None:
                 for step, each in zip(steps, shapes, strict=True)
             ]
             array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-            rows += _measure(server, client, name, steps, array, Alone(bares), rounds)
+            rows += _measure(server, client, name, steps, array, Alone(bares), rounds, triton)
     print(f"{rounds} rounds, one request in flight, {len(cores)} cores; CPU time is that of client and gateway\n")
     head = ["case", "contender", "ms", "/ alone", "CPU ms", "/ alone", "CPU ms beyond", "/ three calls"]
     print(table(head, rows))
 
 
 def _measure(
-    server: Server, client: Client, name: str, steps: Sequence[str], array: np.ndarray, alone: Alone, rounds: int
+    server: Server,
+    client: Client,
+    name: str,
+    steps: Sequence[str],
+    array: np.ndarray,
+    alone: Alone,
+    rounds: int,
+    triton: Server | None,
 ) -> list[list[str]]:
     shape, data = list(array.shape), memoryview(array.tobytes())
 
@@ -223,17 +247,23 @@ def _measure(
     expected = bytes(calls())
     if bytes(pipeline()) != expected:
         raise RuntimeError(f"the pipeline {name} does not answer what its steps do")
-    single = Measured(server, lambda: client.infer("single", data, shape) if name == "small" else pipeline())
     contenders = {"pipeline": Measured(server, pipeline), "three calls": Measured(server, calls)}
+    single = {"pipeline": Measured(server, lambda: client.infer("single", data, shape))}
+    if triton is not None:
+        other = Client(triton.ports["http"])
+        answer = np.frombuffer(other.infer(name, data, shape)[0], np.float32)
+        if not np.allclose(answer, np.frombuffer(expected, np.float32), rtol=1e-4, atol=1e-4):
+            raise RuntimeError(f"Triton's ensemble {name} does not answer what the steps do")
+        contenders[_ENSEMBLE] = Measured(triton, lambda: other.infer(name, data, shape))
+        single[_ENSEMBLE] = Measured(triton, lambda: other.infer("single", data, shape))
     count = 500 if name == "small" else 10
     for _ in range(rounds):
         alone.turn(count)
-        for measured in (single, *contenders.values()):
+        for measured in (*(single.values() if name == "small" else ()), *contenders.values()):
             measured.turn(count)
     beyond = {each: _minus(measured.cpu, alone.cpu) for each, measured in contenders.items()}
     if name == "small":
-        further = [each / (len(steps) - 1) for each in _minus(contenders["pipeline"].cpu, single.cpu)]
-        print(f"{name}: a further step takes {_milliseconds(further)} ms of CPU time")
+        _print_further_steps(single, contenders, len(steps) - 1)
     return [
         [name, "alone", _milliseconds(alone.elapsed), "", _milliseconds(alone.cpu), "", "", ""],
         *(
