@@ -155,6 +155,12 @@ class Settings(BaseModel):
     )
     allow_python: bool = Field(False, description="serve models that are Python programs: model.py")
     shared_memory: bool = Field(False, description="let clients on this machine register shared memory")
+    allow_uploads: bool = Field(
+        False, description="let clients load models with files and configurations of their own: load requests, push"
+    )
+    max_upload_bytes: int = Field(
+        default.MAX_UPLOAD_BYTES, gt=0, description="largest sum of the files in a load request, in bytes"
+    )
     allow_export: bool = Field(False, description="let clients export models: POST /v2/models/{model}/export")
     require_locks: bool = Field(False, description="build environments only from lock files, which have hashes")
     identities: str = Field("", description="file of API keys, tokens and roles; without it, nobody is identified")

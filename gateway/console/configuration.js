@@ -8,6 +8,7 @@ const MEANING = {
   "model.toml": "a file in the model's folder",
   "config.pbtxt": "a file in the model's folder, as for Triton",
   "models.config": "the server's list of models, as for TensorFlow Serving",
+  "load request": "brought by the request that loaded the model, in place of its files",
   artifact: "read from the model's own files",
   "run time": "found out by running the model, or computed when it was loaded",
 };

@@ -30,9 +30,22 @@ class GetIndex(ControlRequest[list[dict[str, str]]]):
 
 @dataclass(frozen=True)
 class LoadModel(ControlRequest[None]):
-    """Scan the model's files again, and wait until it is loaded or has failed."""
+    """Scan the model's files again, and wait until it is loaded or has failed.
+
+    configuration  Triton's, in JSON, in place of the model's; None: the model's
+    upload         the folder with files in place of the model's, in that of the front's uploads; "": the model's files
+    place          a path outside the repository, where the model is; "": in the repository
+    """
 
     name: str
+    configuration: str | None = None
+    upload: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class GetPlaces(ControlRequest[dict[str, str]]):
+    """Return the models that were loaded from a place outside the repository: name → path."""
 
 
 @dataclass(frozen=True)

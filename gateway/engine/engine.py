@@ -19,6 +19,7 @@ from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import NO_PARAMETERS, InferRequest, InferResponse, ModelStatus, unary_call, unavailable
+from gateway.domain.uploads import Uploads
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.arenas import Arenas
@@ -74,8 +75,10 @@ class FrontEngine:
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         deployment: Deployment = Deployment(),  # noqa: B008 - a tuple
         max_body_bytes: int = MAX_BODY_BYTES,
+        uploads: Uploads | None = None,
     ) -> None:
         self.deployment = deployment
+        self.uploads = uploads
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
         self.server_name = server_name

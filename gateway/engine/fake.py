@@ -21,6 +21,7 @@ from gateway.domain.control import (
     GetIndex,
     GetMetrics,
     GetOverview,
+    GetPlaces,
     GetSecurity,
     GetStatistics,
     GetTraffic,
@@ -40,6 +41,7 @@ from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.trace_settings import TraceSettings, TraceTable
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unary_call, unavailable
+from gateway.domain.uploads import Uploads
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
@@ -76,6 +78,7 @@ class FakeEngine:
     gate            while it is cleared, requests wait as if in a queue
     max_bytes       limits the bytes of bodies that are being received, unless it is None
     reserved_bytes  the bytes of bodies that are being received
+    loaded          the requests to load models
     """
 
     def __init__(self, models: Iterable[ModelStatus], compute: Compute) -> None:
@@ -97,6 +100,8 @@ class FakeEngine:
         self.server_name = "modelport"
         self.deployment = Deployment()
         self.sticky_headers: Mapping[str, str] = {}
+        self.uploads: Uploads | None = None
+        self.loaded: list[LoadModel] = []
         self._registry = RegionRegistry()
         self._log_settings = LogSettings()
         self.traces = TraceTable(TraceSettings())
@@ -184,10 +189,17 @@ class FakeEngine:
         """Answer like the supervisor, but load, count and convert nothing. Tests may change `handlers`."""
         return await self.handlers(request)
 
+    def _load(self, request: LoadModel) -> None:
+        """Record what was loaded; a model from a place of its own need not be known."""
+        if not request.place and not request.upload:
+            self._check_known(request.name)
+        self.loaded.append(request)
+
     def _control_handlers(self) -> ControlHandlers:
         handlers = ControlHandlers()
         handlers.add(GetIndex, lambda _: self._index())
-        handlers.add(LoadModel, lambda request: self._check_known(request.name))
+        handlers.add(LoadModel, self._load)
+        handlers.add(GetPlaces, lambda _: {each.name: each.place for each in self.loaded if each.place})
         handlers.add(UnloadModel, lambda request: self._check_known(request.name))
         handlers.add(GetConfiguration, lambda _: CONFIGURATION)
         handlers.add(ExplainConfiguration, lambda _: [])

@@ -10,6 +10,7 @@ from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.uploads import Uploads
 
 # Called once per answer. The last call gets the final answer or an error.
 AnswerCallback = Callable[[InferResponse | Exception], None]
@@ -74,6 +75,11 @@ class Engine(Protocol):
     @property
     def deployment(self) -> Deployment:
         """How the platform that runs this server addresses it."""
+        ...
+
+    @property
+    def uploads(self) -> Uploads | None:
+        """Where files go that come with requests to load models; None if none may come."""
         ...
 
     @property

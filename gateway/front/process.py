@@ -35,6 +35,7 @@ from gateway.domain.request_record import Observer, Observers
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import table_from_json
 from gateway.domain.trace_settings import TraceSampler
+from gateway.domain.uploads import Uploads, uploads_folder
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
@@ -133,6 +134,7 @@ class Front:
             options.max_response_bytes,
             Deployment(options.invocations_model, options.predict_route, options.health_route),
             max_body_bytes=options.max_body_bytes,
+            uploads=_uploads(options),
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
@@ -315,6 +317,12 @@ async def _keep_trimmed() -> None:
     while trimmer is not None:
         await asyncio.sleep(_TRIM_S)
         await asyncio.to_thread(trimmer.check)
+
+
+def _uploads(options: FrontOptions) -> Uploads | None:
+    if not options.max_upload_bytes:
+        return None
+    return Uploads(uploads_folder(Path(options.run_dir), options.number), options.max_upload_bytes)
 
 
 def _build_admin(engine: FrontEngine, limits: Limits, options: FrontOptions, access: Access | None) -> App:

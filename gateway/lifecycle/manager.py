@@ -16,6 +16,7 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 from gateway.lifecycle.entries import table_entries
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.overrides import Override, Overrides
 from gateway.lifecycle.pipeline_version import PipelineVersion
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
 from gateway.lifecycle.selection import ModelSelection, steps_below
@@ -79,6 +80,7 @@ class Manager:
         self._has_reconciled = False
         self._closing = False
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
+        self._overrides = Overrides(runtimes)
         self._starter = Starter(options.workers, builder, self._instances)
 
     async def run(self) -> None:
@@ -187,17 +189,33 @@ class Manager:
         """Publish the table again if the progress of an environment's build has changed it."""
         self._on_change()
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, override: Override | None = None) -> None:
         """Scan the model's files again, and wait until it is loaded or has failed.
+
+        override  what replaces them from now on. If it fails to load, what was served before still is
 
         Raises NotFound, Unsupported, or Unavailable with the reason.
         """
+        undo_selection = self._selection.remember(name)
+        try:
+            with self._overrides.putting(name, override):
+                await self._load_again(name, is_known=override is not None)
+        except BaseException:
+            if override is not None:
+                undo_selection()
+                await self._rescan(name)
+            raise
+        finally:
+            await self._sweep()
+
+    async def _load_again(self, name: str, is_known: bool) -> None:
+        """is_known: whether the version key says that there is something new to load."""
         self._selection.select(name)
         # A model that is READY or UNAVAILABLE is loaded again even if its files seem unchanged, because some file
         # systems do not report every change. A model that is loading is not: repeated requests would restart it
         # forever.
         states = [(key in self._desired, each.state) for key, each in self.versions.items() if key.model == name]
-        if (True, State.LOADING) not in states and any(state not in TRANSIENT for _, state in states):
+        if not is_known and (True, State.LOADING) not in states and any(state not in TRANSIENT for _, state in states):
             self._reloads[name] = self._reloads.get(name, 0) + 1
         if not await self._rescan(name):
             # The log has the reason, with a path that clients must not see.
@@ -215,6 +233,7 @@ class Manager:
         failed = [self.versions[key] for key in self._desired if key.model == name and self.versions[key].failed]
         if failed:
             raise Unavailable(f"failed to load '{name}': {failed[0].reason}")
+        self._reconcile()  # what it replaces is no longer there when the client gets its answer
 
     def _is_transient(self, name: str) -> bool:
         """Return whether a model is still changing its state, or its files are still changing."""
@@ -230,6 +249,18 @@ class Manager:
             raise unknown_model(name)
         self._selection.deselect(name)
         self._reconcile()
+        if self._overrides.drop(name):
+            await self._rescan(name)
+            if not any(key.model == name for key in self._snapshot.found):
+                self._selection.forget(name)
+            await self._sweep()
+
+    def places(self) -> dict[str, str]:
+        """Return the models that were loaded from a place outside the repository: name → path."""
+        return self._overrides.places()
+
+    async def _sweep(self) -> None:
+        await self._overrides.sweep(version.config.folder for version in self.versions.values())
 
     async def _rescan(self, name: str = "") -> bool:
         """Scan the repository and reconcile; return False if the repository cannot be scanned.
@@ -246,6 +277,7 @@ class Manager:
                 configs = await self._scanner.scan()
                 if configs is None:
                     return False
+                configs = await asyncio.to_thread(self._overridden, configs)
                 found = {self._key(config): config for config in configs}
                 if not self._has_reconciled:
                     self._selection.on_first_scan(key.model for key in found)
@@ -262,8 +294,13 @@ class Manager:
         configs = self._options.scan(self._options.repository, self._runtimes)
         return [with_runtime(config, self._builder.available) for config in configs]
 
+    def _overridden(self, configs: list[ModelConfig]) -> list[ModelConfig]:
+        """Return the versions with what load requests have replaced."""
+        return [with_runtime(config, self._builder.available) for config in self._overrides.apply(configs)]
+
     def _is_serving(self) -> bool:
-        return any(not version.unloading for version in self.versions.values())
+        """Return whether any model of the repository is served."""
+        return any(not version.unloading and not version.config.is_foreign for version in self.versions.values())
 
     def _key(self, config: ModelConfig) -> VersionKey:
         reloads = self._reloads.get(config.name, 0)
@@ -329,6 +366,7 @@ class Manager:
         self._past_counts[key] = self._past_counts.get(key, WorkerCounts()).plus(version.counts)
         self.versions.pop(version.key, None)
         self._tasks.pop(version.key, None)
+        await self._sweep()
         self._on_change()
         self._wake.set()
 

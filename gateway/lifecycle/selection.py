@@ -6,7 +6,7 @@ none      every model that is there at the start
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.config import RepositoryControl
 from gateway.errors import Unsupported
@@ -34,6 +34,18 @@ class ModelSelection:
         """Stop serving a model because a client unloads it. Raises Unsupported."""
         self.check_allowed()
         self._requested[name] = False
+
+    def remember(self, name: str) -> Callable[[], None]:
+        """Return a function that undoes what clients ask for the model from now on."""
+        asked = self._requested.get(name)
+
+        def undo() -> None:
+            if asked is None:
+                self._requested.pop(name, None)
+            else:
+                self._requested[name] = asked
+
+        return undo
 
     def forget(self, name: str) -> None:
         """Drop the entry of a model that does not exist. Otherwise clients could fill the memory with made-up names."""

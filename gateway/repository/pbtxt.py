@@ -87,14 +87,28 @@ _QUOTED = re.compile("^'.*': ")
 _FIELD = re.compile(r"\b([A-Za-z_]\w*)\s*[:{<\[]")
 
 
-def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, list[str]]:
-    """Return the file's settings, and the names of those that are ignored. Raises ModelConfigError."""
+def read_config_pbtxt(
+    file: Path, runtimes: Mapping[str, Runtime], any_name: bool = False
+) -> tuple[ModelToml, list[str]]:
+    """Return the file's settings, and the names of those that are ignored. Raises ModelConfigError.
+
+    any_name  whether the name in it may differ from that of its folder
+    """
     path = f"{file.parent.name}/{file.name}"
     config, unknown = _parse(file, path)
-    if config.name and config.name != file.parent.name:
+    if config.name and config.name != file.parent.name and not any_name:
         raise ModelConfigError(
             f"{path}: the name is '{_shorten(config.name)}', but the folder's is '{file.parent.name}'; make them equal"
         )
+    toml, ignored = read_settings(config, path, runtimes)
+    return toml, list(dict.fromkeys([*ignored, *unknown]))
+
+
+def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, list[str]]:
+    """Return a configuration's settings, and the names of those that are ignored. Raises ModelConfigError.
+
+    path  what errors call it
+    """
     _check_served(config, path)
     steps = _steps(config, path)
     runtime = "" if steps else _runtime(config, path, runtimes)
@@ -135,9 +149,7 @@ def read_config_pbtxt(file: Path, runtimes: Mapping[str, Runtime]) -> tuple[Mode
     # a single request. sequence_batching combines those of several sequences.
     if config.max_batch_size > 0 and not config.WhichOneof("scheduling_choice"):
         toml = toml.without_batching_declared()
-    return toml, list(
-        dict.fromkeys([*_unused(config, _PROGRAM_USED if is_program else _USED), *ignored, *ignored_groups, *unknown])
-    )
+    return toml, [*_unused(config, _PROGRAM_USED if is_program else _USED), *ignored, *ignored_groups]
 
 
 def _parse(file: Path, path: str) -> tuple[pb.ModelConfig, list[str]]:

@@ -25,6 +25,8 @@ from runtimes.external_data import weight_files
 
 log = logging.getLogger("models")
 
+REQUEST = "load request"  # where settings come from that a request to load the model brought
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -41,6 +43,7 @@ class ModelConfig:
     files, extra  what the fingerprint was computed from: files, and settings that are not in files
     config_fingerprint  of the configuration files only, which `warning` is about
     steps         of a pipeline, which has no artifact
+    is_foreign    whether its files are not in the repository
     """
 
     name: str
@@ -58,6 +61,7 @@ class ModelConfig:
     extra: str = ""
     config_fingerprint: str = ""
     steps: tuple[Step, ...] = ()
+    is_foreign: bool = False
 
     def unchanged(self) -> bool:
         """Return whether the files still match the fingerprint. If they do not, what was loaded may be inconsistent."""
@@ -72,11 +76,29 @@ class ModelFolder:
     """A model's folder, with path/<version>/<artifact> and path/model.toml.
 
     overrides  settings from elsewhere; the keys that are set replace those of model.toml
+    any_name   whether the configuration in the folder may have another name than the folder
+    requested  what a request to load the model brought; None if everything is from the folder
     """
 
     name: str
     path: Path
     overrides: ModelToml = field(default_factory=ModelToml)
+    any_name: bool = False
+    requested: "Requested | None" = None
+
+
+@dataclass(frozen=True)
+class Requested:
+    """What a request to load a model brought: see gateway/lifecycle/overrides.py.
+
+    number         differs for each request, so that each of them loads the model again
+    configuration  Triton's, in JSON, in place of the files in the folder
+    has_files      whether the folder was made from files in the request
+    """
+
+    number: int
+    configuration: str
+    has_files: bool = False
 
 
 class RepositoryError(Exception):
@@ -87,17 +109,19 @@ class RepositoryError(Exception):
 Scan = Callable[[Path, Mapping[str, Runtime]], list[ModelConfig]]
 
 
-def scan(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    """Return the versions of a repository REPO/<model>/<version>/<artifact>, or of a single artifact.
+def scan(path: Path, runtimes: Mapping[str, Runtime], model_name: str = "") -> list[ModelConfig]:
+    """Return the versions of a repository REPO/<model>/<version>/<artifact>, or of a single model: see `scan_one`.
 
     A broken model is in the list with its problem, and does not affect the others. Raises RepositoryError.
+
+    model_name  the name of a single model; in a repository, folders name the models
     """
     if not path.exists():
         raise RepositoryError(f"{path} does not exist; it must be a model repository or an artifact")
     configs: list[ModelConfig] = []
     try:
-        if _is_artifact(path, runtimes):
-            return [_single(path, runtimes)]
+        if not is_repository(path, runtimes) or (model_name and not _models_in(path)):
+            return scan_one(path, runtimes, model_name)
         entries = sorted(entry for entry in path.iterdir() if not is_foreign(entry.name))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
@@ -157,16 +181,53 @@ def scan_model(folder: ModelFolder, runtimes: Mapping[str, Runtime]) -> list[Mod
         return [ModelConfig(name, "", "", problem="its folder could not be read; the gateway's log says why")]
 
 
-def _is_artifact(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
-    if path.is_file():
-        return True
-    if any(_has_versions(entry) for entry in path.iterdir()):
+def is_repository(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
+    """Return whether a path is a folder of models, which may be empty, and not a single model. Raises OSError."""
+    if path.is_file() or is_model_folder(path):
         return False
+    if _models_in(path):
+        return True
     try:
         find_artifact(path, runtimes)
     except UnknownFormat:
-        return False
-    return True
+        return True
+    return False
+
+
+def is_model_folder(path: Path) -> bool:
+    """Return whether a folder has the versions of one model, or its configuration. Raises OSError."""
+    if (path / "model.toml").is_file() or (path / "config.pbtxt").is_file():
+        return True
+    return not _models_in(path) and any(is_version(each.name) and _has_content(each) for each in path.iterdir())
+
+
+def _models_in(path: Path) -> list[Path]:
+    """Return the folders with versions in a folder."""
+    return sorted(entry for entry in path.iterdir() if not is_foreign(entry.name) and _has_versions(entry))
+
+
+def scan_one(path: Path, runtimes: Mapping[str, Runtime], name: str = "") -> list[ModelConfig]:
+    """Return the versions of a single model; there is one, 1, if it is not a model's folder.
+
+    path  an artifact, a folder with one (a version's, a SavedModel, what MLflow saves), or a model's folder
+    name  "": that of the file or folder
+
+    Raises RepositoryError if there is no model, or more than one; and OSError.
+    """
+    if not path.is_file():
+        if is_model_folder(path):
+            return scan_model(ModelFolder(name or path.name, path, any_name=True), runtimes)
+        if models := _models_in(path):
+            names = ", ".join(entry.name for entry in models[:5])
+            raise RepositoryError(f"{path} has the folders of several models ({names}), where one model was expected")
+    return [_single(path, runtimes, name)]
+
+
+def _has_content(folder: Path) -> bool:
+    try:
+        return any(not is_foreign(entry.name) for entry in folder.iterdir())
+    except OSError:
+        return False  # it was removed after it was listed, or is reported when the model is scanned
 
 
 def _has_versions(entry: Path) -> bool:
@@ -176,14 +237,17 @@ def _has_versions(entry: Path) -> bool:
         return False  # reported when the models are scanned
 
 
-def _single(path: Path, runtimes: Mapping[str, Runtime]) -> ModelConfig:
+def _single(path: Path, runtimes: Mapping[str, Runtime], name: str) -> ModelConfig:
     try:
         artifact = _with_packages(identify(path, runtimes), ModelToml())
-    except (UnknownFormat, BrokenRequirements) as error:
+    except UnknownFormat as error:
+        # Of a folder, the sentence says only what is in it.
+        raise RepositoryError(str(error) if path.is_file() else f"{path} cannot be served: {error}") from None
+    except BrokenRequirements as error:
         raise RepositoryError(str(error)) from None
     if artifact.runtime.model_requirements:
         path = artifact.path.parent
-    name = path.name.split(".")[0] or path.name
+    name = name or path.name.split(".")[0] or path.name
     files = tuple(artifact_files(path))
     toml = _with_tensors(ModelToml(), artifact)
     return ModelConfig(name, "1", _fingerprint(*files), artifact, toml, readable=files, files=files)
@@ -215,11 +279,12 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     folder, name = model.path, model.name
     config_files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
-        toml, source, warning = _read_configuration(folder, runtimes)
-        overrides = model.overrides
+        toml, source, warning = _read_configuration(model, runtimes)
+        overrides, requested = model.overrides, model.requested
         sources = {
             **dict.fromkeys(toml.model_fields_set, source),
             **dict.fromkeys(overrides.model_fields_set, "models.config"),
+            **({"artifact": REQUEST} if requested and requested.has_files else {}),
         }
         toml = toml.model_copy(update={key: getattr(overrides, key) for key in overrides.model_fields_set})
         steps = tuple(step.resolve() for step in toml.steps)
@@ -227,7 +292,8 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             raise ModelConfigError(f"{folder.name}/{source}: {problem}")
         class_labels = {output: _read_labels(folder, file) for output, file in toml.labels.items()}
     except ModelConfigError as error:
-        yield ModelConfig(name, "", _fingerprint(*config_files), problem=str(error))
+        extra = f"{folder}\0{model.requested}" if model.requested else ""
+        yield ModelConfig(name, "", _fingerprint(*config_files, extra=extra), problem=str(error), folder=folder)
         return
     versions = _versions(folder)
     if not versions:
@@ -239,14 +305,14 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     if not chosen:
         problem = f"its version policy selects none of the versions {sorted(versions)}"
         yield ModelConfig(name, "", _fingerprint(*config_files), problem=problem)
-    config_fingerprint = _fingerprint(*config_files)
+    config_fingerprint = _fingerprint(*config_files, extra=str(requested))
     for version in chosen:
         version_folder, *others = versions[version]
         initial = sorted({folder / INITIAL_STATES / each.initial for each in _states(toml) if each.initial})
         files = (*config_files, version_folder, *others, *(folder / file for file in toml.labels.values()), *initial)
         labels = sorted(label for label, number in model.overrides.version_labels.items() if number == version)
         # A models.config can point a model to another folder, or move a label, without a change of any other file.
-        extra = "\0".join([str(folder), *labels])
+        extra = "\0".join([str(folder), *labels, *([str(requested)] if requested else [])])
         config = ModelConfig(
             name,
             str(version),
@@ -281,11 +347,18 @@ def _states(toml: ModelToml) -> tuple[StateToml, ...]:
     return toml.sequence.states if toml.sequence else ()
 
 
-def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str, str]:
+def _read_configuration(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str, str]:
     """Return the model's configuration, the name of its file, and a warning about it. Raises ModelConfigError.
 
     If there are both a model.toml and a config.pbtxt, model.toml is used.
     """
+    folder = model.path
+    if model.requested is not None:
+        from gateway.repository.config_json import read_config_json  # imports protobuf's JSON, which few models need
+
+        declared, ignored = read_config_json(model.requested.configuration, model.name, runtimes)
+        warning = f"the request to load it has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
+        return declared, REQUEST, warning
     toml, pbtxt = folder / "model.toml", folder / "config.pbtxt"
     if not pbtxt.exists():
         return read_model_toml(toml), toml.name, ""
@@ -293,7 +366,7 @@ def _read_configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> tuple[
         return read_model_toml(toml), toml.name, "its config.pbtxt is not read, because there is a model.toml"
     from gateway.repository.pbtxt import read_config_pbtxt  # imports protobuf's text format, which nothing else needs
 
-    declared, ignored = read_config_pbtxt(pbtxt, runtimes)
+    declared, ignored = read_config_pbtxt(pbtxt, runtimes, model.any_name)
     warning = f"its config.pbtxt has settings that are ignored here: {', '.join(ignored)}" if ignored else ""
     return declared, pbtxt.name, warning
 

@@ -16,7 +16,9 @@ from runtimes.contract import TensorSpec
 from runtimes.redaction import redacted
 
 # "setting": of the server, by a flag, a variable or modelport.toml. "run time": found by running the model.
-Source = Literal["default", "setting", "model.toml", "config.pbtxt", "models.config", "artifact", "run time"]
+Source = Literal[
+    "default", "setting", "model.toml", "config.pbtxt", "models.config", "load request", "artifact", "run time"
+]
 
 # Settings of the server that concern requests to its models, or their workers.
 _REQUEST_SETTINGS = ("request_timeout_s", "max_body_bytes", "max_json_bytes", "max_response_bytes")

@@ -35,6 +35,7 @@ from gateway.domain.control import (
     GetIndex,
     GetMetrics,
     GetOverview,
+    GetPlaces,
     GetSecurity,
     GetStatistics,
     GetTraffic,
@@ -48,10 +49,12 @@ from gateway.domain.control import (
 )
 from gateway.domain.shared_memory import Region, RegionRegistry
 from gateway.domain.table import Table
+from gateway.domain.uploads import fetch_upload, uploads_folder
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.overrides import Override
 from gateway.lifecycle.sandbox import SandboxPolicy
 from gateway.lifecycle.starter import StarterOptions
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
@@ -315,6 +318,7 @@ class Supervisor:
                 self._traces.on_front_ended(front.number)
                 self._metrics.retire(front.number)
                 clear_front(self._run_dir / USAGE_FILE, front.number)
+                shutil.rmtree(uploads_folder(self._run_dir, front.number), ignore_errors=True)
             if not self._draining:
                 self._front_restarts += 1
                 log.error("front %d exited with code %d; replacing it", front.number, code)
@@ -352,6 +356,7 @@ class Supervisor:
             invocations_model=settings.invocations_model,
             predict_route=settings.predict_route,
             health_route=settings.health_route,
+            max_upload_bytes=settings.max_upload_bytes if settings.allow_uploads else 0,
             fast_path=settings.fast_path,
             tls=self._tls is not None,
             access=self.identities.policy is not None,
@@ -432,7 +437,8 @@ class Supervisor:
         """Return the handlers of the control requests that fronts send on behalf of clients."""
         manager, exports, handlers = self.manager, self._exports, ControlHandlers()
         handlers.add(GetIndex, lambda _: manager.index())
-        handlers.add(LoadModel, lambda request: manager.load(request.name))
+        handlers.add(LoadModel, self._load)
+        handlers.add(GetPlaces, lambda _: manager.places())
         handlers.add(UnloadModel, lambda request: manager.unload(request.name))
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
         handlers.add(ExplainConfiguration, self._explain)
@@ -455,6 +461,16 @@ class Supervisor:
         handlers.add(GetExportArchive, lambda request: exports.result(request.name, request.export))
         handlers.add(CancelExport, lambda request: exports.cancel(request.name, request.export))
         return handlers
+
+    async def _load(self, request: LoadModel) -> None:
+        override = None
+        if request.place:
+            override = Override(folder=Path(request.place))
+        elif request.upload:
+            override = Override(request.configuration, fetch_upload(self._run_dir, request.upload), is_temporary=True)
+        elif request.configuration is not None:
+            override = Override(request.configuration)
+        await self.manager.load(request.name, override)
 
     async def _request_metrics(self) -> None:
         await asyncio.gather(*[front.request_metrics() for front in self._fronts.values()])

@@ -18,7 +18,7 @@ from gateway.front.admin.exports import add_exports
 from gateway.front.admin.origin import check_origin, check_page, is_allowed_page
 from gateway.front.base.access import Access, identity_of
 from gateway.front.base.app_routes import AppRoutes
-from gateway.front.base.body import BodyTimeouts, read_object
+from gateway.front.base.body import MAX_OBJECT_BYTES, BodyTimeouts, read_object
 from gateway.front.base.client_errors import client_message
 from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
@@ -49,8 +49,8 @@ def build_admin(
 
     timeouts = BodyTimeouts()
 
-    def read(request: Request, nulls: bool = False) -> Awaitable[dict[str, Any]]:
-        return read_object(request, limits, timeouts, nulls)
+    def read(request: Request, nulls: bool = False, limit: int = MAX_OBJECT_BYTES) -> Awaitable[dict[str, Any]]:
+        return read_object(request, limits, timeouts, nulls, limit)
 
     collected = AppRoutes(check)
     parts = [dialect.app_part() for dialect in DIALECTS]

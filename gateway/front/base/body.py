@@ -9,7 +9,7 @@ from gateway.codecs.compression import inflate, read_encoding
 from gateway.codecs.json_text import loads, without_nulls
 from gateway.engine.protocol import ClientDisconnected
 from gateway.errors import InvalidRequest, TooLarge
-from gateway.front.base.limits import Limits
+from gateway.front.base.limits import LARGE_JSON, Limits
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,8 +21,15 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+# For a body that is one JSON object, in bytes. These requests are short, and their bodies are not reserved against the
+# admission limit while they are read, so this bounds what a connection can occupy.
+MAX_OBJECT_BYTES = 128 * 1024
+
+
 class ReadObject(Protocol):
-    def __call__(self, request: "Request", nulls: bool = False) -> Awaitable[dict[str, Any]]:
+    def __call__(
+        self, request: "Request", nulls: bool = False, limit: int = MAX_OBJECT_BYTES
+    ) -> Awaitable[dict[str, Any]]:
         """Read the body of a request to the admin app: see `read_object`."""
 
 
@@ -33,10 +40,6 @@ BODY_IDLE_TIMEOUT_S = 60.0
 # nginx's lingering_timeout is 5 s. If it is too short, slow clients see a reset instead of the answer; if it is too
 # long, rejected clients occupy connections.
 LINGER_S = 2.0
-
-# For a body that is one JSON object, in bytes. These requests are short, and their bodies are not reserved against the
-# admission limit while they are read, so this bounds what a connection can occupy.
-_MAX_OBJECT_BYTES = 128 * 1024
 
 
 @dataclass(slots=True)
@@ -187,23 +190,27 @@ class Body:
 
 
 async def read_object(
-    request: "Request", limits: Limits, timeouts: BodyTimeouts, nulls: bool = False
+    request: "Request", limits: Limits, timeouts: BodyTimeouts, nulls: bool = False, limit: int = MAX_OBJECT_BYTES
 ) -> dict[str, Any]:
     """Read the body as a JSON object. A missing body counts as an empty object.
 
     nulls  whether keys whose value is null are returned
+    limit  in bytes; a higher one than usual is the caller's to bound
     """
     request.state.body = body = Body(request.receive, timeouts)
-    limit = min(limits.json_bytes, _MAX_OBJECT_BYTES)
+    limit = min(limits.json_bytes, limit) if limit <= MAX_OBJECT_BYTES else limit
     headers = read_headers(request.scope["headers"])
     content = await body.read(headers.content_length, limit, "this path", _without_reservation)
     if headers.encoding:
         content = inflate(content, headers.encoding, limit, "this path")
-    document = loads(content) if content.strip() else {}
+    if len(content) >= LARGE_JSON:
+        document = await asyncio.to_thread(loads, content)
+    else:
+        document = loads(content) if content.strip() else {}
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
     return document if nulls else without_nulls(document)
 
 
 def _without_reservation(size: int) -> None:
-    """Reserve nothing: see _MAX_OBJECT_BYTES."""
+    """Reserve nothing: see MAX_OBJECT_BYTES."""

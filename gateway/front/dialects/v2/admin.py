@@ -5,16 +5,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from gateway.domain.control import ChangeLogSettings, GetMetrics, GetSecurity, LoadModel, UnloadModel
+from gateway.domain.control import ChangeLogSettings, GetMetrics, GetSecurity, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import acts, identity_of, readable_models
 from gateway.front.base.app_routes import AppRoutes
-from gateway.front.base.body import ReadObject
-from gateway.front.dialects.v2 import shared_memory
+from gateway.front.base.body import MAX_OBJECT_BYTES, ReadObject, read_headers
+from gateway.front.dialects.v2 import load_request, shared_memory
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import as_json, read_configuration
-from gateway.front.dialects.v2.repository import check_dependents, check_parameters, read_index
+from gateway.front.dialects.v2.repository import check_dependents, parameters_of, read_index
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.front.dialects.v2.trace_settings import trace_settings
 from gateway.front.dialects.v2.traffic import add_traffic_routes
@@ -116,19 +116,31 @@ def _add_repository(app: AppRoutes, engine: Engine, read_object: ReadObject) -> 
 
     @app.post("/v2/repository/models/{model}/load", tags=["repository"])
     async def load(model: str, request: Request) -> Response:
-        """Load the model from the current state of the repository."""
-        check_parameters((await read_object(request)).get("parameters", {}))
-        await engine.control(LoadModel(model))
+        """Load the model from the current state of the repository.
+
+        If uploads are allowed, with {"parameters": {"config": …, "file:1/model.onnx": …}}: a configuration in JSON that
+        replaces the model's, and files in base64 that replace its files.
+        """
+        await load_request.load(engine, model, parameters_of(await _read_load(engine, request, read_object)))
         return Response(status_code=200)
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Wait for the model's requests, then stop its workers."""
-        parameters = (await read_object(request)).get("parameters", {})
-        check_parameters(parameters)
-        check_dependents(engine, model, bool(parameters and parameters.get("unload_dependents")))
+        parameters = parameters_of(await read_object(request))
+        check_dependents(engine, model, bool(parameters.get("unload_dependents")))
         await engine.control(UnloadModel(model))
         return Response(status_code=200)
+
+
+async def _read_load(engine: Engine, request: Request, read_object: ReadObject) -> dict[str, Any]:
+    """Read the body of a load request, which may be large if it brings files."""
+    uploads = engine.uploads
+    length = read_headers(request.scope["headers"]).content_length
+    if uploads is None or (length is not None and length <= MAX_OBJECT_BYTES):
+        return await read_object(request)
+    async with uploads.turn:
+        return await read_object(request, limit=uploads.json_bytes)
 
 
 def _add_shared_memory(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:

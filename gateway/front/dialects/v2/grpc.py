@@ -1,19 +1,19 @@
 """The Open Inference Protocol over gRPC: translates between messages and the engine's types."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
 from google.protobuf.message import Message
 
-from gateway.domain.control import LoadModel, UnloadModel
+from gateway.domain.control import UnloadModel
 from gateway.domain.identity import Action, Identity
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
 from gateway.front.base.access import Check
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import Limits
-from gateway.front.dialects.v2 import trace_settings
+from gateway.front.dialects.v2 import load_request, trace_settings
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
 from gateway.front.dialects.v2.grpc_stream import Stream
@@ -21,7 +21,7 @@ from gateway.front.dialects.v2.log_settings import log_settings
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import read_configuration
 from gateway.front.dialects.v2.output_options import OutputOptions
-from gateway.front.dialects.v2.repository import check_dependents, check_parameters, read_index
+from gateway.front.dialects.v2.repository import check_dependents, read_index
 from gateway.front.dialects.v2.shared_memory import cuda_status, register, status, unregister
 from gateway.front.dialects.v2.statistics import read_statistics
 from gateway.generated import open_inference_pb2 as pb
@@ -120,12 +120,10 @@ def methods(engine: Engine) -> dict[str, Method]:
         return pb.RepositoryIndexResponse(models=[pb.RepositoryIndexResponse.ModelIndex(**entry) for entry in entries])
 
     async def load(message: pb.RepositoryModelLoadRequest, identity: Identity | None) -> Message:
-        check_parameters(message.parameters)
-        await engine.control(LoadModel(message.model_name))
+        await load_request.load(engine, message.model_name, _parameters(message.parameters))
         return pb.RepositoryModelLoadResponse()
 
     async def unload(message: pb.RepositoryModelUnloadRequest, identity: Identity | None) -> Message:
-        check_parameters(message.parameters)
         wanted = "unload_dependents" in message.parameters and message.parameters["unload_dependents"].bool_param
         check_dependents(engine, message.model_name, wanted)
         await engine.control(UnloadModel(message.model_name))
@@ -161,6 +159,12 @@ _MODEL_NAME: Callable[[Any], str] = attrgetter("model_name")
 def _settings_action(message: Any) -> Action:
     """A message without settings only reads them."""
     return "admin" if message.settings else "read"
+
+
+def _parameters(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> dict[str, Any]:
+    """Return the values of a load request's parameters; None for those without one."""
+    chosen = {key: value.WhichOneof("parameter_choice") for key, value in parameters.items()}
+    return {key: getattr(parameters[key], kind) if kind else None for key, kind in chosen.items()}
 
 
 def _method(

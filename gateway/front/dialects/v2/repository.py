@@ -29,15 +29,9 @@ def check_dependents(engine: Engine, name: str, wanted: bool) -> None:
         raise Unsupported(f"unload_dependents is not supported; unload the steps one by one: {', '.join(steps)}")
 
 
-def check_parameters(parameters: Any) -> None:
-    """Check the parameters of a load or unload request.
-
-    Raises Unsupported for Triton's overrides, which would otherwise be ignored silently, and InvalidRequest.
-    """
-    if parameters is None:
-        return
+def parameters_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parameters of a load or unload request over REST. Raises InvalidRequest."""
+    parameters = body.get("parameters", {})
     if not isinstance(parameters, Mapping):
         raise InvalidRequest("'parameters' must be an object")
-    for name in parameters:
-        if name == "config" or name.startswith("file:"):
-            raise Unsupported("a model cannot be changed while it is loaded; edit its model.toml, then load it again")
+    return parameters
