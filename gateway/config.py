@@ -131,6 +131,11 @@ class Settings(BaseModel):
         gt=0,
         description="longest time that stopping takes, in seconds; requests in progress are answered",
     )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="seconds of grace_s in which a stopping server accepts requests and has clients connect elsewhere",
+    )
     console: bool = Field(True, description="answer browsers at / with the console's pages")
     server_name: str = Field(
         "modelport",

@@ -82,6 +82,7 @@ class FrontEngine:
         self.metrics = FrontMetrics()
         self.shared_memory = shared_memory or SharedMemory()
         self.server_name = server_name
+        self.leaving = False
         self.draining = False
         self.drained = asyncio.Event()
         self._arenas = arenas
@@ -96,7 +97,7 @@ class FrontEngine:
 
     @property
     def ready(self) -> bool:
-        return self.routes.ready and not self.draining
+        return self.routes.ready and not (self.leaving or self.draining)
 
     @property
     def sticky_headers(self) -> Mapping[str, str]:

@@ -104,7 +104,8 @@ _MIN_CLOSE_S = 0.5
 class Front:
     def __init__(self, options: FrontOptions) -> None:
         self._options = options
-        self._draining: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        # For how long requests are still accepted, and how long all of it may take.
+        self._draining: asyncio.Future[tuple[float, float]] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         self._pem: Pem | None = None
         self._tls: asyncio.Future[ServerTls] = asyncio.get_running_loop().create_future()
@@ -198,14 +199,18 @@ class Front:
         unreachable = asyncio.create_task(grpc.wait_unreachable())
         ends: list[asyncio.Future[Any]] = [self._draining, self._channel.closed, unreachable]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        grace = self._draining.result() if self._draining.done() else 0.0
+        accept_s, grace = self._draining.result() if self._draining.done() else (0.0, 0.0)
         grpc_failed = unreachable.done()
         if grpc_failed:
             log.error("the gRPC server has failed, and accepts no connections; this front ends and is replaced")
         unreachable.cancel()
         rest.disable_keep_alive()
         ends_at = time.monotonic() + grace
-        await self._engine.drain(grace)
+        # Once for the clients that are connected, and once for those that were sent here a moment later.
+        for _ in range(2 if accept_s else 0):
+            grpc.go_away()
+            await asyncio.wait([self._channel.closed], timeout=accept_s / 2)
+        await self._engine.drain(max(0.0, ends_at - time.monotonic()))
         # Slow clients may still be reading their answers.
         seconds = max(ends_at - time.monotonic(), _MIN_CLOSE_S)
         rest.config.timeout_graceful_shutdown = math.ceil(seconds)
@@ -265,9 +270,14 @@ class Front:
         elif frame.kind == TRACE_SETTINGS:
             self._trace_sampler.apply(body)
         elif frame.kind == DRAIN and not self._draining.done():
-            self._engine.draining = True
-            log.info("draining: new requests are rejected")
-            self._draining.set_result(body["grace_s"])
+            accept_s, grace_s = body["accept_s"], body["grace_s"]
+            if accept_s:
+                self._engine.leaving = True
+                log.info("draining: not ready any more; requests are accepted for another %g s", accept_s)
+            else:
+                self._engine.draining = True
+                log.info("draining: new requests are rejected")
+            self._draining.set_result((accept_s, grace_s))
 
     def _use_certificate(self) -> None:
         """Use the newest certificate for new connections, or try again if the system has no memory or files for it."""

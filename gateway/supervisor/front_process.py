@@ -98,7 +98,7 @@ class FrontProcess:
         self._on_unlogged = on_unlogged
         self._child: Child | None = None
         self._channel: Channel | None = None
-        self._drain_s: float | None = None
+        self._drain: tuple[float, float] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -127,8 +127,8 @@ class FrontProcess:
         try:
             for message in current():
                 self.send(message)
-            if self._drain_s is not None:
-                self.drain(self._drain_s)
+            if self._drain is not None:
+                self.drain(*self._drain)
             code = await self._child.wait()
             await asyncio.wait([self._channel.closed], timeout=_LAST_FRAMES_S)
             return code
@@ -148,11 +148,14 @@ class FrontProcess:
                 verb, arguments = to_json(SendMetrics())
                 await self._channel.call(verb, **arguments)
 
-    def drain(self, grace_s: float) -> None:
-        """Have the front reject new requests, finish those in progress, and exit. It need not have started yet."""
-        self._drain_s = grace_s
+    def drain(self, accept_s: float, grace_s: float) -> None:
+        """Have the front finish the requests in progress, and exit within `grace_s`. It need not have started yet.
+
+        For the first `accept_s` of this, it accepts new requests.
+        """
+        self._drain = accept_s, grace_s
         if self._channel is not None:
-            self._channel.send(DRAIN, {"grace_s": grace_s})
+            self._channel.send(DRAIN, {"accept_s": accept_s, "grace_s": grace_s})
 
     def kill(self) -> None:
         if self._child is not None and self._child.pid:

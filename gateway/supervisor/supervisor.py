@@ -287,7 +287,7 @@ class Supervisor:
         # Fronts and workers must exit within the grace period too: after it, a service manager may kill the gateway.
         exit_s = min(_EXIT_S, grace / 3)
         for front in self._fronts.values():
-            front.drain(grace - exit_s)
+            front.drain(min(self.settings.drain_s, grace - exit_s), grace - exit_s)
         _, late = await asyncio.wait(fronts, timeout=grace - exit_s / 2)
         if late:
             log.warning("a front did not exit in time; killing it")

@@ -70,6 +70,9 @@ class GrpcioServer:
     async def start(self) -> None:
         await self._server.start()
 
+    def go_away(self) -> None:
+        """Do nothing: the library does this in `stop` only, which rejects calls that arrive nevertheless."""
+
     async def stop(self, grace: float | None) -> None:
         """Reject new calls, and wait up to `grace` seconds until running ones are answered."""
         await self._server.stop(grace)

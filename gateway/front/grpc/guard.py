@@ -85,6 +85,11 @@ class Guard:
         """Whether the client has not even sent what HTTP/2 begins with."""
         return self._preface > 0
 
+    @property
+    def in_headers(self) -> bool:
+        """Whether the frames of one block of headers are incomplete: nothing may come between them."""
+        return self._block_frames > 0
+
     def close(self) -> None:
         for message in self._messages.values():
             message.reservation.close()
@@ -236,7 +241,7 @@ class Guard:
     def cut_slow(self) -> bytes:
         """Return what ends those calls whose message arrives too slowly."""
         now, cut = time.monotonic(), []
-        if self._block_frames:  # nothing may come between the frames of one block
+        if self.in_headers:
             return b""
         for stream, message in list(self._messages.items()):
             if self._limits.is_too_slow(message.received, now - message.started):

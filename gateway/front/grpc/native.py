@@ -172,6 +172,11 @@ class NativeServer:
         """Wait forever: a thread of its own, or the guarded port, accepts connections until the server is stopped."""
         await asyncio.Event().wait()
 
+    def go_away(self) -> None:
+        """Have connected clients send further calls elsewhere. The library cannot do this, but the port can."""
+        if self._port is not None:
+            self._port.go_away()
+
     async def stop(self, grace: float | None) -> None:
         """Reject new calls, and wait up to `grace` seconds until running calls are answered and the answers sent."""
         assert self._front is not None

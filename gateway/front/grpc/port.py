@@ -18,6 +18,7 @@ from typing import Any
 
 from gateway.engine.protocol import BodyReservation
 from gateway.front.base.limits import Limits
+from gateway.front.grpc.goaway import ServerEnd
 from gateway.front.grpc.guard import Guard, Policy, Violation
 from gateway.front.grpc.messages import Refusals
 from gateway.front.grpc.relay import End
@@ -95,6 +96,11 @@ class GuardedPort:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket, self._accept)
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def go_away(self) -> None:
+        """Have the clients that are connected send further calls elsewhere. Those that they are sending are served."""
+        for client in list(self._clients):
+            client.go_away()
 
     def stop_accepting(self) -> None:
         if self._socket is not None:
@@ -222,6 +228,7 @@ class Client(End):
         self._port = port
         self._guard = Guard(port.policy)
         self._connecting: asyncio.Task[None] | None = None
+        self._server: ServerEnd | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called after the handshake, with TLS."""
@@ -267,10 +274,16 @@ class Client(End):
         if self._guard.has_messages and self._other is not None:
             self._other.write(self._guard.cut_slow())
 
+    def go_away(self) -> None:
+        if self._other is not None and self._server is not None and not self._guard.in_headers:
+            # The guard passes on whole frames only, so this comes between two.
+            self._other.write(self._server.go_away())
+
     async def _connect(self) -> None:
         try:
-            _, server = await asyncio.get_running_loop().create_unix_connection(End, self._port.path)
+            _, server = await asyncio.get_running_loop().create_unix_connection(ServerEnd, self._port.path)
         except OSError as error:
             self._port.disconnect(self, f"the server cannot be reached: {error.strerror}")
             return
+        self._server = server
         self.join(server)

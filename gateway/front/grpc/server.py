@@ -34,6 +34,12 @@ class Server(Protocol):
 
     async def start(self) -> None: ...
 
+    def go_away(self) -> None:
+        """Have clients that are connected send further calls elsewhere, if the library can tell them (GOAWAY).
+
+        Calls that arrive nevertheless are served.
+        """
+
     async def stop(self, grace: float | None) -> None:
         """Reject new calls, and wait up to `grace` seconds until running ones are answered."""
 
