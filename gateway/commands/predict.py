@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gateway.codecs.cast import cast
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.codecs.media_types import is_image
 from gateway.codecs.npy import NPZ, write_npz
@@ -18,8 +19,7 @@ from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Request
 from gateway.commands.predict_output import NoSuchOutput, print_response
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import Tensor, from_array, to_array
+from runtimes.tensors import Tensor, from_array
 
 _NAMED = re.compile(r"([^=@\[{\"]+)=(.*)", re.DOTALL)
 
@@ -142,7 +142,7 @@ def _tensor(name: str, value: Any, datatype: str) -> Tensor:
     """datatype: the input's, or "" if it is unknown. Raises CommandError."""
     try:
         if isinstance(value, np.ndarray):
-            return from_array(name, _cast(name, value, datatype))
+            return from_array(name, cast(name, value, datatype))
         return read_tensor(name, value, datatype) if datatype else guess_tensor(name, value)
     except InvalidRequest as error:
         raise CommandError(str(error), 2) from None
@@ -150,25 +150,3 @@ def _tensor(name: str, value: Any, datatype: str) -> Tensor:
         raise CommandError(
             f"the data of input '{name}' is not an array of {datatype or 'a supported datatype'}", 2
         ) from None
-
-
-def _cast(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
-    """Convert the array to the input's datatype, as JSON's numbers would be.
-
-    numpy defaults to FP64 and INT64. Arrays whose values would change are returned as they are, and the gateway
-    refuses them. Raises InvalidRequest if a value is out of range.
-    """
-    if datatype not in DATATYPES:
-        return array
-    dtype, input_kind, kind = numpy_dtype(datatype), DATATYPES[datatype].kind, array.dtype.kind
-    if array.dtype == dtype:
-        return array
-    if input_kind == "float" and kind in "iuf":
-        with np.errstate(over="ignore"):
-            cast = array.astype(dtype)
-        if not np.array_equal(np.isinf(cast), np.isinf(array)):
-            raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}")
-        return cast
-    if input_kind in ("bool", "int", "uint") and kind in "iu":
-        return to_array(read_tensor(name, array.tolist(), datatype)).reshape(array.shape)
-    return array

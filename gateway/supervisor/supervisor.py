@@ -55,6 +55,7 @@ from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.overrides import Override
+from gateway.lifecycle.run_dir import new_run_dir
 from gateway.lifecycle.sandbox import SandboxPolicy
 from gateway.lifecycle.starter import StarterOptions
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
@@ -83,7 +84,6 @@ from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.opened_files import access_log_descriptor, audit_log, server_tls, tls_files
 from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
-from gateway.supervisor.run_dir import new_run_dir
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 from gateway.supervisor.tracing import trace_endpoint, trace_table

@@ -3,8 +3,9 @@
 import io
 
 import numpy as np
-from modelport import InvalidInput
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from modelport import InvalidInput
 
 SIZE = (128, 128)
 

@@ -3,8 +3,9 @@
 import os
 
 import numpy as np
-from modelport import InvalidInput
 from tokenizers import Tokenizer
+
+from modelport import InvalidInput
 
 
 class Model:

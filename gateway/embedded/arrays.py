@@ -1,0 +1,56 @@
+"""Turns the arrays of a program into tensors, and tensors into arrays of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gateway.codecs.cast import cast
+from gateway.errors import InvalidRequest
+from runtimes.contract import TensorSpec
+from runtimes.tensors import Tensor, from_array, to_array
+
+
+def named_inputs(given: Any, named: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    """Return the inputs by name. `given` is a mapping, the array of the only input, or None. Raises InvalidRequest."""
+    if given is None:
+        return dict(named)
+    if isinstance(given, Mapping):
+        if twice := [name for name in given if name in named]:
+            raise InvalidRequest(f"input '{twice[0]}' is given twice")
+        return {**given, **named}
+    if len(specs) != 1:
+        names = ", ".join(f"'{spec.name}'" for spec in specs)
+        raise InvalidRequest(f"the model has {len(specs)} inputs, so an array needs a name; they are {names or 'none'}")
+    if specs[0].name in named:
+        raise InvalidRequest(f"input '{specs[0].name}' is given twice")
+    return {specs[0].name: given, **named}
+
+
+def to_tensors(arrays: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[Tensor]:
+    """Return the arrays, or what numpy makes arrays of, with the datatypes of the inputs. Raises InvalidRequest."""
+    datatypes = {spec.name: spec.datatype for spec in specs}
+    return [_to_tensor(name, value, datatypes.get(name, "")) for name, value in arrays.items()]
+
+
+def _to_tensor(name: str, value: Any, datatype: str) -> Tensor:
+    try:
+        array = np.asarray(value, dtype=object) if datatype == "BYTES" and _is_text(value) else np.asarray(value)
+        return from_array(name, cast(name, array, datatype))
+    except InvalidRequest:
+        raise
+    except KeyError:
+        raise InvalidRequest(f"input '{name}' is an array of {array.dtype}, which no model accepts") from None
+    except (TypeError, ValueError) as error:
+        reason = f": {error}" if isinstance(error, TypeError) and datatype in ("", "BYTES") else ""
+        raise InvalidRequest(f"input '{name}' is not an array of {datatype or 'one datatype'}{reason}") from None
+
+
+def _is_text(value: Any) -> bool:
+    """Whether the value is not an array yet. numpy would strip zeros from the end of each of its strings."""
+    return not isinstance(value, np.ndarray)
+
+
+def to_arrays(tensors: Sequence[Tensor]) -> dict[str, np.ndarray]:
+    """Return copies, because the worker can still write to the memory in which large results are. Strings are bytes."""
+    return {tensor.name: np.array(to_array(tensor)) for tensor in tensors}

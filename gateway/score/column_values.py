@@ -1,0 +1,281 @@
+"""Columns of Arrow as arrays with a row for each of theirs. A row that does not fit is left out, with the reason.
+
+Rows that fit are converted by numpy, all at once. One that does not is read as JSON would be, so the reason is the
+sentence that a client of a gateway would get.
+"""
+
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gateway.codecs.cast import cast
+from gateway.codecs.json_tensors import read_tensor
+from gateway.domain.tensor_checks import describe_shape
+from gateway.errors import InvalidRequest
+from runtimes.contract import DATATYPES, numpy_dtype
+from runtimes.tensors import to_array
+
+
+class Target(NamedTuple):
+    """What a row has to become. datatype: "" for that of the column. shape: of a row, -1 for any size; None: any."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] | None
+
+
+class Rows(NamedTuple):
+    """The rows of one input.
+
+    values  an array of all rows if they have one shape, otherwise one array for each row. Rows that are in `bad` have
+            no meaning there
+    bad     number of the row → why it does not fit
+    """
+
+    values: "np.ndarray | list[np.ndarray]"
+    bad: dict[int, str]
+
+
+def depth_of(kind: pa.DataType) -> int:
+    """Return how many lists are nested in each other."""
+    return 1 + depth_of(kind.value_type) if _is_list(kind) else 0
+
+
+def leaf_of(kind: pa.DataType) -> pa.DataType:
+    return leaf_of(kind.value_type) if _is_list(kind) else kind
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """Return the column without dictionaries and extension types."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def problem(kind: pa.DataType, datatype: str) -> str:
+    """Return why no value of this type can be of this datatype; "" if some can."""
+    leaf = leaf_of(plain_type(kind))
+    text = _is_text(leaf)
+    number = pa.types.is_integer(leaf) or pa.types.is_floating(leaf) or pa.types.is_decimal(leaf)
+    wants = DATATYPES[datatype].kind if datatype else ""
+    if text or pa.types.is_null(leaf) or (wants != "bytes" and (number or pa.types.is_boolean(leaf))):
+        return ""
+    return f"it holds {leaf}, and {datatype or 'a tensor'} needs {'strings' if wants == 'bytes' else 'numbers'}"
+
+
+def read_rows(column: pa.Array, target: Target) -> Rows:
+    """Return the rows of a column that `problem` does not exclude."""
+    column = plain(column)
+    parts, bad = list[np.ndarray](), dict[int, str]()
+    _read(column, 0, target, parts, bad)
+    kinds = {(part.shape[1:], part.dtype) for part in parts if part.size or part.dtype != _BAD.dtype}
+    if len(kinds) != 1:
+        return Rows([row for part in parts for row in part], bad)
+    shape, dtype = kinds.pop()
+    parts = [np.zeros((1, *shape), dtype) if part is _BAD else part for part in parts]
+    return Rows(parts[0] if len(parts) == 1 else np.concatenate(parts), bad)
+
+
+# In place of a row that does not fit.
+_BAD = np.empty((1, 0), np.void)
+
+
+def _read(column: pa.Array, start: int, target: Target, parts: list[np.ndarray], bad: dict[int, str]) -> None:
+    """Append the rows from number `start` on. If they do not fit as a whole, halve them, until it is clear which."""
+    try:
+        parts.append(_at_once(column, target))
+        return
+    except (_NotAtOnce, InvalidRequest, pa.ArrowInvalid):
+        pass
+    if len(column) > 1:
+        middle = len(column) // 2
+        _read(column[:middle], start, target, parts, bad)
+        _read(column[middle:], start + middle, target, parts, bad)
+        return
+    try:
+        parts.append(_read_one(column[0].as_py(), column.type, target)[np.newaxis])
+    except InvalidRequest as error:
+        bad[start] = str(error)
+        parts.append(_BAD)
+
+
+class _NotAtOnce(Exception):
+    """Some rows do not fit, or their shapes differ."""
+
+
+def _at_once(column: pa.Array, target: Target) -> np.ndarray:
+    count, sizes = len(column), list[int]()
+    values = column
+    while _is_list(values.type):
+        if values.null_count or not len(values):
+            raise _NotAtOnce
+        if pa.types.is_fixed_size_list(values.type):
+            size = values.type.list_size
+        else:
+            lengths = np.diff(values.offsets.to_numpy())
+            size = int(lengths[0])
+            if (lengths != size).any():
+                raise _NotAtOnce
+        values = values.flatten()
+        sizes.append(size)
+    if values.null_count:
+        raise _NotAtOnce
+    array = _leaves(values, target, bool(sizes))
+    return _shaped(array.reshape(count, *sizes), target)
+
+
+def _leaves(values: pa.Array, target: Target, nested: bool) -> np.ndarray:
+    """Return the innermost values. Raises _NotAtOnce, InvalidRequest, ArrowInvalid."""
+    wants = DATATYPES[target.datatype].kind if target.datatype else ""
+    if _is_text(values.type):
+        if wants in ("bytes", ""):
+            return _objects(values.to_pylist())
+        if nested or (target.shape and prod(target.shape) != 1):
+            raise _NotAtOnce  # JSON
+        values = pc.cast(pc.utf8_trim_whitespace(pc.cast(values, pa.string())), _arrow_type(target.datatype))
+    if wants == "bytes":
+        raise _NotAtOnce
+    if pa.types.is_decimal(values.type):
+        values = pc.cast(values, pa.float64())
+    array = values.to_numpy(zero_copy_only=False)
+    return _converted(array, target)
+
+
+def _converted(array: np.ndarray, target: Target) -> np.ndarray:
+    """Return the array with the datatype, if no value changes. Raises InvalidRequest, _NotAtOnce."""
+    if not target.datatype:
+        return array
+    dtype, wants = numpy_dtype(target.datatype), DATATYPES[target.datatype].kind
+    if array.dtype.kind == "b" and wants != "bool":
+        array = array.view(np.uint8)
+    if array.dtype.kind == "f" and wants in ("int", "uint"):
+        if not (np.abs(array) <= 2**53).all() or (np.trunc(array) != array).any():
+            raise _NotAtOnce
+        array = array.astype(np.int64)
+    array = cast(target.name, array, target.datatype)
+    if array.dtype != dtype:
+        raise _NotAtOnce
+    return array
+
+
+def _shaped(array: np.ndarray, target: Target) -> np.ndarray:
+    """Return the array with rows of the wanted shape, if they have it or are flat. Raises _NotAtOnce."""
+    count, found, wanted = len(array), array.shape[1:], target.shape
+    if wanted is None or _fits(found, wanted):
+        return array
+    if len(found) < len(wanted) and len(found) <= 1 and -1 not in wanted and prod(found) == prod(wanted):
+        return array.reshape(count, *wanted)
+    raise _NotAtOnce
+
+
+def _read_one(value: Any, kind: pa.DataType, target: Target) -> np.ndarray:
+    """Return the value of one row. Raises InvalidRequest with the reason why there is none."""
+    wants = DATATYPES[target.datatype].kind if target.datatype else ""
+    is_text, name = _is_text(leaf_of(kind)), target.name
+    if value is None:
+        raise InvalidRequest(f"input '{name}' is null")
+    if is_text and wants in ("bytes", ""):
+        array = _strings(name, value)
+    else:
+        array = _numbers(_parsed(name, value) if is_text else value, target)
+    try:
+        return np.array(_shaped(array[np.newaxis], target)[0])
+    except _NotAtOnce:
+        expected = describe_shape(target.shape or ())
+        raise InvalidRequest(f"input '{name}' has shape {list(array.shape)} in this row, expected {expected}") from None
+
+
+def _parsed(name: str, value: Any) -> Any:
+    """Return the number, or the lists, that a text such as a field of CSV has. Raises InvalidRequest."""
+    if isinstance(value, list):
+        return [_parsed(name, each) for each in value]
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if value is None or not value.strip():
+        raise InvalidRequest(f"input '{name}' is null")
+    try:
+        return orjson.loads(value)
+    except ValueError:
+        pass
+    try:
+        return float(value)  # also nan, inf and 1e5
+    except ValueError:
+        shown = value if len(value) <= 40 else value[:37] + "..."
+        raise InvalidRequest(f"input '{name}' is the text '{shown}', which is not a number") from None
+
+
+def _numbers(value: Any, target: Target) -> np.ndarray:
+    wants = DATATYPES[target.datatype].kind if target.datatype else ""
+    value = _simple(value, target, wants)
+    datatype = target.datatype or "FP64"
+    return np.array(to_array(read_tensor(target.name, value, datatype)))
+
+
+def _simple(value: Any, target: Target, wants: str) -> Any:
+    """Return the value with numbers that JSON would have: whole numbers for integers, no decimals."""
+    if isinstance(value, list):
+        return [_simple(each, target, wants) for each in value]
+    if isinstance(value, bool):
+        return value if wants == "bool" else int(value)
+    if wants in ("int", "uint") and isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+            raise InvalidRequest(
+                f"input '{target.name}' has datatype {target.datatype}, and its data holds {value}; send integers only"
+            )
+        return int(value)
+    return value if value is None or isinstance(value, int | float | str | dict) else float(value)
+
+
+def _strings(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.array(value, dtype=object)
+    except ValueError:
+        array = np.array(None, dtype=object)
+    if any(not isinstance(each, str | bytes) for each in array.ravel()):
+        raise InvalidRequest(f"input '{name}' holds null, or lists of different lengths; it needs strings")
+    return array
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(found) == len(wanted) and all(size in (-1, other) for other, size in zip(found, wanted, strict=True))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    )
+
+
+def _arrow_type(datatype: str) -> pa.DataType:
+    # Text has no datatype: what is out of range must not be wrapped around, so integers are read as 64 bits.
+    kind = DATATYPES[datatype].kind
+    return {"float": pa.float64(), "int": pa.int64(), "uint": pa.uint64(), "bool": pa.bool_()}[kind]
+
+
+def arrow_type(datatype: str) -> pa.DataType:
+    """Return the type of a column of outputs."""
+    return pa.binary() if datatype == "BYTES" else pa.from_numpy_dtype(numpy_dtype(datatype))
