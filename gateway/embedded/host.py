@@ -27,6 +27,7 @@ from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.policy import State
 from gateway.lifecycle.run_dir import new_run_dir
 from gateway.lifecycle.sandbox import SandboxPolicy
+from gateway.lifecycle.starter import StarterOptions
 from gateway.repository.scan import ModelConfig
 
 # The gateway limits what its clients may send and receive. Here, the program that sends a request has its tensors in
@@ -61,17 +62,15 @@ class Host:
         accelerator = "cpu" if spec.device == "cpu" else "cuda"
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._builder = Builder(home(), accelerator, external, frozenset(), self._refresh, settings.require_locks)
-        options = ManagerOptions(
-            repository=Path(),
+        workers = StarterOptions(
             run_dir=self._run_dir,
             accelerator=accelerator,
             max_response_bytes=_MAX_RESPONSE_BYTES,
             max_body_bytes=settings.max_body_bytes,
             audit_share=settings.audit_share,
-            control="none",
-            scan=lambda path, known: configs,
             sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions, spec.allow_python),
         )
+        options = ManagerOptions(Path(), workers, control="none", scan=lambda path, known: configs)
         self._manager = Manager(options, runtimes, self._builder, self._apply)
         limits = AdmissionLimits(_MAX_REQUESTS, _MAX_BYTES, spec.timeout_s or MAX_WAIT_S)
         self._engine = FrontEngine(

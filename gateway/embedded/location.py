@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gateway.config import SettingsError
 from gateway.environments.runtime import Runtime
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, Unavailable
 from gateway.repository.model_toml import ModelToml, VersionPolicy
 from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, is_version, scan, scan_model
 
@@ -12,12 +13,21 @@ _SCHEME = "://"
 
 
 def fetched(location: str) -> Path:
-    """Return where the location's files are on this machine. Remote ones are downloaded. Raises NotFound."""
-    if _SCHEME in location:
-        from gateway.remote.fetch import fetch  # needs an extra
+    """Return where the location's files are on this machine. Remote ones are downloaded.
 
-        files: Path = fetch(location)
-        return files
+    Raises NotFound, InvalidRequest, or Unavailable if a store does not answer.
+    """
+    if _SCHEME in location:
+        from gateway.remote.fetch import fetch
+        from gateway.remote.location import BadLocation
+        from gateway.remote.store import StoreError
+
+        try:
+            return fetch(location)
+        except (BadLocation, SettingsError) as error:
+            raise InvalidRequest(str(error)) from None
+        except StoreError as error:
+            raise Unavailable(str(error)) from None
     path = Path(location).expanduser().absolute()
     if not path.exists():
         raise NotFound(f"'{location}' does not exist; it must be an artifact, a model's folder or a repository")

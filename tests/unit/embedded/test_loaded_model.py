@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import os
 import pickle
 import signal
@@ -122,9 +123,8 @@ def test_batches_arrive_in_order(model: Model, capsys: pytest.CaptureFixture[str
     parts = list(model.batches(rows, rows=7, progress=True))
     np.testing.assert_array_equal(np.concatenate([part["y"] for part in parts]), 2 * rows)
     assert "15/15" in capsys.readouterr().err
-    endless = model.map(iter(lambda: {"x": ROW}, None))
-    assert next(endless)["y"][0, 0] == 2
-    endless.close()
+    endless = model.map({"x": ROW * number} for number in itertools.count())
+    assert [next(endless)["y"][0, 0] for _ in range(3)] == [0, 2, 4]
 
 
 def test_a_killed_worker_is_replaced_and_its_request_repeated(tmp_path: Path) -> None:
