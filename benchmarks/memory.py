@@ -28,11 +28,12 @@ from benchmarks.servers import Server, gateway
 
 MIB = 1 << 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_PLACE = (1 << 55) - 1  # the bits of the page frame number in an entry of pagemap
 _MAX_MIB = 70
 _ROW = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16)
 _IN_FLIGHT = 32
-_ROLES = ("supervisor", "front", "worker")
-_PRIVATE = "memory of its own (Python objects, heaps, stacks, changed pages of libraries)"
+_ROLES = ("supervisor", "front", "zygote", "worker")
+_PRIVATE = "memory that is no file (Python objects, heaps, stacks, changed pages of libraries)"
 # What clients of most gateways ask for besides inference.
 _PATHS = ("/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/config", "/v2/models/tiny/stats", "/v1/models/tiny")
 
@@ -72,12 +73,12 @@ def pids(server: Server, kind: str) -> list[int]:
 def alone(pids: dict[str, int]) -> dict[str, Counter[str]]:
     """Return, for each name of a process, the bytes that it has of its own and of each file, as described above."""
     pages = {name: list(_pages(pid)) for name, pid in pids.items()}
-    users = Counter(page for every in pages.values() for page in set(every) if page[0])
+    users = Counter(page for every in pages.values() for page in set(every) if any(page))
     sizes: dict[str, Counter[str]] = {}
     for name, every in pages.items():
         sizes[name] = Counter()
         for page in every:
-            sizes[name][page[0] or _PRIVATE] += _PAGE / users[page] if page[0] else _PAGE
+            sizes[name][page[0] or _PRIVATE] += _PAGE / users.get(page, 1)
     return sizes
 
 
@@ -92,7 +93,11 @@ def _used(pid: int) -> Counter[str]:
 
 
 def _pages(pid: int) -> Iterator[tuple[str, int]]:
-    """Yield the file and the offset of each mapped page of a process; ("", 0) for one that is not a file's."""
+    """Yield the file and the offset of each mapped page of a process.
+
+    For one that is not a file's: "" and its place in memory, because a worker shares such pages with the process that
+    it is a copy of. The place is 0 for users who may not know it; then, such pages count as the worker's own.
+    """
     with open(f"/proc/{pid}/pagemap", "rb") as pagemap:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, _, offset, _, inode, *path = line.split(None, 5)
@@ -104,7 +109,7 @@ def _pages(pid: int) -> Iterator[tuple[str, int]]:
             for number, entry in enumerate(entries):
                 if entry >> 63:  # the page is present; bit 61 says whether it is a file's
                     is_file = entry >> 61 & 1 and inode != "0"
-                    yield (path[0], int(offset, 16) + number * _PAGE) if is_file else ("", 0)
+                    yield (path[0], int(offset, 16) + number * _PAGE) if is_file else ("", entry & _PLACE)
 
 
 def _measure(folder: Path, short: bool, checkout: Path | None) -> Iterator[tuple[str, dict[str, Counter[str]]]]:
@@ -112,7 +117,7 @@ def _measure(folder: Path, short: bool, checkout: Path | None) -> Iterator[tuple
     with gateway(folder, models=["tiny"], cores=os.sched_getaffinity(0), checkout=checkout) as server:
         port = server.ports["http"]
         roles = {name.partition("-")[0]: pid for pid, name in processes(server).items()}
-        assert sorted(roles) == sorted(_ROLES), roles
+        assert sorted(roles) in (sorted(_ROLES), sorted({*_ROLES} - {"zygote"})), roles
         yield "after the start", alone(roles)
         loads = [make(port, "tiny", _ROW) for make in (requests.predict_json, requests.v2_json, requests.v2_binary)]
         loads.append(requests.v2_grpc(server.ports["grpc"], "tiny", _ROW))
@@ -133,8 +138,9 @@ def _measure(folder: Path, short: bool, checkout: Path | None) -> Iterator[tuple
 def _totals(measured: dict[str, dict[str, Counter[str]]]) -> str:
     rows = []
     for when, sizes in measured.items():
-        totals = [sizes[role].total() for role in _ROLES]
-        private = [sizes[role][_PRIVATE] for role in _ROLES]
+        held_by = [sizes.get(role, Counter[str]()) for role in _ROLES]  # older gateways have no zygotes
+        totals = [each.total() for each in held_by]
+        private = [each[_PRIVATE] for each in held_by]
         pairs = zip([*totals, sum(totals)], [*private, sum(private)], strict=True)
         cells = [f"{total / MIB:.1f} ({own / MIB:.1f})" if own else f"{total / MIB:.1f}" for total, own in pairs]
         rows.append([when, *cells])

@@ -154,6 +154,9 @@ class Settings(BaseModel):
     cors_origin: str = Field(
         "", description="origins whose web pages may send requests and read answers, separated by commas; * for all"
     )
+    fork_workers: bool = Field(
+        True, description="start workers as copies of a process that has imported the framework (Linux)"
+    )
     sandbox: bool = Field(True, description="run each model in a box: its own files, no network, few system calls")
     allow_sandbox_exceptions: bool = Field(
         False, description="let model.toml open the box: [sandbox], and links that lead out of a model's folder"

@@ -6,6 +6,11 @@ those packages, and defines one function:
 
     def load(options: LoadOptions) -> Model
 
+It may define another. It is called when a worker is a copy of a process that has imported runtime.py, before `load`;
+`seed` is random, for frameworks whose random numbers would be the same in each copy:
+
+    def after_fork(seed: int) -> None
+
 A worker has one model, in one process, on one thread. It calls `load` once, then `infer` for every batch, and `close`
 at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.
 """

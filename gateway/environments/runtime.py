@@ -18,6 +18,7 @@ GROUP = "modelport.runtimes"
 ACCELERATORS = ("cpu", "cuda")
 # Included with packages for CUDA, included with packages for the CPU, or not included.
 GPU_IMAGE = ("cuda", "cpu", "none")
+START_METHODS = ("fork", "spawn")  # as Python's multiprocessing calls them
 PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-arm64", "macos-x86_64")
 
 
@@ -57,6 +58,8 @@ class Runtime:
     prepare               a script next to runtime.toml that the environment's interpreter runs after the installation
     fallback_for          the runtime that has precedence over this one for files that both read, if it is available
     download_mb           accelerator → the size of the download
+    start_method          one of START_METHODS: whether workers may be copies of a process that has imported runtime.py,
+                          or each has to be a program that imports it
     env                   environment variables of its workers; a value may contain {threads}
     licenses              of the downloaded packages, for people
     gpu_image             one of GPU_IMAGE: how Dockerfile.gpu includes it
@@ -83,6 +86,7 @@ class Runtime:
     gpu_image: str = "cuda"
     model_code: bool = False
     model_requirements: str = ""
+    start_method: str = "fork"
     base: str = ""
 
     @property
@@ -142,6 +146,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
     table.allow(
         "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
         "env", "formats", "fallback_for", "licenses", "gpu_image", "model_code", "model_requirements",
+        "start_method",
     )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
     requirements.allow(*ACCELERATORS)
@@ -164,6 +169,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         table.text("gpu_image", "cuda", among=GPU_IMAGE),
         table.flag("model_code"),
         _optional(table, "model_requirements"),
+        table.text("start_method", "fork", among=START_METHODS),
     )
 
 

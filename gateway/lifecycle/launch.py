@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.domain import default_limits as default
 from gateway.environments.environment import Environment
 from gateway.lifecycle.devices import device_variables
+from gateway.lifecycle.zygotes import Zygotes
 from gateway.process.cgroup import MemoryGroups
 from gateway.process.cores import available_cores, threads_per_instance
 from gateway.repository.model_toml import DeclaredTensor
@@ -24,6 +25,7 @@ class Launch:
     memory_limit  bytes; 0: none
     memory_groups what enforces it; None: the worker itself and a check from time to time
     box           without the worker's scratch folder; None: no box
+    zygotes       what copies the worker from a process that has imported its framework; None: it imports it itself
     """
 
     model: str
@@ -36,6 +38,7 @@ class Launch:
     memory_limit: int = 0
     memory_groups: MemoryGroups | None = None
     box: Box | None = None
+    zygotes: Zygotes | None = None
 
 
 def plan_launch(
@@ -50,6 +53,7 @@ def plan_launch(
     box: Box | None = None,
     memory_groups: MemoryGroups | None = None,
     max_body_bytes: int = default.MAX_BODY_BYTES,
+    zygotes: Zygotes | None = None,
 ) -> Launch:
     """Return the launch of one instance. Raises EnvironmentUnavailable.
 
@@ -59,6 +63,7 @@ def plan_launch(
     trial         whether the worker may run the model on generated inputs; not if a worker crashed while loading
     audit_share   the default, if model.toml has none
     memory_groups  what enforces memory limits; None: the worker itself
+    zygotes       what copies workers, if the runtime allows it; None: each is started as a program
     """
     assert config.artifact is not None
     toml = config.toml
@@ -111,6 +116,8 @@ def plan_launch(
         toml.memory_limit,
         memory_groups,
         box,
+        # Nothing is known of a card's driver whose process is copied.
+        zygotes if environment.runtime.start_method == "fork" and device == "cpu" else None,
     )
 
 

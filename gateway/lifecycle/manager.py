@@ -23,6 +23,7 @@ from gateway.lifecycle.selection import ModelSelection, steps_below
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
 from gateway.lifecycle.starter import Starter, StarterOptions
 from gateway.lifecycle.version import Version, WorkerCounts
+from gateway.lifecycle.zygotes import Zygotes
 from gateway.repository.scan import ModelConfig, Scan, scan, with_runtime
 from gateway.repository.scanner import Scanner
 
@@ -110,6 +111,13 @@ class Manager:
             _, slow = await asyncio.wait(self._tasks.values(), timeout=_STOP_S)
             self.kill()
             await asyncio.gather(*slow, return_exceptions=True)
+        if self.zygotes is not None:
+            await self.zygotes.close()
+
+    @property
+    def zygotes(self) -> Zygotes | None:
+        """The processes that workers are copies of; None if they are not copied."""
+        return self._starter.zygotes
 
     def kill(self) -> None:
         """Kill every worker."""

@@ -15,6 +15,7 @@ from gateway.lifecycle.devices import count_gpus, placement
 from gateway.lifecycle.launch import Launch, plan_launch
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program, plan_box
+from gateway.lifecycle.zygotes import Zygotes
 from gateway.process.cgroup import MemoryGroups
 from runtimes.sandbox.box import Box
 
@@ -32,12 +33,14 @@ class StarterOptions:
     audit_share: float = default.AUDIT_SHARE
     sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
     memory_groups: MemoryGroups | None = None
+    fork_workers: bool = True
 
 
 class Starter:
     """`instances` returns the number of instances of all models, which share the cores."""
 
     def __init__(self, options: StarterOptions, builder: Builder, instances: Callable[[], int]) -> None:
+        self.zygotes = Zygotes(options.run_dir) if options.fork_workers else None
         self._options = options
         self._builder = builder
         self._instances = instances
@@ -92,4 +95,5 @@ class Starter:
             box and box._replace(gpu=device != "cpu"),
             options.memory_groups,
             options.max_body_bytes,
+            self.zygotes,
         )

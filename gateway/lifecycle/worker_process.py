@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
-import os
 import signal
 import socket
 import tempfile
@@ -13,11 +11,12 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import runtimes
 from gateway.domain.table import WorkerAddress
 from gateway.lifecycle.denied_calls import DeniedCalls
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_messages import read_message
+from gateway.lifecycle.worker_start import WorkerStart, spawn
+from gateway.lifecycle.zygotes import Kind
 from gateway.process.cgroup import MemoryGroup, has_exceeded
 from gateway.process.channel import Channel
 from gateway.process.child import Child, clean_environment
@@ -29,7 +28,6 @@ from runtimes.control import BatchingOff, Failed, Ready
 from runtimes.status_page import StatusPage
 from runtimes.wire import Frame
 
-_MAIN = Path(runtimes.__file__).parent / "worker" / "__main__.py"
 _IDS = itertools.count(1)
 # Limits of what a worker may send, because it may be hostile. An honest one sends a few messages, and one more for each
 # signature that it learns; the longest have thousands of tensors.
@@ -143,7 +141,7 @@ class WorkerProcess:
             listener.bind(str(self._socket_path))
             listener.listen(64)
             self._channel = await Channel.open(ours, self._on_frame, max_bytes=_MAX_MESSAGE_BYTES)
-            self._child = await self._spawn(theirs, listener, stack)
+            self._child = await self._start(theirs, listener, stack)
         if self._killed:
             self._child.kill()
         groups, limit = self.launch.memory_groups, self.launch.memory_limit
@@ -153,24 +151,28 @@ class WorkerProcess:
         self._channel.send(wire.LOAD, self.launch.load.to_json())
         self.exit_code = await self._child.wait()
 
-    async def _spawn(self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack) -> Child:
+    async def _start(self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack) -> Child:
         self._temporary.mkdir(mode=0o700)
         environment = clean_environment() | {"TMPDIR": str(self._temporary)}
-        passed = [control.fileno(), listener.fileno()]
-        box, described = self.launch.box, ""
+        box, reports = self.launch.box, None
         if box is not None:
             # Frameworks keep caches there, and Python asks for a name where the list of users cannot be read.
             environment |= {"HOME": str(self._temporary), "LOGNAME": "modelport"}
-            reports, theirs = socket.socketpair()
-            stack.enter_context(theirs)
-            self._denied_calls = DeniedCalls(reports, self._log)
-            passed.append(theirs.fileno())
-            box = box._replace(write=(*box.write, str(self._temporary)), reports=theirs.fileno())
-            described = json.dumps(box.to_json())
+            ours, reports = socket.socketpair()
+            stack.enter_context(reports)
+            self._denied_calls = DeniedCalls(ours, self._log)
+            box = box._replace(write=(*box.write, str(self._temporary)))
         environment.update(self.launch.environment)
-        command = [str(self.launch.python), "-I", "-u", str(_MAIN)]
-        command += [str(os.getpid()), str(control.fileno()), str(listener.fileno()), str(self._status_path), described]
-        return await Child.spawn(command, self._log, passed, environment)
+        start = WorkerStart(control, listener, self._status_path, environment, box, reports)
+        return await self._fork(start) or await spawn(self.launch.python, start, self._log)
+
+    async def _fork(self, start: WorkerStart) -> Child | None:
+        launch = self.launch
+        if launch.zygotes is None:
+            return None
+        variables = tuple(sorted(launch.environment.items()))
+        kind = Kind(launch.python, Path(launch.load.runtime), launch.box is not None, variables)
+        return await launch.zygotes.start(kind, start, self._log)
 
     def _on_frame(self, frame: Frame) -> None:
         self._frames += 1

@@ -6,7 +6,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from gateway.process.forked import reap_orphans
 
 # How long to read a process's last lines after it has ended. A grandchild may hold the pipe open, so there must be a
 # limit; if it is too short, the end of a traceback may be missing from the log.
@@ -27,10 +30,22 @@ def clean_environment() -> dict[str, str]:
     return {key: os.environ[key] for key in _KEPT if key in os.environ}
 
 
+class Process(Protocol):
+    """What a Child needs of asyncio.subprocess.Process, and what ForkedProcess has as well."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
+
+
 class Child:
     """A process in its own session, and therefore its own process group, so that Ctrl-C does not reach it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, lines: "asyncio.Task[None]") -> None:
+    def __init__(self, process: Process, lines: "asyncio.Task[None]") -> None:
         self._process = process
         self._lines = lines
 
@@ -47,24 +62,41 @@ class Child:
 
         to_record  returns the record that a line has; None for other output
         """
-        # With asyncio's own pipe, wait() would also wait for the end of the pipe, which a grandchild may hold open.
-        ours, theirs = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
+        return await cls.start(
+            lambda output: asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=theirs,
-                stderr=theirs,
+                stdout=output,
+                stderr=output,
                 pass_fds=pass_fds,
                 env=environment,
                 start_new_session=True,
-            )
-        except OSError:
+            ),
+            log,
+            to_record,
+        )
+
+    @classmethod
+    async def start(
+        cls,
+        process: Callable[[int], Awaitable[Process]],
+        log: logging.Logger,
+        to_record: ToRecord = lambda line: None,
+    ) -> "Child":
+        """The same for a process that is started otherwise.
+
+        process  starts it with the descriptor for its output
+        """
+        # With asyncio's own pipe, wait() would also wait for the end of the pipe, which a grandchild may hold open.
+        ours, theirs = os.pipe()
+        try:
+            started = await process(theirs)
+        except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
-        return cls(process, asyncio.create_task(_pump(ours, _LimitedLines(log, to_record))))
+        return cls(started, asyncio.create_task(_pump(ours, _LimitedLines(log, to_record))))
 
     @property
     def pid(self) -> int | None:
@@ -80,6 +112,7 @@ class Child:
             await self._process.wait()
             await asyncio.wait([self._lines], timeout=_LAST_LINES_S)
             self._lines.cancel()
+            reap_orphans(self._process.pid)
 
     def kill(self) -> None:
         """Kill the process and all processes that it started."""

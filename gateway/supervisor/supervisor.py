@@ -175,6 +175,7 @@ class Supervisor:
             audit_share=settings.audit_share,
             sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions, settings.allow_python),
             memory_groups=memory_groups,
+            fork_workers=settings.fork_workers,
         )
         options = ManagerOptions(
             repository=repository,

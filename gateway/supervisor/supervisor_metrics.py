@@ -114,6 +114,8 @@ class SupervisorCollector:
         for front in list(self._fronts()):
             if front.pid:
                 yield Process(f"front-{front.number}", front.pid)
+        if self._manager.zygotes is not None:
+            yield from (Process(name, pid) for name, pid in self._manager.zygotes.named().items())
         for version in list(self._manager.versions.values()):
             for worker in list(version.workers):
                 if worker.pid:

@@ -16,6 +16,10 @@ from .cuda import CUDA, DeviceModel
 from .program import TorchModel
 
 
+def after_fork(seed: int) -> None:
+    torch.default_generator.manual_seed(seed)
+
+
 def load(options: LoadOptions) -> TorchModel:
     known_parameters(options.parameters, ("precision", "channels_last", "cuda_graphs", "inference_mode"))
     is_set = "inference_mode" in options.parameters

@@ -7,7 +7,7 @@ import socket
 import sys
 import traceback
 import types
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from runtimes import memory, wire
 from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
@@ -115,17 +115,24 @@ def _receive_load(control: socket.socket) -> Load:
             return Load.from_json(wire.unpack_json(frame.body))
 
 
+def import_runtime(folder: str) -> Any:
+    """Return the module runtime.py in this folder, imported with its framework. Raises what the import raises."""
+    # It is imported as a package, so that it may consist of several files: `from . import tables`.
+    name = "modelport_runtime"
+    if name not in sys.modules:  # a zygote has imported it already
+        package = types.ModuleType(name)
+        package.__path__ = [folder]
+        sys.modules[name] = package
+    return importlib.import_module(name + ".runtime")
+
+
 def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: Optional[Calls] = None) -> Model:
     """Return the model as clients see it. Raises what the runtime's `load` raises.
 
     on_import: called when the framework has been imported, and before anything of the model is read
     calls: by which the model sends requests to other models
     """
-    # The runtime is imported as a package, so that it may consist of several files: `from . import tables`.
-    package = types.ModuleType("modelport_runtime")
-    package.__path__ = [load.runtime]
-    sys.modules[package.__name__] = package
-    module = importlib.import_module("modelport_runtime.runtime")
+    module = import_runtime(load.runtime)
     on_import()
     declared = with_sequence_tensors(load)
     options = LoadOptions(

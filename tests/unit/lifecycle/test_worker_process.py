@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.lifecycle import worker_process
+from gateway.lifecycle import worker_start
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.process.cgroup import MemoryGroup, MemoryGroups
@@ -63,7 +63,7 @@ class Check:
 def test_a_worker_that_is_stopped_while_it_starts_is_killed(
     monkeypatch: pytest.MonkeyPatch, end: Callable[[WorkerProcess], None]
 ) -> None:
-    monkeypatch.setattr(worker_process, "Child", SlowChild)
+    monkeypatch.setattr(worker_start, "Child", SlowChild)
 
     async def main(folder: Path) -> None:
         SlowChild.spawning, SlowChild.may_start = asyncio.Event(), asyncio.Event()
@@ -82,7 +82,7 @@ def test_a_worker_that_is_stopped_while_it_starts_is_killed(
 
 def test_temporary_files_are_deleted_however_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a worker that is killed while it copies gigabytes would leave them behind."""
-    monkeypatch.setattr(worker_process, "Child", SlowChild)
+    monkeypatch.setattr(worker_start, "Child", SlowChild)
     given: dict[str, str] = {}
 
     async def main(run_dir: Path) -> None:
@@ -126,7 +126,7 @@ class Groups:
 def test_a_worker_that_its_control_group_ends_has_exceeded_its_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loading: bool
 ) -> None:
-    monkeypatch.setattr(worker_process, "Child", SlowChild)
+    monkeypatch.setattr(worker_start, "Child", SlowChild)
 
     async def main(run_dir: Path) -> None:
         SlowChild.spawning, SlowChild.may_start = asyncio.Event(), asyncio.Event()

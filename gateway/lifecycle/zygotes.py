@@ -1,0 +1,249 @@
+"""Processes that have imported a framework and start workers as copies of themselves (runtimes/worker/zygote.py)."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from gateway.lifecycle.worker_start import MAIN, WorkerStart
+from gateway.process.child import Child, clean_environment
+from gateway.process.folders import remove_folder
+from gateway.process.forked import ForkedProcess, become_subreaper, reap_orphans
+
+log = logging.getLogger("models")
+_T = TypeVar("_T")
+
+# How long an import may take. A larger value keeps models waiting if one hangs; with a smaller one, imports from a slow
+# disk are given up, and each worker imports for itself.
+_IMPORT_S = 120.0
+# How long a copy may take. A larger value keeps a model waiting for a zygote that was stopped; a smaller one gives up
+# on a busy machine.
+_FORK_S = 20.0
+# How long a zygote without workers is kept. A larger value keeps memory for models that do not come back; with a
+# smaller one, models that do have to wait for the import again.
+_IDLE_S = 300.0
+_MAX_ANSWER_BYTES = 1 << 12
+
+
+class Kind(NamedTuple):
+    """What workers have in common that are copies of the same process.
+
+    runtime: the folder of runtime.py. variables: of the environment, beyond those that all workers have
+    """
+
+    python: Path
+    runtime: Path
+    boxed: bool
+    variables: tuple[tuple[str, str], ...]
+
+
+class CannotFork(Exception):
+    """The message completes "because …". for_good: whether another attempt would fail as well."""
+
+    def __init__(self, message: str, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
+class Zygotes:
+    """One for each kind of workers, from the first worker of that kind on."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._is_supported: bool | None = None
+        self._zygotes: dict[Kind, Zygote] = {}
+        self._refused: set[Kind] = set()
+        self._background: set[asyncio.Task[object]] = set()
+
+    def named(self) -> dict[str, int]:
+        """Return name → pid of the processes that run. May be called on another thread."""
+        found = {each.name: each.pid for each in list(self._zygotes.values())}
+        return {name: pid for name, pid in found.items() if pid is not None}
+
+    def pids(self) -> list[int]:
+        """Return the pids of the processes that run. Their memory belongs to no worker."""
+        return list(self.named().values())
+
+    async def prepare(self, kind: Kind) -> None:
+        """Import the framework for workers of this kind before there is one, if they can be copies."""
+        await self._attempt(kind, lambda zygote: zygote.ready())
+
+    async def start(self, kind: Kind, start: WorkerStart, worker_log: logging.Logger) -> Child | None:
+        """Return a worker; None if workers of this kind cannot be copies, or if this one could not."""
+        starting = asyncio.create_task(self._attempt(kind, lambda zygote: zygote.fork(start, worker_log)))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The process may exist already, without anybody who knows it.
+            self._keep(asyncio.create_task(_discard(starting)))
+            raise
+
+    async def _attempt(self, kind: Kind, action: Callable[["Zygote"], Awaitable[_T]]) -> _T | None:
+        if self._is_supported is None:
+            self._is_supported = become_subreaper()
+        if not self._is_supported or kind in self._refused:
+            return None
+        zygote = self._zygotes.get(kind)
+        if zygote is None or zygote.has_ended:
+            zygote = self._zygotes[kind] = Zygote(kind, self._run_dir)
+        try:
+            return await action(zygote)
+        except CannotFork as error:
+            if kind not in self._refused:
+                log.info("workers of %s are started as programs of their own, because %s", kind.runtime.name, error)
+            if error.for_good:
+                self._refused.add(kind)
+            zygote.end()
+            return None
+
+    def _keep(self, task: "asyncio.Task[object]") -> None:
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """End all of them. Their workers are not affected."""
+        for zygote in self._zygotes.values():
+            zygote.end()
+        await asyncio.gather(*(zygote.wait() for zygote in self._zygotes.values()), *self._background)
+
+
+class Zygote:
+    """One such process, from its start to its end."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, kind: Kind, run_dir: Path) -> None:
+        self.name = f"zygote-{kind.runtime.name}-{next(self._numbers)}"
+        self._kind = kind
+        self._folder = run_dir / f"{self.name}.tmp"
+        self._child: Child | None = None
+        self._workers = 0
+        self._idle: asyncio.TimerHandle | None = None
+        self._lock = asyncio.Lock()  # held from a request to its answer
+        self._requests, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests.setblocking(False)
+        self._importing = asyncio.create_task(self._import())
+        self._running = asyncio.create_task(self._run())
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None if the process does not run."""
+        return self._child.pid if self._child else None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._running.done() or (self._child is not None and self._child.pid is None)
+
+    async def _run(self) -> None:
+        environment = clean_environment() | {"TMPDIR": str(self._folder)}
+        if self._kind.boxed:
+            environment |= {"HOME": str(self._folder), "LOGNAME": "modelport"}
+        command = [str(self._kind.python), "-I", "-u", str(MAIN), str(os.getpid()), str(self._theirs.fileno())]
+        command += [str(self._kind.runtime), str(int(self._kind.boxed))]
+        try:
+            self._folder.mkdir(mode=0o700)
+            with self._theirs:
+                self._child = await Child.spawn(
+                    command,
+                    logging.getLogger(self.name.replace("-", ".", 1)),
+                    [self._theirs.fileno()],
+                    environment | dict(self._kind.variables),
+                )
+            await self._child.wait()
+        except OSError as error:
+            log.warning("%s could not be started: %s", self.name, error.strerror)
+        finally:
+            self._importing.cancel()
+            self._requests.close()
+            await asyncio.to_thread(remove_folder, self._folder)
+
+    async def _import(self) -> None:
+        await self._answer(_IMPORT_S)
+
+    async def ready(self) -> None:
+        """Wait until the framework has been imported. Raises CannotFork."""
+        await asyncio.wait([self._importing])
+        if self._importing.cancelled():
+            raise CannotFork("the process that imports the framework for them has ended")
+        self._importing.result()
+        self._rest()
+
+    async def fork(self, start: WorkerStart, worker_log: logging.Logger) -> Child:
+        """Raises CannotFork."""
+        self._workers += 1
+        try:
+            await self.ready()
+            async with self._lock:
+                return await Child.start(lambda output: self._fork(start, output), worker_log)
+        except BaseException:
+            self._on_worker_end()
+            raise
+
+    async def _fork(self, start: WorkerStart, output: int) -> ForkedProcess:
+        request = {
+            "environment": dict(start.environment),
+            "status": str(start.status_path),
+            "box": start.box.to_json() if start.box else None,
+        }
+        try:
+            socket.send_fds(self._requests, [json.dumps(request).encode()], [output, *start.descriptors])
+        except OSError as error:  # too many files in the box, or the zygote has ended
+            raise CannotFork(f"the request for a copy could not be sent ({error.strerror})") from None
+        pid = (await self._answer(_FORK_S))["pid"]
+        try:
+            process = ForkedProcess(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            reap_orphans(pid)
+            raise CannotFork(f"a copy could not be watched ({error.strerror})") from None
+        process.on_end = self._on_worker_end
+        return process
+
+    async def _answer(self, timeout_s: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                raw = await asyncio.get_running_loop().sock_recv(self._requests, _MAX_ANSWER_BYTES)
+        except TimeoutError:
+            raise CannotFork(f"no answer came within {timeout_s:g} s") from None
+        except OSError:
+            raw = b""
+        if not raw:
+            raise CannotFork("the process that imports the framework for them has ended")
+        answer: dict[str, Any] = json.loads(raw)
+        if "error" in answer:
+            raise CannotFork(answer["error"], answer["for_good"])
+        return answer
+
+    def _on_worker_end(self) -> None:
+        self._workers -= 1
+        self._rest()
+
+    def _rest(self) -> None:
+        """End later if there is no worker until then."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = None if self._workers else asyncio.get_running_loop().call_later(_IDLE_S, self.end)
+
+    def end(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._child is not None:
+            self._child.kill()
+
+    async def wait(self) -> None:
+        await asyncio.gather(self._importing, self._running, return_exceptions=True)
+
+
+async def _discard(starting: "asyncio.Task[Child | None]") -> None:
+    with contextlib.suppress(Exception):
+        child = await starting
+        if child is not None:
+            child.kill()
+            await child.wait()
