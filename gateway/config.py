@@ -97,6 +97,9 @@ class Settings(BaseModel):
     max_response_bytes: int = Field(
         default.MAX_RESPONSE_BYTES, gt=0, description="largest response, in bytes of its tensors"
     )
+    cache_bytes: int = Field(
+        default.CACHE_BYTES, ge=0, description="response cache of a front, in bytes, for the models that share it"
+    )
     max_requests: int = Field(default.MAX_REQUESTS, gt=0, description="maximum number of requests in progress")
     max_admitted_bytes: int = Field(
         default.MAX_ADMITTED_BYTES,

@@ -242,6 +242,12 @@ class BatchAnalysis(NamedTuple):
         """Whether the graph proves that each row of each output depends only on the same row of the inputs."""
         return not (self.mixes or self.writes or self.unknown or self.alone)
 
+    @property
+    def varies(self) -> str:
+        """Why the same inputs may get another answer the next time; "" if the graph does not show that they may."""
+        random = [text for text in self.mixes + self.unknown if text.endswith(("is random", "may be random"))]
+        return next(iter(random + list(self.writes)), "")
+
 
 class InputRange(NamedTuple):
     """The range of an input's numbers, both ends included, as the artifact's graph shows it.

@@ -186,6 +186,7 @@ class Ready(NamedTuple):
     decoupled       whether a request gets any number of answers
     takes_context   whether the worker wants the ids, parameters and sequences of requests (runtimes/context.py)
     calls_models    whether the model may send requests to other models
+    varies          why the same inputs may get another answer the next time, as far as the graph shows it; "" if not
     """
 
     signatures: Dict[str, Signature]
@@ -196,6 +197,7 @@ class Ready(NamedTuple):
     decoupled: bool = False
     takes_context: bool = False
     calls_models: bool = False
+    varies: str = ""
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

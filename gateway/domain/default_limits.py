@@ -29,3 +29,6 @@ AUDIT_SHARE: Final = 0.01
 GRACE_S: Final = 30.0
 # Each scan reads the metadata of all files. A longer interval delays changes, which two scans must find alike.
 POLL_S: Final = 2.0
+# The response cache that models share, in each front. With less, fewer repeated requests find their answer; more is
+# memory that the models do not have.
+CACHE_BYTES: Final = 64 << 20

@@ -84,6 +84,8 @@ class ModelStatus:
     preprocess      how images become its input; None if it does not accept images
     postprocess     how its output becomes labels; None if it is returned unchanged
     steps           the models that a pipeline runs, in any order; empty if the version has workers of its own
+    fingerprint     of the files that were loaded; it changes when the version is loaded again
+    response_cache  bytes of a response cache of its own; 0 for the one that models share; None if it has none
     table           how clients of MLflow's dialect write its tensors; None if MLflow has not saved it
     """
 
@@ -112,6 +114,8 @@ class ModelStatus:
     preprocess: Preprocess | None = None
     postprocess: Postprocess | None = None
     steps: tuple[Step, ...] = ()
+    fingerprint: str = ""
+    response_cache: int | None = None
     table: TableSchema | None = None
 
     def signature(self, name: str = "") -> Signature | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
-from gateway.domain.default_limits import MAX_BODY_BYTES, MAX_RESPONSE_BYTES
+from gateway.domain.default_limits import CACHE_BYTES, MAX_BODY_BYTES, MAX_RESPONSE_BYTES
 from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.request_record import CURRENT
@@ -76,6 +76,7 @@ class FrontEngine:
         deployment: Deployment = Deployment(),  # noqa: B008 - a tuple
         max_body_bytes: int = MAX_BODY_BYTES,
         uploads: Uploads | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.deployment = deployment
         self.uploads = uploads
@@ -88,7 +89,9 @@ class FrontEngine:
         self._arenas = arenas
         self.frames = frames or Frames()
         make_calls = partial(Calls, self.submit_child, max_body_bytes)
-        self.routes = Routes(self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls)
+        self.routes = Routes(
+            self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls, cache_bytes
+        )
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
@@ -339,6 +342,7 @@ class FrontEngine:
             metrics = servable.metrics
             metrics.queued = servable.queued
             metrics.in_flight = servable.under_way
+        self.routes.note_caches()
         return self.metrics.snapshot()
 
 

@@ -79,6 +79,8 @@ class ModelMetrics:
     succeeded_s  the same for those that succeeded. It never decreases, as a difference of two sums might by rounding
     last_ms      time of the newest answered batch, in milliseconds since 1970; 0 if there was none
     batches      rows of a batch → number of such batches, and their nanoseconds of input, infer and output
+    cache_*      of the response cache: requests that were answered from it, and that were not; the time of looking,
+                 and of keeping answers; what it holds
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -91,6 +93,13 @@ class ModelMetrics:
     in_flight: int = 0
     queued: int = 0
     batches: dict[int, list[int]] = field(default_factory=dict)
+    cache_hits: int = 0
+    cache_hit_s: float = 0.0
+    cache_misses: int = 0
+    cache_miss_s: float = 0.0
+    cache_evictions: int = 0
+    cache_bytes: int = 0
+    cache_entries: int = 0
     request: Histogram = field(default_factory=_durations)
     queue: Histogram = field(default_factory=_durations)
     compute_input: Histogram = field(default_factory=_durations)
@@ -130,6 +139,14 @@ class ModelMetrics:
             (results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, answered, batch_rows)
         )
         if len(self.finished) >= _MAX_PENDING or len(self._runs) >= _MAX_PENDING:
+            self._update_histograms()
+
+    def count_cached(self) -> None:
+        """Count a request that was answered without the model. Its durations are in `finished` and `waited` already, or
+        will be before the next snapshot. As in Triton, its rows are not counted, since nothing has computed them.
+        """
+        self.outcomes["success"] = self.outcomes.get("success", 0) + 1
+        if len(self.finished) >= _MAX_PENDING:
             self._update_histograms()
 
     def _update_histograms(self) -> None:
@@ -180,10 +197,13 @@ class ModelMetrics:
             "batches": {str(rows): list(figures) for rows, figures in self.batches.items()},
             "in_flight": self.in_flight,
             "queued": self.queued,
+            **{name: getattr(self, name) for name in (*CACHE_COUNTERS, *CACHE_GAUGES)},
             **{name: getattr(self, name).snapshot() for name in HISTOGRAMS},
         }
 
 
+CACHE_COUNTERS = ("cache_hits", "cache_hit_s", "cache_misses", "cache_miss_s", "cache_evictions")
+CACHE_GAUGES = ("cache_bytes", "cache_entries")
 HISTOGRAMS = ("request", "queue", "compute_input", "compute_infer", "compute_output", "batch_rows")
 
 
@@ -203,7 +223,7 @@ class FrontMetrics:
     def clear_gauges(self) -> None:
         """Set all gauges to 0. Versions that were removed have no servable that would reset theirs."""
         for metrics in self._models.values():
-            metrics.in_flight = metrics.queued = 0
+            metrics.in_flight = metrics.queued = metrics.cache_bytes = metrics.cache_entries = 0
 
     def snapshot(self) -> list[dict[str, Any]]:
         return [

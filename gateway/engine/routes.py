@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
-from gateway.domain.default_limits import MAX_RESPONSE_BYTES
+from gateway.domain.default_limits import CACHE_BYTES, MAX_RESPONSE_BYTES
 from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.table import Table, WorkerAddress
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
+from gateway.engine.caches import Caches
 from gateway.engine.client import MakeCalls, WorkerClient
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
@@ -34,6 +35,7 @@ class Routes:
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         models: Models | None = None,
         make_calls: MakeCalls | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """`models` answer the steps of pipelines; without them, there must be no pipelines."""
         self._models = models
@@ -43,6 +45,7 @@ class Routes:
         self._front = front
         self._max_response_bytes = max_response_bytes
         self._make_calls = make_calls
+        self._caches = Caches(cache_bytes)
         self._table = Table()
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue | SequenceQueues] = {}
@@ -69,11 +72,16 @@ class Routes:
         """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""
         status = self.model(name, version)
         key = status.name, status.version
-        servable = self._pipelines[key] if status.steps else self._queues[key]
+        servable: Servable = self._pipelines[key] if status.steps else self._queues[key]
+        cached = self._caches.around(key)
         is_divided = not version and self.choice.divides(name)
-        if version in ("", status.version) and status.is_plain and not is_divided:
+        if version in ("", status.version) and status.is_plain and cached is None and not is_divided:
             self.known[name, version] = servable
-        return servable
+        return cached or servable
+
+    def note_caches(self) -> None:
+        """Write what response caches hold to the metrics."""
+        self._caches.note_sizes()
 
     def reader(self, model: str) -> str:
         """Return the model whose workers get the inputs of this one: another one for some pipelines."""
@@ -137,6 +145,7 @@ class Routes:
                 for client in list(queue.clients):
                     queue.close_if_done(client)
                 self._tidy(queue)
+        self._caches.apply({key: self._queues[key] for key in entries})
         if self._arenas is not None:
             self._arenas.keep({name for name, _ in self._queues})
 

@@ -23,6 +23,7 @@ class FrontOptions:
     max_json_bytes: int
     max_body_bytes: int
     max_response_bytes: int
+    cache_bytes: int
     max_requests: int
     max_admitted_bytes: int
     request_timeout_s: float

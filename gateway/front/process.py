@@ -136,6 +136,7 @@ class Front:
             Deployment(options.invocations_model, options.predict_route, options.health_route),
             max_body_bytes=options.max_body_bytes,
             uploads=_uploads(options),
+            cache_bytes=options.cache_bytes,
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:

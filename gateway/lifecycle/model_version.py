@@ -13,6 +13,7 @@ from gateway.lifecycle.policy import State, VersionKey
 from gateway.lifecycle.version import Version, WorkerCounts
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.repository.image_config import incompatibility
+from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature
 from runtimes.control import BatchingOff, Ready
@@ -134,6 +135,8 @@ class ModelVersion(Version):
             class_labels=self.config.class_labels,
             preprocess=self._preprocess,
             postprocess=self._postprocess,
+            fingerprint=self.key.fingerprint,
+            response_cache=_cache_bytes(self.config.toml, loaded) if loaded else None,
             table=self.config.artifact.table if self.config.artifact else None,
         )
         return TableEntry(status, tuple(worker.address for worker in self.workers if worker.ready))
@@ -197,6 +200,8 @@ class ModelVersion(Version):
             if worker.ready is not None:
                 if self._loaded is None:
                     log.info("%s is READY, %s", self.key, worker.ready.note)
+                    if self.config.toml.response_cache and (problem := uncacheable(self.config.toml, worker.ready)):
+                        log.warning("%s has no response cache: %s", self.key, problem)
                 self._update_loaded(worker.ready)
                 self.failed, self.reason = False, ""
         self._on_change()
@@ -239,3 +244,23 @@ class ModelVersion(Version):
     def stop(self) -> None:
         self._stop.set()
         super().stop()
+
+
+def uncacheable(toml: ModelToml, loaded: Ready) -> str:
+    """Return why answers of a model must not be kept for equal requests, in words; "" if they may."""
+    if loaded.varies:
+        return f"the same request may get another answer: {loaded.varies}"
+    if toml.stateful or toml.sequence is not None:
+        return "its answers depend on earlier requests"
+    if loaded.decoupled:
+        return "it gives several answers"
+    if loaded.takes_context or loaded.calls_models:
+        return "its answers may depend on more than the tensors of a request"
+    return ""
+
+
+def _cache_bytes(toml: ModelToml, loaded: Ready) -> int | None:
+    """Return what ModelStatus.response_cache has."""
+    if not toml.response_cache or uncacheable(toml, loaded):
+        return None
+    return 0 if toml.response_cache is True else toml.response_cache

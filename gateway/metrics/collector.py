@@ -13,7 +13,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from gateway.engine.metrics import DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
+from gateway.engine.metrics import CACHE_COUNTERS, CACHE_GAUGES, DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
+from gateway.metrics.cache import cache_families
 from gateway.metrics.front_sums import FrontSums
 from gateway.metrics.identities import add_identity, identity_families
 
@@ -24,6 +25,10 @@ _LABELS = ["model", "version"]
 # Outcomes that are exported with 0 before they occur. Prometheus' rate() does not count the first value of a series,
 # so alerts would miss the first failures of a model.
 _FROM_START = dict.fromkeys(("success", "internal", "unavailable", "overloaded", "deadline", "out_of_memory"), 0)
+_SUMS = (
+    "rows", "executions", "execution_s", "failed_s", "succeeded_s", "in_flight", "queued", *CACHE_COUNTERS,
+    *CACHE_GAUGES,
+)  # fmt: skip
 _HISTOGRAM_HELP = {
     "request": ("modelport_request_duration_seconds", "Time from a request's arrival to its answer"),
     "queue": ("modelport_queue_duration_seconds", "Time that a request waited in its front and at its worker"),
@@ -54,7 +59,7 @@ class MetricsAggregator:
     """Sums the fronts' snapshots by model, and by identity."""
 
     def __init__(self) -> None:
-        self._models = FrontSums(_add, gauges=("in_flight", "queued"))
+        self._models = FrontSums(_add, gauges=("in_flight", "queued", *CACHE_GAUGES))
         self.identities = FrontSums(add_identity)
 
     def update(
@@ -80,7 +85,7 @@ def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
         return
     for outcome, count in snapshot["outcomes"].items():
         total["outcomes"][outcome] = total["outcomes"].get(outcome, 0) + count
-    for name in ("rows", "executions", "execution_s", "failed_s", "succeeded_s", "in_flight", "queued"):
+    for name in _SUMS:
         total[name] += snapshot[name]
     total["last_ms"] = max(total["last_ms"], snapshot["last_ms"])
     for rows, figures in snapshot["batches"].items():
@@ -114,6 +119,7 @@ class GatewayCollector(Collector):
         yield from _counters(totals)
         yield from _histograms(totals)
         yield from _triton(totals)
+        yield from cache_families(totals)
         yield from identity_families(self._fronts.identities.totals())
         yield from self._supervisor()
 
@@ -167,7 +173,7 @@ def _exemplar(found: Sequence[Any]) -> Exemplar:
 def _triton(totals: Mapping[Key, MetricsSnapshot]) -> Iterator[Metric]:
     success = _nv("nv_inference_request_success", "Successful inference requests")
     failure = _nv("nv_inference_request_failure", "Failed inference requests, by reason")
-    count = _nv("nv_inference_count", "Inferences performed (rows)")
+    count = _nv("nv_inference_count", "Inferences performed (rows), without those answered from the response cache")
     executions = _nv("nv_inference_exec_count", "Batches executed")
     pending = Metric("nv_inference_pending_request_count", "Requests waiting to be executed", "gauge")
     durations = {name: _nv(name, text) for name, (_, text) in _NV_DURATIONS.items()}

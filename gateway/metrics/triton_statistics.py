@@ -12,8 +12,7 @@ _STAGES = ("compute_input", "compute_infer", "compute_output")
 def model_statistics(totals: Mapping[Key, MetricsSnapshot], versions: Iterable[Key]) -> dict[str, Any]:
     """Return {"model_stats": [an entry for each version]}. Durations are sums in nanoseconds.
 
-    Counts start at 0 with the gateway, and continue when a version is reloaded. The cache counts are always 0,
-    because modelport has no response cache.
+    Counts start at 0 with the gateway, and continue when a version is reloaded.
     """
     return {"model_stats": [_record(*key, totals.get(key) or ModelMetrics().snapshot()) for key in versions]}
 
@@ -31,8 +30,8 @@ def _record(name: str, version: str, total: MetricsSnapshot) -> dict[str, Any]:
             "success": _duration(succeeded, total["succeeded_s"]),
             "fail": _duration(failed, total["failed_s"]),
             **{stage: _duration(sum(total[stage]["counts"]), total[stage]["total"]) for stage in ("queue", *_STAGES)},
-            "cache_hit": _duration(0, 0.0),
-            "cache_miss": _duration(0, 0.0),
+            "cache_hit": _duration(total["cache_hits"], total["cache_hit_s"]),
+            "cache_miss": _duration(total["cache_misses"], total["cache_miss_s"]),
         },
         "batch_stats": [
             {"batch_size": rows, **{stage: {"count": count, "ns": ns} for stage, ns in zip(_STAGES, sums, strict=True)}}

@@ -190,6 +190,7 @@ class ModelToml(_Strict):
     memory_limit: int = Field(0, ge=0)  # bytes of one worker; 0: none
     sandbox: SandboxToml = SandboxToml()
     traffic: TrafficToml | None = None
+    response_cache: bool | int = False  # bytes; True: the cache that models share
     parameters: Mapping[str, Any] = Field(default_factory=dict)
     steps: tuple[StepToml, ...] = Field((), max_length=256)
     _limits_batch_only: bool = PrivateAttr(False)
@@ -223,6 +224,19 @@ class ModelToml(_Strict):
         if not cards or len(cards) < len(value) or len(set(cards)) < len(cards):
             raise ValueError('a list must name cards, each once, such as ["cuda:0", "cuda:1"]')
         return tuple(cards)
+
+    @field_validator("response_cache", mode="before")
+    @classmethod
+    def _cache_bytes(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        try:
+            size = cls._bytes(value)
+        except ValueError:
+            size = 0
+        if size < 1:
+            raise ValueError('it must be true, false, a number of bytes of at least 1, or text such as "64MiB"')
+        return size
 
     @field_validator("memory_limit", mode="before")
     @classmethod

@@ -63,6 +63,7 @@ _USED = frozenset(
         "ensemble_scheduling.step.model_version",
         "ensemble_scheduling.step.input_map",
         "ensemble_scheduling.step.output_map",
+        "response_cache.enable",
     ]
 )
 _PROGRAM_USED = _USED | {"input.optional", "model_transaction_policy.decoupled"}
@@ -119,6 +120,8 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
             "model works without it"
         )
     parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config)
+    if steps and config.response_cache.enable:
+        ignored = [*ignored, "response_cache.enable (the models of its steps may have one)"]
     instances, ignored_groups = _instances(config.instance_group)
     values = {
         "artifact": config.default_model_filename,
@@ -137,6 +140,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
         "version_policy": _version_policy(config.version_policy, path),
         **instances,
         **parameters,
+        "response_cache": (config.response_cache.enable and not steps) or None,
         "steps": steps,
     }
     # What the file does not set must not count as set: the console shows where each value comes from.

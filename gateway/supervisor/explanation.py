@@ -29,6 +29,7 @@ _BATCHING_OFF: Mapping[str, Source] = {"state": "artifact", "shape": "artifact",
 _PLAIN = (
     "batch_dim", "batch_sizes", "queue_delay_ms", "latency_target_ms", "instances", "stateful", "priority_levels",
     "default_priority_level", "version_policy", "execution_timeout_s", "load_timeout_s", "memory_limit",
+    "response_cache",
 )  # fmt: skip
 
 

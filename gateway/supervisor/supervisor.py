@@ -345,6 +345,7 @@ class Supervisor:
             max_json_bytes=settings.max_json_bytes,
             max_body_bytes=settings.max_body_bytes,
             max_response_bytes=settings.max_response_bytes,
+            cache_bytes=settings.cache_bytes,
             max_requests=max(1, settings.max_requests // settings.fronts),
             max_admitted_bytes=max(1, settings.max_admitted_bytes // settings.fronts),
             request_timeout_s=settings.request_timeout_s,

@@ -36,6 +36,7 @@ class BatchingDecision(NamedTuple):
     reason, note      as in Facts
     stateful          the signatures that change the model's state when they run; they run only for a client
     rows_independent  whether the graph alone proves that rows do not influence each other, in every batched signature
+    varies            as in Ready, of any signature
     """
 
     batching: Batching
@@ -43,6 +44,7 @@ class BatchingDecision(NamedTuple):
     note: str
     stateful: Sequence[str] = ()
     rows_independent: bool = False
+    varies: str = ""
 
 
 def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: int) -> Dict[str, Signature]:
@@ -80,10 +82,16 @@ def decide_batching(model: Model, options: BatchingOptions, on_card: bool = Fals
 
     on_card: whether the model runs on a GPU, where a trial must not use large indices.
     """
-    off = Batching(target=options.target)
     if model.decoupled:
+        off = Batching(target=options.target)
         return BatchingDecision(off, "decoupled", "batching is off: the model is decoupled")
     evidence = _Evidence(model, options, on_card)
+    return _decide(evidence, model, options)._replace(varies=evidence.varies)
+
+
+def _decide(evidence: "_Evidence", model: Model, options: BatchingOptions) -> BatchingDecision:
+    """Raises LoadError."""
+    off = Batching(target=options.target)
     if options.off is not None:
         return BatchingDecision(off, options.off.reason, "batching is off: " + options.off.why, evidence.stateful)
     if options.max_rows == 0:
@@ -156,6 +164,10 @@ class _Evidence:
     def graph(self, name: str) -> BatchAnalysis:
         """Return the analysis of the graph, which proves nothing if there is no graph to read."""
         return self._graphs[name] or BatchAnalysis(unknown=("there is no graph to read",))
+
+    @property
+    def varies(self) -> str:
+        return next((self.graph(name).varies for name in self._graphs if self.graph(name).varies), "")
 
     def rows_are_independent(self, names: Sequence[str]) -> bool:
         return all(self.graph(name).independent for name in names)
@@ -240,7 +252,8 @@ def _read_graph(model: Model, name: str, dim: int) -> Optional[BatchAnalysis]:
     try:
         analysis = model.analyze_batch(name)
         if analysis is not None and dim:  # the analysis is about the first dimension
-            unknown = ("rows are not along the first dimension",)
+            random = (analysis.varies,) if analysis.varies and not analysis.writes else ()
+            unknown = ("rows are not along the first dimension",) + random
             return BatchAnalysis((), analysis.writes, unknown, alone=analysis.alone)
         return analysis
     except Exception as error:  # noqa: BLE001 - an unreadable graph proves nothing, and is no reason to fail

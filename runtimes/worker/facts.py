@@ -22,7 +22,7 @@ class Facts(NamedTuple):
     note           a sentence about batching, for the log and the model's configuration
     decoupled      whether a request gets any number of answers
     takes_context  as in Ready
-    calls_models   likewise
+    calls_models, varies  likewise
     """
 
     signatures: Dict[str, Signature]
@@ -34,6 +34,7 @@ class Facts(NamedTuple):
     decoupled: bool = False
     takes_context: bool = False
     calls_models: bool = False
+    varies: str = ""
 
     def without_batching(self, reason: str, note: str) -> "Facts":
         """Return the facts after batching was switched off."""
@@ -55,4 +56,5 @@ class Facts(NamedTuple):
             decoupled=self.decoupled,
             takes_context=self.takes_context,
             calls_models=self.calls_models,
+            varies=self.varies,
         )

@@ -86,6 +86,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         model.decoupled,
         takes_context=model.takes_requests or load.sequence is not None,
         calls_models=model.calls_models,
+        varies=decision.varies,
     )
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)

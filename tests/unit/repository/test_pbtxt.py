@@ -192,7 +192,6 @@ LEFT = [
     ),
     ("optimization { graph { level: 1 } cuda { graphs: true } }", ["optimization"]),
     ('model_warmup [ { name: "w" batch_size: 1 } ]', ["model_warmup"]),
-    ("response_cache { enable: true }", ["response_cache"]),
     ("model_transaction_policy { decoupled: false }", ["model_transaction_policy"]),
     ('metric_tags { key: "a" value: "b" }', ["metric_tags"]),
     ("model_metrics {}", ["model_metrics"]),
@@ -443,3 +442,9 @@ def test_python_models_may_be_decoupled_and_have_optional_inputs(tmp_path: Path)
         "model_transaction_policy { decoupled: true }",
     )
     assert (toml.decoupled, [each.optional for each in toml.inputs], left) == (True, [False, True], [])
+
+
+def test_a_response_cache_is_the_one_that_models_share(tmp_path: Path) -> None:
+    for enable, expected in (("true", True), ("false", False)):
+        toml, left = read(tmp_path, f'name: "m" max_batch_size: 2 response_cache {{ enable: {enable} }}')
+        assert (toml.response_cache, left) == (expected, [])

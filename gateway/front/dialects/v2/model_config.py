@@ -35,8 +35,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         version_policy=_version_policy(served["version_policy"]),
         default_model_filename=served["artifact"],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=status.decoupled),
-        # It is off, but clients look for it.
-        response_cache=pb.ModelResponseCache(enable=False),
+        # Clients look for it, also if it is off.
+        response_cache=pb.ModelResponseCache(enable=status.response_cache is not None),
     )
     for step in status.steps:
         number = int(step.version) if step.version.isdigit() else -1  # Triton has no labels here
