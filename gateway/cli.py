@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     runtimes = _command(commands, "runtimes", "list runtimes, and build, remove, lock or describe their environments")
     export = _command(commands, "export", "convert a model to TFLite, TensorFlow.js or ONNX, and verify the result")
     profile = _command(commands, "profile", "measure a model by batch size and threads, and recommend its settings")
+    score = _command(commands, "score", "run a model over the rows of files: Parquet, CSV, JSON lines, npz or images")
     compare = _command(commands, "compare", "check whether two models of a running gateway compute the same")
     sbom = _command(commands, "sbom", "print the CycloneDX bill of materials of the gateway itself")
     # Only the chosen command gets its flags, because the names of the settings need an import.
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         _export_flags(export)
     elif chosen == "profile":
         _profile_flags(profile)
+    elif chosen == "score":
+        _score_flags(score)
     elif chosen == "compare":
         _compare_flags(compare)
     elif chosen == "sbom":
@@ -86,6 +89,8 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         return _export(options, export)
     if options.command == "profile":
         return _profile(options)
+    if options.command == "score":
+        return _score(options)
     if options.command == "compare":
         return _compare(options)
     if options.command == "health":
@@ -469,6 +474,59 @@ def _profile(options: argparse.Namespace) -> int:
         apply=options.apply,
     )
     return run_profile(request, home(), settings)
+
+
+def _score_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="an artifact, REPOSITORY/MODEL, or a URL such as s3://BUCKET/MODEL")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="input", help="files of one kind, patterns such as 'in/*.parquet', or a folder"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="its suffix names the format: .parquet, .csv, .jsonl, …",
+    )
+    parser.add_argument("--engine", choices=("local", "spark", "ray"), default="local", help="default: local")
+    parser.add_argument("--version", default="", help="a version of the model; default: the newest")
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="INPUT=COLUMN", help="make this input of that column"
+    )
+    parser.add_argument(
+        "--keep", default=None, metavar="COLUMNS",
+        help="columns to copy to the output, such as id,name, or 'all' or 'none'; default: all that make no input",
+    )  # fmt: skip
+    parser.add_argument("--outputs", default="", metavar="NAMES", help="outputs to compute; default: all")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="what the names of outputs' columns begin with")
+    parser.add_argument(
+        "--bad", type=Path, default=None, metavar="FILE", help="for bad rows; default: OUTPUT.bad.jsonl"
+    )
+    parser.add_argument("--restart", action="store_true", help="forget what an earlier run has finished")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    parser.add_argument("--batch-rows", default="", metavar="N", help="rows to read at a time; default: by their size")
+    parser.add_argument("--instances", default="1", metavar="N", help="worker processes; default: 1")
+    parser.add_argument(
+        "--threads", default="", metavar="N", help="threads of each; default: the model's, or all cores"
+    )
+    parser.add_argument("--max-batch-size", default="", metavar="N", help="most rows that run together")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto; default: cpu")
+    parser.add_argument("--allow-python", action="store_true", help="run a model that is a program: model.py")
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Raises SettingsError."""
+    from gateway.commands.score_request import score_request
+    from gateway.config import SettingsError
+
+    try:
+        import pyarrow  # noqa: F401 - the extra
+    except ImportError:
+        raise SettingsError("modelport score needs the package pyarrow: pip install 'modelport[score]'") from None
+    request = score_request(options)
+    from gateway.commands.score import run_score
+
+    return run_score(request)
 
 
 def _numbers(flag: str, text: str, largest: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from gateway.config import SettingsError, Sources, read_settings
+from gateway.domain.image_processing import Preprocess
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, complete_specs
 from gateway.embedded.arrays import named_inputs, to_arrays, to_tensors
 from gateway.embedded.background import Background, background
@@ -51,7 +52,7 @@ class Model:
         if artifact is not None and artifact.runtime.model_code and not spec.allow_python:
             raise InvalidRequest(f"model '{chosen.name}' is a program; pass allow_python=True if you trust its author")
         configs = [spec.configure(chosen), *others]
-        self.name, self.version = chosen.name, chosen.version
+        self.name, self.version, self._fingerprint = chosen.name, chosen.version, chosen.fingerprint
         self._background = background()
         on_progress = print_progress if progress else _ignore
         self._host = self._background.run(_start(partial(Host, configs, spec, settings, runtimes, on_progress)))
@@ -90,6 +91,21 @@ class Model:
     def has_rows(self) -> bool:
         """Whether the first dimension of all tensors counts rows."""
         return self._status.has_rows and self._status.batch_dim == 0
+
+    @property
+    def instances(self) -> int:
+        """How many worker processes the model has when all of them run."""
+        return self._status.instances
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """How images become its input, by [preprocess] of model.toml; None if there is none."""
+        return self._status.preprocess
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes when the model's files change."""
+        return self._fingerprint
 
     def infer(self, inputs: Any = None, /, *, outputs: Sequence[str] = (), **arrays: Any) -> Arrays:
         """Run the model once, and return its outputs by name. Strings are object arrays of bytes.
@@ -133,7 +149,7 @@ class Model:
         progress  whether to show a progress bar on standard error
         total     the number of batches, for the progress bar, if `batches` does not know it
         """
-        ahead = Ahead(self.submit, outputs, 2 * self._status.instances + 1)
+        ahead = Ahead(self.submit, outputs, 2 * self.instances + 1)
         return tracked(ahead.run(batches), progress, total or _length(batches), self.name)
 
     def batches(

@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gateway.codecs import json_text
 from gateway.codecs.cast import cast
 from gateway.codecs.json_tensors import read_tensor
 from gateway.domain.tensor_checks import describe_shape
@@ -21,11 +22,17 @@ from runtimes.tensors import to_array
 
 
 class Target(NamedTuple):
-    """What a row has to become. datatype: "" for that of the column. shape: of a row, -1 for any size; None: any."""
+    """What a row has to become.
+
+    datatype  "" for that of the column
+    shape     of a row, -1 for any size; None: any
+    json      whether texts of the column are JSON, also if strings are wanted
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...] | None
+    json: bool = False
 
 
 class Rows(NamedTuple):
@@ -78,9 +85,29 @@ def problem(kind: pa.DataType, datatype: str) -> str:
 def read_rows(column: pa.Array, target: Target) -> Rows:
     """Return the rows of a column that `problem` does not exclude."""
     column = plain(column)
+    if not column.null_count:
+        return _read_rows(column, target)
+    valid = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+    found = _read_rows(column.drop_null(), target)
+    bad = dict.fromkeys(range(len(column)), f"input '{target.name}' is null")
+    for row in valid.tolist():
+        del bad[row]
+    bad |= {int(valid[row]): reason for row, reason in found.bad.items()}
+    if isinstance(found.values, np.ndarray):
+        values = np.zeros((len(column), *found.values.shape[1:]), found.values.dtype)
+        values[valid] = found.values
+        return Rows(values, bad)
+    spread = [_BAD[0]] * len(column)
+    for row, value in zip(valid.tolist(), found.values, strict=True):
+        spread[row] = value
+    return Rows(spread, bad)
+
+
+def _read_rows(column: pa.Array, target: Target) -> Rows:
     parts, bad = list[np.ndarray](), dict[int, str]()
-    _read(column, 0, target, parts, bad)
-    kinds = {(part.shape[1:], part.dtype) for part in parts if part.size or part.dtype != _BAD.dtype}
+    if len(column):
+        _read(column, 0, target, parts, bad)
+    kinds = {(part.shape[1:], part.dtype) for part in parts if part is not _BAD}
     if len(kinds) != 1:
         return Rows([row for part in parts for row in part], bad)
     shape, dtype = kinds.pop()
@@ -133,17 +160,19 @@ def _at_once(column: pa.Array, target: Target) -> np.ndarray:
     if values.null_count:
         raise _NotAtOnce
     array = _leaves(values, target, bool(sizes))
-    return _shaped(array.reshape(count, *sizes), target)
+    return _shaped(array.reshape(count, *sizes, *array.shape[1:]), target)
 
 
 def _leaves(values: pa.Array, target: Target, nested: bool) -> np.ndarray:
     """Return the innermost values. Raises _NotAtOnce, InvalidRequest, ArrowInvalid."""
     wants = DATATYPES[target.datatype].kind if target.datatype else ""
     if _is_text(values.type):
-        if wants in ("bytes", ""):
+        if wants in ("bytes", "") and not target.json:
             return _objects(values.to_pylist())
-        if nested or (target.shape and prod(target.shape) != 1):
-            raise _NotAtOnce  # JSON
+        if nested or wants == "bytes":
+            raise _NotAtOnce
+        if target.json or (target.shape and prod(target.shape) != 1):
+            return _converted(_lists_of(values), target)
         values = pc.cast(pc.utf8_trim_whitespace(pc.cast(values, pa.string())), _arrow_type(target.datatype))
     if wants == "bytes":
         raise _NotAtOnce
@@ -151,6 +180,20 @@ def _leaves(values: pa.Array, target: Target, nested: bool) -> np.ndarray:
         values = pc.cast(values, pa.float64())
     array = values.to_numpy(zero_copy_only=False)
     return _converted(array, target)
+
+
+def _lists_of(texts: pa.Array) -> np.ndarray:
+    """Return what texts of JSON say, if they are lists of one shape. Raises _NotAtOnce."""
+    texts = pc.utf8_trim_whitespace(pc.cast(texts, pa.string()))
+    if not pc.all(pc.and_(pc.starts_with(texts, "["), pc.ends_with(texts, "]"))).as_py():
+        raise _NotAtOnce
+    try:
+        array = np.array(orjson.loads("[" + ",".join(texts.to_pylist()) + "]"))
+    except ValueError:
+        raise _NotAtOnce from None
+    if len(array) != len(texts) or array.dtype.kind not in "biuf":
+        raise _NotAtOnce
+    return array
 
 
 def _converted(array: np.ndarray, target: Target) -> np.ndarray:
@@ -186,8 +229,10 @@ def _read_one(value: Any, kind: pa.DataType, target: Target) -> np.ndarray:
     is_text, name = _is_text(leaf_of(kind)), target.name
     if value is None:
         raise InvalidRequest(f"input '{name}' is null")
-    if is_text and wants in ("bytes", ""):
+    if is_text and wants in ("bytes", "") and not target.json:
         array = _strings(name, value)
+    elif wants == "bytes":
+        array = _strings(name, _parsed(name, value))
     else:
         array = _numbers(_parsed(name, value) if is_text else value, target)
     try:
@@ -206,11 +251,11 @@ def _parsed(name: str, value: Any) -> Any:
     if value is None or not value.strip():
         raise InvalidRequest(f"input '{name}' is null")
     try:
-        return orjson.loads(value)
-    except ValueError:
+        return json_text.loads(value.encode())
+    except InvalidRequest:
         pass
     try:
-        return float(value)  # also nan, inf and 1e5
+        return float(value)  # also nan, inf and .5
     except ValueError:
         shown = value if len(value) <= 40 else value[:37] + "..."
         raise InvalidRequest(f"input '{name}' is the text '{shown}', which is not a number") from None

@@ -27,6 +27,11 @@ def observed_type(row: np.ndarray) -> pa.DataType:
     return _nested(datatype_of(row.dtype), (-1,) * row.ndim)
 
 
+def fixed_type(datatype: str, shape: Sequence[int]) -> pa.DataType:
+    """Return the type of a column whose rows all have this shape."""
+    return _nested(datatype, shape)
+
+
 def _nested(datatype: str, shape: Sequence[int]) -> pa.DataType:
     kind = arrow_type(datatype)
     for size in reversed(shape):

@@ -11,6 +11,7 @@ import pyarrow as pa
 from gateway.embedded.model import Arrays, Model
 from gateway.errors import InvalidRequest, ModelportError, Unavailable
 from gateway.score.column_values import Rows, read_rows
+from gateway.score.json_columns import is_json
 from gateway.score.matching import InputColumns, match
 from gateway.score.output_columns import column_type, observed_type, to_column
 
@@ -45,7 +46,7 @@ class ScoreOptions:
     """How a table becomes inputs, and outputs become columns. It can be pickled.
 
     columns  input → the column to make it of. Others are made of the column that has their name
-    keep     the columns of the table that the result has as well; None: all that are not made into inputs
+    keep     the columns of the table that the result has as well; None: all that are not made into inputs; ("all",)
     outputs  the outputs to compute; empty: all
     prefix   what the names of the outputs' columns begin with
     """
@@ -70,6 +71,7 @@ class Scorer:
         self.inputs = match(self._signature, schema, model.has_rows, options.columns, options.keep or ())
         used = {name for each in self.inputs for name in each.columns}
         keep = [name for name in schema.names if name not in used] if options.keep is None else list(options.keep)
+        keep = list(schema.names) if keep == ["all"] and "all" not in schema.names else keep
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
         self._kept = pa.schema([schema.field(name) for name in keep])
@@ -178,13 +180,17 @@ class Submitted:
             for rows, answer in self._requests:
                 answered += self._answers(rows, answer)
         except BaseException:
-            for _, answer in self._requests:
-                answer.cancel()
+            self.cancel()
             raise
         good = sorted(row for rows, _ in answered for row in rows)
         outputs = self._assembled(answered, good)
         bad = [BadRow(row, reason) for row, reason in sorted(self._bad.items())]
         return Scored(self._scorer.result(self._batch, good, outputs), bad)
+
+    def cancel(self) -> None:
+        """Nobody needs the results any more."""
+        for _, answer in self._requests:
+            answer.cancel()
 
     def _groups(self, good: list[int]) -> Iterable[list[int]]:
         """Return the rows of each request: neighbours whose inputs have the same shapes."""
@@ -266,12 +272,13 @@ def score_batch(
 
 def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:
     if len(each.columns) == 1:
-        return read_rows(batch.column(each.columns[0]), each.target)
+        field = batch.schema.field(each.columns[0])
+        return read_rows(batch.column(field.name), each.target._replace(json=is_json(field)))
     scalar = each.target._replace(shape=())
     columns = [read_rows(batch.column(name), scalar._replace(name=name)) for name in each.columns]
     bad = dict[int, str]()
-    for rows in columns:
-        bad = {**rows.bad, **bad}
+    for name, rows in zip(each.columns, columns, strict=True):
+        bad = {row: why.replace(f"input '{name}'", f"column '{name}'") for row, why in rows.bad.items()} | bad
     whole = [rows.values if isinstance(rows.values, np.ndarray) else np.zeros(batch.num_rows) for rows in columns]
     joined = np.stack(whole, axis=1)
     return Rows(joined.reshape(batch.num_rows, *(each.target.shape or ())), bad)

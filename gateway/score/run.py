@@ -1,0 +1,233 @@
+"""One run of modelport score: read ahead, keep batches in flight, write what comes back in order."""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from gateway.embedded.model import Model
+from gateway.embedded.options import ModelSpec
+from gateway.score import sinks
+from gateway.score.errors import CannotScore
+from gateway.score.parts import Parts, PartWriter
+from gateway.score.scorer import ScoreOptions, Scorer, Submitted
+from gateway.score.sources.find import find_files, open_source
+from gateway.score.sources.source import BadInput, Chunk, Source
+from runtimes.contract import DATATYPES
+
+# A part is finished after this many rows, or seconds. Smaller parts cost files; larger ones are lost with a crash.
+_PART_ROWS, _PART_S = 1 << 16, 10.0
+# What is read at a time, if the sizes of rows are known.
+_CHUNK_ROWS, _CHUNK_BYTES = 1024, 8 << 20
+# Chunks that are read ahead of the model.
+_READ_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What the user asked for.
+
+    inputs      files, patterns or folders
+    batch_rows  rows to read and send at a time; 0: chosen by their size
+    bad         the file for bad rows; None: next to the output
+    restart     whether to forget what an earlier run has finished
+    overwrite   whether the output may exist already
+    """
+
+    spec: ModelSpec
+    inputs: tuple[str, ...]
+    output: Path
+    options: ScoreOptions = field(default_factory=ScoreOptions)
+    batch_rows: int = 0
+    bad: Path | None = None
+    restart: bool = False
+    overwrite: bool = False
+
+    @property
+    def bad_file(self) -> Path:
+        return self.bad or self.output.with_name(self.output.stem + ".bad.jsonl")
+
+
+class Summary(NamedTuple):
+    """read == scored + bad. earlier: how many of them an earlier run had read. seconds: of this run."""
+
+    read: int
+    scored: int
+    bad: int
+    earlier: int
+    seconds: float
+
+
+class Watcher(Protocol):
+    """Gets told how a run advances."""
+
+    def begin(self, source: Source, scorer: Scorer, done: int) -> None:
+        """The model is loaded, and `done` rows are finished already."""
+
+    def advance(self, rows: int, bad: int, position: int) -> None:
+        """These many rows were finished, in all; `position` as in Chunk."""
+
+
+def score(request: ScoreRequest, watcher: Watcher) -> Summary:
+    """Score the input, and write the output and the bad rows. Raises CannotScore, ModelportError.
+
+    If it is interrupted, what is finished stays in the folder of parts, and the same request continues there.
+    """
+    sinks.check(request.output)
+    if request.output.exists() and not request.overwrite:
+        raise CannotScore(f"{request.output} exists already; add --overwrite to replace it")
+    files, root = find_files(request.inputs)
+    with request.spec.load() as model:
+        source = open_source(files, root, model.signature, model.preprocess)
+        scorer = Scorer(model, source.schema, request.options)
+        if scorer.schema is not None:
+            sinks.check_schema(request.output, scorer.schema)
+        with Parts(request.output, _identity(request, model, files), request.restart) as parts:
+            earlier, started = parts.end, time.monotonic()
+            watcher.begin(source, scorer, earlier)
+            _score_rest(request, model, source, scorer, parts, watcher)
+            summary = _finish(request, scorer, parts)
+    return summary._replace(earlier=earlier, seconds=time.monotonic() - started)
+
+
+def _identity(request: ScoreRequest, model: Model, files: list[Path]) -> dict[str, Any]:
+    """Return what parts depend on: what changes any of it changes the result."""
+    spec, options = request.spec, request.options
+    return {
+        "the model": [spec.location, model.version, model.fingerprint],
+        "the input": [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+        "the options": [
+            dict(options.columns), None if options.keep is None else list(options.keep), list(options.outputs),
+            options.prefix, spec.device, dict(spec.settings),
+        ],
+    }  # fmt: skip
+
+
+def _score_rest(
+    request: ScoreRequest, model: Model, source: Source, scorer: Scorer, parts: Parts, watcher: Watcher
+) -> None:
+    rows = request.batch_rows or _chunk_rows(model, scorer)
+    in_flight = deque[tuple[Chunk, Submitted]]()
+    writer = _Writer(parts, watcher)
+    reader = _Reader(source.chunks(parts.end, rows))
+    try:
+        for chunk in reader:
+            in_flight.append((chunk, scorer.submit(chunk.batch)))
+            if len(in_flight) > 2 * model.instances:
+                writer.add(*in_flight.popleft())
+        while in_flight:
+            writer.add(*in_flight.popleft())
+    finally:
+        reader.close()
+        for _, submitted in in_flight:
+            submitted.cancel()
+        writer.commit()  # also if it is interrupted: what was written so far is complete
+
+
+def _chunk_rows(model: Model, scorer: Scorer) -> int:
+    sizes = [
+        prod(size for size in each.target.shape or () if size > 0) * DATATYPES[each.target.datatype or "FP32"].itemsize
+        for each in scorer.inputs
+    ]
+    rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(sum(sizes), 1)))
+    batch = max(model.max_batch_size, 1)
+    return -(-rows // batch) * batch
+
+
+class _Writer:
+    """Adds results to parts, in order."""
+
+    def __init__(self, parts: Parts, watcher: Watcher) -> None:
+        self._parts, self._watcher = parts, watcher
+        self._part: PartWriter | None = None
+        self._bad = sum(part.bad for part in parts.done)
+        self._since = 0.0
+
+    def add(self, chunk: Chunk, submitted: Submitted) -> None:
+        scored = submitted.result()
+        bad = [BadInput(chunk.numbers[each.row], each.reason, _file_of(chunk, each.row)) for each in scored.bad]
+        if self._part is None:
+            self._part, self._since = self._parts.new_part(), time.monotonic()
+        self._part.add(chunk.end, scored.batch, sorted([*chunk.bad, *bad]))
+        self._bad += len(bad) + len(chunk.bad)
+        self._watcher.advance(chunk.end, self._bad, chunk.position)
+        if self._part.rows >= _PART_ROWS or time.monotonic() - self._since >= _PART_S:
+            self.commit()
+
+    def commit(self) -> None:
+        if self._part is not None:
+            self._part.commit()
+        self._part = None
+
+
+def _file_of(chunk: Chunk, row: int) -> str:
+    """Return the name of the file that is the row, for images, or that has it, if there are several."""
+    if not chunk.file and "file" in chunk.batch.schema.names:
+        return str(chunk.batch.column("file")[row].as_py())
+    return chunk.file
+
+
+def _finish(request: ScoreRequest, scorer: Scorer, parts: Parts) -> Summary:
+    """Join the parts to the output. Each file appears as a whole, the output last."""
+    schema = parts.schema or scorer.schema or pa.schema([])
+    scored, bad = sum(part.scored for part in parts.done), sum(part.bad for part in parts.done)
+    assert scored + bad == parts.end
+    bad_draft = request.bad_file.with_name(f".{request.bad_file.name}.draft")
+    draft = request.output.with_name(f".{request.output.name}.draft{request.output.suffix}")
+    try:
+        sinks.check_schema(request.output, schema)
+        sinks.write(draft, schema, parts.batches, scored)
+        with bad_draft.open("wb") as file:
+            file.writelines(parts.bad())
+        bad_draft.replace(request.bad_file)
+        draft.replace(request.output)
+    except OSError as error:
+        raise CannotScore(f"{request.output} cannot be written: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+        bad_draft.unlink(missing_ok=True)
+    if not bad:
+        request.bad_file.unlink()
+    parts.remove()
+    return Summary(parts.end, scored, bad, 0, 0.0)
+
+
+class _Reader:
+    """Reads chunks in a thread, a few ahead. What goes wrong there is raised by the iterator."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._queue = queue.Queue[Chunk | Exception | None](_READ_AHEAD)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(chunks,), daemon=True)
+        self._thread.start()
+
+    def _read(self, chunks: Iterator[Chunk]) -> None:
+        try:
+            for chunk in chunks:
+                self._queue.put(chunk)
+                if self._ended.is_set():
+                    return
+            self._queue.put(None)
+        except Exception as error:
+            self._queue.put(error)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while (found := self._queue.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+    def close(self) -> None:
+        self._ended.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue

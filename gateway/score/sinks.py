@@ -1,0 +1,178 @@
+"""Writes the result in the format that its suffix names."""
+
+import zipfile
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from gateway.codecs import json_text
+from gateway.score.column_values import depth_of, leaf_of, plain, plain_type
+from gateway.score.errors import CannotScore
+from gateway.score.json_columns import is_json
+
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+
+# Rows of a row group of Parquet. Smaller groups compress worse; readers need the memory of one.
+_GROUP_ROWS = 1 << 16
+
+
+def check(output: Path) -> None:
+    """Raises CannotScore if there is no format of this name."""
+    if output.suffix.lower() not in _WRITERS:
+        raise CannotScore(f"{output} must end with one of {', '.join(_WRITERS)}, which names its format")
+
+
+def check_schema(output: Path, schema: pa.Schema) -> None:
+    """Raises CannotScore if the format cannot hold these columns."""
+    if output.suffix.lower() == ".npz":
+        for field in schema:
+            _array_of(field)
+
+
+def write(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
+    """Write all batches. `batches` may be called several times."""
+    _WRITERS[output.suffix.lower()](output, schema, batches, rows)
+
+
+def _parquet(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
+    with pq.ParquetWriter(output, schema) as writer:
+        for group in _groups(batches(), _GROUP_ROWS):
+            writer.write_table(pa.Table.from_batches(group, schema))
+
+
+def _groups(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    group, count = list[pa.RecordBatch](), 0
+    for batch in batches:
+        group.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
+
+
+def _arrow(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
+    with output.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for batch in batches():
+            writer.write_batch(batch)
+
+
+def _csv(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
+    text = pa.schema([field if _is_simple(field.type) else pa.field(field.name, pa.string()) for field in schema])
+    with pa.csv.CSVWriter(output, text) as writer:
+        for batch in batches():
+            columns = [
+                column if _is_simple(column.type) else pa.array(_texts(column), pa.string()) for column in batch.columns
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=text))
+
+
+def _is_simple(kind: pa.DataType) -> bool:
+    """Return whether CSV can have values of this type as they are."""
+    types = pa.types
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind) or types.is_float16(kind))
+
+
+def _texts(column: pa.Array) -> list[str | None]:
+    """Return the values as text: strings as they are, and everything else as JSON."""
+    texts = list[str | None]()
+    for value in _json_values(column, False):
+        if value is None or isinstance(value, str):
+            texts.append(value)
+        else:
+            texts.append(json_text.dumps(value).decode())
+    return texts
+
+
+def _json_lines(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
+    with output.open("wb") as file:
+        for batch in batches():
+            columns = [
+                _json_values(column, is_json(field)) for column, field in zip(batch.columns, schema, strict=True)
+            ]
+            for row in zip(*columns, strict=True):
+                file.write(json_text.dumps(dict(zip(schema.names, row, strict=True))) + b"\n")
+
+
+def _json_values(column: pa.Array, is_json_text: bool) -> list[Any]:
+    """Return what json_text.dumps writes for each row."""
+    if is_json_text:
+        return [None if text is None else orjson.Fragment(text) for text in column.to_pylist()]
+    leaf = leaf_of(column.type)
+    if not pa.types.is_floating(leaf) or column.null_count:
+        return [_plain(value) for value in column.to_pylist()]
+    # Through numpy, because 0.1 as FP32 would be 0.10000000149011612 as a float of Python.
+    dtype = leaf.to_pandas_dtype()
+    if depth_of(column.type):
+        return [json_text.numbers(np.array(value.as_py(), dtype)) for value in column]
+    texts = json_text.number_list(np.asarray(column.to_numpy(zero_copy_only=False)))[1:-1].split(b",")
+    return [orjson.Fragment(text) for text in texts] if len(column) else []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"b64": b64encode(value).decode()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _npz(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
+    with zipfile.ZipFile(output, "w") as archive:
+        for field in schema:
+            dtype, shape = _array_of(field)
+            with archive.open(field.name + ".npy", "w", force_zip64=True) as file:
+                _write_header(file, dtype, (rows, *shape))
+                for batch in batches():
+                    flat = _flat(plain(batch.column(field.name)))
+                    file.write(np.ascontiguousarray(flat.astype(dtype, copy=False)).tobytes())
+
+
+def _write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _flat(column: pa.Array) -> np.ndarray:
+    while depth_of(column.type):
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _array_of(field: pa.Field) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return the dtype, and the shape of a row. Raises CannotScore."""
+    kind, shape = plain_type(field.type), list[int]()
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if not number or not prod(shape):
+        raise CannotScore(
+            f"an npz cannot hold column '{field.name}' ({field.type}): leave it out with --keep, or choose .parquet"
+        )
+    return np.dtype(kind.to_pandas_dtype()), tuple(shape)
+
+
+_WRITERS: dict[str, Callable[[Path, pa.Schema, Batches, int], None]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".arrow": _arrow,
+    ".feather": _arrow,
+    ".npz": _npz,
+}

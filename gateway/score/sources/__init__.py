@@ -1,0 +1,1 @@
+"""Files that modelport score reads, as chunks of rows."""

@@ -1,0 +1,118 @@
+"""What all kinds of inputs have in common."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from gateway.errors import InvalidRequest
+from gateway.score.errors import CannotScore
+
+# A value for each row of some columns, and an error in place of a row that cannot be read.
+Record = Sequence[object]
+
+
+class BadInput(NamedTuple):
+    """A row that cannot be read, or was not scored.
+
+    row     its number in the whole input, from 0
+    reason  a sentence
+    file    where it is, if there are several files
+    """
+
+    row: int
+    reason: str
+    file: str = ""
+
+
+class Chunk(NamedTuple):
+    """Some rows of the input, one after the other.
+
+    start, end  the rows' numbers in the whole input: from `start` up to, not including, `end`
+    batch       those that could be read
+    numbers     the numbers of these
+    bad         the others. `batch.num_rows + len(bad) == end - start`
+    file        where they are, if there are several files
+    position    how much of the input was read by then, in the unit of Source.size
+    """
+
+    start: int
+    end: int
+    batch: pa.RecordBatch
+    numbers: Sequence[int]
+    bad: list[BadInput]
+    file: str
+    position: int
+
+
+class Source(Protocol):
+    """An input of one or more files, with the same columns in each."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of all batches."""
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows; None if only reading them tells."""
+
+    @property
+    def size(self) -> int:
+        """What `position` of the last chunk will be about: rows, or bytes."""
+
+    def chunks(self, start: int, rows: int) -> Iterator[Chunk]:
+        """Yield all rows from number `start` on, in order, up to `rows` at a time. Raises CannotScore."""
+
+
+def whole(start: int, batch: pa.RecordBatch, file: str, position: int) -> Chunk:
+    """Return a chunk of rows that could all be read."""
+    end = start + batch.num_rows
+    return Chunk(start, end, batch, range(start, end), [], file, position)
+
+
+def from_records(
+    records: Iterable[tuple[Record | InvalidRequest, str, int]],
+    start: int,
+    rows: int,
+    to_batch: Callable[[list[Record]], tuple[pa.RecordBatch, dict[int, str]]],
+) -> Iterator[Chunk]:
+    """Yield the chunks of an input that is read row by row, without the first `start` rows.
+
+    records   the values of each row or why it cannot be read, its file, and how much was read by then
+    to_batch  makes a batch of the rows that can be read, and returns which of them it could not use, and why
+    """
+    first, read = start, list[tuple[Record | InvalidRequest, str, int]]()
+    for number, record in enumerate(records):
+        if number < start:
+            continue
+        if read and (len(read) >= rows or record[1] != read[0][1]):
+            yield _chunk(first, read, to_batch)
+            first, read = number, []
+        read.append(record)
+    if read:
+        yield _chunk(first, read, to_batch)
+
+
+def _chunk(
+    start: int,
+    read: list[tuple[Record | InvalidRequest, str, int]],
+    to_batch: Callable[[list[Record]], tuple[pa.RecordBatch, dict[int, str]]],
+) -> Chunk:
+    file, position = read[-1][1:]
+    numbers, values, bad = list[int](), list[Record](), list[BadInput]()
+    for number, (record, _, _) in enumerate(read, start):
+        if isinstance(record, InvalidRequest):
+            bad.append(BadInput(number, str(record), file))
+        else:
+            numbers.append(number)
+            values.append(record)
+    batch, unusable = to_batch(values)
+    bad += [BadInput(numbers[each], reason, file) for each, reason in unusable.items()]
+    kept = [number for each, number in enumerate(numbers) if each not in unusable]
+    return Chunk(start, start + len(read), batch, kept, sorted(bad), file, position)
+
+
+def cannot_read(file: Path, error: Exception) -> CannotScore:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+    return CannotScore(f"{file} cannot be read: {reason}")
