@@ -11,7 +11,6 @@ from gateway import __version__
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-_REPOSITORY, _SAGEMAKER_FOLDER = Path("model_repo"), Path("/opt/ml/model")
 _ALLOW_LOSS_HELP = "compare each output relative to its largest value only: small values may be lost"
 
 
@@ -116,7 +115,10 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
 def _serve_flags(parser: argparse.ArgumentParser) -> None:
     from gateway.config import Settings
 
-    parser.add_argument("repository", nargs="?", default=None, type=Path, help="default: model_repo")
+    parser.add_argument(
+        "repository", nargs="?", default=None, type=Path,
+        help="default: what the platform has put into this container, or else model_repo",
+    )  # fmt: skip
     parser.add_argument("--only", default="", metavar="NAMES", help="runtimes to build and use, such as onnx,mxnet")
     _python_flag(parser)
     for name, field in Settings.model_fields.items():
@@ -127,6 +129,12 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
             default = f" (default {field.default})" if field.default != "" else ""
             parser.add_argument(flag, default=None, metavar="X", help=f"{field.description}{default}")
 
+    # As KServe's own servers spell them.
+    parser.add_argument("--model_name", dest="model_name", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--model_dir", default=None, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--http_port", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--grpc_port", default=None, help=argparse.SUPPRESS)
+
 
 def _python_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -136,36 +144,47 @@ def _python_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from gateway.config import Settings, Sources, read_settings
+    from gateway.config import Settings, SettingsError, Sources, read_settings
 
     flags = {name: getattr(options, name) for name in Settings.model_fields if name != "runtimes"}
+    for name, port in (("http", options.http_port), ("grpc", options.grpc_port)):
+        if port is not None and flags[name] is None:
+            flags[name] = f"0.0.0.0:{port}"
     settings = read_settings(Sources(flags))
+    path = options.repository if options.repository is not None else options.model_dir
+    if path is not None and settings.models_config:
+        raise SettingsError(f"give a repository ('{path}') or models_config ('{settings.models_config}'), not both")
+    reason = ""
+    if settings.models_config:
+        path = Path(settings.models_config)
+    elif path is None:
+        from gateway.commands.platform import find_models
+
+        found = find_models(os.environ)
+        settings = read_settings(Sources(flags, conventions=found.conventions))
+        path, reason = _fetched(found.location or settings.sagemaker_models), found.reason
     settings = _with_pythons(settings, options.python)
     _check_runtimes(settings)
     from gateway.commands.serve import serve
 
     only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
-    return serve(_repository(options.repository, settings.models_config), settings, only)
+    return serve(path, settings, only, reason)
 
 
-def _repository(path: Path | None, models_config: str) -> Path:
-    """Return the path of the repository, artifact or models.config. Raises SettingsError."""
+def _fetched(location: str) -> Path:
+    """Return the path of what a platform names by a path or a URL. Raises SettingsError."""
     from gateway.config import SettingsError
 
-    if path is not None and models_config:
-        raise SettingsError(f"give a repository ('{path}') or models_config ('{models_config}'), not both")
-    if models_config or path is not None:
-        return Path(models_config or path or "")
-    uri = os.environ.get("AIP_STORAGE_URI", "")
-    if "://" in uri:
-        raise SettingsError(
-            f"AIP_STORAGE_URI: '{uri}' is in a bucket, and only folders can be served; copy it to a folder first, and "
-            "give the folder to modelport serve"
-        )
-    if uri:
-        return Path(uri)
-    # Where SageMaker puts the model of a container that it starts with `serve` as its only argument.
-    return _SAGEMAKER_FOLDER if _SAGEMAKER_FOLDER.is_dir() and not _REPOSITORY.exists() else _REPOSITORY
+    if "://" not in location:
+        return Path(location)
+    from gateway.remote.fetch import fetch  # imports what only remote models need
+    from gateway.remote.location import BadLocation
+    from gateway.remote.store import StoreError
+
+    try:
+        return fetch(location)
+    except (BadLocation, StoreError) as error:
+        raise SettingsError(str(error)) from None
 
 
 def _with_pythons(settings: "Settings", pairs: list[str]) -> "Settings":

@@ -20,6 +20,7 @@ DAY_S = 24 * 60 * 60
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 # As browsers send them: in lower case, without a path. Extensions of browsers have schemes of their own.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@]+", re.ASCII)
+_MODEL_NAME = re.compile(r"[^\s/\\]+")
 _ROUTE = re.compile(r"(/[\w.:~-]+)+", re.ASCII)
 # Variables by which platforms configure a container, and what precedes their values: those of Vertex AI and SageMaker.
 _PLATFORM_VARIABLES = (
@@ -27,6 +28,7 @@ _PLATFORM_VARIABLES = (
     ("http", "SAGEMAKER_BIND_TO_PORT", "0.0.0.0:"),
     ("predict_route", "AIP_PREDICT_ROUTE", ""),
     ("health_route", "AIP_HEALTH_ROUTE", ""),
+    ("sagemaker_multi_model", "SAGEMAKER_MULTI_MODEL", ""),
 )
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 
@@ -149,6 +151,15 @@ class Settings(BaseModel):
     invocations_model: str = Field(
         "", description="model of requests to /invocations that name none; without it, there must be only one"
     )
+    model_name: str = Field(
+        "", max_length=200, description="name of the model, if an artifact or a model's own folder is served"
+    )
+    sagemaker_multi_model: bool = Field(
+        False, description="SageMaker's API for endpoints with several models: POST and DELETE /models"
+    )
+    sagemaker_models: str = Field(
+        "/opt/ml/models", description="folder below which SageMaker's models are, if there are several"
+    )
     predict_route: str = Field("", description="a further path for predictions; Vertex AI's AIP_PREDICT_ROUTE")
     health_route: str = Field("", description="a further path that reports readiness; Vertex AI's AIP_HEALTH_ROUTE")
     allowed_hosts: str = Field(
@@ -183,11 +194,15 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where settings come from. Tests can replace the process's environment and folder."""
+    """Where settings come from. Tests can replace the process's environment and folder.
+
+    conventions  what a platform expects of the servers in its containers, before its variables
+    """
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: Path = field(default_factory=Path)
+    conventions: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_settings(sources: Sources) -> Settings:
@@ -202,6 +217,8 @@ def read_settings(sources: Sources) -> Settings:
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{file} is not TOML: {error}") from None
         origin = dict.fromkeys(values, str(file))
+    for key, value in sources.conventions.items():
+        values[key], origin[key] = value, "the platform"
     for key, variable, prefix in _PLATFORM_VARIABLES:
         if sources.environment.get(variable):
             values[key], origin[key] = prefix + sources.environment[variable], variable
@@ -233,6 +250,10 @@ def read_settings(sources: Sources) -> Settings:
         route = getattr(settings, key)
         if route and not _ROUTE.fullmatch(route):
             raise SettingsError(f"{origin[key]}: '{route}' is not a path, such as /v1/models/m:predict")
+    if settings.model_name and not _MODEL_NAME.fullmatch(settings.model_name):
+        raise SettingsError(
+            f"{origin['model_name']}: '{settings.model_name}' is not a name for a model; use no slash and no blank"
+        )
     for name in split_names(settings.allowed_hosts):
         if not _HOST_NAME.fullmatch(name):
             raise SettingsError(

@@ -6,6 +6,7 @@ ModelportError
 ├── Forbidden         403  PERMISSION_DENIED   the caller may not do this
 ├── NotFound          404  NOT_FOUND           no such model or version
 ├── NotAllowed        405  UNIMPLEMENTED       the path does not support this method
+├── AlreadyExists     409  ALREADY_EXISTS      there is something else with this name
 ├── TooLarge          413  RESOURCE_EXHAUSTED  a body or an answer is over its limit
 ├── Overloaded        429  RESOURCE_EXHAUSTED  an admission limit is reached; try again later
 │   └── QuotaExceeded                          a limit of this client
@@ -79,6 +80,10 @@ def shorten(text: str, max_length: int = 80) -> str:
 
 class NotAllowed(ModelportError):
     kind, status, code = "not_allowed", 405, "UNIMPLEMENTED"
+
+
+class AlreadyExists(ModelportError):
+    kind, status, code = "already_exists", 409, "ALREADY_EXISTS"
 
 
 class TooLarge(ModelportError):

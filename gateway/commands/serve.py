@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, SettingsError, parse_address
-from gateway.environments.runtime import discover
+from gateway.environments.runtime import Runtime, discover
 from gateway.process.file_limit import raise_open_files
-from gateway.repository.scan import RepositoryError, Scan, scan
+from gateway.repository.scan import ModelConfig, RepositoryError, Scan, is_repository, scan
 from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.supervisor import Supervisor
 
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 
 
-def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
+def serve(repository: Path, settings: Settings, only: frozenset[str], reason: str = "") -> int:
     """Serve until a signal arrives. Return the exit code. Raises SettingsError.
 
     repository  the models.config file if that setting is used
+    reason      why that was chosen, if the command line does not name it
     """
     live_table = _live_table(settings)
     log_output = LogOutput(settings.log, None if live_table is None else live_table.log_handler())
@@ -36,9 +39,17 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
         from gateway.repository.models_config import ModelsConfig  # imports protobuf, which nothing else here needs
 
         scan_models = ModelsConfig()
+    elif settings.sagemaker_multi_model:
+        scan_models = _no_models
+    elif settings.model_name:
+        scan_models = partial(scan, model_name=settings.model_name)
+    if reason:
+        log.info("serving %s: %s", repository, reason)
     try:
         repository = repository.absolute()
         scan_models(repository, runtimes)
+        if settings.model_name and (settings.models_config or is_repository(repository, runtimes)):
+            log.warning("model_name is not used: %s has several models, which have names of their own", repository)
         supervisor = Supervisor(repository, settings, runtimes, only, scan_models, log_output)
     except RepositoryError as error:
         raise SettingsError(str(error)) from None
@@ -46,6 +57,11 @@ def serve(repository: Path, settings: Settings, only: frozenset[str]) -> int:
         raise SettingsError(f"{error.filename or repository}: {error.strerror or error}") from None
     asyncio.run(_serve(supervisor, live_table))
     return 0
+
+
+def _no_models(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """Return the models at the start if SageMaker loads all of them."""
+    return []
 
 
 def _live_table(settings: Settings) -> "LiveTable | None":

@@ -36,6 +36,7 @@ class FrontOptions:
     invocations_model: str
     predict_route: str
     health_route: str
+    sagemaker_models: str
     max_upload_bytes: int  # of the files of a request to load a model; 0 if there may be none
     fast_path: bool
     tls: bool  # the supervisor sends what it needs

@@ -133,7 +133,9 @@ class Front:
             frames,
             Path(options.run_dir, USAGE_FILE),
             options.max_response_bytes,
-            Deployment(options.invocations_model, options.predict_route, options.health_route),
+            Deployment(
+                options.invocations_model, options.predict_route, options.health_route, options.sagemaker_models
+            ),
             max_body_bytes=options.max_body_bytes,
             uploads=_uploads(options),
             cache_bytes=options.cache_bytes,

@@ -122,6 +122,8 @@ def scan(path: Path, runtimes: Mapping[str, Runtime], model_name: str = "") -> l
     try:
         if not is_repository(path, runtimes) or (model_name and not _models_in(path)):
             return scan_one(path, runtimes, model_name)
+        if model_name:
+            _check_models_only(path, runtimes)
         entries = sorted(entry for entry in path.iterdir() if not is_foreign(entry.name))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
@@ -192,6 +194,18 @@ def is_repository(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
     except UnknownFormat:
         return True
     return False
+
+
+def _check_models_only(path: Path, runtimes: Mapping[str, Runtime]) -> None:
+    """Raises RepositoryError if a repository also has an artifact, and it is not clear which of them is meant."""
+    try:
+        artifact = find_artifact(path, runtimes)
+    except UnknownFormat:
+        return
+    names = ", ".join(entry.name for entry in _models_in(path)[:5])
+    raise RepositoryError(
+        f"{path} has both an artifact ({artifact.path.name}) and folders of models ({names}); keep one or the other"
+    )
 
 
 def is_model_folder(path: Path) -> bool:

@@ -358,6 +358,7 @@ class Supervisor:
             invocations_model=settings.invocations_model,
             predict_route=settings.predict_route,
             health_route=settings.health_route,
+            sagemaker_models=settings.sagemaker_models if settings.sagemaker_multi_model else "",
             max_upload_bytes=settings.max_upload_bytes if settings.allow_uploads else 0,
             fast_path=settings.fast_path,
             tls=self._tls is not None,

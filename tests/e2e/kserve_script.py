@@ -1,6 +1,6 @@
-"""Run KServe's clients against a gateway that serves the fake model `m` (y = 2x), in kserve's environment.
+"""Run KServe's clients against a gateway that serves a fake model (y = 2x), in kserve's environment.
 
-Usage: kserve_script.py HTTP GRPC. The clients are unmodified; a failed assertion is a failure.
+Usage: kserve_script.py HTTP GRPC MODEL. The clients are unmodified; a failed assertion is a failure.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import numpy as np
 from kserve import InferenceGRPCClient, InferenceRESTClient, RESTConfig
 from kserve.protocol.infer_type import InferInput, InferRequest, RequestedOutput
 
+M = sys.argv[3]
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
@@ -32,15 +33,15 @@ async def check_rest(url: str) -> None:
     client = InferenceRESTClient(RESTConfig(protocol="v2"))
     assert await client.is_server_live(url)
     assert await client.is_server_ready(url)
-    assert await client.is_model_ready(url, "m")
+    assert await client.is_model_ready(url, M)
     assert not await client.is_model_ready(url, "nobody")
     for binary in (True, False):
-        check(await client.infer(url, request("m", binary, request_id="seven"), model_name="m"))
+        check(await client.infer(url, request(M, binary, request_id="seven"), model_name=M))
         wanted = [RequestedOutput("y", {"binary_data": binary})]
-        response = await client.infer(url, request("m", not binary, request_outputs=wanted), model_name="m")
+        response = await client.infer(url, request(M, not binary, request_outputs=wanted), model_name=M)
         check(response)
-    every = request("m", True, parameters={"binary_data_output": True})
-    response = await client.infer(url, every, model_name="m")
+    every = request(M, True, parameters={"binary_data_output": True})
+    response = await client.infer(url, every, model_name=M)
     check(response)
     try:
         await client.infer(url, request("nobody", True), model_name="nobody")
@@ -52,10 +53,19 @@ async def check_rest(url: str) -> None:
 
 
 async def check_rest_v1(url: str) -> None:
-    """Check only the v1 client's health requests: here, /v1/models/{model}:predict is TensorFlow Serving's."""
     client = InferenceRESTClient(RESTConfig(protocol="v1"))
     assert await client.is_server_live(url) is True
-    assert await client.is_model_ready(url, "m") is True
+    assert await client.is_model_ready(url, M) is True
+    for instances in (X.tolist(), [{"x": row} for row in X.tolist()]):
+        response = await client.infer(url, {"instances": instances}, model_name=M)
+        assert response == {"predictions": (2 * X).tolist()}
+    try:
+        await client.infer(url, {"instances": [[1.0]]}, model_name=M)
+    except httpx.HTTPStatusError as error:
+        assert error.response.status_code == 400
+        assert "shape" in error.response.text
+    else:
+        raise AssertionError("an input of the wrong shape was accepted")
     try:
         await client.is_model_ready(url, "nobody")
     except httpx.HTTPStatusError as error:
@@ -69,10 +79,10 @@ async def check_grpc(url: str) -> None:
     async with InferenceGRPCClient(url) as client:
         assert await client.is_server_live()
         assert await client.is_server_ready()
-        assert await client.is_model_ready("m")
+        assert await client.is_model_ready(M)
         assert not await client.is_model_ready("nobody")
         for binary in (True, False):
-            response = await client.infer(request("m", binary, request_id="seven"))
+            response = await client.infer(request(M, binary, request_id="seven"))
             check(response)
             assert response.id == "seven"
         try:

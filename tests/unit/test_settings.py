@@ -14,7 +14,6 @@ from urllib.request import OpenerDirector, ProxyHandler
 
 import pytest
 
-from gateway import cli
 from gateway.cli import main
 from gateway.commands.connection import Connection
 from gateway.commands.console import table
@@ -295,17 +294,21 @@ def test_platforms_configure_by_their_own_variables(tmp_path: Path) -> None:
         read(AIP_HTTP_PORT="x")
 
 
-def test_the_repository_of_a_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert cli._repository(None, "") == Path("model_repo")
-    assert cli._repository(Path("mine"), "") == Path("mine")
-    monkeypatch.setattr(cli, "_SAGEMAKER_FOLDER", tmp_path)
-    assert cli._repository(None, "") == tmp_path
-    (tmp_path / "model_repo").mkdir()
-    assert cli._repository(None, "") == Path("model_repo")
-    monkeypatch.setenv("AIP_STORAGE_URI", "/somewhere")
-    assert cli._repository(None, "") == Path("/somewhere")
-    assert cli._repository(Path("mine"), "") == Path("mine")
-    monkeypatch.setenv("AIP_STORAGE_URI", "gs://bucket/model")
-    with pytest.raises(SettingsError, match="only folders can be served"):
-        cli._repository(None, "")
+def test_what_a_platform_expects_is_less_than_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "modelport.toml").write_text("http = '127.0.0.1:1'")
+    conventions = {"http": "0.0.0.0:8080", "allow_anonymous_admin": True}
+
+    def read(flags: dict[str, str] | None = None, **environment: str) -> Settings:
+        return read_settings(Sources(flags or {}, environment, tmp_path, conventions))
+
+    assert (read().http, read().allow_anonymous_admin) == ("0.0.0.0:8080", True)
+    assert read(SAGEMAKER_BIND_TO_PORT="9").http == "0.0.0.0:9"
+    assert not read(MODELPORT_ALLOW_ANONYMOUS_ADMIN="false").allow_anonymous_admin
+    assert read({"http": "127.0.0.1:2"}).http == "127.0.0.1:2"
+    assert read(SAGEMAKER_MULTI_MODEL="true").sagemaker_multi_model
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "..\\x"])
+def test_the_name_of_a_model_can_be_part_of_a_path(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is not a name for a model"):
+        read_settings(Sources({"model_name": name}, {}, tmp_path))

@@ -83,10 +83,17 @@ def _mlflow_app() -> AppPart:
     return AppPart(openapi.HOT_PATHS, admin.add_routes)
 
 
+def _sagemaker_app() -> AppPart:
+    from gateway.front.dialects.mlflow import openapi, sagemaker
+
+    return AppPart(openapi.SAGEMAKER_PATHS, sagemaker.add_routes)
+
+
 DIALECTS = (
     Registration("v2", v2.match, _v2_app, v2_grpc.services),
     Registration("predict", plain.match, _plain_app),
     Registration("v1", tfserving.match, _tfserving_app, tfserving_grpc.services),
+    Registration("models", mlflow.match_model, _sagemaker_app),  # before TorchServe's, which has the same paths
     Registration("predictions", torchserve.match, _torchserve_app),
     Registration("invocations", mlflow.match, _mlflow_app),
 )

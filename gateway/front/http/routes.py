@@ -4,7 +4,7 @@
     POST /predict[/{model}[/versions/{version}]]
     POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict|:classify|:regress
     POST, PUT /predictions/{model}[/{version}]       TorchServe's
-    POST /invocations                                MLflow's
+    POST /invocations, /models/{model}/invoke        MLflow's and SageMaker's
 
 Dialects only translate. The engine does the work, and hot_request.py drives each request.
 """

@@ -26,31 +26,36 @@ _RESPONSE = {
 _ERROR = {"type": "object", "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}}}
 
 
-def _describe() -> dict[str, Any]:
+def _describe(name: str, summary: str, path: str) -> dict[str, Any]:
     request = {
         "application/json": {"schema": _REQUEST},
         "text/csv": {"schema": {"type": "string"}},
         "application/x-npy": BINARY,
     }
     described = operation(
-        "invocations",
-        "Predict (MLflow, SageMaker)",
-        "/invocations",
+        name,
+        summary,
+        path,
         request,
         {"application/json": {"schema": _RESPONSE}},
     )
-    described["post"]["parameters"].append(
-        {
-            "name": "X-Amzn-SageMaker-Target-Model",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": "the model, if the server has several",
-        }
-    )
+    if "{model}" not in path:
+        described["post"]["parameters"].append(
+            {
+                "name": "X-Amzn-SageMaker-Target-Model",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "the model, if the server has several",
+            }
+        )
     responses = described["post"]["responses"]
     for status in map(str, STATUSES):
         responses[status] = {**responses[status], "content": {"application/json": {"schema": _ERROR}}}
     return described
 
 
-HOT_PATHS = {"/invocations": _describe()}
+HOT_PATHS = {"/invocations": _describe("invocations", "Predict (MLflow, SageMaker)", "/invocations")}
+SAGEMAKER_PATHS = {
+    path: _describe("invoke", "Predict (SageMaker's endpoints with several models)", path)
+    for path in ("/models/{model}/invoke",)
+}

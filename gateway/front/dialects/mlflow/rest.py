@@ -19,7 +19,7 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
     by_instance = route.path == engine.deployment.predict_route
-    model = invocations.choose_model(engine, headers.target_model)
+    model = route.model or invocations.choose_model(engine, headers.target_model)
     request, write = invocations.read_request(engine, model, body, headers, limits, by_instance)
     return request, partial(_write, limits, write)
 
@@ -39,3 +39,11 @@ MLFLOW = Dialect(_limit, _read, invocations.encode_error, _is_slow)
 def match(parts: list[str]) -> Route | None:
     """Return the hot route for a path, given its segments after /invocations, or None."""
     return Route(MLFLOW) if not parts else None
+
+
+def match_model(parts: list[str]) -> Route | None:
+    """Return the hot route for a path of SageMaker, given its segments after /models, or None."""
+    match parts:
+        case [model, "invoke"] if model:
+            return Route(MLFLOW, model)
+    return None
