@@ -10,9 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.domain import default_limits as default
+from gateway.domain.byte_sizes import read_bytes
 from gateway.errors import shorten
 from gateway.process.address import Address, GrpcServer
 
@@ -33,6 +34,7 @@ _PLATFORM_VARIABLES = (
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 RepositoryControl = Literal["poll", "explicit", "none"]
+ModelLoading = Literal["always", "on_demand"]
 LogFormat = Literal["text", "json"]
 
 
@@ -91,6 +93,16 @@ class Settings(BaseModel):
         description="poll: follow the repository; explicit: load models on request; none: load all at the start",
     )
     load_model: str = Field("", description="models to load at the start under explicit control: names, or *")
+    load: ModelLoading = Field(
+        "always",
+        description="always: load models when they are found; on_demand: with their first request. For models whose "
+        "model.toml does not say so",
+    )
+    memory_limit: int = Field(
+        0,
+        ge=0,
+        description="most memory of all processes, such as 8GiB; models on demand are unloaded to keep to it. 0: any",
+    )
     strict_readiness: bool = Field(False, description="report readiness only when every model is READY")
     max_json_bytes: int = Field(default.MAX_JSON_BYTES, gt=0, description="largest JSON body, in bytes")
     max_body_bytes: int = Field(
@@ -190,6 +202,11 @@ class Settings(BaseModel):
         False, description="let anyone on the network change the server, if nobody is identified"
     )
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
+
+    @field_validator("memory_limit", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        return read_bytes(value)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from typing import FrozenSet, NamedTuple, Sequence, Tuple
 SIZE = 64 * 1024
 _SINCE = struct.Struct("<d")
 _HEAD = struct.Struct("<dI")  # busy since (time.monotonic() seconds, 0 when idle), number of ids
+_BEGUN = struct.Struct("<I")  # requests begun, modulo 2**32
+_BEGUN_AT = 12
 _IDS_AT = 16
-_HEAD_AND_IDS = "<dI4x%dQ"
+_HEAD_AND_IDS = "<dII%dQ"
 _BUSY = [struct.Struct(_HEAD_AND_IDS % count) for count in range(65)]  # for most batches, because formats take time
 _PACE = struct.Struct("<IIddd")
 _ROWS = struct.Struct("<I")
@@ -58,6 +60,7 @@ class StatusPage:
         with open(path, "r+b") as file:
             self._map = mmap.mmap(file.fileno(), SIZE)
             self._file = os.fstat(file.fileno())
+        self._begun = 0
 
     def drop_file(self) -> None:
         """Keep the page, but no descriptor of its file, for a process that runs a model.
@@ -76,11 +79,12 @@ class StatusPage:
 
     def set_busy(self, ids: Sequence[int], now: float) -> None:
         count = len(ids)
+        begun = self._begun = (self._begun + count) & 0xFFFFFFFF
         if count < len(_BUSY):
-            _BUSY[count].pack_into(self._map, 0, now, count, *ids)
+            _BUSY[count].pack_into(self._map, 0, now, count, begun, *ids)
         else:
             count = min(count, _MAX_IDS)
-            struct.pack_into(_HEAD_AND_IDS % count, self._map, 0, now, count, *ids[:count])
+            struct.pack_into(_HEAD_AND_IDS % count, self._map, 0, now, count, begun, *ids[:count])
 
     def set_idle(self) -> None:
         _HEAD.pack_into(self._map, 0, 0.0, 0)
@@ -92,6 +96,10 @@ class StatusPage:
     def busy_since(self) -> float:
         """Return when the running batch started, in time.monotonic() seconds; 0.0 if idle, or waiting for a call."""
         return _HEAD.unpack_from(self._map, 0)[0]
+
+    def begun(self) -> int:
+        """Return how many requests were begun, modulo 2**32. Those that run in pieces, or again, count each time."""
+        return _BEGUN.unpack_from(self._map, _BEGUN_AT)[0]
 
     def running(self) -> FrozenSet[int]:
         _, count = _HEAD.unpack_from(self._map, 0)

@@ -1,7 +1,7 @@
 """The table of models and workers that the supervisor sends to every front."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gateway.domain.image_processing import postprocess_from_json, preprocess_from_json
@@ -74,6 +74,28 @@ def table_from_json(raw: Mapping[str, Any]) -> Table:
     regions = tuple(Region(*region) for region in raw["regions"])
     traffic = {name: traffic_from_json(each) for name, each in raw["traffic"].items()}
     return Table(entries, raw["ready"], regions, traffic)
+
+
+def changes_to_json(before: Table, table: Table) -> dict[str, Any]:
+    """Return what has changed since another table. Of many models, most entries are the same objects."""
+    old = {_key(entry): entry for entry in before.entries}
+    changed = [entry for entry in table.entries if old.pop(_key(entry), None) is not entry]
+    changes = Table(tuple(changed), table.ready, table.regions, table.traffic)
+    return {**table_to_json(changes), "gone": list(old)}
+
+
+def changed_table(before: Table, raw: Mapping[str, Any]) -> Table:
+    """Return the table that `changes_to_json` had. Entries that have not changed are the same objects as before."""
+    changes = table_from_json(raw)
+    entries = {_key(entry): entry for entry in before.entries}
+    entries.update((_key(entry), entry) for entry in changes.entries)
+    for key in raw["gone"]:
+        entries.pop(tuple(key), None)
+    return replace(changes, entries=tuple(entry for _, entry in sorted(entries.items())))
+
+
+def _key(entry: TableEntry) -> tuple[str, str]:
+    return entry.status.name, entry.status.version
 
 
 def _status_to_json(status: ModelStatus) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from gateway.domain.image_processing import Postprocess, Preprocess
 from gateway.domain.pipeline import Step
 from gateway.domain.request_record import RequestRecord
 from gateway.domain.table_schema import TableSchema
-from gateway.errors import Unavailable, Unsupported
+from gateway.errors import ModelportError, Unavailable, Unsupported, from_kind
 from runtimes.contract import SequenceControl, Signature, TensorSpec
 from runtimes.layouts import TensorLayout
 from runtimes.tensor_bytes import Tensor
@@ -62,9 +62,11 @@ class InferResponse(NamedTuple):
 class ModelStatus:
     """One version of a model, as the supervisor describes it to the fronts.
 
-    state           LOADING, READY, UNLOADING or UNAVAILABLE, as in the v2 repository index
+    state           LOADING, READY, UNLOADING, UNLOADED or UNAVAILABLE, as in the v2 repository index
     reason          one sentence if the state is not READY; else ""
-    admits          whether requests are accepted: the version is READY, or they wait while its worker is restarted
+    error_kind      the kind of the error that requests get if they are not accepted; "" for Unavailable
+    admits          whether requests are accepted: the version is READY, or they wait while its worker is restarted, or
+                    until it has been loaded on demand
     signatures      name → signature, which requests must match; the first is the default. Empty until the model has
                     been loaded once
     learned         the signature that the first successful request revealed, if the artifact does not have it. It
@@ -93,6 +95,7 @@ class ModelStatus:
     version: str
     state: str
     reason: str = ""
+    error_kind: str = ""
     admits: bool = False
     platform: str = ""
     signatures: Mapping[str, Signature] = field(default_factory=dict)
@@ -129,6 +132,11 @@ class ModelStatus:
         if not priority or 0 < self.priority_levels < priority:
             return self.default_priority_level
         return priority
+
+    @property
+    def awaits_load(self) -> bool:
+        """Whether it accepts requests, but nobody can read them yet, because it has never been loaded."""
+        return self.admits and not self.signatures and self.state != "READY"
 
     @property
     def is_plain(self) -> bool:
@@ -168,9 +176,23 @@ def select_version(versions: Sequence[ModelStatus], version: str) -> ModelStatus
     return next((status for status in versions if status.admits), versions[0] if versions else None)
 
 
-def unavailable(status: ModelStatus) -> Unavailable:
+class NotLoaded(Unavailable):
+    """A request needs a version that has never been loaded, and is loaded on demand: see Engine.when_loaded."""
+
+    def __init__(self, status: ModelStatus) -> None:
+        super().__init__(_not_ready(status))
+        self.model_status = status
+
+
+def unavailable(status: ModelStatus) -> ModelportError:
     """Return the error for a request that needs a version which is not ready, or was never loaded."""
-    return Unavailable(f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}")
+    if status.awaits_load:
+        return NotLoaded(status)
+    return from_kind(status.error_kind or Unavailable.kind, _not_ready(status))
+
+
+def _not_ready(status: ModelStatus) -> str:
+    return f"model '{status.name}' is {status.state}: {status.reason or 'try again later'}"
 
 
 def unary_call(status: ModelStatus) -> Unsupported:

@@ -18,7 +18,15 @@ from gateway.domain.identity import Identity
 from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
-from gateway.domain.types import NO_PARAMETERS, InferRequest, InferResponse, ModelStatus, unary_call, unavailable
+from gateway.domain.types import (
+    NO_PARAMETERS,
+    InferRequest,
+    InferResponse,
+    ModelStatus,
+    NotLoaded,
+    unary_call,
+    unavailable,
+)
 from gateway.domain.uploads import Uploads
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.admitted import AdmittedRequest
@@ -27,8 +35,9 @@ from gateway.engine.calls import Calls
 from gateway.engine.context import context_of
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.frames import Frames
+from gateway.engine.load_waits import LoadWait, LoadWaits
 from gateway.engine.metrics import FrontMetrics
-from gateway.engine.protocol import AnswerCallback
+from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import QueuedRequest, Servable
@@ -77,6 +86,7 @@ class FrontEngine:
         max_body_bytes: int = MAX_BODY_BYTES,
         uploads: Uploads | None = None,
         cache_bytes: int = CACHE_BYTES,
+        want: Callable[[str, str], None] = lambda model, version: None,
     ) -> None:
         self.deployment = deployment
         self.uploads = uploads
@@ -90,11 +100,12 @@ class FrontEngine:
         self.frames = frames or Frames()
         make_calls = partial(Calls, self.submit_child, max_body_bytes)
         self.routes = Routes(
-            self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls, cache_bytes
+            self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls, cache_bytes, want
         )
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
-        self.deadlines: Deadlines[AdmittedRequest] = Deadlines(self._expire)
+        self.deadlines: Deadlines[AdmittedRequest | LoadWait] = Deadlines(self._expire)
+        self._load_waits = LoadWaits(self.admission, self.deadlines, self.metrics, self.routes.want)
         self._control = control
         self.last_id = front << 40
 
@@ -117,6 +128,7 @@ class FrontEngine:
         """Apply the supervisor's newest table."""
         self.shared_memory.apply(table.regions)
         self.routes.apply(table)
+        self._load_waits.apply(self.routes.find)
 
     async def control(self, request: ControlRequest[ResultT]) -> ResultT:
         """See gateway.engine.protocol.Engine."""
@@ -155,7 +167,7 @@ class FrontEngine:
 
     def submit_child(
         self, parent: QueuedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool = False
-    ) -> AdmittedRequest:
+    ) -> RequestHandle:
         """Submit a request that is made for another one, which is in progress: `submit` for models that need others.
 
         It has the parent's identity, its priority unless it states one, and its deadline unless its own is earlier. Its
@@ -183,10 +195,38 @@ class FrontEngine:
         )
         try:
             return self._submit(request, on_answer, parent.identity, takes_many, parent)
+        except NotLoaded as unloaded:
+            go_on = partial(self._go_on_as_child, parent, request, on_answer, takes_many)
+            seconds = deadline - time.monotonic()
+            return self._load_waits.add(self._new_id(), unloaded, go_on, on_answer, seconds=seconds, is_child=True)
         except ModelportError as error:
             if record is not None:
                 record.outcome = error.kind
             raise
+
+    def when_loaded(
+        self,
+        unloaded: NotLoaded,
+        go_on: Callable[[], RequestHandle | None],
+        fail: Callable[[Exception], object],
+        size: int = 0,
+        seconds: float | None = None,
+    ) -> RequestHandle:
+        """See gateway.engine.protocol.Engine."""
+        if self.draining:
+            raise Unavailable("the gateway is shutting down; send the request to another one")
+        return self._load_waits.add(
+            self._new_id(), unloaded, go_on, fail, size, seconds, has_other_models=not self.routes.only_model
+        )
+
+    def _go_on_as_child(
+        self, parent: AdmittedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool
+    ) -> RequestHandle | None:
+        return None if parent.settled else self._submit(request, on_answer, parent.identity, takes_many, parent)
+
+    def _new_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
 
     def _submit(
         self,
@@ -220,7 +260,12 @@ class FrontEngine:
         if record is not None:
             request = record.attach(request, identity)
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        admitted = self.submit(request, partial(_resolve, answer), identity)
+        try:
+            admitted: RequestHandle = self.submit(request, partial(_resolve, answer), identity)
+        except NotLoaded as unloaded:
+            go_on = partial(self.submit, request, partial(_resolve, answer), identity)
+            seconds = None if request.deadline is None else request.deadline - time.monotonic()
+            admitted = self.when_loaded(unloaded, go_on, partial(_resolve, answer), seconds=seconds)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -244,7 +289,7 @@ class FrontEngine:
         chain = () if parent is None else parent.chain_to(status.name)
         if self.draining and parent is None:
             raise Unavailable("the gateway is shutting down; send the request to another one")
-        if not status.admits:
+        if not status.admits or not status.signatures:
             raise unavailable(status)
         rows, size, layout, _ = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
@@ -294,6 +339,8 @@ class FrontEngine:
             if deadline < parent.deadline:  # otherwise, it ends with the parent
                 self.deadlines.add(admitted, None)
         servable.put(admitted)
+        if status.state == "UNLOADED" and servable.queued:  # a kept answer needs no model
+            self.routes.want(status)
         return admitted
 
     def settle(self, admitted: AdmittedRequest) -> float:
@@ -315,7 +362,7 @@ class FrontEngine:
         self.deadlines.remove(admitted, admitted.timeout_s)
         return time.monotonic() - admitted.queued_at
 
-    def _expire(self, admitted: AdmittedRequest) -> None:
+    def _expire(self, admitted: AdmittedRequest | LoadWait) -> None:
         admitted.fail(DeadlineExceeded("the deadline passed before the model answered"))
 
     async def drain(self, grace_s: float) -> None:
@@ -330,6 +377,7 @@ class FrontEngine:
                 await idle.wait()
         except TimeoutError:
             log.warning("%d requests were still in progress when the grace period ended", self.admission.requests)
+            self._load_waits.fail_all(Unavailable("the gateway stopped before the model was loaded"))
             for servable in list(self.routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
             await idle.wait()
@@ -343,6 +391,10 @@ class FrontEngine:
             metrics.queued = servable.queued
             metrics.in_flight = servable.under_way
         self.routes.note_caches()
+        for key, count in self._load_waits.counts().items():
+            metrics = self.metrics.of(*key)
+            metrics.queued += count
+            metrics.in_flight += count
         return self.metrics.snapshot()
 
 

@@ -40,9 +40,9 @@ from gateway.domain.log_settings import DEFAULT_FORMAT, ISO8601, LogSettings
 from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.trace_settings import TraceSettings, TraceTable
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus, unary_call, unavailable
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLoaded, unary_call, unavailable
 from gateway.domain.uploads import Uploads
-from gateway.engine.protocol import AnswerCallback
+from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.validate import validate
 from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.tensors import Tensor
@@ -184,6 +184,17 @@ class FakeEngine:
                     await self.acknowledged.wait()
             return InferResponse(status.name, status.version, (), request.id)
         return InferResponse(status.name, status.version, self._compute(request), request.id)
+
+    def when_loaded(
+        self,
+        unloaded: NotLoaded,
+        go_on: Callable[[], RequestHandle | None],
+        fail: Callable[[Exception], object],
+        size: int = 0,
+        seconds: float | None = None,
+    ) -> RequestHandle:
+        """Refuse: no model of the fake engine can be loaded on demand, unless a test replaces this."""
+        raise unloaded
 
     async def control(self, request: ControlRequest[ResultT]) -> ResultT:
         """Answer like the supervisor, but load, count and convert nothing. Tests may change `handlers`."""

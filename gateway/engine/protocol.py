@@ -9,7 +9,7 @@ from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.deployment import Deployment
 from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLoaded
 from gateway.domain.uploads import Uploads
 
 # Called once per answer. The last call gets the final answer or an error.
@@ -124,6 +124,24 @@ class Engine(Protocol):
         """Submit a request and return its only answer. Raises ModelportError.
 
         Cancel it when the client disconnects. For decoupled models, use `submit`.
+        """
+
+    def when_loaded(
+        self,
+        unloaded: NotLoaded,
+        go_on: Callable[[], RequestHandle | None],
+        fail: Callable[[Exception], object],
+        size: int = 0,
+        seconds: float | None = None,
+    ) -> RequestHandle:
+        """Have a model loaded, which `unloaded` is about, and then call `go_on`; or `fail`, if that does not succeed.
+
+        go_on    reads the request again and submits it. Returns its handle, for which that of the wait then stands.
+                 `fail` is called with what it raises
+        size     the bytes that wait, unless a reservation has them
+        seconds  how long the request may wait; by default, as long as any
+
+        Raises Overloaded, Unavailable.
         """
 
     async def control(self, request: ControlRequest[ResultT]) -> ResultT:

@@ -1,11 +1,11 @@
 """Applies the supervisor's tables in one front: finds the servable for a request, and keeps workers connected."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import CACHE_BYTES, MAX_RESPONSE_BYTES
 from gateway.domain.pipeline import MAX_DEPTH
-from gateway.domain.table import Table, WorkerAddress
+from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
 from gateway.engine.caches import Caches
@@ -36,8 +36,14 @@ class Routes:
         models: Models | None = None,
         make_calls: MakeCalls | None = None,
         cache_bytes: int = CACHE_BYTES,
+        want: Callable[[str, str], None] = lambda model, version: None,
     ) -> None:
-        """`models` answer the steps of pipelines; without them, there must be no pipelines."""
+        """models: answer the steps of pipelines; without them, there must be no pipelines.
+
+        want: asks the supervisor to load a version on demand.
+        """
+        self._want = want
+        self._wanted: set[tuple[str, str]] = set()  # since they were unloaded
         self._models = models
         self._metrics = metrics
         self._frames = frames or Frames()
@@ -47,11 +53,12 @@ class Routes:
         self._make_calls = make_calls
         self._caches = Caches(cache_bytes)
         self._table = Table()
+        self._entries: dict[tuple[str, str], TableEntry] = {}
         self._by_model: dict[str, list[ModelStatus]] = {}
         self._queues: dict[tuple[str, str], ModelQueue | SequenceQueues] = {}
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
         self._readers: dict[str, str] = {}
-        # What `servable` returned for the name and version in a request ("" for none); cleared with each table.
+        # What `servable` returned for the name and version in a request ("" for none), until the table changes it.
         # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
         self.known: dict[tuple[str, str], Servable] = {}
         self.only_model = ""  # the name of the model if there is just one
@@ -72,10 +79,11 @@ class Routes:
         """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""
         status = self.model(name, version)
         key = status.name, status.version
-        servable: Servable = self._pipelines[key] if status.steps else self._queues[key]
+        servable: Servable = self._pipelines[key] if status.steps else self._queues.get(key) or self._add_queue(status)
         cached = self._caches.around(key)
         is_divided = not version and self.choice.divides(name)
-        if version in ("", status.version) and status.is_plain and cached is None and not is_divided:
+        is_loaded = status.state != "UNLOADED" and status.signatures
+        if version in ("", status.version) and status.is_plain and is_loaded and cached is None and not is_divided:
             self.known[name, version] = servable
         return cached or servable
 
@@ -107,47 +115,84 @@ class Routes:
             raise NotFound(f"model '{name}' has no version '{shorten(version)}'; it has {known or 'none'}")
         return status
 
+    def find(self, name: str, version: str) -> ModelStatus | None:
+        """Return this version of a model, by its number; None if it is not in the table."""
+        return next((each for each in self._by_model.get(name, ()) if each.version == version), None)
+
+    def want(self, status: ModelStatus) -> None:
+        """Have a version loaded that is UNLOADED, if that was not asked for already."""
+        key = status.name, status.version
+        if status.state == "UNLOADED" and key not in self._wanted:
+            self._wanted.add(key)
+            self._want(*key)
+
     def apply(self, table: Table) -> None:
-        """Apply the supervisor's newest table: connect to new workers, and retire those that are not in it."""
+        """Apply the supervisor's newest table: connect to new workers, and retire those that are not in it.
+
+        Entries that are the same objects as before are skipped, because most of many models do not change.
+        """
+        before = self._entries
+        if table.traffic != self._table.traffic:
+            self.known.clear()
         self._table = table
-        self.known.clear()
-        # Assigned only when complete: threads that decode large requests read it.
-        self._by_model = by_model(entry.status for entry in table.entries)
+        self._entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
+        changed = {key: entry for key, entry in self._entries.items() if before.get(key) is not entry}
+        gone = before.keys() - self._entries.keys()
+        self._forget({name for name, _ in (*changed, *gone)})
         self.choice.apply(table.traffic, self._by_model)
-        self.only_model = next(iter(self._by_model)) if len(self._by_model) == 1 else ""
-        self._apply_pipelines({(entry.status.name, entry.status.version): entry.status for entry in table.entries})
-        entries = {
-            (entry.status.name, entry.status.version): entry for entry in table.entries if not entry.status.steps
-        }
-        for key, entry in entries.items():
-            queue = self._queues.get(key)
-            if queue is not None and isinstance(queue, SequenceQueues) != entry.status.sequence:
-                self._retire(queue)  # the version was loaded again with another configuration
-                queue = None
-            if queue is None:
-                kind = SequenceQueues if entry.status.sequence else ModelQueue
-                queue = self._queues[key] = kind(entry.status, self._metrics.of(*key), self._tidy)
-            queue.closing = False
-            queue.update_status(entry.status)
-            for worker in entry.workers:
-                if worker.id not in self._clients:
-                    self._connect(queue.queue_of(worker), worker)
-            listed = {worker.id: worker for worker in entry.workers}
-            for client in list(queue.clients):
-                # A retiring worker returns to the table if the model's files were restored.
-                client.update(listed.get(client.address.id))
-                queue.close_if_done(client)
-            queue.pump()
-            self._tidy(queue)
+        self._apply_pipelines({key: entry.status for key, entry in self._entries.items() if entry.status.steps})
+        for key, entry in changed.items():
+            self._wanted.discard(key)
+            if not entry.status.steps:
+                self._apply_entry(key, entry)
         for key, queue in list(self._queues.items()):
-            if key not in entries:
+            if key not in self._entries or self._entries[key].status.steps:
                 queue.closing = True
                 for client in list(queue.clients):
                     queue.close_if_done(client)
                 self._tidy(queue)
-        self._caches.apply({key: self._queues[key] for key in entries})
+        self._caches.apply({key: queue for key, queue in self._queues.items() if not queue.closing})
         if self._arenas is not None:
             self._arenas.keep({name for name, _ in self._queues})
+
+    def _forget(self, names: set[str]) -> None:
+        """Look these models up again, because the table says something new of them."""
+        for known in [known for known in self.known if known[0] in names]:
+            del self.known[known]
+        found = by_model(entry.status for entry in self._table.entries if entry.status.name in names)
+        # Assigned only when complete: threads that decode large requests read it.
+        self._by_model = {name: each for name, each in self._by_model.items() if name not in names} | found
+        self.only_model = next(iter(self._by_model)) if len(self._by_model) == 1 else ""
+
+    def _apply_entry(self, key: tuple[str, str], entry: TableEntry) -> None:
+        queue = self._queues.get(key)
+        if queue is None and _may_do_without(entry.status):
+            return  # most of many models are never used
+        if queue is not None and isinstance(queue, SequenceQueues) != entry.status.sequence:
+            self._retire(queue)  # the version was loaded again with another configuration
+            queue = None
+        if queue is None:
+            queue = self._add_queue(entry.status)
+        queue.closing = False
+        queue.update_status(entry.status)
+        for worker in entry.workers:
+            if worker.id not in self._clients:
+                self._connect(queue.queue_of(worker), worker)
+        listed = {worker.id: worker for worker in entry.workers}
+        for client in list(queue.clients):
+            # A retiring worker returns to the table if the model's files were restored.
+            client.update(listed.get(client.address.id))
+            queue.close_if_done(client)
+        queue.pump()
+        self._tidy(queue)
+        if queue.queued:
+            self.want(entry.status)  # it was unloaded while these requests were on their way
+
+    def _add_queue(self, status: ModelStatus) -> ModelQueue | SequenceQueues:
+        kind = SequenceQueues if status.sequence else ModelQueue
+        key = status.name, status.version
+        queue = self._queues[key] = kind(status, self._metrics.of(*key), self._tidy)
+        return queue
 
     def _retire(self, queue: ModelQueue | SequenceQueues) -> None:
         """Have a queue answer what its workers have, and nothing else."""
@@ -159,23 +204,22 @@ class Routes:
 
     def _apply_pipelines(self, statuses: Mapping[tuple[str, str], ModelStatus]) -> None:
         for key, status in statuses.items():
-            if status.steps:
-                pipeline = self._pipelines.get(key)
-                if pipeline is None:
-                    assert self._models is not None
-                    metrics, limit = self._metrics.of(*key), self._max_response_bytes
-                    pipeline = Pipeline(status, metrics, self._models, self._tidy_pipeline, limit)
-                    self._pipelines[key] = pipeline
-                pipeline.closing = False
-                pipeline.update_status(status)
+            pipeline = self._pipelines.get(key)
+            if pipeline is None:
+                assert self._models is not None
+                metrics, limit = self._metrics.of(*key), self._max_response_bytes
+                pipeline = Pipeline(status, metrics, self._models, self._tidy_pipeline, limit)
+                self._pipelines[key] = pipeline
+            pipeline.closing = False
+            pipeline.update_status(status)
         for key, pipeline in list(self._pipelines.items()):
-            if key not in statuses or not statuses[key].steps:
+            if key not in statuses:
                 pipeline.closing = True
                 self._tidy_pipeline(pipeline)
 
         self._readers = {}
-        for name, versions in self._by_model.items():
-            readers = {reader_of(status) for status in versions}
+        for name in {name for name, _ in statuses}:
+            readers = {reader_of(status) for status in self._by_model[name]}
             if len(readers) == 1 and "" not in readers:
                 self._readers[name] = readers.pop()
 
@@ -235,6 +279,9 @@ class Routes:
         status = queue.status
         if not queue.clients and not status.admits:
             queue.fail_queued(unavailable(status))
+        if _may_do_without(status) and not queue.closing and not queue.clients and not queue.under_way:
+            self._queues.pop((status.name, status.version), None)
+            return
         if not queue.closing:
             return
         if not queue.clients:
@@ -244,3 +291,8 @@ class Routes:
                 client.close()
             if self._queues.get((status.name, status.version)) is queue:
                 del self._queues[status.name, status.version]
+
+
+def _may_do_without(status: ModelStatus) -> bool:
+    """Whether a version needs no queue while it has no requests: it has no workers, and no answers that are kept."""
+    return status.state == "UNLOADED" and status.response_cache is None

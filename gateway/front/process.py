@@ -33,7 +33,7 @@ from gateway.domain.deployment import Deployment
 from gateway.domain.log_settings import LogSettings
 from gateway.domain.request_record import Observer, Observers
 from gateway.domain.shared_memory import SharedMemory
-from gateway.domain.table import table_from_json
+from gateway.domain.table import Table, changed_table, table_from_json
 from gateway.domain.trace_settings import TraceSampler
 from gateway.domain.uploads import Uploads, uploads_folder
 from gateway.engine.admission import AdmissionLimits
@@ -62,10 +62,12 @@ from gateway.process.channel import (
     SERVING,
     SNAPSHOT,
     TABLE,
+    TABLE_CHANGES,
     TLS,
     TRACE_SETTINGS,
     TRACED,
     UNLOGGED,
+    WANTED,
     Channel,
 )
 from gateway.process.file_limit import max_connections
@@ -107,6 +109,7 @@ class Front:
         # For how long requests are still accepted, and how long all of it may take.
         self._draining: asyncio.Future[tuple[float, float]] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
+        self._table = Table()
         self._pem: Pem | None = None
         self._tls: asyncio.Future[ServerTls] = asyncio.get_running_loop().create_future()
         self._audit: AuditTrail | None = None
@@ -139,6 +142,7 @@ class Front:
             max_body_bytes=options.max_body_bytes,
             uploads=_uploads(options),
             cache_bytes=options.cache_bytes,
+            want=self._on_wanted,
         )
 
     async def run(self, control: socket.socket, http: socket.socket) -> None:
@@ -256,7 +260,9 @@ class Front:
     def _on_frame(self, frame: Frame) -> None:
         body = wire.unpack_json(frame.body)
         if frame.kind == TABLE:
-            self._engine.apply(table_from_json(body))
+            self._apply(table_from_json(body))
+        elif frame.kind == TABLE_CHANGES:
+            self._apply(changed_table(self._table, body))
         elif frame.kind == TLS:
             self._pem = Pem(**body)
             self._use_certificate()
@@ -281,6 +287,15 @@ class Front:
                 self._engine.draining = True
                 log.info("draining: new requests are rejected")
             self._draining.set_result((accept_s, grace_s))
+
+    def _apply(self, table: Table) -> None:
+        self._table = table
+        self._engine.apply(table)
+
+    def _on_wanted(self, model: str, version: str) -> None:
+        """Have the supervisor load a version on demand."""
+        if self._channel is not None:
+            self._channel.send(WANTED, {"model": model, "version": version})
 
     def _use_certificate(self) -> None:
         """Use the newest certificate for new connections, or try again if the system has no memory or files for it."""

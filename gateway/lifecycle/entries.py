@@ -3,50 +3,78 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.domain.table import TableEntry
-from gateway.domain.types import newest_first
+from gateway.domain.types import ModelStatus, newest_first
 from gateway.lifecycle.pipeline_version import PipelineVersion, in_order
 from gateway.lifecycle.policy import VersionKey
 from gateway.lifecycle.version import Version
 
 
-def table_entries(
-    versions: Mapping[VersionKey, Version], desired: Collection[VersionKey], entry: Callable[[Version], TableEntry]
-) -> tuple[TableEntry, ...]:
-    """Return the entries, sorted by model and version, after each pipeline has followed those of its steps.
+class TableEntries:
+    """Keeps the entries, and makes those again that may have changed: there may be thousands of models."""
 
-    desired  the versions that should be served, of which some may not be in `versions` yet
-    entry    returns the entry of a version
-    """
-    pipelines = [each for each in versions.values() if isinstance(each, PipelineVersion)]
-    workers = [each for each in versions.values() if not isinstance(each, PipelineVersion)]
-    chosen: dict[str, dict[str, TableEntry]] = {}  # model → version → entry
-    _choose(workers, desired, entry, chosen)
-    models = {name: newest_first(found.status for found in each.values()) for name, each in chosen.items()}
-    coming = {key.model for key in desired if key not in versions}
-    for found, problem in in_order(pipelines):
-        for version in found:
-            version.follow(models, coming, problem)
-        _choose(found, desired, entry, chosen)
-        name = found[0].key.model
-        models[name] = newest_first(each.status for each in chosen.get(name, {}).values())
-    return tuple(found for _, each in sorted(chosen.items()) for _, found in sorted(each.items()))
+    def __init__(self) -> None:
+        self._chosen: dict[str, dict[str, TableEntry]] = {}  # model → version → entry
 
+    def update(
+        self,
+        versions: Mapping[VersionKey, Version],
+        desired: Collection[VersionKey],
+        entry: Callable[[Version], TableEntry],
+        changed: Collection[str] | None = None,
+    ) -> tuple[TableEntry, ...]:
+        """Return the entries, sorted by model and version, after each pipeline has followed those of its steps.
 
-def _choose(
-    versions: Iterable[Version],
-    desired: Collection[VersionKey],
-    entry: Callable[[Version], TableEntry],
-    chosen: dict[str, dict[str, TableEntry]],
-) -> None:
-    """Add the entry of each version to `chosen`.
+        desired  the versions that should be served, of which some may not be in `versions` yet
+        entry    returns the entry of a version
+        changed  names of the models of which something may have changed; None: all. Pipelines need not be named
+        """
+        if changed is None:
+            self._chosen, changed = {}, {key.model for key in versions}
+        pipelines = [each for each in versions.values() if isinstance(each, PipelineVersion)]
+        changed = {*changed, *(each.key.model for each in pipelines)}
+        for name in changed:
+            self._chosen.pop(name, None)
+        workers = (each for key, each in versions.items() if key.model in changed)
+        self._choose((each for each in workers if not isinstance(each, PipelineVersion)), desired, entry)
+        if pipelines:
+            self._follow(pipelines, versions, desired, entry)
+        return tuple(found for _, each in sorted(self._chosen.items()) for _, found in sorted(each.items()))
 
-    If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
-    """
-    for version in sorted(versions, key=lambda each: each.key):
-        if version.unloading:
-            continue
-        found, key = entry(version), version.key
-        others = chosen.setdefault(key.model, {})
-        other = others.get(key.version)
-        if other is None or (found.status.admits and (key in desired or not other.status.admits)):
-            others[key.version] = found
+    def _follow(
+        self,
+        pipelines: Iterable[PipelineVersion],
+        versions: Mapping[VersionKey, Version],
+        desired: Collection[VersionKey],
+        entry: Callable[[Version], TableEntry],
+    ) -> None:
+        steps = {name for pipeline in pipelines for name in pipeline.models}
+        models = {name: self._statuses(name) for name in steps}
+        coming = {key.model for key in desired if key not in versions}
+        for found, problem in in_order(pipelines):
+            name = found[0].key.model
+            for version in found:
+                version.follow(models, coming, problem)
+            self._choose(found, desired, entry)
+            models[name] = self._statuses(name)
+
+    def _statuses(self, name: str) -> list[ModelStatus]:
+        return newest_first(entry.status for entry in self._chosen.get(name, {}).values())
+
+    def _choose(
+        self,
+        versions: Iterable[Version],
+        desired: Collection[VersionKey],
+        entry: Callable[[Version], TableEntry],
+    ) -> None:
+        """Add the entry of each version.
+
+        If a version runs with two fingerprints, choose the one that admits requests; if both do, the desired one.
+        """
+        for version in sorted(versions, key=lambda each: each.key):
+            if version.unloading:
+                continue
+            found, key = entry(version), version.key
+            others = self._chosen.setdefault(key.model, {})
+            other = others.get(key.version)
+            if other is None or (found.status.admits and (key in desired or not other.status.admits)):
+                others[key.version] = found

@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gateway.config import RepositoryControl
+from gateway.config import ModelLoading, RepositoryControl
 from gateway.domain import default_limits as default
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import ModelStatus, by_model, select_version
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
-from gateway.errors import NotFound, Unavailable, shorten, unknown_model
-from gateway.lifecycle.entries import table_entries
+from gateway.errors import NotFound, Unavailable, from_kind, shorten, unknown_model
+from gateway.lifecycle.entries import TableEntries
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.on_demand import OnDemand
 from gateway.lifecycle.overrides import Override, Overrides
 from gateway.lifecycle.pipeline_version import PipelineVersion
 from gateway.lifecycle.policy import TRANSIENT, Action, State, VersionKey, next_actions
@@ -39,7 +41,11 @@ _STOP_S = 1.0
 
 @dataclass(frozen=True)
 class ManagerOptions:
-    """workers: what all of them have in common. scan: called with `repository`."""
+    """workers: what all of them have in common. scan: called with `repository`.
+
+    load          when models are loaded whose model.toml does not say so
+    memory_limit  the bytes that all processes may take, for which models on demand are unloaded; 0: any
+    """
 
     repository: Path
     workers: StarterOptions
@@ -48,6 +54,8 @@ class ManagerOptions:
     strict_readiness: bool = False
     control: RepositoryControl = "poll"
     load_model: tuple[str, ...] = ()
+    load: ModelLoading = "always"
+    memory_limit: int = 0
     scan: Scan = scan
 
 
@@ -68,7 +76,9 @@ class Manager:
         self._builder = builder
         self._publish = publish
         self._table = Table()
-        self._wake = asyncio.Event()  # set to scan the repository right away
+        self._entries = TableEntries()
+        self._wake = asyncio.Event()  # set to reconcile right away, after a scan of the repository if
+        self._must_scan = False
         self._state_change = asyncio.Event()  # set, and replaced, at every change; `load` waits for it
         self._desired: dict[VersionKey, ModelConfig] = {}
         self._snapshot = RepositorySnapshot()
@@ -83,21 +93,33 @@ class Manager:
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
         self._overrides = Overrides(runtimes)
         self._starter = Starter(options.workers, builder, self._instances)
+        self.on_demand = OnDemand(
+            options.memory_limit, self._starter.run, self._is_successor, lambda: self._state_change
+        )
 
     async def run(self) -> None:
         """Reconcile until cancelled. Call `close` afterwards."""
-        watch = asyncio.create_task(self._watch_hung())
+        tasks = [asyncio.create_task(self._watch_hung()), asyncio.create_task(self.on_demand.run())]
         try:
             while True:
-                self._wake.clear()
+                self._must_scan = False
                 await self._rescan()
                 try:
                     async with asyncio.timeout(self._options.poll_s if self._selection.mode == "poll" else None):
-                        await self._wake.wait()
+                        while not self._must_scan:
+                            await self._wake.wait()
+                            self._wake.clear()
+                            async with self._scan_lock:  # a client's load selects models before it scans
+                                self._reconcile()
                 except TimeoutError:
                     pass
         finally:
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
+
+    def _scan_soon(self) -> None:
+        self._must_scan = True
+        self._wake.set()
 
     async def close(self) -> None:
         """Stop every worker. The fronts have ended already, so no request waits for an answer."""
@@ -193,6 +215,36 @@ class Manager:
     def status(self, version: Version) -> ModelStatus:
         return self._entry(version).status
 
+    def want(self, name: str, version: str) -> None:
+        """Have a version loaded that is loaded on demand, because requests wait for it; or the steps of a pipeline.
+
+        Does nothing if it is loaded or being loaded, or if there is no such version.
+        """
+        for key, found in list(self.versions.items()):
+            if key[:2] != (name, version) or found.unloading:
+                continue
+            if isinstance(found, ModelVersion):
+                found.want()
+            else:
+                self._want_steps(found)
+
+    def _want_steps(self, pipeline: Version) -> None:
+        """Have those steps loaded whose signatures are not known. The others are loaded when their turn has come."""
+        models = by_model(entry.status for entry in self._table.entries)
+        for step in pipeline.config.steps:
+            status = select_version(models.get(step.model, ()), step.version)
+            if status is not None and status.awaits_load:
+                self.want(status.name, status.version)
+
+    def _is_successor(self, version: Version) -> bool:
+        """Return whether a version replaces one of the same model that is loaded."""
+        model = version.key.model
+        return any(
+            key.model == model and key not in self._desired and each.state is State.READY
+            for key, each in self.versions.items()
+            if each is not version
+        )
+
     def refresh(self) -> None:
         """Publish the table again if the progress of an environment's build has changed it."""
         self._on_change()
@@ -230,6 +282,8 @@ class Manager:
             raise Unavailable(
                 f"model '{name}' was not loaded: the repository cannot be read; the gateway's log says why"
             )
+        for key in [key for key in self._desired if key.model == name and key in self.versions]:
+            self.want(key.model, key.version)
         while self._is_transient(name):
             await self._state_change.wait()
         if not self._selection.is_selected(name):
@@ -240,7 +294,7 @@ class Manager:
             raise NotFound(f"failed to load '{shorten(name)}': there is no such model in the repository")
         failed = [self.versions[key] for key in self._desired if key.model == name and self.versions[key].failed]
         if failed:
-            raise Unavailable(f"failed to load '{name}': {failed[0].reason}")
+            raise from_kind(failed[0].error_kind or Unavailable.kind, f"failed to load '{name}': {failed[0].reason}")
         self._reconcile()  # what it replaces is no longer there when the client gets its answer
 
     def _is_transient(self, name: str) -> bool:
@@ -320,7 +374,10 @@ class Manager:
         selected = self._snapshot.selected(self._selection.is_selected)
         self._desired = selected.loadable()
         # A version whose worker is being restarted counts as READY: its requests wait for the new worker.
-        states = {key: State.READY if each.admits else each.state for key, each in self.versions.items()}
+        states = {
+            key: State.READY if each.admits and each.state is not State.UNLOADED else each.state
+            for key, each in self.versions.items()
+        }
         for action in next_actions(self._desired, states, selected.changing()):
             self._apply(action)
         self._has_reconciled = True
@@ -334,6 +391,8 @@ class Manager:
             if version.failed:
                 version.fail(version.reason)
             self._tasks[key] = asyncio.create_task(self._load(version))
+            if isinstance(version, ModelVersion) and version.on_demand:
+                self._begin_on_demand(version)
         else:
             log.info("%s is unloaded", key)
             version = self.versions[key]
@@ -341,12 +400,21 @@ class Manager:
             self._tasks[key] = asyncio.create_task(self._retire(version, self._tasks[key]))
 
     def _instances(self) -> int:
-        return sum(config.toml.workers for config in self._desired.values() if config.artifact)
+        versions = [self.versions[key] for key in self._desired if key in self.versions]
+        return sum(each.config.toml.workers for each in versions if isinstance(each, ModelVersion) and each.active)
+
+    def _begin_on_demand(self, version: ModelVersion) -> None:
+        """Load a version at once if requests need it, because the files have changed of one that is loaded."""
+        version.is_successor = self._is_successor(version)
+        model = version.key.model
+        if any(key.model == model and each.is_wanted for key, each in self.versions.items() if each is not version):
+            version.want()
 
     def _version(self, key: VersionKey, config: ModelConfig) -> Version:
         if config.steps:
             return PipelineVersion(key, config, self._on_change)
-        return ModelVersion(key, config, self._on_change, self._wake.set)
+        on_demand = (config.toml.load or self._options.load) == "on_demand"
+        return ModelVersion(key, config, partial(self._on_change, {key.model}), self._scan_soon, on_demand)
 
     def _warn(self, config: ModelConfig) -> None:
         """Log a model's warning, once for each content of its configuration files."""
@@ -356,7 +424,9 @@ class Manager:
 
     async def _load(self, version: Version) -> None:
         """Run the version until it is stopped. A pipeline has no workers."""
-        if isinstance(version, ModelVersion):
+        if isinstance(version, ModelVersion) and version.on_demand:
+            await self.on_demand.serve(version)
+        elif isinstance(version, ModelVersion):
             await self._starter.run(version)
 
     async def _retire(self, version: Version, running: "asyncio.Task[None]") -> None:
@@ -389,15 +459,20 @@ class Manager:
         artifact = version.config.artifact
         return version.entry(self._builder.progress(artifact.runtime.name) if artifact else "")
 
-    def _on_change(self) -> None:
-        """Publish the table if it has changed, and wake those that wait for a change of state."""
+    def _on_change(self, models: Collection[str] | None = None) -> None:
+        """Publish the table if it has changed, and wake those that wait for a change of state.
+
+        models  of which something has changed; None: any
+        """
         if self._closing:
             return
-        table = Table(table_entries(self.versions, self._desired, self._entry), self._ready())
+        entries = self._entries.update(self.versions, self._desired, self._entry, models)
+        table = Table(entries, self._ready())
         if table != self._table:
             self._table = table
             self._publish(table)
-            self._wake.set()
+            if self.versions.keys() != self._desired.keys():
+                self._wake.set()
         self._state_change.set()
         self._state_change = asyncio.Event()
 
@@ -413,7 +488,9 @@ class Manager:
         if not self._has_settled and all(version.state not in TRANSIENT for version in current):
             self._has_settled = True
             ready = sum(version.state is State.READY for version in current)
-            log.info("startup is complete: %d of %d model versions are READY", ready, len(current))
+            unloaded = sum(version.state is State.UNLOADED for version in current)
+            note = f", {unloaded} are loaded on demand" if unloaded else ""
+            log.info("startup is complete: %d of %d model versions are READY%s", ready, len(current), note)
         if self._scanner.trouble and current and not any(version.admits for version in current):
             return False  # no version can answer, and the repository cannot provide new ones
         if self._options.strict_readiness:

@@ -41,11 +41,24 @@ def restart_delay_s(crashes: int, was_ready: bool) -> float:
     return min(0.05 * 2.0 ** (crashes - 2), 2.0 if was_ready else 60.0)
 
 
+_REASONS = {
+    State.UNLOADED: "the first request loads it",
+    State.LOADING: "it is being loaded",
+    State.UNLOADING: "it is being unloaded",
+    State.UNAVAILABLE: "it is being loaded",
+}
+
+
 class ModelVersion(Version):
     """Runs the workers of one version.
 
     `on_outdated` is called when the version is `outdated`. If it has no other worker, it is tried again later, in case
     the files are restored.
+
+    on_demand     whether it is loaded when it is wanted (see OnDemand), and not before
+    active        whether it is loaded, or is to be: it has workers, or will have
+    is_successor  whether it is on demand, and replaces a version that is loaded. So it is loaded at once, and admits no
+                  requests before
     """
 
     def __init__(
@@ -54,9 +67,14 @@ class ModelVersion(Version):
         config: ModelConfig,
         on_change: Callable[[], None],
         on_outdated: Callable[[], None] = lambda: None,
+        on_demand: bool = False,
     ) -> None:
         super().__init__(key, config, on_change)
         self._on_outdated = on_outdated
+        self.on_demand = on_demand and not self.failed
+        self.active = not self.on_demand
+        self.is_successor = False
+        self.wanted = asyncio.Event()
         self._stop = asyncio.Event()
         self._loaded: Ready | None = None
         self._learned: dict[str, Signature] = {}
@@ -71,8 +89,19 @@ class ModelVersion(Version):
 
     @property
     def admits(self) -> bool:
-        """Once it has been READY, requests wait while a crashed worker is replaced."""
-        return self.state is State.READY or (self.state is State.LOADING and self._loaded is not None)
+        """Once it has been READY, requests wait while a crashed worker is replaced.
+
+        They also wait for what is loaded on demand, unless it replaces a version that can answer them.
+        """
+        state = self.state
+        if state is State.LOADING:
+            return self._loaded is not None or (self.on_demand and not self.is_successor)
+        return state is State.READY or (state is State.UNLOADED and not self.is_successor)
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether its requests get any number of answers, as far as it is known."""
+        return self._loaded is not None and self._loaded.decoupled
 
     @property
     def trial_allowed(self) -> bool:
@@ -98,23 +127,29 @@ class ModelVersion(Version):
     def state(self) -> State:
         if self.unloading:
             return State.UNLOADING
+        if not self.active:
+            waiting = State.LOADING if self.wanted.is_set() else State.UNLOADED
+            return State.UNAVAILABLE if self.failed else waiting
         if any(worker.ready for worker in self.workers):
             return State.READY
-        return State.UNAVAILABLE if self.failed else State.LOADING
+        if self.failed and not (self.on_demand and self.outdated):  # otherwise, it will be replaced at once
+            return State.UNAVAILABLE
+        return State.LOADING
 
     def entry(self, waiting_for: str = "") -> TableEntry:
         state = self.state
         loaded = self._loaded
         signatures = loaded.signatures if loaded else {}
         learned = self._learned.get(next(iter(signatures), ""))
-        reason = self.reason or waiting_for or "it is being loaded"
+        reason = self.reason or waiting_for or _REASONS.get(state, "")
         if state in (State.READY, State.UNLOADING):
-            reason = "" if state is State.READY else "it is being unloaded"
+            reason = _REASONS.get(state, "")
         status = ModelStatus(
             name=self.key.model,
             version=self.key.version,
             state=state.value,
             reason=reason,
+            error_kind=self.error_kind,
             admits=self.admits,
             platform=self.config.artifact.platform if self.config.artifact else "",
             signatures=signatures,
@@ -139,7 +174,33 @@ class ModelVersion(Version):
             response_cache=_cache_bytes(self.config.toml, loaded) if loaded else None,
             table=self.config.artifact.table if self.config.artifact else None,
         )
-        return TableEntry(status, tuple(worker.address for worker in self.workers if worker.ready))
+        workers = self.workers if self.active else ()
+        return TableEntry(status, tuple(worker.address for worker in workers if worker.ready))
+
+    def want(self) -> None:
+        """Have it loaded, if it is loaded on demand and is not."""
+        if self.on_demand and not self.active and not self.failed and not self.wanted.is_set():
+            self.wanted.set()
+            self._on_change()
+
+    def begin_load(self) -> None:
+        """Note that it is about to be loaded on demand."""
+        self.wanted.clear()
+        self._stop = asyncio.Event()
+        self.active, self.reason, self.error_kind = True, "it waits for its turn to be loaded", ""
+        self._on_change()
+
+    def give_up_memory(self) -> None:
+        """Have its workers end when the fronts have answered what they sent to them. New requests wait."""
+        self.active = False
+        self.stop()
+        self._on_change()
+
+    def end_load(self) -> None:
+        """Note that none of its workers is left, after it was loaded on demand, or could not be."""
+        self.reason = f"the last attempt to load it failed: {self.reason}" if self.failed else ""
+        self.active, self.failed, self.error_kind = False, False, ""
+        self._on_change()
 
     async def run_instance(self, launch: Callable[[], Launch], run_dir: Path, slot: int = 0) -> None:
         """Run one instance: replace its worker after each crash, until `stop` or until the model cannot be loaded."""

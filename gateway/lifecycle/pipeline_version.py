@@ -28,7 +28,7 @@ class PipelineVersion(Version):
         self._state = State.UNAVAILABLE if config.problem else State.LOADING
         self._admits = False
         self._interface: PipelineInterface | None = None
-        self._stateful = False
+        self._stateful = self._was_ready = False
         self._seen: object = None  # what the state follows from
 
     @property
@@ -67,9 +67,12 @@ class PipelineVersion(Version):
         self._state, self.reason = (State.UNAVAILABLE, problem) if problem else self._follow(found, models, coming)
         self.failed = self._state is State.UNAVAILABLE
         self._admits = not self.failed and all(status is not None and status.admits for status in found)
+        if any(status is not None and status.awaits_load for status in found):
+            self._interface = None  # of steps with other files
         if (self._state, self.reason) == before:
             return
-        if self._state is State.READY:
+        if self._state is State.READY and not self._was_ready:
+            self._was_ready = True
             log.info("%s is READY, a pipeline of %s", self.key, ", ".join(map(str, self.config.steps)))
         elif self.failed:
             log.error("%s is UNAVAILABLE: %s", self.key, self.reason)
@@ -77,7 +80,7 @@ class PipelineVersion(Version):
     def _follow(
         self, found: Sequence[ModelStatus | None], models: Models, coming: Collection[str]
     ) -> tuple[State, str]:
-        waiting = ""
+        waiting, is_unloaded = "", False
         for step, status in zip(self.config.steps, found, strict=True):
             if status is None and step.model in coming:
                 waiting = waiting or f"its step '{step}' is being loaded"
@@ -85,6 +88,8 @@ class PipelineVersion(Version):
                 return State.UNAVAILABLE, f"its step '{step}' {_absence(models.get(step.model, ()))}"
             elif status.state == State.UNAVAILABLE:
                 return State.UNAVAILABLE, f"its step '{step}' is UNAVAILABLE: {status.reason}"
+            elif status.state == State.UNLOADED:
+                is_unloaded = True
             elif status.decoupled:
                 return State.UNAVAILABLE, (
                     f"its step '{step}' is decoupled: it gives any number of answers, and a step must give one"
@@ -92,9 +97,12 @@ class PipelineVersion(Version):
             elif status.state != State.READY:
                 waiting = waiting or f"its step '{step}' is {status.state}: {status.reason}"
         statuses = [status for status in found if status is not None and status.admits]
-        if len(statuses) == len(found) and (problem := self._connect(statuses)):
+        is_known = len(statuses) == len(found) and not any(status.awaits_load for status in statuses)
+        if is_known and (problem := self._connect(statuses)):
             return State.UNAVAILABLE, problem
-        return (State.LOADING, waiting) if waiting else (State.READY, "")
+        if waiting:
+            return State.LOADING, waiting
+        return (State.UNLOADED, "its steps are loaded on demand") if is_unloaded else (State.READY, "")
 
     def _connect(self, statuses: Sequence[ModelStatus]) -> str:
         """Take over the signatures of the steps; return why they do not fit together, or ""."""

@@ -6,6 +6,9 @@ The states of one version of a model with one fingerprint (VersionKey):
        ↓        ↑ (its worker died: LOADING again, still routed)
     UNAVAILABLE
 
+One that is loaded on demand begins as UNLOADED, which admits requests, and the first one makes it LOADING. It is
+UNLOADED again when others need its memory, and some time after it could not be loaded.
+
 A version that should no longer be served stays until its successor has loaded, so that loading a new version never
 leaves a model without an answer.
 """
@@ -20,6 +23,7 @@ class State(StrEnum):
 
     LOADING = "LOADING"
     READY = "READY"
+    UNLOADED = "UNLOADED"
     UNLOADING = "UNLOADING"
     UNAVAILABLE = "UNAVAILABLE"
 

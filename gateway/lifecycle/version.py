@@ -37,6 +37,7 @@ class Version:
 
     reason    one sentence if the state is not READY, if there is one
     failed    whether it is UNAVAILABLE until something changes
+    error_kind  the kind of error that its requests get because of `reason`; "" for Unavailable
     outdated  whether it could not be loaded because the files changed and no longer match its fingerprint
     devices   "cpu" or "cuda:N": `instances` workers run on each of them. Empty until they have been chosen
     """
@@ -47,6 +48,7 @@ class Version:
         self.workers: list[WorkerProcess] = []
         self.reason = _printable(config.problem)
         self.failed = bool(config.problem)
+        self.error_kind = ""
         self.unloading = False
         self.devices: tuple[str, ...] = ()
         self.outdated = False
@@ -70,6 +72,11 @@ class Version:
     def entry(self, waiting_for: str = "") -> TableEntry:
         """Return the version's entry in the fronts' table. `waiting_for` is the reason if it has none of its own."""
         raise NotImplementedError
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether requests need it: it is loaded, or being loaded."""
+        return self.state in (State.READY, State.LOADING)
 
     @property
     def is_changing(self) -> bool:
@@ -99,9 +106,9 @@ class Version:
         """Seconds from the start of a worker until it was ready: of the slowest that is; None if none is."""
         return max((worker.load_s for worker in list(self.workers) if worker.ready), default=None)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error_kind: str = "") -> None:
         """Mark the version as UNAVAILABLE, for this reason, until something changes."""
-        self.failed, self.reason = True, _printable(reason)
+        self.failed, self.reason, self.error_kind = True, _printable(reason), error_kind
         log.error("%s is UNAVAILABLE: %s", self.key, self.reason)
         self._on_change()
 

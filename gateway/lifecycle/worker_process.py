@@ -105,6 +105,11 @@ class WorkerProcess:
         except (ValueError, AttributeError):
             return self._audits  # the page was closed in the meantime
 
+    @property
+    def use(self) -> tuple[int, bool]:
+        """How many requests it has begun, modulo 2**32, and whether one is running."""
+        return (0, False) if self._status is None else (self._status.begun(), bool(self._status.running()))
+
     async def run(self) -> None:
         """Start the process and wait for its end. Cancelling this kills the process."""
         try:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 # Kinds of frames between supervisor and fronts, in addition to those of runtimes/wire.py. All of them contain JSON.
 TABLE, SNAPSHOT, DRAIN, SERVING, TLS, AUDIT, POLICY, REFETCH = 32, 33, 34, 35, 36, 37, 38, 39
-LOG_SETTINGS, TRACE_SETTINGS, TRACED, REOPEN, UNLOGGED = 40, 41, 42, 43, 44
+LOG_SETTINGS, TRACE_SETTINGS, TRACED, REOPEN, UNLOGGED, TABLE_CHANGES, WANTED = 40, 41, 42, 43, 44, 45, 46
 CALL, REPLY, REFUSAL = 48, 49, 50
 
 OnFrame = Callable[[Frame], None]

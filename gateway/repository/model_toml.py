@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gateway.config import explain
+from gateway.domain.byte_sizes import read_bytes
 from gateway.domain.pipeline import Condition, Step
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from gateway.repository.sequence_config import SequenceToml
@@ -188,6 +189,8 @@ class ModelToml(_Strict):
     load_timeout_s: float = Field(600.0, gt=0)
     threads: int | None = Field(None, ge=1, le=1024)
     memory_limit: int = Field(0, ge=0)  # bytes of one worker; 0: none
+    load: Literal["always", "on_demand"] | None = None
+    pinned: bool = False
     sandbox: SandboxToml = SandboxToml()
     traffic: TrafficToml | None = None
     response_cache: bool | int = False  # bytes; True: the cache that models share
@@ -241,14 +244,7 @@ class ModelToml(_Strict):
     @field_validator("memory_limit", mode="before")
     @classmethod
     def _bytes(cls, value: Any) -> Any:
-        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMGT]i?B|B|)", value) if isinstance(value, str) else None
-        if match is None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError('it must be a number of bytes, or text such as "512MiB" or "2GiB"')
-        if match is None:
-            return value
-        number, unit = match.groups()
-        power = " KMGT".index(unit[0]) if len(unit) > 1 else 0
-        return int(float(number) * (1024 if "i" in unit else 1000) ** power)
+        return read_bytes(value)
 
     @model_validator(mode="after")
     def _pipeline(self) -> "ModelToml":

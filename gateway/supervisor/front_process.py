@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from gateway.access.policy import Policy, policy_to_json
 from gateway.domain.control import SendMetrics, to_json
 from gateway.domain.log_settings import LogSettings
-from gateway.domain.table import Table, table_to_json
+from gateway.domain.table import Table, changes_to_json, table_to_json
 from gateway.errors import ModelportError
 from gateway.front.options import FrontOptions
 from gateway.process.channel import (
@@ -28,9 +28,11 @@ from gateway.process.channel import (
     SERVING,
     SNAPSHOT,
     TABLE,
+    TABLE_CHANGES,
     TLS,
     TRACED,
     UNLOGGED,
+    WANTED,
     Channel,
 )
 from gateway.process.child import Child
@@ -49,6 +51,10 @@ class Message(NamedTuple):
 
 def table_message(table: Table) -> Message:
     return Message(TABLE, table_to_json(table))
+
+
+def table_changes_message(before: Table, table: Table) -> Message:
+    return Message(TABLE_CHANGES, changes_to_json(before, table))
 
 
 def tls_message(pem: Pem) -> Message:
@@ -87,6 +93,7 @@ class FrontProcess:
         on_refetch: Callable[[], None],
         on_traced: Callable[[int, dict[str, int]], None],
         on_unlogged: Callable[[int], None],
+        on_wanted: Callable[[str, str], None],
     ) -> None:
         self.number = next(_NUMBERS)
         self.serving = asyncio.Event()
@@ -95,7 +102,7 @@ class FrontProcess:
         self._on_snapshot = on_snapshot
         self._on_call = on_call
         self._on_audit, self._on_refetch, self._on_traced = on_audit, on_refetch, on_traced
-        self._on_unlogged = on_unlogged
+        self._on_unlogged, self._on_wanted = on_unlogged, on_wanted
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._drain: tuple[float, float] | None = None
@@ -171,6 +178,9 @@ class FrontProcess:
             self._on_traced(self.number, wire.unpack_json(frame.body))
         elif frame.kind == UNLOGGED:
             self._on_unlogged(wire.unpack_json(frame.body)["lines"])
+        elif frame.kind == WANTED:
+            body = wire.unpack_json(frame.body)
+            self._on_wanted(body["model"], body["version"])
         elif frame.kind == REFETCH:
             self._on_refetch()
         elif frame.kind == AUDIT:

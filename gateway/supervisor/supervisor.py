@@ -74,6 +74,7 @@ from gateway.supervisor.front_process import (
     Message,
     log_message,
     policy_message,
+    table_changes_message,
     table_message,
     tls_message,
 )
@@ -185,6 +186,8 @@ class Supervisor:
             strict_readiness=settings.strict_readiness,
             control=settings.repository_control,
             load_model=tuple(split_names(settings.load_model)),
+            load=settings.load,
+            memory_limit=settings.memory_limit,
             scan=scan,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
@@ -305,6 +308,7 @@ class Supervisor:
                 self.identities.refetch,
                 self._traces.on_traced,
                 self._on_unlogged,
+                self.manager.want,
             )
             self._fronts[front.number] = front
             serving = asyncio.create_task(self._when_serving(front, on_serving))
@@ -400,9 +404,10 @@ class Supervisor:
 
     def _publish(self, table: Table) -> None:
         traffic = self.traffic.apply([entry.status for entry in table.entries])
-        self._table = replace(table, regions=tuple(self._shared_memory.regions.values()), traffic=traffic)
+        regions = tuple(self._shared_memory.regions.values())
+        before, self._table = self._table, replace(table, regions=regions, traffic=traffic)
         self._overview_read = None
-        self._send_all(table_message(self._table))
+        self._send_all(table_changes_message(before, self._table))
 
     def _publish_policy(self, policy: Policy) -> None:
         self._send_all(policy_message(policy))

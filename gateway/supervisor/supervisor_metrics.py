@@ -11,6 +11,7 @@ from gateway.lifecycle.policy import State
 from gateway.lifecycle.version import WorkerCounts
 from gateway.metrics.gpu import GpuCollector
 from gateway.supervisor.front_process import FrontProcess
+from gateway.supervisor.memory_metrics import on_demand_families
 from gateway.supervisor.process_metrics import MachineMetrics, Process, process_families
 
 _VERSION = ["model", "version"]
@@ -47,6 +48,7 @@ class SupervisorCollector:
         yield build
         yield from self._states()
         yield from self._workers()
+        yield from on_demand_families(self._manager.on_demand)
         yield from environment_families(self._builder)
         yield CounterMetricFamily(
             "modelport_front_restarts", "Front processes that were replaced", value=self._front_restarts()

@@ -13,6 +13,7 @@ from gateway.domain.traffic import Shadow, Traffic, describe, divide, shadow_pro
 from gateway.domain.types import ModelStatus, by_model
 from gateway.errors import InvalidRequest, Unavailable, unknown_model
 from gateway.lifecycle.manager import Manager
+from gateway.repository.scan import ModelConfig
 from gateway.repository.traffic_config import TrafficToml
 
 log = logging.getLogger("traffic")
@@ -40,6 +41,14 @@ class _Changed:
     history: list[Traffic | None] = field(default_factory=list)
 
 
+def _declared(config: ModelConfig | None) -> _Declared:
+    """Return what the files of a model's newest version say."""
+    if config is None:
+        return _Declared(Traffic(), "")
+    toml = config.toml.traffic
+    return _Declared(toml.resolve() if toml else Traffic(), config.config_fingerprint)
+
+
 class TrafficBook:
     """Holds what is in force for each model. All methods but `collect` run on the supervisor's event loop."""
 
@@ -53,12 +62,15 @@ class TrafficBook:
     def apply(self, statuses: Sequence[ModelStatus]) -> Mapping[str, Traffic]:
         """Return the traffic in force of the models that have any, for a table with these versions."""
         self._statuses = by_model(statuses)
-        declared = {name: self._declared(name) for name in self._statuses}
+        configs = {
+            key.model: version.config for key, version in self._manager.versions.items() if version.config.version
+        }
+        declared = {name: _declared(configs.get(name)) for name in self._statuses}
         for name, changed in list(self._changed.items()):
             if name in declared and declared[name].fingerprint != changed.fingerprint:
                 log.info("%s: its configuration has changed, and replaces what was changed at run time", name)
                 del self._changed[name]
-        traffic = {name: self._traffic(name) for name in declared}
+        traffic = {name: self._changed_traffic(name) or each.traffic for name, each in declared.items()}
         self._in_force = {name: each for name, each in traffic.items() if each.weights or each.shadow}
         for name in self._in_force:
             self._note(name)
@@ -66,17 +78,15 @@ class TrafficBook:
 
     def _declared(self, name: str) -> _Declared:
         configs = [version.config for key, version in self._manager.versions.items() if key.model == name]
-        config = next((each for each in reversed(configs) if each.version), None)
-        if config is None:
-            return _Declared(Traffic(), "")
-        toml = config.toml.traffic
-        return _Declared(toml.resolve() if toml else Traffic(), config.config_fingerprint)
+        return _declared(next((each for each in reversed(configs) if each.version), None))
 
     def _traffic(self, name: str) -> Traffic:
+        return self._changed_traffic(name) or self._declared(name).traffic
+
+    def _changed_traffic(self, name: str) -> Traffic | None:
+        """Return what was set at run time; None if what the files say is in force."""
         changed = self._changed.get(name)
-        if changed is None or changed.traffic is None:
-            return self._declared(name).traffic
-        return changed.traffic
+        return None if changed is None else changed.traffic
 
     def get(self, name: str) -> dict[str, Any]:
         """Return what is in force, and what follows from it for each version. Raises NotFound."""

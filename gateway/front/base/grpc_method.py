@@ -1,6 +1,7 @@
 """The common part of all gRPC methods, whatever their messages are."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -11,12 +12,13 @@ from google.protobuf.message import DecodeError, Message
 from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.identity import Action, Identity
 from gateway.domain.request_record import CURRENT, RequestRecord
-from gateway.domain.types import InferRequest, InferResponse
+from gateway.domain.types import InferRequest, InferResponse, NotLoaded
 from gateway.engine.protocol import AnswerCallback, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded
 from gateway.front.base.access import Check
 from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.client_errors import to_client_error
+from gateway.front.base.loading import loaded
 
 # Takes a message and returns its answer. The number is the seconds left until the call's deadline, if it has one. The
 # check is called once, as soon as the message has been parsed, because it names the model.
@@ -62,7 +64,12 @@ class InferCall(Generic[_OptionsT]):
         return self._engine.drained
 
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
-        request, options = self._read_checked(raw, seconds, check, CURRENT.get())
+        try:
+            request, options = self._read_checked(raw, seconds, check, CURRENT.get())
+        except NotLoaded as unloaded:
+            started = time.monotonic()
+            await loaded(self._engine, unloaded, seconds)
+            return await self(raw, _left(seconds, started), check)
         identity = None if check is None else check("infer", request.model)
         try:
             return self._write(options, await self._engine.infer(request, identity))
@@ -80,8 +87,12 @@ class InferCall(Generic[_OptionsT]):
         record: RequestRecord | None = None,
     ) -> RequestHandle:
         """Like Engine.submit, for a method with one answer: `done` is called later, once. Raises ModelportError."""
-        request, options = self._read_checked(raw, seconds, check, record)
-        return self._submit(request, partial(self._on_final, options, done), check, record)
+        try:
+            request, options = self._read_checked(raw, seconds, check, record)
+            return self._submit(request, partial(self._on_final, options, done), check, record)
+        except NotLoaded as unloaded:
+            submit = partial(self.submit, raw, done=done, check=check, record=record)
+            return self._submit_later(unloaded, submit, done, len(raw), seconds)
 
     def submit_each(
         self,
@@ -92,8 +103,26 @@ class InferCall(Generic[_OptionsT]):
         record: RequestRecord | None = None,
     ) -> RequestHandle:
         """Like `submit`, for a method with any number of answers, which `done` gets. See Engine.submit."""
-        request, options = self._read_checked(raw, seconds, check, record)
-        return self._submit(request, partial(self._on_each, options, done), check, record, takes_many=True)
+        try:
+            request, options = self._read_checked(raw, seconds, check, record)
+            return self._submit(request, partial(self._on_each, options, done), check, record, takes_many=True)
+        except NotLoaded as unloaded:
+            submit = partial(self.submit_each, raw, done=done, check=check, record=record)
+            return self._submit_later(unloaded, submit, lambda error: done(error, True, False), len(raw), seconds)
+
+    def _submit_later(
+        self,
+        unloaded: NotLoaded,
+        submit: Callable[..., RequestHandle],
+        fail: Callable[[Exception], None],
+        size: int,
+        seconds: float | None,
+    ) -> RequestHandle:
+        """Submit a request when its model has been loaded, with the time that is left until its deadline."""
+        started = time.monotonic()
+        return self._engine.when_loaded(
+            unloaded, lambda: submit(seconds=_left(seconds, started)), fail, size=size, seconds=seconds
+        )
 
     def _read_checked(
         self, raw: bytes, seconds: float | None, check: Check | None, record: RequestRecord | None
@@ -157,6 +186,11 @@ class InferCall(Generic[_OptionsT]):
         except Exception as error:
             answer = error
         done(answer, outcome.final, not outcome.outputs)
+
+
+def _left(seconds: float | None, started: float) -> float | None:
+    """Return what is left of the seconds that there were at a time."""
+    return None if seconds is None else seconds - (time.monotonic() - started)
 
 
 class Service(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, TypeVar, cast
 from gateway.codecs.compression import MAX_INLINE, MIN_BYTES, choose_encoding, deflate, inflate, is_worth
 from gateway.domain.identity import Identity
 from gateway.domain.request_record import CANCELLED, RequestRecord
-from gateway.domain.types import InferRequest, InferResponse
+from gateway.domain.types import InferRequest, InferResponse, NotLoaded
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
 from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLarge
@@ -222,7 +222,7 @@ class HotRequest:
                 self._check(identity, request.model)
         except Exception as error:
             self._reservation = self._engine.reserve_body(route.model, route.version)
-            self.fail(error)
+            self._fail_reading(body, len(body), error)
             return
         self._stage = _INFERRING
         try:
@@ -231,6 +231,9 @@ class HotRequest:
             if record is not None:
                 request = record.attach(request, identity)
             self._handle = self._engine.submit(request, self._on_answer, identity, route.dialect.takes_many)
+        except NotLoaded as unloaded:
+            self._reservation = self._engine.reserve_body(route.model, route.version)
+            self._wait_for_load(unloaded, partial(self._submit, (request, self._write)), len(body))
         except Exception as error:
             self._send(self._error_reply(error))
 
@@ -298,6 +301,8 @@ class HotRequest:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.cancel()
+            if stage is _PARSING:  # it waits until its model has been loaded
+                self._reservation.close()
         elif stage is _OPEN:  # in PARSING, the reservation is closed when the thread ends
             self._reservation.close(ClientDisconnected())
         record, self.record = self.record, None
@@ -336,14 +341,42 @@ class HotRequest:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._reading_engine(), self._limits, route, headers, body)
         if route.dialect.is_slow(headers, body):
-            self._in_thread(_PARSING, partial(_without_collections, read), self._submit, self.fail)
+            fail = partial(self._fail_reading, body, 0)
+            self._in_thread(_PARSING, partial(_without_collections, read), self._submit, fail)
             return
         try:
             result = read()
         except Exception as error:
-            self.fail(error)
+            self._fail_reading(body, 0, error)
         else:
             self._submit(result)
+
+    def _fail_reading(self, body: Buffer, size: int, error: Exception) -> None:
+        """End with an error, or wait if the model must be loaded before the body can be read.
+
+        size  the bytes of the body that nobody has counted
+        """
+        if isinstance(error, NotLoaded):
+            self._wait_for_load(error, partial(self._read, body), size)
+        else:
+            self.fail(error)
+
+    def _wait_for_load(self, unloaded: NotLoaded, go_on: Callable[[], None], size: int) -> None:
+        self._stage = _PARSING
+
+        def proceed() -> None:
+            self._handle = None
+            go_on()
+
+        def fail(error: Exception) -> None:
+            self._handle = None
+            self._reservation.close()  # the error was counted
+            self._send(self._error_reply(error))
+
+        try:
+            self._handle = self._engine.when_loaded(unloaded, proceed, fail, size)
+        except ModelportError as error:
+            self.fail(error)
 
     def _in_thread(
         self, stage: Stage, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]
@@ -385,6 +418,9 @@ class HotRequest:
                 request = self.record.attach(request, identity)
             takes_many = self._route.dialect.takes_many
             self._handle = self._engine.submit(request, self._on_answer, identity, takes_many)
+        except NotLoaded as unloaded:
+            size = sum([len(tensor.data) for tensor in request.inputs])
+            self._wait_for_load(unloaded, partial(self._submit, read), size)
         except Exception as error:
             self._send(self._error_reply(error))
 

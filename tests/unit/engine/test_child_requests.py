@@ -56,6 +56,14 @@ def answer(admitted: AdmittedRequest) -> None:
     admitted.answer(ResultGroup((admitted.id,), (1,), 2, 3, 4, 1, outputs), 0)
 
 
+def child_of(
+    engine: FrontEngine, parent: AdmittedRequest, request: InferRequest, on_answer: Callable[[Any], object]
+) -> AdmittedRequest:
+    child = engine.submit_child(parent, request, on_answer)
+    assert isinstance(child, AdmittedRequest)
+    return child
+
+
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
@@ -65,15 +73,15 @@ def test_a_child_inherits_deadline_priority_and_identity() -> None:
         engine = engine_of(status("a"), status("b", priority_levels=5, default_priority_level=3))
         identity = Identity("alice", (), usage=engine.usages.of("alice"))
         parent = engine.submit(request("a", priority=2), [].append, identity)
-        child = engine.submit_child(parent, request("b"), [].append)
+        child = child_of(engine, parent, request("b"), [].append)
         assert (child.deadline, child.identity) == (parent.deadline, identity)
         assert child.priority == parent.priority  # level 2 of alice's flow
-        sooner = engine.submit_child(parent, request("b", priority=4, deadline=parent.deadline - 9), [].append)
+        sooner = child_of(engine, parent, request("b", priority=4, deadline=parent.deadline - 9), [].append)
         assert sooner.deadline == parent.deadline - 9
         assert sooner.priority - parent.priority == 2
-        later = engine.submit_child(parent, request("b", deadline=parent.deadline + 9), [].append)
+        later = child_of(engine, parent, request("b", deadline=parent.deadline + 9), [].append)
         assert later.deadline == parent.deadline
-        modest = engine.submit_child(engine.submit(request("a"), [].append, identity), request("b"), [].append)
+        modest = child_of(engine, engine.submit(request("a"), [].append, identity), request("b"), [].append)
         assert modest.priority - parent.priority == 1  # the default of the child's model
 
     run(test)
@@ -87,12 +95,12 @@ def test_limits_quotas_and_draining_refuse_no_child() -> None:
         with pytest.raises(QuotaExceeded):
             engine.submit(request("a"), [].append, identity)
         outcomes: Outcomes = []
-        children = [engine.submit_child(parent, request("b"), outcomes.append) for _ in range(3)]
+        children = [child_of(engine, parent, request("b"), outcomes.append) for _ in range(3)]
         draining = asyncio.create_task(engine.drain(60.0))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable):
             engine.submit(request("a"), [].append)
-        children.append(engine.submit_child(parent, request("b"), outcomes.append))
+        children.append(child_of(engine, parent, request("b"), outcomes.append))
         # Their bytes count, so that requests of clients are refused in their stead; but they are no further requests.
         assert (engine.admission.requests, engine.admission.admitted_bytes) == (1, 5 * 16)
         for child in children:
@@ -115,9 +123,9 @@ def test_children_are_cancelled_when_the_parent_is_settled(end: Callable[[Admitt
         engine = engine_of(status("a"), status("b"), status("c"))
         parent = engine.submit(request("a"), [].append)
         outcomes: Outcomes = []
-        child = engine.submit_child(parent, request("b"), outcomes.append)
-        grandchild = engine.submit_child(child, request("c"), outcomes.append)
-        done = engine.submit_child(parent, request("b"), outcomes.append)
+        child = child_of(engine, parent, request("b"), outcomes.append)
+        grandchild = child_of(engine, child, request("c"), outcomes.append)
+        done = child_of(engine, parent, request("b"), outcomes.append)
         answer(done)
         end(parent)
         assert child.settled
@@ -128,7 +136,7 @@ def test_children_are_cancelled_when_the_parent_is_settled(end: Callable[[Admitt
         assert not any(servable.under_way for servable in engine.routes.servables() if servable.status.name != "a")
         assert engine.admission.admitted_bytes == 0
         with pytest.raises(InvalidRequest, match="the request for which this one is made has ended"):
-            engine.submit_child(parent, request("b"), outcomes.append)
+            child_of(engine, parent, request("b"), outcomes.append)
 
     run(test)
 
@@ -138,11 +146,11 @@ def test_a_child_may_have_an_earlier_deadline_than_its_parent() -> None:
         engine = engine_of(status("a"), status("b"))
         parent = engine.submit(request("a"), [].append)
         expired: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        engine.submit_child(parent, request("b", deadline=time.monotonic() + 0.02), expired.set_result)
+        child_of(engine, parent, request("b", deadline=time.monotonic() + 0.02), expired.set_result)
         assert isinstance(await expired, DeadlineExceeded)
         assert not parent.settled
         with pytest.raises(DeadlineExceeded):
-            engine.submit_child(parent, request("b", deadline=time.monotonic() - 1), [].append)
+            child_of(engine, parent, request("b", deadline=time.monotonic() - 1), [].append)
         parent.cancel()
 
     run(test)
@@ -154,7 +162,7 @@ def test_the_deadline_of_the_parent_ends_the_children() -> None:
         expired: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         parent = engine.submit(request("a", deadline=time.monotonic() + 0.02), expired.set_result)
         outcomes: Outcomes = []
-        child = engine.submit_child(parent, request("b"), outcomes.append)
+        child = child_of(engine, parent, request("b"), outcomes.append)
         assert isinstance(await expired, DeadlineExceeded)
         assert child.settled
         assert outcomes == []
@@ -167,10 +175,10 @@ def test_a_model_must_not_wait_for_itself() -> None:
         engine = engine_of(status("a"), status("b"))
         parent = engine.submit(request("a"), [].append)
         with pytest.raises(Internal, match=r"model 'a' would call itself \(a → a\); a model must not wait"):
-            engine.submit_child(parent, request("a"), [].append)
-        child = engine.submit_child(parent, request("b"), [].append)
+            child_of(engine, parent, request("a"), [].append)
+        child = child_of(engine, parent, request("b"), [].append)
         with pytest.raises(Internal, match=r"model 'a' would call itself \(a → b → a\)"):
-            engine.submit_child(child, request("a", version="1"), [].append)
+            child_of(engine, child, request("a", version="1"), [].append)
         assert engine.admission.admitted_bytes == 32
         assert engine.metrics.of("a", "1").outcomes == {"internal": 2}
         parent.cancel()
@@ -183,9 +191,9 @@ def test_calls_are_not_deeper_than_a_limit() -> None:
         engine = engine_of(*(status(f"m{number}") for number in range(MAX_DEPTH + 1)))
         top = lowest = engine.submit(request("m0"), [].append)
         for number in range(1, MAX_DEPTH):
-            lowest = engine.submit_child(lowest, request(f"m{number}"), [].append)
+            lowest = child_of(engine, lowest, request(f"m{number}"), [].append)
         with pytest.raises(Internal, match="model 'm0' calls others more than 16 levels deep"):
-            engine.submit_child(lowest, request(f"m{MAX_DEPTH}"), [].append)
+            child_of(engine, lowest, request(f"m{MAX_DEPTH}"), [].append)
         top.cancel()
         assert lowest.settled
 
@@ -204,7 +212,7 @@ def test_a_child_is_refused_as_a_request_to_its_model_is() -> None:
         ]
         for each, kind in refused:
             with pytest.raises(kind):
-                engine.submit_child(parent, each, [].append)
+                child_of(engine, parent, each, [].append)
         engine.submit_child(parent, request("d"), [].append, takes_many=True)
         assert not parent.settled
         parent.cancel()
@@ -228,10 +236,10 @@ def test_a_traced_parent_records_its_children() -> None:
         engine = engine_of(status("a"), status("b"))
         record = RequestRecord(Nobody(), "http", "POST", "/", "")
         parent = engine.submit(record.attach(request("a"), None), [].append)
-        answer(engine.submit_child(parent, request("b", id="x"), [].append))
+        answer(child_of(engine, parent, request("b", id="x"), [].append))
         with pytest.raises(InvalidRequest):
-            engine.submit_child(parent, request("b", outputs=("z",)), [].append)
-        engine.submit_child(parent, request("b"), [].append)
+            child_of(engine, parent, request("b", outputs=("z",)), [].append)
+        child_of(engine, parent, request("b"), [].append)
         parent.cancel()
         described = [(each.model, each.version, each.id, each.outcome) for each in record.children]
         assert described == [("b", "1", "x", "success"), ("b", "", "", "invalid"), ("b", "1", "", "cancelled")]

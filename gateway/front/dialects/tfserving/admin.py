@@ -11,8 +11,9 @@ from gateway.errors import NotFound
 from gateway.front.base.access import readable_models
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
+from gateway.front.base.loading import loaded_model
 from gateway.front.dialects.tfserving.metadata import SIGNATURE_DEF, model_spec, model_status, signature_map
-from gateway.front.dialects.tfserving.model_spec import find_model
+from gateway.front.dialects.tfserving.model_spec import check_version, find_model
 
 _MODEL = "/v1/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"
@@ -43,7 +44,8 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     @app.get(_LABEL + "/metadata", tags=["TensorFlow Serving"])
     async def metadata(model: str, version: str = "", label: str = "") -> dict[str, Any]:
         """The model's signatures."""
-        found = find_model(engine, model, version or label, bool(label))
+        check_version(model, version or label, bool(label))
+        found = await loaded_model(engine, model, version or label)
         signatures = _as_dict(signature_map(found))
         return {"model_spec": _as_dict(model_spec(found)), "metadata": {SIGNATURE_DEF: signatures}}
 

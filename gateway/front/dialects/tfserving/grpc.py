@@ -10,13 +10,14 @@ from google.protobuf.message import Message
 
 from gateway.codecs.protobuf_fields import field, field_head
 from gateway.domain.identity import Action, Identity
-from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLoaded
 from gateway.engine.protocol import Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_answer
+from gateway.front.base.loading import loaded, loaded_model
 from gateway.front.dialects.tfserving.classify import (
     CLASSIFY,
     REGRESS,
@@ -173,12 +174,24 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
                 classification.classes.add(label=label, score=score)
         return result
 
+    async def run_loaded(
+        spec: _Spec, method: str, examples: pb.Input, seconds: float | None, identity: Identity | None
+    ) -> pb.InferenceResult:
+        """Do what `run` does, also for a model that is to be loaded first."""
+        ends = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = None if ends is None else ends - time.monotonic()
+            try:
+                return await run(spec, method, examples, left, identity)
+            except NotLoaded as unloaded:
+                await loaded(engine, unloaded, left)
+
     async def classify(message: pb.ClassificationRequest, seconds: float | None, identity: Identity | None) -> Message:
-        result = await run(_read_spec(message.model_spec), CLASSIFY, message.input, seconds, identity)
+        result = await run_loaded(_read_spec(message.model_spec), CLASSIFY, message.input, seconds, identity)
         return pb.ClassificationResponse(result=result.classification_result, model_spec=result.model_spec)
 
     async def regress(message: pb.RegressionRequest, seconds: float | None, identity: Identity | None) -> Message:
-        result = await run(_read_spec(message.model_spec), REGRESS, message.input, seconds, identity)
+        result = await run_loaded(_read_spec(message.model_spec), REGRESS, message.input, seconds, identity)
         return pb.RegressionResponse(result=result.regression_result, model_spec=result.model_spec)
 
     async def multi_inference(
@@ -188,13 +201,14 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         results = []
         for spec, method in _tasks(message):
             left = None if ends is None else ends - time.monotonic()
-            results.append(await run(spec, method, message.input, left, identity))
+            results.append(await run_loaded(spec, method, message.input, left, identity))
         return pb.MultiInferenceResponse(results=results)
 
     async def metadata(
         message: pb.GetModelMetadataRequest, seconds: float | None, identity: Identity | None
     ) -> Message:
-        status = _read_spec(message.model_spec).find(engine)
+        spec = _read_spec(message.model_spec)
+        status = await loaded_model(engine, spec.find(engine).name, spec.version)
         check_fields(message.metadata_field)
         packed = AnyMessage()
         packed.Pack(signature_map(status))

@@ -17,6 +17,7 @@ from runtimes.contract import Signature, TensorSpec
 SIGNATURE_DEF = "signature_def"  # the only kind of metadata
 
 _STATES = {
+    "UNLOADED": pb.ModelVersionStatus.START,  # the first request loads it
     "LOADING": pb.ModelVersionStatus.LOADING,
     "READY": pb.ModelVersionStatus.AVAILABLE,
     "UNLOADING": pb.ModelVersionStatus.UNLOADING,

@@ -11,6 +11,7 @@ from gateway.errors import InvalidRequest, Unsupported
 from gateway.front.base.access import acts, identity_of, readable_models
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import MAX_OBJECT_BYTES, ReadObject, read_headers
+from gateway.front.base.loading import loaded_model
 from gateway.front.dialects.v2 import load_request, shared_memory
 from gateway.front.dialects.v2.metadata import model_metadata, server_metadata
 from gateway.front.dialects.v2.model_config import as_json, read_configuration
@@ -91,6 +92,7 @@ def _add_models(app: AppRoutes, engine: Engine) -> None:
     @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
     async def metadata(model: str, version: str = "") -> dict[str, Any]:
         """Inputs and outputs. -1 means any size. A datatype "" and a shape [-1] may be unknown as yet."""
+        await loaded_model(engine, model, version)
         return model_metadata(engine, model, version)
 
     @app.get("/v2/models/{model}/ready", tags=["models"], responses={503: {"description": "Not ready"}})

@@ -13,6 +13,7 @@ from gateway.errors import NotFound
 from gateway.front.base.access import Check
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import Limits
+from gateway.front.base.loading import loaded_model
 from gateway.front.dialects.v2 import load_request, trace_settings
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.front.dialects.v2.grpc_response import ResponseWriter
@@ -76,6 +77,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         return pb.ServerMetadataResponse(**server_metadata(engine))
 
     async def describe_model(message: pb.ModelMetadataRequest, identity: Identity | None) -> Message:
+        await loaded_model(engine, message.name, message.version)
         return pb.ModelMetadataResponse(**model_metadata(engine, message.name, message.version))
 
     async def statistics(message: pb.ModelStatisticsRequest, identity: Identity | None) -> Message:

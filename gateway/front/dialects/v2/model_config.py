@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from gateway.domain.control import GetConfiguration
 from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.protocol import Engine
+from gateway.front.base.loading import loaded_model
 from gateway.front.dialects.v2.metadata import model_metadata
 from gateway.front.dialects.v2.sequence_batching import sequence_batching
 from gateway.generated import model_config_pb2 as pb
@@ -20,7 +21,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
 
     Raises NotFound, and Unavailable before it has been loaded.
     """
-    status = engine.model(name, version)
+    status = await loaded_model(engine, name, version)
     signature = status.signature()
     if signature is None:
         raise unavailable(status)

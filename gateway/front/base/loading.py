@@ -1,0 +1,35 @@
+"""Waits for models that are loaded on demand, in coroutines."""
+
+import asyncio
+
+from gateway.domain.types import ModelStatus, NotLoaded
+from gateway.engine.protocol import Engine
+
+
+async def loaded(engine: Engine, unloaded: NotLoaded, seconds: float | None = None) -> None:
+    """Wait until a model has been loaded, for at most `seconds`, or the default timeout. Raises ModelportError."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def go_on() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def fail(error: Exception) -> None:
+        if not done.done():
+            done.set_exception(error)
+
+    handle = engine.when_loaded(unloaded, go_on, fail, seconds=seconds)
+    try:
+        await done
+    finally:
+        handle.cancel()
+
+
+async def loaded_model(engine: Engine, name: str, version: str = "") -> ModelStatus:
+    """Return the status of a version whose signatures are known. One that was never loaded is loaded for that.
+
+    Raises ModelportError.
+    """
+    while (status := engine.model(name, version)).awaits_load:
+        await loaded(engine, NotLoaded(status))
+    return status

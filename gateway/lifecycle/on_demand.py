@@ -1,0 +1,333 @@
+"""Loads models when they are wanted, within the memory limit: in order, and in place of those that are worth least.
+
+    UNLOADED ──wanted──→ waits for its turn ──room──→ LOADING → READY ──others need the room──→ UNLOADED
+                                    ↓                    ↓
+                                 507                UNAVAILABLE, for a while
+
+A model leaves memory without losing a request: it leaves the fronts' table, the fronts wait for the answers to what
+they have sent, and new requests wait in the fronts and load it again. So "idle" need not be known exactly.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.engine.metrics import DURATION_BUCKETS, Histogram
+from gateway.errors import OutOfMemory
+from gateway.lifecycle.eviction import Candidate, Uses, choose
+from gateway.lifecycle.memory_use import LoadNeeds, MemoryUse, file_bytes, measure
+from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.policy import State
+from gateway.process.cores import available_cores
+from gateway.process.resident import resident
+
+log = logging.getLogger("models")
+
+# How often the memory of all processes is measured, while models are being loaded and otherwise. Measuring takes about
+# a millisecond per process; less often, a model that grows is noticed later.
+_MEASURE_LOADING_S, _MEASURE_S = 0.25, 2.0
+# How often it is tried again to make room, while the models that might be unloaded are in use.
+_RETRY_S = 0.02
+# A load that has waited so long has models unloaded that are in use: they answer what they have begun, and what comes
+# then waits in turn. A shorter time lets models take turns more often, each time at the cost of a load; a longer one
+# lets a busy model keep others out for longer.
+_PATIENCE_S = 1.0
+# A model stays at least this long, or until it has answered a request, so that each load is of use to someone.
+_MIN_STAY_S = 1.0
+# A load that has waited so long for models in use is refused. Requests wait as long by default.
+_MAX_WAIT_S = 60.0
+# A model with streams is idle if none of them has taken a step for so long.
+_IDLE_STREAMS_S = 60.0
+# After a load has failed, requests are refused for this long, doubled with each failure in a row, up to the longest.
+_BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
+# Room for one more load is made in advance, unless that takes more than this part of the limit.
+_MAX_HEADROOM = 1 / 16
+
+
+@dataclass
+class OnDemandCounts:
+    """What has happened since the gateway started. cold_start_s: from the first request that waits until READY."""
+
+    loads: int = 0
+    failures: int = 0
+    evictions: int = 0
+    cold_start_s: Histogram = field(default_factory=lambda: Histogram(DURATION_BUCKETS))
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A load that waits for its turn. admitted: set when it may start, or fails with OutOfMemory."""
+
+    version: ModelVersion
+    need: int
+    is_guess: bool
+    admitted: "asyncio.Future[None]"
+    since: float = field(default_factory=time.monotonic)
+
+
+class OnDemand:
+    """Runs the versions that are loaded on demand. `run` must run meanwhile.
+
+    limit     the bytes that all processes of the gateway may take; 0: any
+    start     runs the workers of a version until they are stopped
+    succeeds  returns whether a version replaces one that is loaded
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        start: Callable[[ModelVersion], Awaitable[None]],
+        succeeds: Callable[[ModelVersion], bool],
+        changed: Callable[[], asyncio.Event],
+    ) -> None:
+        self.limit = limit
+        self.counts = OnDemandCounts()
+        self.memory = MemoryUse()
+        self.needs = LoadNeeds()
+        self._start, self._succeeds, self._changed = start, succeeds, changed
+        self._uses: dict[tuple[str, str], Uses] = {}
+        self._begun: dict[int, int] = {}  # by worker: the requests that it had begun when it was last looked at
+        self._turns: list[_Turn] = []
+        self._loading: set[ModelVersion] = set()
+        self._loaded: dict[ModelVersion, float] = {}  # those with workers that are not leaving, and since when
+        self._leaving: set[ModelVersion] = set()
+        self._kick = asyncio.Event()
+        self._measured = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many models wait for their turn to be loaded."""
+        return len(self._turns)
+
+    # -- the life of a version -----------------------------------------------------------------------------------------
+
+    async def serve(self, version: ModelVersion) -> None:
+        """Load a version each time it is wanted, until it is unloaded for good."""
+        failures = 0
+        while not version.unloading:
+            await version.wanted.wait()
+            since = time.monotonic()
+            version.begin_load()
+            try:
+                await self._turn(version)
+                await self._run(version, since)
+            except OutOfMemory as error:
+                version.fail(str(error), error.kind)
+            finally:
+                self._forget(version)
+            failures = failures + 1 if version.failed else 0
+            if version.unloading:
+                return
+            if version.failed:
+                self.counts.failures += 1
+                await asyncio.sleep(min(_BACK_OFF_S * 2.0 ** (failures - 1), _MAX_BACK_OFF_S))
+                while self._succeeds(version):  # the one before it answers; nobody needs this one
+                    await self._changed().wait()
+            version.is_successor = False
+            version.end_load()
+
+    async def _turn(self, version: ModelVersion) -> None:
+        """Wait until a version may be loaded. Raises OutOfMemory."""
+        need = await asyncio.to_thread(self.needs.of, version.key, version.config) if self.limit else 0
+        admitted = asyncio.get_running_loop().create_future()
+        turn = _Turn(version, need, not self.needs.is_known(version.key), admitted)
+        self._turns.append(turn)
+        self._kick.set()
+        try:
+            await admitted
+        finally:
+            if turn in self._turns:
+                self._turns.remove(turn)
+            self._kick.set()
+
+    async def _run(self, version: ModelVersion, since: float) -> None:
+        running = asyncio.ensure_future(self._start(version))
+        try:
+            while version.state is State.LOADING and not running.done():
+                await self._until_changed(running)
+            self._loading.discard(version)
+            if version.state is State.READY:
+                self._loaded[version] = time.monotonic()
+                self.counts.loads += 1
+                self.counts.cold_start_s.observe(time.monotonic() - since)
+                if self.limit:
+                    self._learn(version)
+            elif version.failed:
+                version.stop()
+            self._kick.set()
+            await running
+        finally:
+            running.cancel()
+
+    async def _until_changed(self, running: "asyncio.Future[None]") -> None:
+        changed = asyncio.create_task(self._changed().wait())
+        waits: list[asyncio.Future[Any]] = [changed, running]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        changed.cancel()
+
+    def _learn(self, version: ModelVersion) -> None:
+        found = [resident(worker.pid) for worker in version.workers if worker.pid]
+        self.memory.measured[version.key] = sum(each.share for each in found)
+        self.memory.reserved.pop(version.key, None)
+        artifact = version.config.artifact
+        files = 0 if artifact is None or self.needs.is_known(version.key) else file_bytes(artifact.path)
+        self.needs.learn(version.key, version.config, sum(each.peak for each in found), files)
+
+    def _forget(self, version: ModelVersion) -> None:
+        self._loading.discard(version)
+        self._leaving.discard(version)
+        self._loaded.pop(version, None)
+        self.memory.release(version.key)
+        self._kick.set()
+
+    # -- turns, and the room for them ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Give turns until cancelled."""
+        while True:
+            self._kick.clear()
+            if self.limit:
+                await self._measure_if_due()
+            self._give_turns()
+            timeout = _RETRY_S if self._turns else _MEASURE_LOADING_S if self._loading else _MEASURE_S
+            try:
+                async with asyncio.timeout(timeout if self.limit else None):
+                    await self._kick.wait()
+            except TimeoutError:
+                pass
+
+    def _give_turns(self) -> None:
+        while self._turns and len(self._loading) < available_cores():
+            turn = self._turns[0]
+            if self.limit and not self._has_room(turn):
+                break
+            self._turns.remove(turn)
+            if not turn.admitted.done():
+                self._loading.add(turn.version)
+                if self.limit:
+                    self.memory.reserved[turn.version.key] = turn.need
+                turn.admitted.set_result(None)
+        if self.limit:
+            self._keep_within_limit()
+
+    def _has_room(self, turn: _Turn) -> bool:
+        """Return whether a load may start. If not, make room, or refuse it."""
+        missing = self.memory.total + turn.need - self.limit
+        if missing <= 0:
+            return True
+        waited = time.monotonic() - turn.since
+        self._make_room(missing, also_in_use=waited >= _PATIENCE_S)
+        movable = sum(self.memory.of(each.key) for each in (*self._loaded, *self._leaving, *self._loading))
+        fixed = sum(self.memory.of(each.key) for each in self._loaded if not _is_evictable(each))
+        if missing > movable - fixed:
+            if turn.is_guess and not movable - fixed and self.memory.total < self.limit:
+                return True  # perhaps it needs less than it seems; if not, it is ended
+            self._refuse(turn, max(0, self.limit - self.memory.total + movable - fixed))
+        elif waited >= _MAX_WAIT_S:
+            self._refuse(turn, max(0, self.limit - self.memory.total))
+        return False
+
+    def _refuse(self, turn: _Turn, room: int) -> None:
+        self._turns.remove(turn)
+        if not turn.admitted.done():
+            turn.admitted.set_exception(
+                OutOfMemory(
+                    f"it needs about {_about(turn.need)} of memory, and at most {_about(room)} of the gateway's limit "
+                    f"of {_about(self.limit)} can be had for it; raise memory_limit, or serve fewer models"
+                )
+            )
+
+    def _make_room(self, missing: int, also_in_use: bool = False) -> None:
+        """Unload models that are worth least, until so many bytes will be free. There may be too few of them."""
+        missing -= sum(self.memory.of(version.key) for version in self._leaving)
+        if missing <= 0:
+            return
+        now, candidates = time.monotonic(), []
+        for version, since in self._loaded.items():
+            uses = self._look(version, now)
+            has_served = uses.last >= since or now - since >= _MIN_STAY_S
+            if _is_evictable(version) and has_served and (self._is_idle(version, uses, now) or also_in_use):
+                size = max(1, self.memory.of(version.key))
+                cost_s = version.load_s or 0.0
+                candidates.append(Candidate(version, size, uses.count(now) * cost_s / size))
+        for victim in choose(candidates, missing):
+            assert isinstance(victim.name, ModelVersion)
+            self._evict(victim.name)
+
+    def _evict(self, version: ModelVersion) -> None:
+        log.info("%s is unloaded: others need its memory", version.key)
+        self.counts.evictions += 1
+        del self._loaded[version]
+        self._leaving.add(version)
+        version.give_up_memory()
+
+    def _is_idle(self, version: ModelVersion, uses: Uses, now: float) -> bool:
+        if any(worker.use[1] for worker in version.workers):
+            return False
+        sequence = version.config.toml.sequence
+        idle_s = sequence.idle_timeout_s if sequence else _IDLE_STREAMS_S if version.decoupled else 0.0
+        return not idle_s or now - uses.last >= idle_s
+
+    def _look(self, version: ModelVersion, now: float) -> Uses:
+        """Return how often a model was used, until now."""
+        uses = self._uses.setdefault(version.key[:2], Uses())
+        for worker in version.workers:
+            begun, _ = worker.use
+            new = (begun - self._begun.get(worker.id, 0)) & 0xFFFFFFFF
+            self._begun[worker.id] = begun
+            if new:
+                uses.add(new, now)
+        return uses
+
+    # -- measurement ---------------------------------------------------------------------------------------------------
+
+    async def _measure_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._measured < (_MEASURE_LOADING_S if self._loading or self._leaving else _MEASURE_S):
+            return
+        self._measured = now
+        found = await asyncio.to_thread(measure, os.getpid())
+        versions = (*self._loaded, *self._leaving, *self._loading)
+        workers = {each.key: [worker.pid for worker in each.workers if worker.pid] for each in versions}
+        self.memory.take(found, workers)
+        for version in self._loaded:
+            self._look(version, now)
+
+    def _keep_within_limit(self) -> None:
+        """Make room if models have grown, and in advance for one load. End a load that has no room to go on."""
+        over = self.memory.total - self.limit
+        if over > 0:
+            self._make_room(over, also_in_use=not self._turns)
+            leaving = sum(self.memory.of(version.key) for version in self._leaving)
+            for version in sorted(self._loading, key=lambda each: -self.memory.of(each.key)):
+                used, reserved = self.memory.measured.get(version.key, 0), self.memory.reserved.get(version.key, 0)
+                if used > reserved and over > leaving:
+                    self._end_load(version, used)
+                    over -= used
+        elif self.counts.evictions and not self._turns:
+            headroom = max((self.needs.of(each.key, each.config) for each in self._loaded), default=0)
+            if headroom <= self.limit * _MAX_HEADROOM:
+                self._make_room(headroom + over)
+
+    def _end_load(self, version: ModelVersion, used: int) -> None:
+        self.needs.needs_more(version.key, used)
+        reason = (
+            f"it needed more than {_about(used)} of memory while it was loaded, and there was no more of the gateway's "
+            f"limit of {_about(self.limit)}; raise memory_limit, or serve fewer models"
+        )
+        version.fail(reason, OutOfMemory.kind)
+        version.stop()
+
+
+def _is_evictable(version: ModelVersion) -> bool:
+    """Whether a model may be unloaded at all: not if it is pinned, or keeps a state that would be lost."""
+    toml = version.config.toml
+    return not toml.pinned and not toml.stateful
+
+
+def _about(size: int) -> str:
+    return f"{-(-size // (1 << 20))} MiB"
