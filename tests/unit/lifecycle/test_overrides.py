@@ -11,7 +11,7 @@ from gateway.lifecycle.overrides import Override, Overrides
 from gateway.repository.scan import ModelConfig, scan
 from tests.support import ROOT
 from tests.support.model_repositories import add_fake
-from tests.unit.lifecycle.test_manager import Repository, managing, run, states
+from tests.unit.lifecycle.test_manager import Repository, managing, run, states, until
 
 RUNTIMES: dict[str, Runtime] = {"fake": read_runtime(ROOT / "runtimes" / "fake", "fake")}
 
@@ -131,7 +131,7 @@ async def test_a_load_that_fails_changes_nothing(tmp_path: Path) -> None:
         for name in ("a", "new"):
             with pytest.raises(Unavailable, match=f"failed to load '{name}': no artifact that a runtime reads"):
                 await manager.load(name, sent(tmp_path / name))
-        assert states(manager) == {"a": "it is broken"}
+        await until(lambda: states(manager) == {"a": "it is broken"})
         with pytest.raises(NotFound):
             await manager.load("missing", Override("{}"))
         with pytest.raises(NotFound):
