@@ -443,8 +443,9 @@ class Manager:
         key = version.key[:2]
         self._past_counts[key] = self._past_counts.get(key, WorkerCounts()).plus(version.counts)
         self.versions.pop(version.key, None)
-        self._tasks.pop(version.key, None)
-        await self._sweep()
+        await self._sweep()  # of the files that a client has sent for it
+        if self._tasks.get(version.key) is asyncio.current_task():  # it may be back already
+            del self._tasks[version.key]
         self._on_change()
         self._wake.set()
 
