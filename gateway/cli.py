@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     serve = _command(commands, "serve", "serve a model repository, or a single artifact")
     predict = _command(commands, "predict", "send arrays, JSON or images to a running gateway")
     models = _command(commands, "models", "list the models of a running gateway")
+    push = _command(commands, "push", "send a model's files to a running gateway that allows it")
     traffic = _command(commands, "traffic", "divide a model's requests among its versions, copy, promote, roll back")
     health = _command(commands, "health", "check that the gateway on this machine is live, or ready")
     keys = _command(commands, "keys", "make an API key, or print the digest of one")
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         _predict_flags(predict)
     elif chosen == "models":
         _connection_flags(models)
+    elif chosen == "push":
+        _push_flags(push)
     elif chosen == "traffic":
         _traffic_flags(traffic)
     elif chosen == "health":
@@ -105,6 +108,8 @@ def _run(options: argparse.Namespace, export: argparse.ArgumentParser) -> int:
         from gateway.commands.models import print_models
 
         return print_models(from_flags(options))
+    if options.command == "push":
+        return _push(options)
     if options.command == "traffic":
         return _traffic(options)
     if options.command == "sbom":
@@ -260,6 +265,24 @@ def _traffic(options: argparse.Namespace) -> int:
 
     change = Change(options.weights, options.shadow, options.of, options.share, options.promote, options.rollback)
     return traffic(from_flags(options), options.model, change)
+
+
+def _push_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="the model's name at the gateway")
+    parser.add_argument("path", type=Path, help="an artifact, a folder with one, or a model's folder")
+    _connection_flags(parser)
+    parser.add_argument("--version", default="1", help="the version of an artifact; default: 1")
+    parser.add_argument(
+        "--config", type=Path, default=None, metavar="FILE",
+        help="a config.pbtxt, or the same in JSON; default: the config.pbtxt of a model's folder",
+    )  # fmt: skip
+
+
+def _push(options: argparse.Namespace) -> int:
+    from gateway.commands.connection import from_flags
+    from gateway.commands.push import push
+
+    return push(from_flags(options), options.model, options.path, options.version, options.config)
 
 
 def _keys_flags(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import re
 import ssl
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,9 @@ class Connection(NamedTuple):
             raise SettingsError(f"--ca, --cert and --key need a URL with https://, but --url is {self.url}")
         return urllib.request.build_opener(*handlers)
 
-    def request(self, path: str, body: bytes | None, headers: dict[str, str]) -> urllib.request.Request:
+    def request(
+        self, path: str, body: bytes | Iterable[bytes] | None, headers: dict[str, str]
+    ) -> urllib.request.Request:
         """Return the request, with the API key. Raises ValueError for an invalid URL."""
         address = urllib.parse.urlsplit(self.url)
         if address.scheme not in ("http", "https") or not address.hostname or address.port == 0:

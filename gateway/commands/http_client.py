@@ -7,7 +7,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.commands.connection import Connection
@@ -30,9 +30,12 @@ class Refused(CommandError):
 
 
 class Request(NamedTuple):
-    body: bytes
+    """length: of a body that is not in memory."""
+
+    body: bytes | Iterable[bytes]
     content_type: str
     accept: str
+    length: int | None = None
 
 
 def model_path(model: str, version: str) -> str:
@@ -51,16 +54,20 @@ def metadata(connection: Connection, model: str, version: str) -> Mapping[str, l
         raise CommandError(f"the server at {connection.url} is not modelport") from None
 
 
-def send(connection: Connection, path: str, request: Request | None = None) -> tuple[str, bytes]:
+def send(
+    connection: Connection, path: str, request: Request | None = None, timeout_s: float = _TIMEOUT_S
+) -> tuple[str, bytes]:
     """Send the request, or a GET without one. Return the response's content type and body.
 
     Raises CommandError, URLError.
     """
     url = connection.url
     headers = {"Content-Type": request.content_type, "Accept": request.accept} if request else {}
+    if request is not None and request.length is not None:
+        headers["Content-Length"] = str(request.length)
     try:
         http_request = connection.request(path, request.body if request else None, headers)
-        with connection.opener().open(http_request, timeout=_TIMEOUT_S) as response:
+        with connection.opener().open(http_request, timeout=timeout_s) as response:
             return response.headers.get_content_type(), response.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -11,7 +11,7 @@ MAX_JSON_BYTES: Final = 8 << 20
 # Larger bodies and responses are rejected. With higher limits, fewer clients can fill MAX_ADMITTED_BYTES.
 MAX_BODY_BYTES: Final = 64 << 20
 MAX_RESPONSE_BYTES: Final = 64 << 20
-# Files in one request to load a model. A front needs about three times as much memory while it receives them over REST.
+# Files in one request to load a model. A front needs about four times as much memory for it.
 MAX_UPLOAD_BYTES: Final = 256 << 20
 # Requests and bytes in progress, beyond which the gateway answers 429. Lower limits reject bursts that workers could
 # have served in time; higher ones let requests wait, and occupy memory, until their deadline has passed.

@@ -26,7 +26,7 @@ from tests.support.v2_calls import Call, Value, as_json, as_message
 SCRIPT = Path(__file__).parent / "identified_script.py"
 CLIENTS = {
     "tritonclient": ("tritonclient[all]==2.73.0",),
-    "kserve": ("kserve==0.19.0",),
+    "kserve": ("kserve==0.21.0",),
     "tfserving": ("tensorflow-cpu==2.21.0", "grpcio==1.85.1", "protobuf==7.36.2"),
 }
 ALONE = {"tfserving": ("tensorflow-serving-api==2.21.0",)}

@@ -3,13 +3,17 @@
 import base64
 import json
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.access.keys import digest_of, new_key
 from tests.support.client_environments import client_python, run_client
 from tests.support.gateway_process import Gateway, Reply
 from tests.support.model_repositories import add_fake
@@ -98,3 +102,71 @@ def test_limits(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
     reply = load(running, "m", SIX + b" " * 3_000_000)
     assert reply.status == 413
     assert running.infer("m", {"x": [[1.0] * 6]})["y"] == [[2.0] * 6]
+
+
+def push(running: Gateway, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run `modelport push` with these arguments, without a terminal."""
+    command = [sys.executable, "-m", "gateway", "push", *arguments, "--url", f"http://{running.http}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+def test_push(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "net.fake.json").write_bytes(SIX)
+    (tmp_path / "net.fake.json.notes").write_bytes(b" " * 300_000)
+    running = gateway(tmp_path / "repository", "--allow-uploads", "--fronts", "2").wait_ready()
+    pushed = push(running, "net", str(tmp_path / "net.fake.json"), "--version", "3")
+    assert pushed.returncode == 0, pushed.stderr
+    lines = pushed.stdout.splitlines()
+    assert lines[:4] == [
+        f"sent 2 files, {300_000 + len(SIX)} bytes",
+        "net version 3 is READY, by fake",
+        "  input  x: FP32 [-1, 6]",
+        "  output y: FP32 [-1, 4]",
+    ]
+    curl = shlex.split(lines[-1])
+    reply = running.post(curl[1].partition(running.http)[2], curl[3].encode())
+    assert reply.status == 200, reply
+    # What was served before still is, and the reason is printed.
+    add_fake(tmp_path, "net", load_error="it is corrupt")
+    refused = push(running, "net", str(tmp_path / "net"))
+    assert (refused.returncode, refused.stderr) == (1, "modelport: failed to load 'net': it is corrupt\n")
+    assert running.get("/v2/models/net").json()["versions"] == ["3"]
+
+
+def test_push_says_why_it_is_not_possible(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "m")
+    file = tmp_path / "repository" / "m" / "1" / "model.fake.json"
+    running = gateway(tmp_path / "repository").wait_ready()
+    refused = push(running, "m", str(file))
+    assert refused.returncode == 1
+    assert "start the server with --allow-uploads" in refused.stderr
+    running.close()
+    refused = push(running, "m", str(file))
+    assert (refused.returncode, "no gateway answers at" in refused.stderr) == (1, True)
+    refused = push(running, "m", str(tmp_path / "nothing"))
+    assert (refused.returncode, "cannot be read: No such file" in refused.stderr) == (2, True)
+
+
+def test_only_an_administrator_pushes(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "m")
+    file = tmp_path / "repository" / "m" / "1" / "model.fake.json"
+    keys = {name: new_key() for name in ("reader", "owner")}
+    roles = {"reader": ["infer", "read"], "owner": ["read", "admin:new-*"]}
+    tables = [
+        f"[identities.{name}]\nroles = {roles[name]}\nkey_sha256 = ['{digest_of(key)}']" for name, key in keys.items()
+    ]
+    (tmp_path / "identities.toml").write_text("\n".join(tables))
+    flags = ("--allow-uploads", "--identities", str(tmp_path / "identities.toml"))
+    running = gateway(tmp_path / "repository", *flags)
+    running.wait_for(r'front\.\d+.*[ "]serving')
+    for name, model, code, text in (
+        ("reader", "new-1", 1, "do not permit 'admin' for model 'new-1'"),
+        ("owner", "m", 1, "do not permit 'admin' for model 'm'"),
+        ("owner", "new-1", 0, "new-1 version 1 is READY"),
+    ):
+        pushed = push(running, model, str(file), MODELPORT_API_KEY=keys[name])
+        assert pushed.returncode == code, pushed.stderr
+        assert text in pushed.stdout + pushed.stderr
+        assert keys[name] not in pushed.stdout + pushed.stderr
+    assert push(running, "new-1", str(file)).returncode == 1

@@ -35,7 +35,7 @@ BODY = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1
 
 CLIENTS: dict[str, Callable[[], Path]] = {
     "tritonclient": lambda: client_python("tritonclient", "tritonclient[all]==2.73.0"),
-    "kserve": lambda: client_python("kserve", "kserve==0.19.0"),
+    "kserve": lambda: client_python("kserve", "kserve==0.21.0"),
     # As in test_tfserving.py.
     "tfserving": lambda: client_python(
         "tfserving", "tensorflow-cpu==2.21.0", "grpcio==1.85.1", "protobuf==7.36.2",
@@ -144,7 +144,7 @@ def test_curl(secured: Secured) -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "requirement"), [("tritonclient", "tritonclient[all]==2.73.0"), ("kserve", "kserve==0.19.0")]
+    ("client", "requirement"), [("tritonclient", "tritonclient[all]==2.73.0"), ("kserve", "kserve==0.21.0")]
 )
 def test_clients_of_other_servers(secured: Secured, client: str, requirement: str) -> None:
     files = (secured.authority.cert, *secured.client)

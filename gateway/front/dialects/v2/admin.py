@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.domain.control import ChangeLogSettings, GetMetrics, GetSecurity, UnloadModel
 from gateway.engine.protocol import Engine
-from gateway.errors import InvalidRequest, Unsupported
+from gateway.errors import InvalidRequest, TooLarge, Unsupported
 from gateway.front.base.access import acts, identity_of, readable_models
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import MAX_OBJECT_BYTES, ReadObject, read_headers
@@ -126,6 +126,12 @@ def _add_repository(app: AppRoutes, engine: Engine, read_object: ReadObject) -> 
         await load_request.load(engine, model, parameters_of(await _read_load(engine, request, read_object)))
         return Response(status_code=200)
 
+    @app.get("/v2/repository/models/{model}/load", tags=["repository"])
+    @acts("admin")
+    async def limits(model: str) -> dict[str, int]:
+        """How much a load request may bring, in bytes: {"max_bytes"}. 501 if it may bring nothing."""
+        return {"max_bytes": load_request.uploads_of(engine).max_bytes}
+
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
         """Wait for the model's requests, then stop its workers."""
@@ -139,8 +145,13 @@ async def _read_load(engine: Engine, request: Request, read_object: ReadObject) 
     """Read the body of a load request, which may be large if it brings files."""
     uploads = engine.uploads
     length = read_headers(request.scope["headers"]).content_length
-    if uploads is None or (length is not None and length <= MAX_OBJECT_BYTES):
+    if length is not None and length <= MAX_OBJECT_BYTES:
         return await read_object(request)
+    if uploads is None:
+        try:
+            return await read_object(request)
+        except TooLarge:  # it has files
+            uploads = load_request.uploads_of(engine)
     async with uploads.turn:
         return await read_object(request, limit=uploads.json_bytes)
 

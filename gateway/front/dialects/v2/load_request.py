@@ -33,11 +33,7 @@ async def load(engine: Engine, name: str, parameters: Mapping[str, Any]) -> None
     if configuration is None:
         await engine.control(LoadModel(name))
         return
-    if engine.uploads is None:
-        raise Unsupported(
-            "a model cannot be changed while it is loaded; edit its model.toml, then load it again, or start the "
-            "server with --allow-uploads"
-        )
+    uploads = uploads_of(engine)
     if not files:
         await engine.control(LoadModel(name, configuration))
         return
@@ -45,12 +41,22 @@ async def load(engine: Engine, name: str, parameters: Mapping[str, Any]) -> None
         raise InvalidRequest(
             f"'{shorten(name)}' cannot be the name of a model that is sent; use letters, digits and _ . @ + = -"
         )
-    folder = await asyncio.to_thread(_write, engine.uploads, files)
+    folder = await asyncio.to_thread(_write, uploads, files)
     try:
         await engine.control(LoadModel(name, configuration, f"{folder.parent.name}/{folder.name}"))
     finally:
         # The supervisor has moved it, unless it did not get that far.
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def uploads_of(engine: Engine) -> Uploads:
+    """Raises Unsupported if no request may bring anything."""
+    if engine.uploads is None:
+        raise Unsupported(
+            "this server does not load what a request brings; put the model into its repository and edit its "
+            "model.toml, or start the server with --allow-uploads"
+        )
+    return engine.uploads
 
 
 def _read(parameters: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
