@@ -1,10 +1,17 @@
 """Real clients, each in its own environment and process, because their generated code collides with the gateway's."""
 
+import fcntl
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from gateway.config import home
+from tests.support import ROOT
+
+# One environment for both, because each has pyarrow and pandas. Spark 4.3 does not fully support pandas 3.
+ENGINES = ("pyspark==4.3.0", "ray[data,serve]==2.60.0", "pandas>=2,<3", "pyarrow>=15")
 
 
 def client_python(name: str, *requirements: str, alone: tuple[str, ...] = ()) -> Path:
@@ -13,6 +20,24 @@ def client_python(name: str, *requirements: str, alone: tuple[str, ...] = ()) ->
     `alone`: packages to install without their dependencies, which `requirements` has under other names.
     """
     folder = home() / "test-clients" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    # Another process of the test run may need it at the same time.
+    with open(folder.with_name(f"{name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _built(folder, requirements, alone)
+
+
+def engines_python() -> Path:
+    """The interpreter of an environment with Spark, Ray and this checkout of modelport, with its dependencies."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    python = client_python("engines", *project["dependencies"], *ENGINES)
+    (packages,) = python.parent.parent.glob("lib/python3*/site-packages")
+    # Finds the entry points too, in the folder that `pip install --editable` has left in the checkout.
+    (packages / "checkout.pth").write_text(f"{ROOT}\n")
+    return python
+
+
+def _built(folder: Path, requirements: tuple[str, ...], alone: tuple[str, ...]) -> Path:
     python, marker = folder / "bin" / "python", folder / "complete"
     expected = "\n".join((*requirements, *alone))
     if not marker.exists() or marker.read_text() != expected:
@@ -25,10 +50,15 @@ def client_python(name: str, *requirements: str, alone: tuple[str, ...] = ()) ->
     return python
 
 
-def run_client(python: Path, script: Path, *arguments: str) -> str:
-    """Return the script's output. Fails with it if the script fails."""
+def run_client(python: Path, script: Path, *arguments: str, **environment: str) -> str:
+    """Return the script's output. Fails with it if the script fails. environment: additional variables."""
     done = subprocess.run(
-        [str(python), "-I", str(script), *arguments], capture_output=True, text=True, timeout=240, check=False
+        [str(python), "-I", str(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=os.environ | environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

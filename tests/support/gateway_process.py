@@ -145,6 +145,16 @@ class Gateway:
         self._reader.join(_WAIT_S)
 
 
+def add_plugin(scratch: Path) -> Path:
+    """Return a folder for PYTHONPATH, with which the fake runtime is installed like a third party's."""
+    plugin = scratch / "plugin"
+    info = plugin / "modelport_fake-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
+    return plugin
+
+
 def start_gateway(
     repository: Path | None, scratch: Path, *flags: str, tls: ssl.SSLContext | None = None, **environment: str
 ) -> Gateway:
@@ -152,11 +162,7 @@ def start_gateway(
 
     Without a repository, the flags must name the models. `tls` is a client's context, for flags that enable TLS.
     """
-    plugin = scratch / "plugin"
-    info = plugin / "modelport_fake-1.0.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: modelport-fake\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[modelport.runtimes]\nfake = runtimes.fake\n")
+    plugin = add_plugin(scratch)
     # The working directory may contain a folder of that name: no process of the gateway must import from it.
     (scratch / "gateway.py").write_text("raise ImportError('a file of the working directory was imported')\n")
     ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]

@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 from tests.support import ROOT
 
 OURS = {"gateway", "runtimes"}
+# Packages of extras that are too large for every machine, or of no use on most.
+OFTEN_ABSENT = {"pynvml": "nvidia-ml-py"} | {name: name for name in ("aiohttp", "pyspark", "ray", "yarl")}
 
 
 def imported() -> dict[str, str]:
@@ -58,8 +60,7 @@ def test_all_imports_are_declared() -> None:
     for name, file in imported().items():
         if name in sys.stdlib_module_names or name in OURS:
             continue
-        # NVIDIA's library is optional and may not be installed here.
-        distributions = of.get(name) or (["nvidia-ml-py"] if name == "pynvml" else [])
+        distributions = of.get(name) or ([OFTEN_ABSENT[name]] if name in OFTEN_ABSENT else [])
         assert {canonicalize_name(each) for each in distributions} & may, f"{file} imports {name}"
 
 
