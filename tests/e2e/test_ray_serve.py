@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from tests.support.client_environments import engines_python, run_client
-from tests.support.gateway_process import add_plugin
 from tests.support.model_repositories import add_fake
 
 
@@ -15,5 +14,5 @@ def test_a_gateway_on_each_node(tmp_path: Path) -> None:
     add_fake(repository, "stream", answers=2, answer_waits_for=str(tmp_path / "step"))
     (tmp_path / "gate").touch()
     script = Path(__file__).parent / "ray_serve_script.py"
-    output = run_client(engines_python(), script, str(repository), sys.executable, PYTHONPATH=str(add_plugin(tmp_path)))
+    output = run_client(engines_python(), script, str(repository), sys.executable)
     assert "all of it worked" in output

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.config import home
 from tests.support import ROOT
+from tests.support.gateway_process import add_plugin
 
 # One environment for both, because each has pyarrow and pandas. Spark 4.3 does not fully support pandas 3.
 ENGINES = ("pyspark==4.3.0", "ray[data,serve]==2.60.0", "pandas>=2,<3", "pyarrow>=15")
@@ -28,12 +29,12 @@ def client_python(name: str, *requirements: str, alone: tuple[str, ...] = ()) ->
 
 
 def engines_python() -> Path:
-    """The interpreter of an environment with Spark, Ray and this checkout of modelport, with its dependencies."""
+    """The interpreter of an environment with Spark, Ray, and this checkout of modelport with the fake runtime."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     python = client_python("engines", *project["dependencies"], *ENGINES)
     (packages,) = python.parent.parent.glob("lib/python3*/site-packages")
     # Finds the entry points too, in the folder that `pip install --editable` has left in the checkout.
-    (packages / "checkout.pth").write_text(f"{ROOT}\n")
+    (packages / "checkout.pth").write_text(f"{ROOT}\n{add_plugin(packages)}\n")
     return python
 
 
@@ -50,7 +51,7 @@ def _built(folder: Path, requirements: tuple[str, ...], alone: tuple[str, ...]) 
     return python
 
 
-def run_client(python: Path, script: Path, *arguments: str, **environment: str) -> str:
+def run_client(python: Path, script: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> str:
     """Return the script's output. Fails with it if the script fails. environment: additional variables."""
     done = subprocess.run(
         [str(python), "-I", str(script), *arguments],
@@ -58,6 +59,7 @@ def run_client(python: Path, script: Path, *arguments: str, **environment: str) 
         text=True,
         timeout=240,
         check=False,
+        cwd=cwd,
         env=os.environ | environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
