@@ -46,14 +46,15 @@ class Parts:
         except OSError:
             self._lock.close()
             raise CannotScore(f"another process writes {output} now; wait for it, or choose another --output") from None
-        if restart or not any(self.folder.glob("part-*.json")):
-            self._clear()
-        if manifest.exists():
+        try:
+            if restart or not manifest.exists() or not any(self.folder.glob("part-*.json")):
+                self._clear()
+                _replace(manifest, lambda file: file.write(orjson.dumps(identity)))
             self._check(json.loads(manifest.read_text()), dict(identity))
-        else:
-            self._clear()
-            _replace(manifest, lambda file: file.write(orjson.dumps(identity)))
-        self.done = self._read()
+            self.done = self._read()
+        except BaseException:
+            self._lock.close()
+            raise
 
     @property
     def end(self) -> int:
@@ -80,7 +81,8 @@ class Parts:
         """Yield the lines about bad rows, in order."""
         for part in self.done:
             if part.bad:
-                yield from self._file(part.start, "bad.jsonl").open("rb")
+                with self._file(part.start, "bad.jsonl").open("rb") as lines:
+                    yield from lines
 
     def new_part(self) -> "PartWriter":
         return PartWriter(self, self.end)

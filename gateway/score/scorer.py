@@ -224,7 +224,7 @@ class Submitted:
         return values[rows]
 
     def _answers(self, rows: list[int], answer: "Future[Arrays]") -> list[tuple[list[int], Arrays]]:
-        """Return the answer, or the answers to its halves if it failed, until it is clear which rows are bad."""
+        """Return the answer, or those to each of the rows alone if it failed."""
         try:
             outputs = {name: self._scorer.rows_of(each, len(rows)) for name, each in answer.result().items()}
         except _FATAL:
@@ -233,9 +233,9 @@ class Submitted:
             if len(rows) == 1:
                 self._bad[rows[0]] = str(error)
                 return []
-            half = len(rows) // 2
-            halves = [(each, self._scorer.send(self._arrays(each))) for each in (rows[:half], rows[half:])]
-            return [each for rows, answer in halves for each in self._answers(rows, answer)]
+            # The worker puts them together again, and separates those that fail.
+            single = [([row], self._scorer.send(self._arrays([row]))) for row in rows]
+            return [each for row, answer in single for each in self._answers(row, answer)]
         return [(rows, outputs)]
 
     def _assembled(

@@ -34,12 +34,12 @@ class CsvSource:
 
     def _header(self, file: Path) -> list[str]:
         try:
-            with file.open(newline="", encoding="utf-8-sig") as text:
+            with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
                 header = next(csv.reader(text, delimiter=self._delimiter), None)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, csv.Error) as error:
             raise cannot_read(file, error) from None
-        if not header:
-            raise CannotScore(f"{file} is empty; its first line must name the columns")
+        if not header or not _is_utf8(header):
+            raise CannotScore(f"{file} has no first line that names the columns, in UTF-8")
         return header
 
     def _records(self) -> Iterator[tuple[Record | InvalidRequest, str, int]]:

@@ -93,7 +93,9 @@ def _fits(value: Any, field: pa.Field) -> bool:
         return True
     if isinstance(value, bool) or not isinstance(value, int):
         return bool(_TYPES.get(type(value)) == field.type)
-    return field.type == pa.float64() or (field.type == pa.int64() and -(1 << 63) <= value < 1 << 63)
+    if field.type == pa.float64():
+        return abs(value) <= 1 << 53
+    return bool(field.type == pa.int64() and -(1 << 63) <= value < 1 << 63)
 
 
 def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
