@@ -44,7 +44,9 @@ class Cache:
         self._used: dict[str, set[str]] = {}  # user → the contents that it uses
         for each in (self._contents, folder / "incoming", folder / "processes"):
             each.mkdir(parents=True, exist_ok=True)
-        self._own = _locked(folder / "processes" / self._name)
+        own = lock_file(folder / "processes" / self._name)
+        assert own is not None  # the name is new
+        self._own = own
         self._incoming.mkdir()
         self._clean()
 
@@ -71,9 +73,9 @@ class Cache:
             link.symlink_to(Path("../../contents", digest, "files"))
         return link
 
-    def size(self, digest: str) -> int:
-        """Return the bytes of a content; 0 if it is not there."""
-        return _size(self._contents / digest)
+    def path(self, digest: str) -> Path:
+        """Return the folder of a content, whether or not it is there."""
+        return self._contents / digest / "files"
 
     def bytes(self) -> int:
         """Return the bytes of all contents."""
@@ -88,6 +90,10 @@ class Cache:
             text = "\n".join(sorted(set[str]().union(*self._used.values())))
             os.ftruncate(self._own, 0)
             os.pwrite(self._own, text.encode(), 0)
+
+    def used_by(self, user: str) -> set[str]:
+        """Return the contents that a user needs."""
+        return set(self._used.get(user, ()))
 
     def add(self, digest: str, size: int, fill: Callable[[Path], None]) -> Path:
         """Return the folder of a content that is missing, which `fill` writes into a new folder.
@@ -188,10 +194,14 @@ class Cache:
                 file.unlink(missing_ok=True)
 
 
-def _locked(path: Path) -> int:
-    """Return the descriptor of a new file that is locked until the process ends."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def lock_file(path: Path) -> int | None:
+    """Return the descriptor of a file that is locked until the process ends; None if another process has locked it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
     return descriptor
 
 

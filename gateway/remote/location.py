@@ -7,6 +7,12 @@ from urllib.parse import unquote, urlsplit
 
 SCHEMES = ("s3", "gs", "az", "https", "http", "hf")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+# What signs a URL of AWS, CloudFront, Google and Azure, and when the signature was made and ends.
+_SIGNATURE = re.compile(
+    r"(X-Amz-|X-Goog-|(AWSAccessKeyId|GoogleAccessId|Key-Pair-Id|Signature|Expires|Policy|token|"
+    r"s[gipkretv]|s[rp]r?|sks|skt|ske|skoid|sktid|skv|sip|spr|sdd|saoid|suoid|scid)=)",
+    re.IGNORECASE,
+)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -39,6 +45,12 @@ class Location:
     def name(self) -> str:
         """The last part of the path, or of the bucket's name: what a model without a name is called."""
         return PurePosixPath(self.path).name or PurePosixPath(self.host).name
+
+    @property
+    def identity(self) -> str:
+        """Text that is the same for the same content, however it is signed this time. It may be secret: hash it."""
+        query = [pair for pair in urlsplit(self.url).query.split("&") if pair and not _SIGNATURE.match(pair)]
+        return "?".join([str(self), *(["&".join(query)] if query else [])])
 
     @property
     def stem(self) -> str:

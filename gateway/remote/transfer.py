@@ -1,13 +1,14 @@
 """Downloads a set of objects into a folder, and checks that it is what was listed."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from gateway.remote.archive import unpack
 from gateway.remote.cache import Cache, digest_of
 from gateway.remote.location import Location
 from gateway.remote.names import wanted
+from gateway.remote.parallel import run_all
 from gateway.remote.store import RemoteObject, Store, StoreError
 
 # Stores answer each connection slowly, and several fast.
@@ -16,14 +17,8 @@ _CONNECTIONS = 4
 
 def download(store: Store, objects: Sequence[RemoteObject], folder: Path, strip: str = "") -> None:
     """Write objects below a folder, without the beginning `strip` of their names. Raises StoreError."""
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        tasks = [pool.submit(_read, store, item, folder / item.name.removeprefix(strip)) for item in objects]
-        try:
-            for task in tasks:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
+    jobs = [partial(_read, store, item, folder / item.name.removeprefix(strip)) for item in objects]
+    run_all(jobs, _CONNECTIONS)
 
 
 def _read(store: Store, item: RemoteObject, path: Path) -> None:
@@ -45,7 +40,7 @@ def keep(cache: Cache, location: Location, store: Store, objects: Sequence[Remot
     prefix  the folder that holds them; the objects in it must be the same afterwards
     Raises StoreError.
     """
-    digest = digest_of(f"{location}/{prefix}", objects)
+    digest = digest_of(f"{location.identity}/{prefix}", objects)
     if cache.find(digest):
         return digest
     strip = prefix + "/" if prefix else ""

@@ -293,7 +293,7 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
     folder, name = model.path, model.name
     config_files = [folder / "model.toml", folder / "config.pbtxt"]
     try:
-        toml, source, warning = _read_configuration(model, runtimes)
+        toml, source, warning = read_configuration(model, runtimes)
         overrides, requested = model.overrides, model.requested
         sources = {
             **dict.fromkeys(toml.model_fields_set, source),
@@ -361,7 +361,7 @@ def _states(toml: ModelToml) -> tuple[StateToml, ...]:
     return toml.sequence.states if toml.sequence else ()
 
 
-def _read_configuration(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str, str]:
+def read_configuration(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> tuple[ModelToml, str, str]:
     """Return the model's configuration, the name of its file, and a warning about it. Raises ModelConfigError.
 
     If there are both a model.toml and a config.pbtxt, model.toml is used.
