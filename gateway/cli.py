@@ -121,8 +121,9 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
     from gateway.config import Settings
 
     parser.add_argument(
-        "repository", nargs="?", default=None, type=Path,
-        help="default: what the platform has put into this container, or else model_repo",
+        "repository", nargs="*",
+        help="folders, artifacts and URLs, such as s3://bucket/models; default: what the platform has put into this "
+        "container, or else model_repo",
     )  # fmt: skip
     parser.add_argument("--only", default="", metavar="NAMES", help="runtimes to build and use, such as onnx,mxnet")
     _python_flag(parser)
@@ -156,24 +157,23 @@ def _serve(options: argparse.Namespace) -> int:
         if port is not None and flags[name] is None:
             flags[name] = f"0.0.0.0:{port}"
     settings = read_settings(Sources(flags))
-    path = options.repository if options.repository is not None else options.model_dir
-    if path is not None and settings.models_config:
-        raise SettingsError(f"give a repository ('{path}') or models_config ('{settings.models_config}'), not both")
-    reason = ""
-    if settings.models_config:
-        path = Path(settings.models_config)
-    elif path is None:
+    named = options.repository or ([str(options.model_dir)] if options.model_dir else settings.repositories)
+    if named and settings.models_config:
+        # Not their names, which may be URLs with signatures.
+        raise SettingsError(f"give repositories or models_config ('{settings.models_config}'), not both")
+    places, reason = [settings.models_config] if settings.models_config else named, ""
+    if not places:
         from gateway.commands.platform import find_models
 
         found = find_models(os.environ)
         settings = read_settings(Sources(flags, conventions=found.conventions))
-        path, reason = _fetched(found.location or settings.sagemaker_models), found.reason
+        places, reason = [str(_fetched(found.location or settings.sagemaker_models))], found.reason
     settings = _with_pythons(settings, options.python)
     _check_runtimes(settings)
     from gateway.commands.serve import serve
 
     only = frozenset(name.strip() for name in options.only.split(",") if name.strip())
-    return serve(path, settings, only, reason)
+    return serve(places, settings, only, reason)
 
 
 def _fetched(location: str) -> Path:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.domain import default_limits as default
 from gateway.domain.byte_sizes import read_bytes
@@ -36,6 +36,11 @@ _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 RepositoryControl = Literal["poll", "explicit", "none"]
 ModelLoading = Literal["always", "on_demand"]
 LogFormat = Literal["text", "json"]
+# In variables and flags, they are separated by commas.
+Places = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(lambda value: tuple(split_names(value)) if isinstance(value, str) else value),
+]
 
 
 class SettingsError(Exception):
@@ -87,6 +92,18 @@ class Settings(BaseModel):
     fast_path: bool = Field(True, description="handle the usual requests in compiled code, if it is installed")
     accelerator: str = Field("cpu", pattern="^(cpu|cuda)$", description="cpu or cuda: the packages that runtimes use")
     models_config: str = Field("", description="a models.config of TensorFlow Serving, in place of a repository")
+    repositories: Places = Field(
+        (), description="folders and URLs that are served, if the command names none; separated by commas"
+    )
+    remote_poll_s: float = Field(
+        default.REMOTE_POLL_S, gt=0, le=DAY_S, description="seconds between two listings of a remote repository"
+    )
+    model_cache: str = Field(
+        "", description="folder of the files of remote repositories; default: MODELPORT_HOME/models"
+    )
+    model_cache_bytes: int = Field(
+        0, ge=0, description="maximum bytes of model_cache, in which the least recently used make room; 0: any"
+    )
     poll_s: float = Field(default.POLL_S, gt=0, description="seconds between two scans of the repository")
     repository_control: RepositoryControl = Field(
         "poll",

@@ -3,16 +3,15 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, SettingsError, parse_address
-from gateway.environments.runtime import Runtime, discover
+from gateway.environments.runtime import discover
 from gateway.process.file_limit import raise_open_files
-from gateway.repository.scan import ModelConfig, RepositoryError, Scan, is_repository, scan
+from gateway.repository.scan import RepositoryError
 from gateway.supervisor.log_output import LogOutput
+from gateway.supervisor.served import open_places
 from gateway.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 
 
-def serve(repository: Path, settings: Settings, only: frozenset[str], reason: str = "") -> int:
+def serve(places: Sequence[str], settings: Settings, only: frozenset[str], reason: str = "") -> int:
     """Serve until a signal arrives. Return the exit code. Raises SettingsError.
 
-    repository  the models.config file if that setting is used
-    reason      why that was chosen, if the command line does not name it
+    places  paths and URLs of repositories or artifacts; the models.config file if that setting is used
+    reason  why these were chosen, if the command line does not name them
     """
     live_table = _live_table(settings)
     log_output = LogOutput(settings.log, None if live_table is None else live_table.log_handler())
@@ -34,34 +33,18 @@ def serve(repository: Path, settings: Settings, only: frozenset[str], reason: st
     runtimes = discover()
     if unknown := only - set(runtimes):
         raise SettingsError(f"--only: there is no runtime '{min(unknown)}'; there are {', '.join(runtimes)}")
-    scan_models: Scan = scan
-    if settings.models_config:
-        from gateway.repository.models_config import ModelsConfig  # imports protobuf, which nothing else here needs
-
-        scan_models = ModelsConfig()
-    elif settings.sagemaker_multi_model:
-        scan_models = _no_models
-    elif settings.model_name:
-        scan_models = partial(scan, model_name=settings.model_name)
     if reason:
-        log.info("serving %s: %s", repository, reason)
+        log.info("serving %s: %s", places[0], reason)
     try:
-        repository = repository.absolute()
-        scan_models(repository, runtimes)
-        if settings.model_name and (settings.models_config or is_repository(repository, runtimes)):
-            log.warning("model_name is not used: %s has several models, which have names of their own", repository)
-        supervisor = Supervisor(repository, settings, runtimes, only, scan_models, log_output)
+        served = open_places(places, settings, runtimes)
+        served.scan(served.path, runtimes)
+        supervisor = Supervisor(served, settings, runtimes, only, log_output)
     except RepositoryError as error:
         raise SettingsError(str(error)) from None
     except OSError as error:  # no permission for a folder, no space on the disk, and so on
-        raise SettingsError(f"{error.filename or repository}: {error.strerror or error}") from None
+        raise SettingsError(f"{error.filename or places[0]}: {error.strerror or error}") from None
     asyncio.run(_serve(supervisor, live_table))
     return 0
-
-
-def _no_models(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
-    """Return the models at the start if SageMaker loads all of them."""
-    return []
 
 
 def _live_table(settings: Settings) -> "LiveTable | None":

@@ -32,3 +32,5 @@ POLL_S: Final = 2.0
 # The response cache that models share, in each front. With less, fewer repeated requests find their answer; more is
 # memory that the models do not have.
 CACHE_BYTES: Final = 64 << 20
+# Stores charge for listings: one of a thousand objects each 30 seconds is about half a dollar a month.
+REMOTE_POLL_S: Final = 30.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,8 @@ class ManagerOptions:
 
     load          when models are loaded whose model.toml does not say so
     memory_limit  the bytes that all processes may take, for which models on demand are unloaded; 0: any
+    is_complete  whether the scan finds everything; False while a remote repository has not been read yet
+    prepare      downloads models that are about to be loaded; returns why that failed, or ""
     """
 
     repository: Path
@@ -57,6 +59,8 @@ class ManagerOptions:
     load: ModelLoading = "always"
     memory_limit: int = 0
     scan: Scan = scan
+    is_complete: Callable[[], bool] = lambda: True
+    prepare: Callable[[Collection[str]], Awaitable[str]] | None = None
 
 
 class Manager:
@@ -89,6 +93,7 @@ class Manager:
         self._warned: dict[str, str] = {}  # model → fingerprint of the configuration that its last warning was about
         self._has_settled = False
         self._has_reconciled = False
+        self._is_complete = False
         self._closing = False
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
         self._overrides = Overrides(runtimes)
@@ -249,6 +254,10 @@ class Manager:
         """Publish the table again if the progress of an environment's build has changed it."""
         self._on_change()
 
+    def rescan(self) -> None:
+        """Scan the repository right away, because it has changed."""
+        self._wake.set()
+
     async def load(self, name: str, override: Override | None = None) -> None:
         """Scan the model's files again, and wait until it is loaded or has failed.
 
@@ -256,6 +265,11 @@ class Manager:
 
         Raises NotFound, Unsupported, or Unavailable with the reason.
         """
+        self._selection.check_allowed()
+        if self._options.prepare is not None:
+            trouble = await self._options.prepare({name} | steps_below([name], _steps(self._snapshot.found)))
+            if trouble:
+                raise Unavailable(f"model '{shorten(name)}' was not loaded: {trouble}")
         undo_selection = self._selection.remember(name)
         try:
             with self._overrides.putting(name, override):
@@ -336,6 +350,7 @@ class Manager:
             if not polling:
                 requested |= {key.model for key, version in self.versions.items() if version.outdated}
             if polling or requested or not self._has_reconciled:
+                is_complete = self._options.is_complete()  # before the scan: what arrives meanwhile may be missed
                 configs = await self._scanner.scan()
                 if configs is None:
                     return False
@@ -346,7 +361,8 @@ class Manager:
                 if requested:  # the steps of a pipeline are loaded with it, unless they are served
                     served = {key.model for key, version in self.versions.items() if not version.unloading}
                     requested |= steps_below(requested, _steps(found)) - served
-                previous = self._snapshot if self._has_reconciled else None
+                previous = self._snapshot if self._is_complete else None
+                self._is_complete = self._is_complete or is_complete
                 self._snapshot = next_snapshot(previous, found, self.versions, requested, only_requested=not polling)
             self._reconcile()
             return True
@@ -483,7 +499,7 @@ class Manager:
         Once all versions have loaded or failed, it stays ready: loading another model later must not make load
         balancers stop sending requests for the others.
         """
-        if not self._has_reconciled:
+        if not self._has_reconciled or not self._is_complete:
             return False
         current = [version for version in self.versions.values() if not version.unloading]
         if not self._has_settled and all(version.state not in TRANSIENT for version in current):

@@ -64,9 +64,9 @@ class Mirror:
         """What to scan: the folder, or the artifact in it. None if nothing has been downloaded yet."""
         return self._folder.path
 
-    def request(self, model: str) -> None:
-        """Have the next `sync` download a model, and retry what has failed."""
-        self._requested.add(model)
+    def request(self, models: Collection[str]) -> None:
+        """Have the next `sync` download models, and retry what has failed."""
+        self._requested |= set(models)
         self._retries.clear()
 
     def sync(self) -> None:
@@ -133,6 +133,7 @@ class Mirror:
                 files[name] = self._sync_model(name, model, f"{name}/" if in_folders else "")
             except StoreError as error:
                 self._found[name, ""] = str(error)
+        self._requested &= set(models)  # clients may ask for any name
         self._folder.keep_only(models)
         self._folder.save("root", {name: files.get(name, {}) for name in models})
 
@@ -181,7 +182,13 @@ class Mirror:
         link = self._folder.root / name / version
         if target(link) == digest and link.exists():
             return digest
-        wanted_now = not self._lazy or name in self._requested or any(model == name for model, _ in self.in_use())
+        # A version without files is a pipeline: whoever loads it needs to know its steps.
+        wanted_now = (
+            not self._lazy
+            or not any(item.size for item in objects)
+            or name in self._requested
+            or any(model == name for model, _ in self.in_use())
+        )
         if not wanted_now:
             if self._cache.find(digest) is None:
                 self._found[name, str(int(version))] = NOT_LOADED

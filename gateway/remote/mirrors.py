@@ -10,10 +10,10 @@ from pathlib import Path
 from gateway.environments.runtime import Runtime
 from gateway.remote.cache import Cache
 from gateway.remote.location import parse
-from gateway.remote.mirror import NOT_LOADED, Choose, Mirror
+from gateway.remote.mirror import Choose, Mirror
 from gateway.remote.store import Store, StoreError, open_store
 from gateway.repository.model_toml import ModelConfigError, ModelToml
-from gateway.repository.scan import read_configuration
+from gateway.repository.scan import ModelFolder, read_configuration
 
 log = logging.getLogger("models")
 
@@ -83,6 +83,14 @@ class Mirrors:
             followers = list(self._followers.values())
         return all(each.has_synced or each.mirror.path is not None for each in followers)
 
+    def troubles(self) -> list[str]:
+        """Return why locations cannot be read now, a sentence each."""
+        return [f"{mirror.unread}" for mirror in self.all() if mirror.unread]
+
+    def cached_bytes(self) -> int:
+        """Return the size of the cache. Only if there is a mirror."""
+        return self._cache().bytes()
+
     async def first_sync(self) -> None:
         """Wait until `is_complete`."""
         while not self.is_complete():
@@ -90,18 +98,17 @@ class Mirrors:
                 waiting = [each for each in self._followers.values() if not each.has_synced]
             await asyncio.gather(*[asyncio.wrap_future(each.next_sync(now=False)) for each in waiting])
 
-    async def prepare(self, model: str) -> str:
-        """Read all locations now, and download the model. Return why its files are missing; "" if they are not."""
+    async def prepare(self, models: Collection[str]) -> str:
+        """Read all locations now, and download these models. Return why that was impossible; "" if it was not."""
         with self._lock:
             followers = list(self._followers.values())
         for each in followers:
-            each.mirror.request(model)
+            each.mirror.request(models)
         await asyncio.gather(*[asyncio.wrap_future(each.next_sync(now=True)) for each in followers])
         for each in followers:
-            if each.mirror.unread and NOT_LOADED in [
-                why for key, why in each.mirror.problems.items() if key[0] == model
-            ]:
-                return each.mirror.unread
+            mirror = each.mirror
+            if mirror.unread and (mirror.path is None or any(name in models for name, _ in mirror.problems)):
+                return "its repository cannot be read; the gateway's log says why"
         return ""
 
 
@@ -164,7 +171,7 @@ def chooser(runtimes: Mapping[str, Runtime], overrides: ModelToml | None = None)
         if "version_policy" in own.model_fields_set:
             return own.version_policy.choose(versions)
         try:
-            return read_configuration(folder, runtimes)[0].version_policy.choose(versions)
+            return read_configuration(ModelFolder(model, folder), runtimes)[0].version_policy.choose(versions)
         except ModelConfigError:
             return None  # the scan reports it
 

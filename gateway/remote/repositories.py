@@ -18,27 +18,41 @@ log = logging.getLogger("models")
 class Repositories:
     """A `Scan` of several places. If two have a model of the same name, the first is served, and the log says so.
 
-    places  paths, and URLs of `SCHEMES`. Raises BadLocation or StoreError for URLs that cannot be used
+    places      paths, and URLs of `SCHEMES`. Raises BadLocation or StoreError for URLs that cannot be used
+    model_name  the name of a single model, if there is one place
     """
 
-    def __init__(self, places: Sequence[str], mirrors: Mirrors) -> None:
+    def __init__(self, places: Sequence[str], mirrors: Mirrors, model_name: str = "") -> None:
         self._places: list[tuple[str, Path | Mirror]] = []
         for place in places:
             mirror = mirrors.get(place) if is_remote(place) else None
             self._places.append((str(mirror.location), mirror) if mirror else (place, Path(place).absolute()))
+        self._model_name = model_name
         self._logged: set[tuple[str, str, str]] = set()
+        self._folders: dict[str, Path] = {}  # model → the folder of its repository
+
+    def folder_of(self, model: str) -> Path | None:
+        """Return the folder of the repository in which the last scan found a model; None if it is in none."""
+        return self._folders.get(model)
 
     def __call__(self, path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
         """Return the versions of all places; `path` is not used. Raises RepositoryError."""
         found: list[ModelConfig] = []
         owners: dict[str, str] = {}
         twice: dict[tuple[str, str, str], None] = {}
+        folders: dict[str, Path] = {}
         for place, source in self._places:
-            configs = scan(source, runtimes) if isinstance(source, Path) else scan_mirror(source, runtimes)
+            if isinstance(source, Path):
+                configs = scan(source, runtimes, self._model_name)
+            else:
+                configs = scan_mirror(source, runtimes, self._model_name)
+            folder = source if isinstance(source, Path) else source.path
             for config in configs:
                 owner = owners.setdefault(config.name, place)
                 if owner == place:
                     found.append(config)
+                    if config.folder and folder:  # an artifact on its own has no such folder
+                        folders[config.name] = folder
                 else:
                     twice[config.name, owner, place] = None
         for each in twice:
@@ -48,17 +62,17 @@ class Repositories:
             # Of the model as a whole, so that it does not replace the version that is served.
             problem = "another repository has a model of the same name, which is not served; rename one of them"
             found.append(ModelConfig(name, "", f"in {place}", problem=problem))
-        self._logged = set(twice)
+        self._logged, self._folders = set(twice), folders
         return found
 
 
-def scan_mirror(mirror: Mirror, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+def scan_mirror(mirror: Mirror, runtimes: Mapping[str, Runtime], model_name: str = "") -> list[ModelConfig]:
     """Return the versions in a mirror's folder, and those whose files are missing, each with the reason."""
     path = mirror.path
     if path is None:
         return []
     try:
-        found = scan(path, runtimes)
+        found = scan(path, runtimes, model_name)
     except RepositoryError as error:
         found = [ModelConfig(mirror.location.stem.split(".")[0], "", "", problem=str(error))]
     return with_missing(found, mirror.problems, path, runtimes)
@@ -103,6 +117,6 @@ def _is_broken(config: ModelConfig) -> bool:
 
 def _configuration(folder: Path, runtimes: Mapping[str, Runtime]) -> ModelToml:
     try:
-        return read_configuration(folder, runtimes)[0]
+        return read_configuration(ModelFolder(folder.name, folder), runtimes)[0]
     except ModelConfigError:
         return ModelToml()

@@ -10,12 +10,12 @@ model_config_list {
 }
 
 `base_path` has the layout of a model's folder in a repository, and may have a model.toml. Relative paths are relative
-to the file.
+to the file. It may also be a URL (docs/remote.md).
 """
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,20 @@ _STRINGS_AND_COMMENTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|
 _FIELD = re.compile(r"([A-Za-z_]\w*)\s*[:{<]")
 
 
+# Returns the versions of a model whose base_path is a URL: (URL, name, settings that are set in models.config).
+ScanRemote = Callable[[str, str, ModelToml], list[ModelConfig]]
+
+
+def _refuse(url: str, name: str, overrides: ModelToml) -> list[ModelConfig]:
+    problem = "its base_path is a URL; it must be a folder on this machine"
+    return [ModelConfig(name, "", problem, problem=problem)]
+
+
 class ModelsConfig:
     """A `Scan` of a models.config file. Each warning about the file is logged once, until the file changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, scan_remote: ScanRemote = _refuse) -> None:
+        self._scan_remote = scan_remote
         self._logged: set[str] = set()
 
     def __call__(self, file: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
@@ -48,7 +58,7 @@ class ModelsConfig:
         parsed, warnings = _parse(file)
         configs: list[ModelConfig] = []
         for entry in parsed.model_config_list.config:
-            found = list(_model(entry, file.parent, runtimes))
+            found = list(_model(entry, file.parent, runtimes, self._scan_remote))
             configs += found
             warnings += _label_warnings(entry, {config.version for config in found})
         for warning in warnings:
@@ -118,12 +128,12 @@ def _check(file: Path, parsed: pb.ModelServerConfig) -> None:
         seen.add(entry.name)
 
 
-def _model(entry: pb.ModelConfig, folder: Path, runtimes: Mapping[str, Runtime]) -> Iterator[ModelConfig]:
+def _model(
+    entry: pb.ModelConfig, folder: Path, runtimes: Mapping[str, Runtime], scan_remote: ScanRemote
+) -> Iterator[ModelConfig]:
     problem = ""
     if not entry.base_path:
         problem = "it has no base_path in models.config"
-    elif "://" in entry.base_path:
-        problem = f"its base_path '{entry.base_path}' is a URL; it must be a folder on this machine"
     elif entry.model_version_policy.HasField("specific") and not entry.model_version_policy.specific.versions:
         problem = "its model_version_policy is specific, but names no versions"
     try:
@@ -132,6 +142,9 @@ def _model(entry: pb.ModelConfig, folder: Path, runtimes: Mapping[str, Runtime])
         problem = problem or explain(error, lambda _: "models.config", ModelToml)
     if problem:
         yield ModelConfig(entry.name, "", problem, problem=problem)  # the problem is also the fingerprint
+        return
+    if "://" in entry.base_path:
+        yield from scan_remote(entry.base_path, entry.name, overrides)
         return
     yield from scan_model(ModelFolder(entry.name, folder / entry.base_path, overrides), runtimes)
 

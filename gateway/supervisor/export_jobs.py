@@ -7,7 +7,7 @@ import logging
 import shutil
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -41,20 +41,20 @@ class _Job:
 class ExportJobs:
     """Starts, reports and cancels exports.
 
-    repository     None if the models are not in a repository
+    repository_of  model → the folder of its repository; None if it is in none
     pythons        runtime → interpreter, from the gateway's settings
     require_locks  whether exports build environments only from lock files
     """
 
     def __init__(
         self,
-        repository: Path | None,
+        repository_of: Callable[[str], Path | None],
         folder: Path,
         pythons: Mapping[str, Path],
         allowed: bool,
         require_locks: bool = False,
     ) -> None:
-        self._repository = repository
+        self._repository_of = repository_of
         self._folder = folder
         self._pythons = pythons
         self._allowed = allowed
@@ -68,6 +68,9 @@ class ExportJobs:
         options: flags of the command, without dashes → values
         """
         self._check_allowed()
+        repository = self._repository_of(model)
+        if repository is None:
+            raise Unsupported(f"model '{model}' cannot be exported: only models of a repository can be")
         if any(job.state == "RUNNING" for job in self._jobs.values()):
             raise Overloaded("another export is running, and only one can run at a time; try again later")
         self._delete_old()
@@ -75,7 +78,7 @@ class ExportJobs:
         folder = self._folder / f"export-{name}"
         folder.mkdir(parents=True)
         job = self._jobs[name] = _Job(model, version, folder)
-        job.task = asyncio.create_task(self._run(job, options))
+        job.task = asyncio.create_task(self._run(job, repository, options))
         return self.status(model, name)
 
     def status(self, model: str, name: str) -> dict[str, Any]:
@@ -115,8 +118,6 @@ class ExportJobs:
     def _check_allowed(self) -> None:
         if not self._allowed:
             raise Unsupported("models cannot be exported here: the server was started without --allow-export")
-        if self._repository is None:
-            raise Unsupported("only models of a repository can be exported, and this server has no repository")
 
     def _find(self, model: str, name: str) -> _Job:
         job = self._jobs.get(name)
@@ -132,8 +133,8 @@ class ExportJobs:
         if job := self._jobs.pop(name, None):  # None if two clients cancel the same export
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    async def _run(self, job: _Job, options: Mapping[str, str]) -> None:
-        command = [sys.executable, "-P", "-m", "gateway", "export", "--repository", str(self._repository)]
+    async def _run(self, job: _Job, repository: Path, options: Mapping[str, str]) -> None:
+        command = [sys.executable, "-P", "-m", "gateway", "export", "--repository", str(repository)]
         command += ["--version", job.version, "--out", str(job.folder / "result")]
         command += ["--require-locks" if self._require_locks else "--no-require-locks"]
         command += [part for flag, value in options.items() for part in (f"--{flag}", value)]

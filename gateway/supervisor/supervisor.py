@@ -66,7 +66,6 @@ from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.channel import REOPEN, TRACE_SETTINGS
 from gateway.process.tls import Pem, Renewals
 from gateway.process.usage_page import USAGE_FILE, clear_front
-from gateway.repository.scan import Scan, scan
 from gateway.supervisor.explanation import explain
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import (
@@ -86,6 +85,7 @@ from gateway.supervisor.opened_files import access_log_descriptor, audit_log, se
 from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
 from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
+from gateway.supervisor.served import Served, one_folder
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 from gateway.supervisor.tracing import trace_endpoint, trace_table
 from gateway.supervisor.traffic import TrafficBook
@@ -110,14 +110,13 @@ class Supervisor:
 
     def __init__(
         self,
-        repository: Path,
+        served: Served | Path,
         settings: Settings,
         runtimes: Mapping[str, Runtime],
         only: frozenset[str] = frozenset(),
-        scan: Scan = scan,
         log_output: LogOutput | None = None,
     ) -> None:
-        """log_output: what the settings of the log apply to."""
+        """served: what is served, or the path of one repository. log_output: what the settings of the log apply to."""
         self.settings = settings
         self._log_output = log_output or LogOutput(settings.log)
         self._trace_endpoint = trace_endpoint(settings, os.environ)
@@ -161,8 +160,9 @@ class Supervisor:
             worker_protections(settings, no_memory_groups), server_protections(settings, self.identities.note)
         )
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        self._served = served = one_folder(served) if isinstance(served, Path) else served
         self._exports = ExportJobs(
-            _models_folder(repository), self._run_dir, external, settings.allow_export, settings.require_locks
+            served.folder_of, self._run_dir, external, settings.allow_export, settings.require_locks
         )
         self.builder = Builder(
             environments, settings.accelerator, external, only, self._on_progress, settings.require_locks
@@ -179,7 +179,7 @@ class Supervisor:
             fork_workers=settings.fork_workers,
         )
         options = ManagerOptions(
-            repository=repository,
+            repository=served.path,
             workers=workers,
             poll_s=settings.poll_s,
             grace_s=settings.grace_s,
@@ -188,7 +188,9 @@ class Supervisor:
             load_model=tuple(split_names(settings.load_model)),
             load=settings.load,
             memory_limit=settings.memory_limit,
-            scan=scan,
+            scan=served.scan,
+            is_complete=served.mirrors.is_complete,
+            prepare=served.mirrors.prepare,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         self.traffic = TrafficBook(self.manager)
@@ -200,6 +202,7 @@ class Supervisor:
             lambda: self._front_restarts,
             self._reloads,
             self._dropped,
+            served.mirrors,
         )
         self._registry: CollectorRegistry = build_registry(
             GatewayCollector(
@@ -219,7 +222,7 @@ class Supervisor:
         `on_serving` is called when a front accepts requests.
         """
         self._security.log()
-        manager = asyncio.create_task(self.manager.run())
+        manager = asyncio.create_task(self._run_manager())
         fronts = [asyncio.create_task(self._run_front(on_serving)) for _ in range(self.settings.fronts)]
         watches = [
             asyncio.create_task(self._renew_tls()),
@@ -238,6 +241,7 @@ class Supervisor:
                 manager.result()
             await self._drain(fronts)
         finally:
+            self._served.mirrors.stop()
             for task in (manager, *watches, *fronts):
                 task.cancel()
             await asyncio.gather(manager, *watches, *fronts, return_exceptions=True)
@@ -248,6 +252,20 @@ class Supervisor:
             if metrics is not None:
                 metrics.shutdown()
             self.close()
+
+    async def _run_manager(self) -> None:
+        """Follow the repositories. Unless they are polled, they are scanned once, after all have been read."""
+        served, loop = self._served, asyncio.get_running_loop()
+
+        def on_change() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self.manager.rescan)
+
+        served.mirrors.start(on_change, lambda: {key[:2] for key in list(self.manager.versions)})
+        if self.settings.repository_control != "poll":
+            await served.mirrors.first_sync()
+            await served.mirrors.prepare(split_names(self.settings.load_model))
+        await self.manager.run()
 
     def close(self) -> None:
         """Release the ports and delete the run directory."""
@@ -501,7 +519,7 @@ class Supervisor:
             "front_restarts": self._front_restarts,
             "started": self._started,
             "at_s": at_s,
-            "notes": [self.identities.note] if self.identities.note else [],
+            "notes": [*filter(None, [self.identities.note]), *self._served.mirrors.troubles()],
             "exports": self.settings.allow_export,
             "repository_control": self.settings.repository_control,
         }
@@ -554,8 +572,3 @@ class Supervisor:
     def _unregister(self, request: UnregisterRegion) -> None:
         self._shared_memory.unregister(request.name)
         self._publish(self._table)
-
-
-def _models_folder(repository: Path) -> Path | None:
-    """Return the repository's folder; None for a single artifact or a models.config file of TensorFlow Serving."""
-    return repository.absolute() if repository.is_dir() else None

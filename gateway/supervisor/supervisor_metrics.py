@@ -10,6 +10,7 @@ from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.policy import State
 from gateway.lifecycle.version import WorkerCounts
 from gateway.metrics.gpu import GpuCollector
+from gateway.remote.mirrors import Mirrors
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.memory_metrics import on_demand_families
 from gateway.supervisor.process_metrics import MachineMetrics, Process, process_families
@@ -22,6 +23,7 @@ class SupervisorCollector:
 
     reloads      returns {what is read again: whether it could be used after its last change}
     log_dropped  returns {log: lines that could not be kept}
+    mirrors      the remote repositories
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class SupervisorCollector:
         front_restarts: Callable[[], int],
         reloads: Callable[[], Mapping[str, bool]],
         log_dropped: Callable[[], Mapping[str, int]],
+        mirrors: Mirrors,
     ) -> None:
         self._manager = manager
         self._builder = builder
@@ -39,6 +42,7 @@ class SupervisorCollector:
         self._front_restarts = front_restarts
         self._reloads = reloads
         self._log_dropped = log_dropped
+        self._mirrors = mirrors
         self._machine = MachineMetrics()
         self._gpu = GpuCollector()
 
@@ -54,6 +58,7 @@ class SupervisorCollector:
             "modelport_front_restarts", "Front processes that were replaced", value=self._front_restarts()
         )
         yield from self._files()
+        yield from repository_families(self._mirrors)
         yield from process_families(self._processes())
         yield from self._machine.collect()
         yield from self._gpu.collect()
@@ -123,6 +128,28 @@ class SupervisorCollector:
                 if worker.pid:
                     name = f"worker-{version.key.model}-{version.key.version}"
                     yield Process(name, worker.pid, worker.launch.memory_limit)
+
+
+def repository_families(mirrors: Mirrors) -> Iterator[Metric]:
+    followed = mirrors.all()
+    if not followed:
+        return
+    last = GaugeMetricFamily(
+        "modelport_repository_last_sync_timestamp_seconds",
+        "Time at which a remote repository was last read, with everything in the cache; 0 if never",
+        labels=["repository"],
+    )
+    failures = CounterMetricFamily(
+        "modelport_repository_sync_failures",
+        "Attempts to read a remote repository that failed, or left files out",
+        labels=["repository"],
+    )
+    for mirror in followed:
+        last.add_metric([str(mirror.location)], mirror.last_sync_s)
+        failures.add_metric([str(mirror.location)], mirror.failures)
+    cache = GaugeMetricFamily("modelport_model_cache_bytes", "Size of the files of remote repositories on disk")
+    cache.add_metric([], mirrors.cached_bytes())
+    yield from (last, failures, cache)
 
 
 def environment_families(builder: Builder) -> Iterator[Metric]:

@@ -167,7 +167,7 @@ def test_a_version_appears_only_when_it_is_whole(tmp_path: Path, fault: str, cap
     assert len([each for each in caplog.records if "a version 2" in each.message]) == 1
     assert site.store.reads.count("a/2/model.onnx") == 1  # it waits before it downloads as much again
     site.store.truncate, site.store.lie, site.store.on_read = set(), {}, lambda name: None
-    site.mirror.request("a")
+    site.mirror.request(["a"])
     site.mirror.sync()
     assert site.read("a/2/model.onnx") == b"0123456789"
     assert site.mirror.problems == {}
@@ -244,7 +244,7 @@ def test_under_explicit_control_a_model_is_downloaded_when_it_is_requested(tmp_p
     site.mirror.sync()
     assert site.store.reads == ["a/model.toml"]
     assert site.mirror.problems == {("a", "2"): NOT_LOADED, ("b", "1"): NOT_LOADED}
-    site.mirror.request("b")
+    site.mirror.request(["b"])
     site.mirror.sync()
     assert site.mirror.problems == {("a", "2"): NOT_LOADED}
     assert site.read("b/1/model.onnx") == b"b1"
@@ -256,16 +256,16 @@ def test_models_that_are_not_served_make_room_for_one_that_is_loaded(tmp_path: P
     served: set[tuple[str, str]] = set()
     site.mirror.in_use = lambda: served
     for name in "ab":
-        site.mirror.request(name)
+        site.mirror.request([name])
         site.mirror.sync()
         served.add((name, "1"))
         site.mirror.sync()
-    site.mirror.request("c")
+    site.mirror.request(["c"])
     site.mirror.sync()
     assert "model_cache_bytes" in site.mirror.problems["c", "1"]
     served.discard(("a", "1"))
     site.mirror.sync()
-    site.mirror.request("c")
+    site.mirror.request(["c"])
     site.mirror.sync()
     assert site.exists("c/1/model.onnx")
     assert not site.exists("a/1/model.onnx")

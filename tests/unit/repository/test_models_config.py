@@ -94,7 +94,7 @@ def test_changes_of_a_version_change_its_fingerprint(tmp_path: Path) -> None:
     ("text", "says"),
     [
         (config("m", ""), "it has no base_path in models.config"),
-        (config("m", "s3://bucket/m"), "its base_path 's3://bucket/m' is a URL"),
+        (config("m", "s3://bucket/m"), "its base_path is a URL"),
         (config("m", "nosuch"), "its folder cannot be read: No such file"),
         (config("m", "empty"), "it has no version folder"),
         (config("m", "good", "model_version_policy { specific {} }"), "is specific, but names no versions"),
@@ -201,7 +201,7 @@ def test_a_repository_in_addition_is_refused(
         (tmp_path / "modelport.toml").write_text('models_config = "models.config"')
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert said == "modelport: give a repository ('models') or models_config ('models.config'), not both\n"
+    assert said == "modelport: give repositories or models_config ('models.config'), not both\n"
 
 
 def test_serve_reports_what_is_wrong_with_the_file(
