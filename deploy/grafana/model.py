@@ -26,6 +26,7 @@ def model() -> Json:
         "output": "modelport_compute_output_duration_seconds",
     }
     succeeded, failed = f'{MODEL},outcome="success"', f'{MODEL},outcome=~"{FAULTS}"'
+    agreeing = f'{MODEL},agrees="true"'
     workers = f'{SERVER},process=~"worker-($model)-($version)"'
     rows = {
         "Now": [
@@ -123,6 +124,51 @@ def model() -> Json:
                 "Share of failures by the server",
                 "percentunit",
                 Query(f"{rate(requests, failed)} / {rate(requests, MODEL)}", "failed"),
+            ),
+        ],
+        "Traffic between versions": [
+            time_series(
+                "Share of the requests without a version",
+                "percentunit",
+                Query(f"max by (version) (modelport_traffic_share{{{MODEL}}})", "version {{version}}"),
+                about="Only for models with weights: docs/traffic.md.",
+                most=1.0,
+            ),
+            time_series(
+                "Copies for a shadow, by outcome",
+                "reqps",
+                Query(rate("modelport_shadow_requests_total", MODEL, "version, outcome"), "{{version}} {{outcome}}"),
+                stack=True,
+            ),
+            heat_map(
+                "Relative difference of a shadow's answers",
+                "none",
+                "modelport_shadow_relative_difference",
+                f"{{{MODEL}}}",
+                "The largest difference in an output, divided by its largest value. 0 means that nothing differs.",
+            ),
+            time_series(
+                "Rows with the same best class",
+                "percentunit",
+                Query(
+                    f"{rate('modelport_shadow_best_class_rows_total', agreeing, 'version, output')}"
+                    f" / {rate('modelport_shadow_best_class_rows_total', MODEL, 'version, output')}",
+                    "{{version}} {{output}}",
+                ),
+                most=1.0,
+            ),
+            time_series(
+                "Answers from the response cache",
+                "percentunit",
+                Query(
+                    f"{rate('modelport_cache_hits_total', MODEL)} / ({rate('modelport_cache_hits_total', MODEL)}"
+                    f" + {rate('modelport_cache_misses_total', MODEL)})",
+                    "hits",
+                ),
+                most=1.0,
+            ),
+            time_series(
+                "Size of the response cache", "bytes", Query(f"sum(modelport_cache_bytes{{{MODEL}}})", "all fronts")
             ),
         ],
         "Starts and memory": [

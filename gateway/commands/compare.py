@@ -13,6 +13,7 @@ from gateway.codecs.npy import NPZ, write_npz
 from gateway.commands import http_client
 from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Refused, Request
+from gateway.domain.differences import looks_like_classes
 from gateway.export import cases as files
 from gateway.export import comparison, known
 from gateway.export.cases import Arrays, Case
@@ -190,7 +191,7 @@ def _differences(
     first: _Served, answers: Sequence[tuple[Case, Arrays, Arrays]], options: Comparison
 ) -> list[comparison.OutputDifference]:
     names = [spec.name for spec in first.outputs] or list(answers[0][1])
-    scores = frozenset(s.name for s in first.outputs if comparison.looks_like_classes(s.shape, s.datatype))
+    scores = frozenset(s.name for s in first.outputs if looks_like_classes(s.shape, s.datatype))
     compared = [Answers(case.name, ours, theirs, exact=case.exact) for case, ours, theirs in answers]
     found = comparison.compare(names, compared, options.tolerance, scores)
     differing = {case for each in found for case in each.differing}

@@ -107,12 +107,15 @@ def divide(traffic: Traffic, versions: Iterable[ModelStatus]) -> Division | None
 
 
 def unlike(one: ModelStatus, other: ModelStatus) -> str:
-    """Return why a request for one version may not fit the other, or its answer differ in form; "" if neither is so."""
+    """Return why a request for one version may not fit the other, or its answer differ in form; "" if neither is so.
+
+    A version that has not been loaded yet, because it is loaded on demand, is not known to differ.
+    """
     if one is other:
         return ""
     if (one.decoupled, one.sequence) != (other.decoupled, other.sequence):
         return f"it is another kind of model than version {one.version}: only one of them is decoupled, or of sequences"
-    for name, signature in one.signatures.items():
+    for name, signature in one.signatures.items() if other.signatures else ():
         if name not in other.signatures:
             return f"it has no signature '{name}', which version {one.version} has"
         if problem := _unlike(signature, other.signatures[name], one.version):

@@ -41,6 +41,7 @@ from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import QueuedRequest, Servable
+from gateway.engine.shadow import ShadowRequest, Shadows
 from gateway.engine.usage import Usages
 from gateway.errors import (
     DeadlineExceeded,
@@ -99,12 +100,14 @@ class FrontEngine:
         self._arenas = arenas
         self.frames = frames or Frames()
         make_calls = partial(Calls, self.submit_child, max_body_bytes)
+        self.shadows = Shadows(self, limits.timeout_s)
         self.routes = Routes(
-            self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls, cache_bytes, want
+            self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls, cache_bytes, want, self.shadows
         )
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)
         self.deadlines: Deadlines[AdmittedRequest | LoadWait] = Deadlines(self._expire)
+        self.expirations: Deadlines[ShadowRequest] = Deadlines(self._expire)
         self._load_waits = LoadWaits(self.admission, self.deadlines, self.metrics, self.routes.want)
         self._control = control
         self.last_id = front << 40
@@ -362,8 +365,8 @@ class FrontEngine:
         self.deadlines.remove(admitted, admitted.timeout_s)
         return time.monotonic() - admitted.queued_at
 
-    def _expire(self, admitted: AdmittedRequest | LoadWait) -> None:
-        admitted.fail(DeadlineExceeded("the deadline passed before the model answered"))
+    def _expire(self, waiting: QueuedRequest | LoadWait) -> None:
+        waiting.fail(DeadlineExceeded("the deadline passed before the model answered"))
 
     async def drain(self, grace_s: float) -> None:
         """Reject new requests, and wait up to `grace_s` seconds for those in progress; then fail the rest."""
@@ -390,6 +393,7 @@ class FrontEngine:
             metrics = servable.metrics
             metrics.queued = servable.queued
             metrics.in_flight = servable.under_way
+        self.shadows.discount()
         self.routes.note_caches()
         for key, count in self._load_waits.counts().items():
             metrics = self.metrics.of(*key)

@@ -15,6 +15,8 @@ from runtimes.wire import ResultGroup
 if TYPE_CHECKING:
     import numpy as np  # not imported by the supervisor, which only sums snapshots
 
+    from gateway.engine.shadow_metrics import ShadowMetrics
+
 # Seconds: from the fastest small models up to the default request timeout.
 DURATION_BUCKETS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -81,6 +83,7 @@ class ModelMetrics:
     batches      rows of a batch → number of such batches, and their nanoseconds of input, infer and output
     cache_*      of the response cache: requests that were answered from it, and that were not; the time of looking,
                  and of keeping answers; what it holds
+    shadow       of the copies that the version got as a shadow; None if it never was one
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class ModelMetrics:
     cache_evictions: int = 0
     cache_bytes: int = 0
     cache_entries: int = 0
+    shadow: "ShadowMetrics | None" = None
     request: Histogram = field(default_factory=_durations)
     queue: Histogram = field(default_factory=_durations)
     compute_input: Histogram = field(default_factory=_durations)
@@ -140,6 +144,15 @@ class ModelMetrics:
         )
         if len(self.finished) >= _MAX_PENDING or len(self._runs) >= _MAX_PENDING:
             self._update_histograms()
+
+    def discount(self, results: ResultGroup, rows: int) -> None:
+        """Take back what `count_results` is about to count of one answer: no client has asked for it.
+
+        Its batch remains counted, because the model has run it.
+        """
+        self.outcomes["success"] = self.outcomes.get("success", 0) - 1
+        self.rows -= rows
+        self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, -1, 0))
 
     def count_cached(self) -> None:
         """Count a request that was answered without the model. Its durations are in `finished` and `waited` already, or
@@ -198,6 +211,7 @@ class ModelMetrics:
             "in_flight": self.in_flight,
             "queued": self.queued,
             **{name: getattr(self, name) for name in (*CACHE_COUNTERS, *CACHE_GAUGES)},
+            **({} if self.shadow is None else {"shadow": self.shadow.snapshot()}),
             **{name: getattr(self, name).snapshot() for name in HISTOGRAMS},
         }
 

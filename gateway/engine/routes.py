@@ -16,6 +16,7 @@ from gateway.engine.pipeline import Models, Pipeline, reader_of
 from gateway.engine.queue import ModelQueue
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import Servable
+from gateway.engine.shadow import Shadows
 from gateway.engine.version_choice import VersionChoice
 from gateway.errors import NotFound, Unavailable, shorten, unknown_model
 
@@ -37,10 +38,11 @@ class Routes:
         make_calls: MakeCalls | None = None,
         cache_bytes: int = CACHE_BYTES,
         want: Callable[[str, str], None] = lambda model, version: None,
+        shadows: Shadows | None = None,
     ) -> None:
         """models: answer the steps of pipelines; without them, there must be no pipelines.
 
-        want: asks the supervisor to load a version on demand.
+        want: asks the supervisor to load a version on demand. shadows: copies requests; without it, none is copied.
         """
         self._want = want
         self._wanted: set[tuple[str, str]] = set()  # since they were unloaded
@@ -52,6 +54,7 @@ class Routes:
         self._max_response_bytes = max_response_bytes
         self._make_calls = make_calls
         self._caches = Caches(cache_bytes)
+        self._shadows = shadows
         self._table = Table()
         self._entries: dict[tuple[str, str], TableEntry] = {}
         self._by_model: dict[str, list[ModelStatus]] = {}
@@ -80,12 +83,14 @@ class Routes:
         status = self.model(name, version)
         key = status.name, status.version
         servable: Servable = self._pipelines[key] if status.steps else self._queues.get(key) or self._add_queue(status)
-        cached = self._caches.around(key)
+        around = self._caches.around(key)
+        if self._shadows is not None:
+            around = self._shadows.around(key, around or servable) or around
         is_divided = not version and self.choice.divides(name)
         is_loaded = status.state != "UNLOADED" and status.signatures
-        if version in ("", status.version) and status.is_plain and is_loaded and cached is None and not is_divided:
+        if version in ("", status.version) and status.is_plain and is_loaded and around is None and not is_divided:
             self.known[name, version] = servable
-        return cached or servable
+        return around or servable
 
     def note_caches(self) -> None:
         """Write what response caches hold to the metrics."""
@@ -151,7 +156,12 @@ class Routes:
                 for client in list(queue.clients):
                     queue.close_if_done(client)
                 self._tidy(queue)
-        self._caches.apply({key: queue for key, queue in self._queues.items() if not queue.closing})
+        queues: dict[tuple[str, str], Servable] = {
+            key: queue for key, queue in self._queues.items() if not queue.closing
+        }
+        self._caches.apply(queues)
+        if self._shadows is not None:
+            self._shadows.apply(table.traffic, queues)
         if self._arenas is not None:
             self._arenas.keep({name for name, _ in self._queues})
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gateway.domain.differences import agreement, largest, max_difference, not_finite
 from gateway.export import parts
 from gateway.export.parts import Sizes
-from runtimes.contract import kind_of
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -101,14 +101,9 @@ def within(difference: OutputDifference, tolerance: float, allow_loss: bool = Fa
     return difference.relative <= tolerance and not difference.loss and not difference.large
 
 
-def looks_like_classes(shape: Sequence[int] | None, datatype: str) -> bool:
-    """Whether the output looks like a row of scores for each row of input."""
-    return kind_of(datatype) == "float" and shape is not None and len(shape) == 2 and shape[1] > 1
-
-
 def scale(answer: np.ndarray, all_answers: Sequence[np.ndarray]) -> float:
     """Return the divisor for differences from this answer as a whole. all_answers: for every case."""
-    return max(parts.largest(answer), parts.least_size(all_answers)) or parts.SMALLEST
+    return max(largest(answer), parts.least_size(all_answers)) or parts.SMALLEST
 
 
 def _output(
@@ -151,7 +146,7 @@ def _output(
             problem = problem or f"case {each.case}: {wrong}"
             continue
         worst = worst.or_this(found, each.case, sizes, a.ndim)
-        absolute = max(absolute, parts.max_difference(a, b))
+        absolute = max(absolute, max_difference(a, b))
         coarse = max(coarse, sizes.coarse(a, b))
         kept.append((a, b))
     if not problem:
@@ -202,17 +197,6 @@ def _only_noise(found: np.ndarray, noise: np.ndarray, tolerance: float) -> bool:
     return bool(np.any(noisy & (found > tolerance))) and bool(np.all(noisy | (found <= allowed)))
 
 
-def not_finite(a: np.ndarray, b: np.ndarray) -> str:
-    """Return why the NaN or infinite values do not match; "" if they do."""
-    if a.dtype.kind == "f":
-        if not np.array_equal(np.isnan(a), np.isnan(b)):
-            return "NaN is not in the same positions as in the original"
-        infinite = np.isinf(a) | np.isinf(b)
-        if not np.array_equal(a[infinite], b[infinite]):
-            return "infinities are not in the same positions as in the original"
-    return ""
-
-
 def _insufficient(
     kept: Sequence[tuple[np.ndarray, np.ndarray]], answers: Sequence[Answers], left_out: Sequence[str]
 ) -> str:
@@ -235,17 +219,6 @@ def _loss(kept: Sequence[tuple[np.ndarray, np.ndarray]], top1: float | None, cla
 
 
 def _top1(kept: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    counted = [_agreement(a, b) for a, b in kept]
+    counted = [agreement(a, b) for a, b in kept]
     same, clear = sum(each[0] for each in counted), sum(each[1] for each in counted)
     return same / clear if clear else None
-
-
-def _agreement(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
-    """Return the number of rows with the same winner, and of all rows in which the original has a clear one."""
-    if a.ndim < 1 or a.shape[-1] < 2:
-        return 0, 0
-    flat, other = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
-    top = np.partition(flat, -2, axis=-1)
-    clear = top[:, -1] - top[:, -2] > 1e-6 * np.maximum(np.abs(top[:, -1]), 1e-30)
-    same = flat.argmax(axis=-1) == other.argmax(axis=-1)
-    return int(np.sum(same & clear)), int(np.sum(clear))

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.domain.differences import delta as delta_of
+from gateway.domain.differences import largest, ratio, relative_difference
+
 SMALLEST = float(np.finfo(np.float64).tiny)
 # An output counts as at least this share of its usual size: sums close to zero, and what is left when gates are nearly
 # closed, carry the rounding of larger numbers. Too small refuses correct exports; too large hides errors in small
@@ -56,24 +59,22 @@ class Sizes:
             return np.array([float(np.mean(a != b)) if a.size else 0.0])
         usual = _usual(a)
         odd = usual != np.where(np.isfinite(a), a, 0)
-        delta = _delta(a, b)
+        delta = delta_of(a, b)
         odd_delta, delta = np.where(odd, delta, 0), np.where(odd, 0, delta)
         whole = max(largest(usual), _MIN_SIZE_RATIO * self.usual)
         ignored = rounding * max(whole, self.usual)
         with np.errstate(invalid="ignore", divide="ignore"):
-            odd_ratio = _ratio(odd_delta, np.abs(np.where(odd, a, 1)))
-        parts = [np.array([_ratio(delta.max(initial=0.0), whole), odd_ratio.max(initial=0.0)])]
+            odd_ratio = ratio(odd_delta, np.abs(np.where(odd, a, 1)))
+        parts = [np.array([ratio(delta.max(initial=0.0), whole), odd_ratio.max(initial=0.0)])]
         for axis, shares in self.shares.items():
             off = _slices(delta, axis)
             off = np.where(off <= ignored, 0, off)
-            parts.append(_ratio(off, np.maximum(_slices(usual, axis), shares * whole)))
+            parts.append(ratio(off, np.maximum(_slices(usual, axis), shares * whole)))
         return np.concatenate(parts)
 
     def coarse(self, a: np.ndarray, b: np.ndarray) -> float:
         """Return the difference measured by the largest value only; for integers, the share of values that differ."""
-        if a.dtype.kind != "f":
-            return float(np.mean(a != b)) if a.size else 0.0
-        return float(_ratio(np.array(max_difference(a, b)), max(largest(a), self.coarse_least)))
+        return relative_difference(a, b, self.coarse_least)
 
     def name(self, index: int, rank: int) -> str:
         """Return the name of the part with this index in the result of differences(); "" for the whole."""
@@ -89,18 +90,9 @@ def slice_name(axis: int, index: int, rank: int) -> str:
     return "[" + ", ".join(str(index) if each == axis else ":" for each in range(rank)) + "]"
 
 
-def largest(a: np.ndarray) -> float:
-    return float(np.max(np.abs(a[np.isfinite(a)]), initial=0.0)) if a.dtype.kind == "f" else 0.0
-
-
 def least_size(answers: Sequence[np.ndarray]) -> float:
     """Return the size that every answer counts as at least. It follows the usual size, not that of huge answers."""
     return _MIN_SIZE_RATIO * _usually([largest(each) for each in answers])
-
-
-def max_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the largest |a - b|."""
-    return float(_delta(a, b).max(initial=0.0))
 
 
 def constant_part(answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
@@ -177,17 +169,3 @@ def _usual(a: np.ndarray) -> np.ndarray:
     sorted_sizes = sorted_sizes[sorted_sizes > 0]
     gaps = np.flatnonzero((sorted_sizes[1:] >= _GAP * sorted_sizes[:-1]) & (sorted_sizes[1:] >= _GAP))
     return np.where(np.abs(numbers) > sorted_sizes[gaps[0]], 0, numbers) if gaps.size else numbers
-
-
-def _delta(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return |a - b| as FP64; zero where either is not finite, since those values are compared elsewhere."""
-    numbers = np.isfinite(a) & np.isfinite(b)
-    found: np.ndarray = np.abs(np.where(numbers, a, 0).astype(np.float64) - np.where(numbers, b, 0).astype(np.float64))
-    return found
-
-
-def _ratio(delta: np.ndarray | float, size: np.ndarray | float) -> np.ndarray:
-    """Return delta / size: 0 for no difference, infinite for a difference from a part of size zero."""
-    delta, size = np.asarray(delta, np.float64), np.asarray(size, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(delta == 0, 0.0, delta / size)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gateway.domain.differences import looks_like_classes
 from gateway.environments.environment import Environment
 from gateway.export import cases as case_files
 from gateway.export import comparison, interface, known, large
@@ -292,7 +293,7 @@ def _notes(runner: str, differences: Sequence[OutputDifference], refused: Sequen
 def classifiers(outputs: Sequence[TensorSpec], labels: Container[str]) -> frozenset[str]:
     """Return the outputs that have labels; if none has, those that look like scores."""
     labelled = frozenset(spec.name for spec in outputs if spec.name in labels)
-    return labelled or frozenset(s.name for s in outputs if comparison.looks_like_classes(s.shape, s.datatype))
+    return labelled or frozenset(s.name for s in outputs if looks_like_classes(s.shape, s.datatype))
 
 
 def mismatch(run: Run, limits: Limits) -> str:

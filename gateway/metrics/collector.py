@@ -14,9 +14,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from gateway.engine.metrics import CACHE_COUNTERS, CACHE_GAUGES, DURATION_BUCKETS, HISTOGRAMS, ROW_BUCKETS
+from gateway.engine.shadow_metrics import add_shadows
 from gateway.metrics.cache import cache_families
 from gateway.metrics.front_sums import FrontSums
 from gateway.metrics.identities import add_identity, identity_families
+from gateway.metrics.shadows import shadow_families
 
 MetricsSnapshot = dict[str, Any]
 Key = tuple[str, str]
@@ -87,6 +89,8 @@ def _add(totals: dict[Key, MetricsSnapshot], snapshot: MetricsSnapshot) -> None:
         total["outcomes"][outcome] = total["outcomes"].get(outcome, 0) + count
     for name in _SUMS:
         total[name] += snapshot[name]
+    if "shadow" in snapshot:
+        total["shadow"] = add_shadows(total.get("shadow", {}), snapshot["shadow"])
     total["last_ms"] = max(total["last_ms"], snapshot["last_ms"])
     for rows, figures in snapshot["batches"].items():
         total["batches"][rows] = [a + b for a, b in zip(total["batches"].get(rows, [0] * 4), figures, strict=True)]
@@ -120,6 +124,7 @@ class GatewayCollector(Collector):
         yield from _histograms(totals)
         yield from _triton(totals)
         yield from cache_families(totals)
+        yield from shadow_families(totals)
         yield from identity_families(self._fronts.identities.totals())
         yield from self._supervisor()
 

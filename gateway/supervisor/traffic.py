@@ -127,7 +127,7 @@ class TrafficBook:
         merged = {**current, **{key: empty.get(key) if value is None else value for key, value in changes.items()}}
         shadow = merged["shadow"]
         if isinstance(shadow, Mapping) and not shadow.get("of"):
-            merged["shadow"] = {**shadow, "of": self._primary(name)}
+            merged["shadow"] = {**shadow, "of": _primary(merged["weights"], versions)}
         try:
             wanted = TrafficToml.model_validate(merged).resolve()
         except ValidationError as error:
@@ -170,12 +170,6 @@ class TrafficBook:
         if not versions:
             raise unknown_model(name)
         return versions
-
-    def _primary(self, name: str) -> str:
-        """Return the version that most requests without a version get; "" if none does."""
-        versions = self.get(name)["versions"]
-        best = max(versions, key=lambda each: each["share"])
-        return str(best["version"]) if best["share"] else ""
 
     def _check(self, name: str, traffic: Traffic, versions: Sequence[ModelStatus]) -> None:
         """Raises InvalidRequest if a version is not loaded, and Unavailable if none could answer."""
@@ -232,3 +226,12 @@ class TrafficBook:
                 wanted.add_metric([name, version], weight / total if total else 0.0)
                 given.add_metric([name, version], division.shares.get(version, 0.0) if division else 0.0)
         yield from (wanted, given)
+
+
+def _primary(weights: Any, versions: Sequence[ModelStatus]) -> str:
+    """Return the version that gets most requests without a version; "" if that is not known."""
+    numbers = isinstance(weights, Mapping) and all(isinstance(each, int | float) for each in weights.values())
+    division = divide(Traffic(weights), versions) if numbers else None
+    if division is not None:
+        return division.primary.version
+    return next((status.version for status in versions if status.admits), "")

@@ -58,6 +58,9 @@ class Scraped(NamedTuple):
     prometheus: Prometheus
 
 
+TRAFFIC = '[traffic]\nweights = { "1" = 1 }\nshadow = { version = 2, of = 1 }\n'
+
+
 class FakeNvml:
     """Two cards, as the management library describes them."""
 
@@ -96,6 +99,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     add_fake(repository, "quick")
     add_fake(repository, "slow", seconds_per_batch=0.02, toml='memory_limit = "4GiB"\nqueue_delay_ms = 5')
     add_fake(repository, "alone", not_batchable=True)
+    add_fake(repository, "shadowed", "1", "version_policy = { all = true }\nresponse_cache = true\n" + TRAFFIC)
+    add_fake(repository, "shadowed", "2")
     add_fake(repository, "broken", load_error="its weights are missing")
     identities = folder / "identities.toml"
     identities.write_text(IDENTITIES)
@@ -135,6 +140,9 @@ def load(running: Gateway) -> None:
     def row(number: int) -> dict[str, Any]:
         return {"inputs": {"x": [[number + 1000] * 4]}}
 
+    def scores(number: int) -> dict[str, Any]:
+        return {"inputs": {"x": [[number + 1000, 1, 2, 3]]}}
+
     with ExitStack() as stack:
 
         def send(model: str, body: Callable[[int], Any], clients: int, most: int, **headers: str) -> Load:
@@ -146,6 +154,7 @@ def load(running: Gateway) -> None:
             send("quick", row, 4, 50): 200,
             send("slow", row, 8, 10): 80,
             send("alone", row, 2, 20): 40,
+            send("shadowed", scores, 2, 20): 40,
             send("broken", row, 1, 10): 10,
             send("nobody", row, 1, 5): 5,
             send("quick", lambda _: {"inputs": {"x": [[500.0] * 4]}}, 1, 5): 5,
@@ -225,7 +234,8 @@ def test_panels_show_what_happened(scraped: Scraped) -> None:
     eventually(scraped.prometheus, 'modelport_model_state{model="quick",state="READY"} == 1')
     states = {1: "READY", 4: "UNAVAILABLE"}
     now = {name: states[int(number)] for name, number in by("model", overview["State by version"][0]).items()}
-    assert now == {"quick": "READY", "slow": "READY", "alone": "READY", "broken": "UNAVAILABLE"}
+    ready = dict.fromkeys(("quick", "slow", "alone", "shadowed"), "READY")
+    assert now == {**ready, "broken": "UNAVAILABLE"}
     (limit,) = by("process", "modelport_process_memory_limit_bytes").items()
     assert limit == ("worker-slow-1", 4 << 30)
     utilization = by("gpu_uuid", panels(DEPLOY / "grafana/dashboards/gpus.json")["GPU utilization"][0])

@@ -73,6 +73,7 @@ def test_every_metric_is_documented() -> None:
         "metrics/collector.py",
         "metrics/gpu.py",
         "metrics/identities.py",
+        "metrics/shadows.py",
         "supervisor/memory_metrics.py",
         "supervisor/process_metrics.py",
         "supervisor/security.py",

@@ -87,7 +87,7 @@ def test_the_primary_version_has_the_highest_weight_and_of_equals_the_newest() -
             "it needs the input 'z', which version 3 does not have",
         ),
         (status("4", outputs=(Y._replace(datatype="INT64"),)), "its output 'y' differs from that of version 3"),
-        (status("4", signatures={}), "it has no signature 'default', which version 3 has"),
+        (status("4", signatures={"other": Signature((X,), (Y,))}), "it has no signature 'default', which version 3 has"),
         (status("4", decoupled=True), "it is another kind of model than version 3"),
     ],
 )
@@ -95,6 +95,11 @@ def test_a_version_that_requests_for_the_primary_might_not_fit_gets_no_share(oth
     found = division({"3": 95, "4": 5}, status("3"), other)
     assert found.shares == {"3": 1.0}
     assert found.reasons["4"].startswith(problem)
+
+
+def test_a_version_that_is_loaded_on_demand_gets_its_share_before_it_is_known() -> None:
+    found = division({"3": 95, "4": 5}, status("3"), status("4", state="UNLOADED", signatures={}))
+    assert found.shares == {"3": 0.95, "4": 0.05}
 
 
 def test_a_version_may_accept_more_and_return_more() -> None:

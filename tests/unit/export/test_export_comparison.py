@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gateway.export.comparison import Answers, compare, looks_like_classes, within
+from gateway.domain.differences import looks_like_classes
+from gateway.export.comparison import Answers, compare, within
 
 Pair = tuple[list[float], list[float]]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from gateway.codecs.json_tensors import raw_tensor, read_tensor
+from gateway.domain.differences import looks_like_classes
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.validate import validate
 from gateway.errors import InvalidRequest
-from gateway.export.comparison import looks_like_classes
 from gateway.front.dialects.tfserving import classify, tensor_proto
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.front.dialects.v2.raw_request import read_raw

@@ -1,0 +1,220 @@
+"""Copies requests that one version has answered to another one, its shadow, and compares the answers.
+
+Nothing about a shadow can affect the original: a copy is made when the original has been answered, waits behind all
+requests of clients, has a deadline of its own, and is dropped if there are too many. It belongs to no client: no
+limit, quota, identity, log or metric of requests knows it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.domain.traffic import Shadow, Traffic, shadow_problem
+from gateway.domain.types import NO_PARAMETERS, InferRequest, InferResponse
+from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.deadlines import Deadlines
+from gateway.engine.protocol import AnswerCallback
+from gateway.engine.servable import QueuedRequest, Servable
+from gateway.engine.shadow_metrics import ShadowMetrics
+from gateway.engine.wrapper import ServableWrapper
+from gateway.errors import ModelportError
+from runtimes.fair_order import MAX_LEVEL
+from runtimes.layouts import GroupedTensors
+from runtimes.tensor_bytes import Tensor
+from runtimes.wire import ResultGroup
+
+if TYPE_CHECKING:
+    from gateway.engine.shadow_comparison import OutputComparison
+
+Key = tuple[str, str]
+# Copies of a front in progress at all shadows, and their bytes, answers included. With more, a shadow that is slower
+# than the original takes more memory before copies are dropped; with fewer, bursts are compared in part only.
+_MAX_COPIES = 32
+_MAX_BYTES = 32 << 20
+
+
+class Host(Protocol):
+    """The engine, as shadows see it."""
+
+    last_id: int
+
+    @property
+    def expirations(self) -> "Deadlines[ShadowRequest]":
+        """The deadlines of copies."""
+
+
+@dataclass(slots=True, eq=False)
+class ShadowRequest(QueuedRequest):
+    """A copy. `on_end` gets the outputs of the answer, or an error, once."""
+
+    host: Host
+    servable: Servable
+    on_end: "Callable[[Sequence[Tensor] | Exception], None]"
+
+    def answer(self, results: ResultGroup, index: int) -> None:
+        self.deliver(GroupedTensors(results.outputs, index), results, index)
+
+    def deliver(self, outputs: Sequence[Tensor], results: ResultGroup, index: int) -> None:
+        if self.request is not None and results.final:
+            # The queue counts it next with the answers of the same frame, as if a client had sent it.
+            self.servable.metrics.discount(results, self.rows)
+            self._end(outputs)
+
+    def fail(self, error: ModelportError) -> None:
+        if self.request is not None:
+            self.request = None
+            self.servable.release(self)
+            self._end(error)
+
+    def _end(self, outcome: Sequence[Tensor] | Exception) -> None:
+        self.request = None
+        self.host.expirations.remove(self, None)
+        self.on_end(outcome)
+
+
+class Shadows:
+    """The copies of one front."""
+
+    def __init__(self, host: Host, timeout_s: float, random: Random | None = None) -> None:
+        """timeout_s: how long a copy may take."""
+        self.host, self.timeout_s = host, timeout_s
+        self.random = random or Random()
+        self.copies: set[ShadowRequest] = set()
+        self.size = 0
+        self.count = 0  # of copies, including those whose answers are being compared
+        self._models: dict[Key, ShadowedModel] = {}
+        self._executor: ThreadPoolExecutor | None = None
+
+    def apply(self, traffic: Mapping[str, Traffic], servables: Mapping[Key, Servable]) -> None:
+        """Apply a table with these versions."""
+        wanted = {(name, each.shadow.of): each.shadow for name, each in traffic.items() if each.shadow is not None}
+        models: dict[Key, ShadowedModel] = {}
+        for key, shadow in wanted.items():
+            of, copy = servables.get(key), servables.get((key[0], shadow.version))
+            if of is None or copy is None or shadow_problem(copy.status, of.status):
+                continue
+            model = self._models.get(key)
+            if model is None or model.target is not copy or model.shadow != shadow:
+                model = ShadowedModel(of, copy, shadow, self)
+            models[key] = model
+        self._models = models
+
+    def around(self, key: Key, inner: Servable) -> Servable | None:
+        """Return the version, around this servable, if its requests are copied; otherwise None."""
+        model = self._models.get(key)
+        if model is not None:
+            model.inner = inner
+        return model
+
+    def discount(self) -> None:
+        """Take the copies out of the gauges of requests, which `FrontEngine.snapshot` has just set."""
+        for copy in self.copies:
+            metrics = copy.servable.metrics
+            metrics.in_flight -= 1
+            metrics.queued -= copy.worker is None
+
+    def has_room(self, size: int) -> bool:
+        return self.count < _MAX_COPIES and self.size + size <= _MAX_BYTES
+
+    def compare(self, original: Sequence[Tensor], shadow: Sequence[Tensor]) -> "asyncio.Future[_Compared]":
+        """Compare two answers in a thread: arrays may be large, and clients must not wait for it."""
+        # Imported late, like the thread: most fronts copy nothing.
+        from gateway.engine.shadow_comparison import compare
+
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "shadow")
+        return asyncio.get_running_loop().run_in_executor(self._executor, compare, original, shadow)
+
+
+_Compared = tuple[str, "list[OutputComparison]"]
+
+
+class ShadowedModel(ServableWrapper):
+    """The Servable of a version whose requests are copied to `target`."""
+
+    def __init__(self, inner: Servable, target: Servable, shadow: Shadow, shadows: Shadows) -> None:
+        super().__init__(inner)
+        self.target, self.shadow, self._shadows = target, shadow, shadows
+        metrics = target.metrics
+        if metrics.shadow is None:
+            metrics.shadow = ShadowMetrics()
+        self._found = metrics.shadow
+
+    def put(self, queued: QueuedRequest) -> None:
+        assert isinstance(queued, AdmittedRequest)  # the compiled path does not know shadowed models
+        request = queued.request
+        if request is not None and (self.shadow.share >= 1 or self._shadows.random.random() < self.shadow.share):
+            queued.on_answer = partial(self._on_answer, request, queued.size, queued.on_answer)
+        self.inner.put(queued)
+
+    def _on_answer(
+        self, request: InferRequest, size: int, on_answer: AnswerCallback, outcome: InferResponse | Exception
+    ) -> None:
+        try:
+            on_answer(outcome)
+        finally:
+            if isinstance(outcome, InferResponse):
+                # Later, so that everything that belongs to the original happens first.
+                asyncio.get_running_loop().call_soon(self._copy, request, size, outcome.outputs)
+
+    def _copy(self, request: InferRequest, size: int, outputs: Sequence[Tensor]) -> None:
+        found, shadows, status = self._found, self._shadows, self.target.status
+        if not status.admits or not status.signatures:
+            found.count("unavailable")
+            return
+        size += 2 * sum(len(tensor.data) for tensor in outputs)  # the shadow's answer is as large
+        if not shadows.has_room(size):
+            found.count("dropped")
+            return
+        request = request._replace(record=None, parameters=NO_PARAMETERS, deadline=None)
+        try:
+            rows, _, layout, _ = self.target.validator.check(request)
+        except ModelportError:
+            found.count("form")
+            return
+        # The answer may be in memory that the worker needs for the next ones.
+        original = [tensor._replace(data=bytes(tensor.data)) for tensor in outputs]
+        now = time.monotonic()
+        host = shadows.host
+        number = host.last_id = host.last_id + 1
+        ends = now + shadows.timeout_s
+        copy = ShadowRequest(
+            number, request, layout, rows, size, ends, now, MAX_LEVEL, None, host, self.target, _nothing
+        )
+        copy.on_end = partial(self._on_end, copy, original)
+        shadows.copies.add(copy)
+        shadows.count += 1
+        shadows.size += size
+        host.expirations.add(copy, None)
+        self.target.put(copy)
+
+    def _on_end(self, copy: ShadowRequest, original: Sequence[Tensor], outcome: Sequence[Tensor] | Exception) -> None:
+        shadows = self._shadows
+        shadows.copies.discard(copy)
+        if isinstance(outcome, Exception):
+            self._found.count("failed")
+            self._free(copy)
+            return
+        shadows.compare(original, outcome).add_done_callback(partial(self._on_compared, copy))
+
+    def _on_compared(self, copy: ShadowRequest, compared: "asyncio.Future[_Compared]") -> None:
+        self._free(copy)
+        if compared.cancelled():
+            return
+        outcome, outputs = ("failed", []) if compared.exception() else compared.result()
+        self._found.count(outcome)
+        for each in outputs:
+            self._found.observe(*each)
+
+    def _free(self, copy: ShadowRequest) -> None:
+        self._shadows.count -= 1
+        self._shadows.size -= copy.size
+
+
+def _nothing(outcome: object) -> None:
+    pass

@@ -1,0 +1,315 @@
+"""Copies for a shadow: when they are made, that they affect nothing, and what is counted of the answers."""
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.domain.identity import Identity
+from gateway.domain.quota import Quota
+from gateway.domain.table import Table, TableEntry
+from gateway.domain.traffic import Shadow, Traffic
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.engine import FrontEngine
+from gateway.engine.servable import QueuedRequest
+from gateway.engine.shadow import ShadowRequest
+from gateway.engine.shadow_comparison import compare
+from gateway.engine.shadow_metrics import ShadowMetrics, add_shadows
+from gateway.errors import Internal, Overloaded
+from gateway.metrics.collector import MetricsAggregator
+from runtimes.contract import Signature, TensorSpec
+from runtimes.fair_order import MAX_LEVEL
+from runtimes.layouts import TensorGroup, layout_of
+from runtimes.tensors import Tensor, from_array, pack_bytes
+from runtimes.wire import ResultGroup
+
+SIGNATURES = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1, -1)),))}
+
+
+def status(version: str, **others: Any) -> ModelStatus:
+    values = {"signatures": SIGNATURES, "admits": True, **others}
+    return ModelStatus("m", version, "READY", **values)
+
+
+def request(version: str = "3", size: int = 4) -> InferRequest:
+    return InferRequest("m", [from_array("x", np.ones(size, np.float32))], version)
+
+
+def scores(*values: float) -> list[Tensor]:
+    return [from_array("y", np.array([values], np.float32))]
+
+
+class Bench:
+    """An engine with versions 3 and 4 of a model, whose requests a test answers."""
+
+    def __init__(self, share: float = 1.0, limits: AdmissionLimits | None = None, **others: Any) -> None:
+        self.engine = FrontEngine(1, limits or AdmissionLimits(timeout_s=60.0), lambda *_: asyncio.sleep(0))
+        self.engine.shadows.random = Random(1)
+        self.traffic = {"m": Traffic({"3": 1}, shadow=Shadow("4", "3", share))}
+        self.apply(status("3"), status("4", **others))
+        self.outcomes: list[InferResponse | Exception] = []
+
+    def apply(self, *statuses: ModelStatus) -> None:
+        self.engine.apply(Table(tuple(TableEntry(each) for each in statuses), True, traffic=self.traffic))
+
+    def ask(self, asked: InferRequest, identity: Identity | None = None) -> None:
+        self.engine.submit(asked, self.outcomes.append, identity)
+
+    def waiting(self, version: str) -> list[QueuedRequest]:
+        return list(self.engine.routes._queues["m", version]._queued.items.values())  # type: ignore[union-attr]
+
+    def answer(self, version: str, outputs: Sequence[Tensor]) -> None:
+        """Answer the oldest request of a version as its worker does."""
+        queue = self.engine.routes._queues["m", version]
+        queued = self.waiting(version)[0]
+        queue.release(queued)
+        group = TensorGroup(layout_of("", (), outputs), [1], memoryview(outputs[0].data), 0)
+        results = ResultGroup((queued.id,), (1,), 2, 3, 4, 1, group, first_of_batch=True)
+        queued.answer(results, 0)
+        queue.metrics.count_results(results, 1, queued.rows)
+
+    async def settled(self) -> None:
+        """Wait until no copy is in progress."""
+        while self.engine.shadows.count:  # noqa: ASYNC110 - it ends within a few turns of the loop
+            await asyncio.sleep(0)
+
+    def found(self, version: str = "4") -> dict[str, Any]:
+        return next(each for each in self.engine.snapshot() if each["version"] == version)
+
+    @property
+    def shadow(self) -> dict[str, Any]:
+        shadow: dict[str, Any] = self.found()["shadow"]
+        return shadow
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+def test_a_copy_is_made_after_the_answer_and_waits_behind_all_clients() -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.ask(request())
+        assert not bench.waiting("4")
+        bench.answer("3", scores(1, 2))
+        assert len(bench.outcomes) == 1
+        assert not bench.waiting("4"), "before everything about the original has happened"
+        await asyncio.sleep(0)
+        (copy,) = bench.waiting("4")
+        assert isinstance(copy, ShadowRequest)
+        assert (copy.priority, copy.identity) == (MAX_LEVEL, None)
+        bench.ask(request("4"))
+        queue = bench.engine.routes._queues["m", "4"]
+        first = queue._queued.first()  # type: ignore[union-attr]
+        assert first is not copy
+        assert first is not None
+
+    run(test)
+
+
+def test_the_compiled_path_knows_neither_the_original_nor_requests_without_a_version() -> None:
+    async def test() -> None:
+        bench = Bench()
+        for version in ("", "3", "4"):
+            bench.ask(request(version))
+        assert set(bench.engine.routes.known) == {("m", "4")}
+
+    run(test)
+
+
+def test_nothing_that_clients_are_billed_by_knows_of_a_copy() -> None:
+    async def test() -> None:
+        bench = Bench()
+        alice = Identity("alice", {}, usage=bench.engine.usages.of("alice", Quota()))
+        bench.ask(request(), alice)
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        assert (bench.engine.admission.requests, bench.engine.admission.admitted_bytes) == (0, 0)
+        assert (bench.found()["in_flight"], bench.found()["queued"]) == (0, 0)
+        bench.answer("4", scores(1, 2))
+        await bench.settled()
+        original, shadow = bench.found("3"), bench.found("4")
+        assert original["outcomes"] == {"success": 1}
+        assert shadow["outcomes"] == {"success": 0}
+        assert (shadow["rows"], sum(shadow["request"]["counts"]), sum(shadow["queue"]["counts"])) == (0, 0, 0)
+        assert (sum(shadow["compute_infer"]["counts"]), shadow["compute_infer"]["total"]) == (0, 0.0)
+        assert shadow["executions"] == 1, "the model has run"
+        (usage,) = bench.engine.usages.metrics.snapshot()
+        assert usage["requests"] == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["fails", "expires", "crashes", "hangs", "is unloaded"])
+def test_whatever_happens_to_a_copy_the_original_is_answered(how: str) -> None:
+    async def test() -> None:
+        bench = Bench(limits=AdmissionLimits(timeout_s=0.05 if how == "expires" else 60.0))
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        (copy,) = bench.waiting("4")
+        if how in ("fails", "crashes"):
+            copy.fail(Internal("it failed"))
+        elif how == "is unloaded":
+            bench.apply(status("3"))
+        elif how == "hangs":
+            for _ in range(100):
+                bench.ask(request())
+                bench.answer("3", scores(1, 2))
+                await asyncio.sleep(0)
+            assert bench.engine.shadows.count == 32
+            assert bench.shadow["outcomes"]["dropped"] == 69
+            bench.engine.routes._queues["m", "4"].fail_all(Internal("killed"))
+        await bench.settled()
+        assert bench.shadow["outcomes"]["failed"] == (32 if how == "hangs" else 1)
+        assert all(isinstance(each, InferResponse) for each in bench.outcomes)
+        assert (bench.engine.shadows.size, bench.engine.shadows.copies) == (0, set())
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        assert isinstance(bench.outcomes[-1], InferResponse)
+
+    run(test)
+
+
+def test_the_bytes_of_copies_are_bounded() -> None:
+    async def test() -> None:
+        bench = Bench()
+        for _ in range(3):
+            bench.ask(request(size=4 << 20))  # 16 MiB each
+            bench.answer("3", scores(1, 2))
+            await asyncio.sleep(0)
+        assert bench.engine.shadows.count == 1
+        assert bench.shadow["outcomes"]["dropped"] == 2
+
+    run(test)
+
+
+def test_a_share_of_the_requests_is_copied_and_failures_are_not() -> None:
+    async def test() -> None:
+        bench = Bench(share=0.25)
+        for _ in range(400):
+            bench.ask(request())
+            bench.answer("3", scores(1, 2))
+            await asyncio.sleep(0)
+            if bench.waiting("4"):
+                bench.answer("4", scores(1, 2))
+                await bench.settled()
+        assert 70 <= bench.shadow["outcomes"]["compared"] <= 130
+        before = bench.shadow["outcomes"]
+        bench.ask(request())
+        bench.waiting("3")[0].fail(Overloaded("too busy"))
+        await asyncio.sleep(0)
+        assert bench.shadow["outcomes"] == before
+
+    run(test)
+
+
+def test_a_shadow_that_is_not_ready_is_counted_and_one_that_does_not_fit_gets_nothing() -> None:
+    async def test() -> None:
+        bench = Bench(admits=False)
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        assert bench.shadow["outcomes"]["unavailable"] == 1
+        bench.apply(status("3"), status("4", stateful=True))
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        assert not bench.waiting("4")
+
+    run(test)
+
+
+def test_differences_are_observed_by_output_and_the_classes_compared() -> None:
+    async def test() -> None:
+        bench = Bench()
+        for other in ((1.0, 2.0), (1.0, 2.5), (3.0, 2.0)):
+            bench.ask(request())
+            bench.answer("3", scores(1, 2))
+            await asyncio.sleep(0)
+            bench.answer("4", scores(*other))
+            await bench.settled()
+        found = bench.shadow["outputs"]["y"]
+        assert bench.shadow["outcomes"]["compared"] == 3
+        assert (found["same"], found["different"]) == (2, 1)
+        assert found["absolute"]["counts"][0] == 1
+        assert found["absolute"]["total"] == pytest.approx(2.5)
+        assert found["relative"]["total"] == pytest.approx(1.25)
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        bench.answer("4", scores(1, math.nan))
+        await bench.settled()
+        assert bench.shadow["outcomes"]["not_finite"] == 1
+
+    run(test)
+
+
+def one(array: np.ndarray, name: str = "y") -> list[Tensor]:
+    return [from_array(name, array)]
+
+
+@pytest.mark.parametrize(
+    ("original", "shadow", "outcome"),
+    [
+        (one(np.ones(2, np.float32)), one(np.ones(2, np.float64)), "form"),
+        (one(np.ones(2, np.float32)), one(np.ones((1, 2), np.float32)), "form"),
+        (one(np.ones(2, np.float32)), one(np.ones(2, np.float32), "z"), "form"),
+        (one(np.full(1, np.inf, np.float32)), one(np.full(1, -np.inf, np.float32)), "not_finite"),
+        (one(np.full(2, np.nan, np.float32)), one(np.full(2, np.nan, np.float32)), "compared"),
+        (one(np.zeros((0, 3), np.float32)), one(np.zeros((0, 3), np.float32)), "compared"),
+        (one(np.ones(2, np.float32)), [*one(np.ones(2, np.float32)), *one(np.ones(1, np.int8), "more")], "compared"),
+    ],
+)
+def test_answers_of_another_form_are_not_compared(original: list[Tensor], shadow: list[Tensor], outcome: str) -> None:
+    assert compare(original, shadow)[0] == outcome
+
+
+def test_integers_strings_and_half_precision() -> None:
+    integers = compare(one(np.array([1, 2, 3, 200], np.uint8)), one(np.array([1, 2, 9, 100], np.uint8)))[1][0]
+    assert (integers.absolute, integers.relative) == (100, 0.5)
+    text = [Tensor("s", "BYTES", (1,), pack_bytes(["a"]))]
+    other = [Tensor("s", "BYTES", (1,), pack_bytes(["b"]))]
+    assert [compare(text, each)[1][0].absolute for each in (text, other)] == [0, 1]
+    half = compare(one(np.full(2, 60000, np.float16)), one(np.full(2, -60000, np.float16)))[1][0]
+    assert (half.absolute, half.relative) == (120000, 2)
+    zeros = compare(one(np.zeros(2, np.float32)), one(np.ones(2, np.float32)))[1][0]
+    assert (zeros.absolute, zeros.relative) == (1, math.inf)
+
+
+def test_sums_over_fronts_and_infinite_differences() -> None:
+    fronts = [ShadowMetrics(), ShadowMetrics()]
+    fronts[0].count("compared")
+    fronts[0].observe("y", 1.0, math.inf, 1, 0)
+    for front in fronts:
+        front.count("dropped")
+        front.observe("z", 0.0, 0.0, 0, 1)
+    first, second = (front.snapshot() for front in fronts)
+    found = add_shadows(first, second)
+    assert (found["outcomes"]["compared"], found["outcomes"]["dropped"]) == (1, 2)
+    assert found["outputs"]["y"]["relative"]["counts"][-1] == 1
+    assert math.isfinite(found["outputs"]["y"]["relative"]["total"])
+    assert found["outputs"]["z"]["different"] == 2
+    assert first == fronts[0].snapshot(), "it was changed"
+    assert add_shadows({}, first) == first
+
+
+def test_the_supervisor_adds_up_the_fronts() -> None:
+    async def test() -> None:
+        bench, totals = Bench(), MetricsAggregator()
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        bench.answer("4", scores(1, 2))
+        await bench.settled()
+        for front in (1, 2):
+            totals.update(front, bench.engine.snapshot())
+        totals.retire(1)
+        assert totals.totals()["m", "4"]["shadow"]["outcomes"]["compared"] == 2
+
+    run(test)
