@@ -102,7 +102,16 @@ class FrontEngine:
         make_calls = partial(Calls, self.submit_child, max_body_bytes)
         self.shadows = Shadows(self, limits.timeout_s)
         self.routes = Routes(
-            self.metrics, arenas, front, self.frames, max_response_bytes, self, make_calls, cache_bytes, want, self.shadows
+            self.metrics,
+            arenas,
+            front,
+            self.frames,
+            max_response_bytes,
+            self,
+            make_calls,
+            cache_bytes,
+            want,
+            self.shadows,
         )
         self.admission = AdmissionController(limits)
         self.usages = Usages(self.admission, usage_page, front)

@@ -30,6 +30,9 @@ _MAX_PENDING = 4096
 _MAX_BATCH_SIZES = 1024
 
 
+_NONE = (0, 0)
+
+
 class Histogram:
     """Counts per bucket, and the sum of all observed values. The counts are not cumulative; the last is for +Inf.
 
@@ -117,6 +120,7 @@ class ModelMetrics:
     finished: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
     _runs: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    _left_out: tuple[int, int] = _NONE  # answers and rows that the next results must not count
     _failed_before: float = 0.0  # failed_s of what is in the histograms
 
     def count(self, outcome: str, seconds: float) -> None:
@@ -133,6 +137,9 @@ class ModelMetrics:
         The durations of these requests are in `finished` and `waited` already. A batch is counted only with its first
         frame, so that the sum over fronts is right.
         """
+        if self._left_out is not _NONE:
+            answered, rows = answered - self._left_out[0], rows - self._left_out[1]
+            self._left_out = _NONE
         if answered:
             self.outcomes["success"] = self.outcomes.get("success", 0) + answered
             self.rows += rows
@@ -145,14 +152,12 @@ class ModelMetrics:
         if len(self.finished) >= _MAX_PENDING or len(self._runs) >= _MAX_PENDING:
             self._update_histograms()
 
-    def discount(self, results: ResultGroup, rows: int) -> None:
-        """Take back what `count_results` is about to count of one answer: no client has asked for it.
+    def discount(self, rows: int) -> None:
+        """Have the next `count_results` leave out an answer with so many rows: no client has asked for it.
 
-        Its batch remains counted, because the model has run it.
+        Its batch is counted, because the model has run it.
         """
-        self.outcomes["success"] = self.outcomes.get("success", 0) - 1
-        self.rows -= rows
-        self._runs.append((results.compute_input_ns, results.compute_infer_ns, results.compute_output_ns, -1, 0))
+        self._left_out = self._left_out[0] + 1, self._left_out[1] + rows
 
     def count_cached(self) -> None:
         """Count a request that was answered without the model. Its durations are in `finished` and `waited` already, or

@@ -62,7 +62,7 @@ class ShadowRequest(QueuedRequest):
     def deliver(self, outputs: Sequence[Tensor], results: ResultGroup, index: int) -> None:
         if self.request is not None and results.final:
             # The queue counts it next with the answers of the same frame, as if a client had sent it.
-            self.servable.metrics.discount(results, self.rows)
+            self.servable.metrics.discount(self.rows)
             self._end(outputs)
 
     def fail(self, error: ModelportError) -> None:

@@ -65,7 +65,8 @@ def forms() -> Iterator[tuple[str, bytes, dict[str, str]]]:
     yield "/v2/models/%s/infer", *binary()
     plain = json.dumps({"inputs": {"x": [VALUES, VALUES]}}).encode()
     yield "/predict/%s", plain, {}
-    yield "/predict/%s", plain, {"Accept": "application/x-npz"}
+    one = json.dumps({"inputs": {"x": [VALUES, VALUES]}, "outputs": ["z"]}).encode()
+    yield "/predict/%s", one, {"Accept": "application/x-npy"}
     yield "/v1/models/%s:predict", json.dumps({"instances": [VALUES]}).encode(), {}
     yield "/predictions/%s", json.dumps({"data": [VALUES]}).encode(), {}
 

@@ -87,7 +87,10 @@ def test_the_primary_version_has_the_highest_weight_and_of_equals_the_newest() -
             "it needs the input 'z', which version 3 does not have",
         ),
         (status("4", outputs=(Y._replace(datatype="INT64"),)), "its output 'y' differs from that of version 3"),
-        (status("4", signatures={"other": Signature((X,), (Y,))}), "it has no signature 'default', which version 3 has"),
+        (
+            status("4", signatures={"other": Signature((X,), (Y,))}),
+            "it has no signature 'default', which version 3 has",
+        ),
         (status("4", decoupled=True), "it is another kind of model than version 3"),
     ],
 )
