@@ -135,6 +135,20 @@ def test_a_copy_is_a_process_like_any_other(short: Path, tmp_path: Path, box: Bo
     run(short, main)
 
 
+@pytest.mark.parametrize("age", ["oldest", "newest"])
+def test_other_pythons_are_copied(short: Path, tmp_path: Path, age: str, numpy_python: Callable[[str], Path]) -> None:
+    runtime, python = made(tmp_path, REPORTING), numpy_python(age)
+
+    async def main(zygotes: Zygotes) -> None:
+        other = replace(launch(zygotes, runtime, box=Box((str(runtime),))), python=python)
+        first, second = await asyncio.gather(reported(other, short), reported(other, short))
+        assert first["copied"]
+        assert first["parent"] == os.getpid()
+        assert not set(first["draws"]) & set(second["draws"])
+
+    run(short, main)
+
+
 def test_the_supervisor_learns_how_a_copy_ended(short: Path, tmp_path: Path) -> None:
     artifact = tmp_path / "m.fake.json"
     artifact.write_text("{}")
