@@ -3,7 +3,7 @@
     SAGEMAKER_MULTI_MODEL  SageMaker's endpoints with several models: none at the start, see sagemaker_multi_model
     AIP_STORAGE_URI        Vertex AI
     AZUREML_MODEL_DIR      Azure Machine Learning
-    model_repo             modelport's own
+    model_repo             modelport's own, unless it is empty
     /opt/ml/model          SageMaker
     /mnt/models            KServe
 
@@ -53,7 +53,7 @@ def find_models(environment: Mapping[str, str], root: Path = Path("/"), folder: 
         return Found(_within(path), "AZUREML_MODEL_DIR, from Azure Machine Learning", _HTTP)
     conventions = _HTTP if is_vertex else {}
     sagemaker, kserve = (root / path.relative_to("/") for path in (SAGEMAKER_FOLDER, KSERVE_FOLDER))
-    if not (folder / REPOSITORY).exists():
+    if not _has_entries(folder / REPOSITORY):
         if sagemaker.is_dir():
             return Found(_within(str(sagemaker)), "SageMaker puts its model there", _HTTP)
         if kserve.is_dir():
@@ -75,6 +75,10 @@ def _within(location: str) -> str:
     if any(_is_number(entry) for entry in entries[0].iterdir() if entry.is_dir()):
         return location
     return _within(str(entries[0]))
+
+
+def _has_entries(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _is_number(path: Path) -> bool:

@@ -43,6 +43,8 @@ def _push(connection: Connection, model: str, path: Path, version: str, config: 
     load = f"/v2/repository/models{model_path(model, '')}/load"
     _, answer = http_client.send(connection, load)  # before much is sent, what is allowed
     limit, total = json.loads(answer)["max_bytes"], sum(sizes.values())
+    if not limit:
+        raise CommandError(f"the gateway at {connection.url} does not accept models; start it with --allow-uploads")
     if total > limit:
         raise CommandError(f"{path} has {total} bytes, over the gateway's limit of {limit}; see max_upload_bytes")
     length = sum(map(len, _parts(configuration, files, lambda file: ()))) + sum(map(_encoded, sizes.values()))

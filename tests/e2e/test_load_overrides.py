@@ -140,7 +140,7 @@ def test_push_says_why_it_is_not_possible(gateway: Callable[..., Gateway], tmp_p
     running = gateway(tmp_path / "repository").wait_ready()
     refused = push(running, "m", str(file))
     assert refused.returncode == 1
-    assert "start the server with --allow-uploads" in refused.stderr
+    assert "does not accept models; start it with --allow-uploads" in refused.stderr
     running.close()
     refused = push(running, "m", str(file))
     assert (refused.returncode, "no gateway answers at" in refused.stderr) == (1, True)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.support import ROOT
 from tests.support.client_environments import client_python, run_client
 from tests.support.gateway_process import Gateway
 from tests.support.model_repositories import add_fake
@@ -143,25 +145,34 @@ def test_vertex_ai(tmp_path: Path, port: str, containers: list[Gateway]) -> None
     wait_until(running, routes["AIP_HEALTH_ROUTE"])
     body = {"instances": [{"x": ROWS[0]}, {"x": ROWS[0]}], "parameters": {}}
     assert running.post(routes["AIP_PREDICT_ROUTE"], body).json() == {"predictions": DOUBLED * 2}
+    raw = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROWS}]}
+    (output,) = running.post(routes["AIP_PREDICT_ROUTE"], raw).json()["outputs"]
+    assert output == {"name": "y", "datatype": "FP32", "shape": [1, 4], "data": DOUBLED[0]}
     assert running.terminate() == 0
 
 
 def test_azure_machine_learning(tmp_path: Path, port: str, containers: list[Gateway]) -> None:
-    """As in deploy/azureml/deployment.yml: a registered folder is a folder in the folder of its version."""
-    artifact(tmp_path / "azureml-models" / "digits" / "3" / "digits")
+    """A registered folder is a folder in the folder of its version. The port is not the deployment's, but a free one."""
+    deployment = yaml.safe_load((ROOT / "deploy" / "azureml" / "deployment.yml").read_text())
+    routes = deployment["environment"]["inference_config"]
+    assert {each["port"] for each in routes.values()} == {8080}
+    artifact(tmp_path / "azureml-models" / "digits" / "1" / "digits_onnx")
     environment = {
-        "AZUREML_MODEL_DIR": str(tmp_path / "azureml-models" / "digits" / "3"),
+        "AZUREML_MODEL_DIR": str(tmp_path / "azureml-models" / "digits" / "1"),
+        **deployment["environment_variables"],
         "MODELPORT_HTTP": f"0.0.0.0:{port}",
-        "MODELPORT_MODEL_NAME": "digits",
+        "MODELPORT_LOG": "text",
     }
     running = start_container(tmp_path, ["serve"], environment)
     containers.append(running)
     on_all_addresses(running, port)
     running.wait_for("AZUREML_MODEL_DIR, from Azure Machine Learning")
     running.wait_for(r'front\.\d+.*[ "]serving')
-    assert running.get("/v2/health/live").status == 200
-    wait_until(running, "/v2/health/ready")
-    assert running.post("/invocations", {"inputs": {"x": ROWS}}).json() == {"predictions": {"y": DOUBLED}}
+    assert running.get(routes["liveness_route"]["path"]).status == 200
+    wait_until(running, routes["readiness_route"]["path"])
+    assert running.post(routes["scoring_route"]["path"], {"inputs": {"x": ROWS}}).json() == {
+        "predictions": {"y": DOUBLED}
+    }
     assert running.get("/v2/models").json() == {"models": ["digits"]}
     assert running.terminate() == 0
 

@@ -97,6 +97,3 @@ DIALECTS = (
     Registration("predictions", torchserve.match, _torchserve_app),
     Registration("invocations", mlflow.match, _mlflow_app),
 )
-
-# The path that requests to the path chosen by a platform are answered like: gateway/domain/deployment.py.
-PREDICT_ALIAS = "/invocations"

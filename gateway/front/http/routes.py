@@ -12,7 +12,8 @@ Dialects only translate. The engine does the work, and hot_request.py drives eac
 from urllib.parse import unquote
 
 from gateway.front.base.dialect import Route
-from gateway.front.dialects.registry import DIALECTS, PREDICT_ALIAS
+from gateway.front.dialects.predict_route import PREDICT
+from gateway.front.dialects.registry import DIALECTS
 
 _MATCHERS = {dialect.root: dialect.match for dialect in DIALECTS}
 
@@ -25,8 +26,9 @@ def match(url: bytes, predict_route: str = "") -> Route | None:
     path = url.partition(b"?")[0].decode("latin-1")
     if "%" in path:
         path = unquote(path)
-    known = PREDICT_ALIAS if predict_route and path == predict_route else path
-    match known.split("/"):
+    if predict_route and path == predict_route:
+        return Route(PREDICT, path=path)
+    match path.split("/"):
         case ["", root, *parts] if root in _MATCHERS:
             route = _MATCHERS[root](parts)
             return None if route is None else route._replace(path=path)

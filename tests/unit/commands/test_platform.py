@@ -35,6 +35,8 @@ def test_sagemaker(root: Path) -> None:
     found = find(root)
     assert (found.location, found.conventions) == (str(root / "opt/ml/model"), ALL)
     assert "SageMaker" in found.reason
+    (root / "here/model_repo").mkdir()  # as in the image, which has a volume there
+    assert find(root).location == str(root / "opt/ml/model")
     put(root, "here/model_repo/m/1/model.onnx")
     assert find(root).location == "model_repo"
 

@@ -129,8 +129,8 @@ def _add_repository(app: AppRoutes, engine: Engine, read_object: ReadObject) -> 
     @app.get("/v2/repository/models/{model}/load", tags=["repository"])
     @acts("admin")
     async def limits(model: str) -> dict[str, int]:
-        """How much a load request may bring, in bytes: {"max_bytes"}. 501 if it may bring nothing."""
-        return {"max_bytes": load_request.uploads_of(engine).max_bytes}
+        """How many bytes of files a load request may bring: {"max_bytes"}, which is 0 if it may bring nothing."""
+        return {"max_bytes": 0 if engine.uploads is None else engine.uploads.max_bytes}
 
     @app.post("/v2/repository/models/{model}/unload", tags=["repository"])
     async def unload(model: str, request: Request) -> Response:
