@@ -152,7 +152,7 @@ def test_vertex_ai(tmp_path: Path, port: str, containers: list[Gateway]) -> None
 
 
 def test_azure_machine_learning(tmp_path: Path, port: str, containers: list[Gateway]) -> None:
-    """A registered folder is a folder in the folder of its version. The port is not the deployment's, but a free one."""
+    """A registered folder is a folder in the folder of its version. The port is a free one."""
     deployment = yaml.safe_load((ROOT / "deploy" / "azureml" / "deployment.yml").read_text())
     routes = deployment["environment"]["inference_config"]
     assert {each["port"] for each in routes.values()} == {8080}

@@ -21,13 +21,13 @@ def test_the_settings_are_those_of_config_pbtxt() -> None:
         "dynamic_batching": {"max_queue_delay_microseconds": "1500"},
         "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["4"]}],
         "instance_group": [{"kind": "KIND_CPU", "count": 2}],
-        "response_cache": {"enable": True},
+        "optimization": {"graph": {"level": 1}},
         "of_a_newer_triton": {"a": [1, {"b": 2}]},
     }
     toml, ignored = read_config_json(json.dumps(document), "m", INSTALLED)
     assert (toml.runtime, toml.max_batch_size, toml.queue_delay_ms, toml.instances) == ("onnx", 8, 1.5, 2)
     assert [(each.name, each.datatype, each.shape) for each in toml.inputs] == [("x", "FP32", (-1, 4))]
-    assert ignored == ["response_cache", "of_a_newer_triton"]
+    assert ignored == ["optimization", "of_a_newer_triton"]
 
 
 def test_an_empty_one_leaves_everything_to_the_artifact() -> None:
