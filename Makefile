@@ -102,7 +102,7 @@ wheels: .venv/packaging  ## the source and wheels for CPython 3.11 to 3.13 on ma
 	$(BIN)/python -m build --sdist
 	$(BIN)/cibuildwheel --platform linux --output-dir dist dist/*.tar.gz
 
-APT := prometheus nghttp2-client chromium gcc libc6-dev python3-dev openjdk-17-jre-headless
+APT := prometheus haproxy nghttp2-client chromium gcc libc6-dev python3-dev openjdk-17-jre-headless
 
 apt:  ## Debian packages that some tests and the benchmarks use; nothing happens where they are there already
 	@dpkg -s $(APT) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(APT); }
