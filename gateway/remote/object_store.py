@@ -1,7 +1,6 @@
 """S3, Google Cloud Storage, Azure Blob Storage and web servers, by obstore."""
 
 import configparser
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -79,11 +78,9 @@ def open_bucket(location: Location) -> Opened:
 def _google(store: Any, location: Location, endpoint: str, options: Any, retries: Any) -> Any:
     if not endpoint:
         return store.GCSStore(location.host, client_options=options, retry_config=retries)
-    # An emulator, which has no credentials. obstore reads another address only from a service account's file.
-    unused = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
-    account = json.dumps({"gcs_base_url": endpoint.rstrip("/"), "disable_oauth": True, **unused})
+    # An emulator, which has no credentials.
     return store.GCSStore(
-        location.host, client_options=options, retry_config=retries, service_account_key=account, skip_signature=True
+        location.host, client_options=options, retry_config=retries, base_url=endpoint.rstrip("/"), skip_signature=True
     )
 
 
@@ -149,7 +146,7 @@ class ObjectStore:
     def _listed_file(self) -> RemoteObject:
         """Ask for the file, unless it is the known one, and let the body go: some signed URLs do not allow HEAD."""
         known = self._known
-        options = {"if_none_match": known.etag} if known and known.etag.startswith(('"', "W/")) else {}
+        options = {"if_none_match": _header(known.etag)} if known and not known.etag.startswith("time ") else {}
         try:
             meta = self._obs.get(self._bucket, "", options=options).meta
         except self._obs.exceptions.NotModifiedError:
@@ -179,8 +176,8 @@ class ObjectStore:
 
     def _part(self, path: str, item: RemoteObject, position: int, end: int) -> Iterator[bytes]:
         options: dict[str, Any] = {} if self._is_web else {"range": (position, end)}
-        if item.etag.startswith('"'):  # a weak etag never matches
-            options["if_match"] = item.etag
+        if not item.etag.startswith(_NO_ETAG):
+            options["if_match"] = f'"{item.etag}"'
         try:
             result = self._obs.get(self._bucket, path, options=options)
             meta = result.meta
@@ -195,8 +192,20 @@ class ObjectStore:
             raise StoreError(f"'{item.name}' cannot be read: {_reason(error)}") from None
 
 
+# A weak etag never matches, and a time is no etag.
+_NO_ETAG = ("W/", "time ")
+
+
 def _etag(meta: "obstore.ObjectMeta") -> str:
-    return meta["e_tag"] or meta["version"] or meta["last_modified"].isoformat()
+    """Return the etag without quotes, which Azure's listings leave out."""
+    etag = meta["e_tag"]
+    if etag:
+        return etag if etag.startswith("W/") else etag.strip('"')
+    return f"time {meta['last_modified'].isoformat()}"
+
+
+def _header(etag: str) -> str:
+    return etag if etag.startswith("W/") else f'"{etag}"'
 
 
 _REASONS = (
