@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.report import median_and_spread, table
 from gateway.environments.runtime import discover
 from gateway.repository.scan import scan
+from gateway.repository.scan_cache import ScanCache
 
 
 def main() -> None:
@@ -27,9 +28,15 @@ def main() -> None:
         files = _repository(Path(folder), arguments.models)
         runtimes = discover()
         configs = scan(Path(folder), runtimes)
+        cache = ScanCache()
+        assert scan(Path(folder), runtimes, cache=cache) == configs
         assert [config.problem for config in configs] == [""] * arguments.models
         rows = [
-            ["a scan", *_cost(lambda: scan(Path(folder), runtimes), arguments.rounds)],
+            ["the first scan", *_cost(lambda: scan(Path(folder), runtimes), arguments.rounds)],
+            [
+                "a scan, nothing has changed",
+                *_cost(lambda: scan(Path(folder), runtimes, cache=cache), arguments.rounds),
+            ],
             ["the files of one version", *_cost(configs[0].unchanged, arguments.rounds)],
         ]
     print(f"{arguments.models} models, {files} files\n\n{table(['', 'ms', 'ms of CPU'], rows)}")

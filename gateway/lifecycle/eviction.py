@@ -25,6 +25,16 @@ class Candidate(NamedTuple):
     worth: float
 
 
+def worth(uses: float, load_s: float, size: int) -> float:
+    """Return what a model is worth for each byte. size: in bytes.
+
+    What a load costs for each byte is rounded to a power of 4, because it is never measured exactly. Otherwise chance
+    would decide between models that are alike, and not their use.
+    """
+    cost = max(load_s, 1e-4) / max(size, 1)
+    return uses * 4.0 ** round(math.log(cost, 4))
+
+
 def choose(candidates: Iterable[Candidate], missing: int) -> list[Candidate]:
     """Return which models to unload to free `missing` bytes, those that are worth least; all, if they do not suffice.
 

@@ -1,10 +1,10 @@
 """What the processes of the gateway take, by measurement, and what models that are being loaded will need."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.lifecycle.policy import VersionKey
-from gateway.process.resident import process_tree, resident
+from gateway.process.resident import Resident, process_tree, resident
 from gateway.repository.scan import ModelConfig
 
 # What a worker is expected to need in addition to its files before any of its runtime has been measured.
@@ -25,19 +25,20 @@ class LoadNeeds:
     def is_known(self, key: VersionKey) -> bool:
         return key in self._learned
 
-    def of(self, key: VersionKey, config: ModelConfig) -> int:
-        """Return the bytes of all instances. May read the sizes of thousands of files."""
+    def of(self, key: VersionKey, config: ModelConfig, files: int) -> int:
+        """Return the bytes of all instances. files: the bytes of its artifact, unless it is known."""
         if key in self._learned:
             return self._learned[key]
         artifact, toml = config.artifact, config.toml
         assert artifact is not None
-        one = self._runtimes.get(artifact.runtime.name, _FIRST_GUESS) + _FILES_IN_MEMORY * file_bytes(artifact.path)
+        one = self._runtimes.get(artifact.runtime.name, _FIRST_GUESS) + _FILES_IN_MEMORY * files
         return (min(one, toml.memory_limit) if toml.memory_limit else one) * toml.workers
 
     def learn(self, key: VersionKey, config: ModelConfig, needed: int, files: int) -> None:
-        """Note what a load has needed. files: the bytes of its artifact."""
+        """Note what a load has needed. files: as for `of`."""
+        is_first = key not in self._learned
         self._learned[key] = needed
-        if config.artifact is not None:
+        if config.artifact is not None and is_first:
             name = config.artifact.runtime.name
             besides = max(0, needed // config.toml.workers - _FILES_IN_MEMORY * files)
             self._runtimes[name] = max(self._runtimes.get(name, 0), besides)
@@ -74,6 +75,7 @@ class MemoryUse:
         self.base = 0
         self.measured: dict[VersionKey, int] = {}
         self.reserved: dict[VersionKey, int] = {}
+        self._shared: dict[VersionKey, int] = {}  # of `measured`: what others would have to share without it
 
     def of(self, key: VersionKey) -> int:
         return max(self.measured.get(key, 0), self.reserved.get(key, 0))
@@ -82,19 +84,25 @@ class MemoryUse:
     def total(self) -> int:
         return self.base + sum(self.of(key) for key in {*list(self.measured), *list(self.reserved)})
 
-    def take(self, found: Mapping[int, int], workers: Mapping[VersionKey, Iterable[int]]) -> None:
-        """Take over a measurement of all processes: their bytes by id, and the processes of each model on demand."""
+    def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]]) -> None:
+        """Take over a measurement of all processes, by id. workers: the processes of each model on demand."""
         left = dict(found)
         for key, pids in workers.items():
-            self.measured[key] = sum(left.pop(pid, 0) for pid in pids)
-        self.base = sum(left.values())
+            self.take_model(key, [left.pop(pid) for pid in pids if pid in left])
+        self.base = sum(each.share for each in left.values())
+
+    def take_model(self, key: VersionKey, found: Sequence[Resident]) -> None:
+        """Take over a measurement of the processes of one model."""
+        self.measured[key] = sum(each.share for each in found)
+        self._shared[key] = sum(each.share - each.private for each in found)
 
     def release(self, key: VersionKey) -> None:
-        """All processes of a model have ended."""
+        """All processes of a model have ended. What they shared is now the others', until these are measured again."""
         self.measured.pop(key, None)
         self.reserved.pop(key, None)
+        self.base += self._shared.pop(key, 0)
 
 
-def measure(root: int) -> dict[int, int]:
-    """Return the bytes of a process and of all its descendants, by id. Takes about a millisecond for each of them."""
-    return {pid: resident(pid).share for pid in process_tree(root)}
+def measure(root: int) -> dict[int, Resident]:
+    """Measure a process and all its descendants, by id. Takes about a millisecond for each of them."""
+    return {pid: resident(pid) for pid in process_tree(root)}

@@ -18,18 +18,18 @@ from typing import Any
 
 from gateway.engine.metrics import DURATION_BUCKETS, Histogram
 from gateway.errors import OutOfMemory
-from gateway.lifecycle.eviction import Candidate, Uses, choose
+from gateway.lifecycle.eviction import Candidate, Uses, choose, worth
 from gateway.lifecycle.memory_use import LoadNeeds, MemoryUse, file_bytes, measure
 from gateway.lifecycle.model_version import ModelVersion
-from gateway.lifecycle.policy import State
+from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.cores import available_cores
-from gateway.process.resident import resident
+from gateway.process.resident import Resident, resident
 
 log = logging.getLogger("models")
 
-# How often the memory of all processes is measured, while models are being loaded and otherwise. Measuring takes about
-# a millisecond per process; less often, a model that grows is noticed later.
-_MEASURE_LOADING_S, _MEASURE_S = 0.25, 2.0
+# How often the memory of models that are being loaded is measured, and how often that of all processes. Measuring takes
+# about a millisecond per process; less often, growth is noticed later.
+_MEASURE_LOADING_S, _MEASURE_S = 0.1, 2.0
 # How often it is tried again to make room, while the models that might be unloaded are in use.
 _RETRY_S = 0.02
 # A load that has waited so long has models unloaded that are in use: they answer what they have begun, and what comes
@@ -60,11 +60,16 @@ class OnDemandCounts:
 
 @dataclass(eq=False)
 class _Turn:
-    """A load that waits for its turn. admitted: set when it may start, or fails with OutOfMemory."""
+    """A load that waits for its turn.
+
+    need      the bytes that it is expected to need
+    files     the bytes of its artifact
+    admitted  set when it may start, or fails with OutOfMemory
+    """
 
     version: ModelVersion
     need: int
-    is_guess: bool
+    files: int
     admitted: "asyncio.Future[None]"
     since: float = field(default_factory=time.monotonic)
 
@@ -91,12 +96,13 @@ class OnDemand:
         self._start, self._succeeds, self._changed = start, succeeds, changed
         self._uses: dict[tuple[str, str], Uses] = {}
         self._begun: dict[int, int] = {}  # by worker: the requests that it had begun when it was last looked at
+        self._load_s: dict[tuple[str, str], float] = {}
         self._turns: list[_Turn] = []
         self._loading: set[ModelVersion] = set()
         self._loaded: dict[ModelVersion, float] = {}  # those with workers that are not leaving, and since when
         self._leaving: set[ModelVersion] = set()
         self._kick = asyncio.Event()
-        self._measured = 0.0
+        self._measured = self._measured_loading = 0.0
 
     @property
     def waiting(self) -> int:
@@ -113,8 +119,7 @@ class OnDemand:
             since = time.monotonic()
             version.begin_load()
             try:
-                await self._turn(version)
-                await self._run(version, since)
+                await self._run(version, since, await self._turn(version))
             except OutOfMemory as error:
                 version.fail(str(error), error.kind)
             finally:
@@ -130,21 +135,25 @@ class OnDemand:
             version.is_successor = False
             version.end_load()
 
-    async def _turn(self, version: ModelVersion) -> None:
-        """Wait until a version may be loaded. Raises OutOfMemory."""
-        need = await asyncio.to_thread(self.needs.of, version.key, version.config) if self.limit else 0
+    async def _turn(self, version: ModelVersion) -> int:
+        """Wait until a version may be loaded, and return the bytes of its files. Raises OutOfMemory."""
+        files = 0
+        if self.limit and version.config.artifact is not None and not self.needs.is_known(version.key):
+            files = await asyncio.to_thread(file_bytes, version.config.artifact.path)
+        need = self.needs.of(version.key, version.config, files) if self.limit else 0
         admitted = asyncio.get_running_loop().create_future()
-        turn = _Turn(version, need, not self.needs.is_known(version.key), admitted)
+        turn = _Turn(version, need, files, admitted)
         self._turns.append(turn)
         self._kick.set()
         try:
             await admitted
+            return files
         finally:
             if turn in self._turns:
                 self._turns.remove(turn)
             self._kick.set()
 
-    async def _run(self, version: ModelVersion, since: float) -> None:
+    async def _run(self, version: ModelVersion, since: float, files: int) -> None:
         running = asyncio.ensure_future(self._start(version))
         try:
             while version.state is State.LOADING and not running.done():
@@ -152,10 +161,11 @@ class OnDemand:
             self._loading.discard(version)
             if version.state is State.READY:
                 self._loaded[version] = time.monotonic()
+                self._note_duration(version)
                 self.counts.loads += 1
                 self.counts.cold_start_s.observe(time.monotonic() - since)
                 if self.limit:
-                    self._learn(version)
+                    self._learn(version, files)
             elif version.failed:
                 version.stop()
             self._kick.set()
@@ -163,18 +173,21 @@ class OnDemand:
         finally:
             running.cancel()
 
+    def _note_duration(self, version: ModelVersion) -> None:
+        """Note how long it takes to load. The quickest load counts: the others had to wait for processors and disks."""
+        if version.load_s is not None:
+            key = version.key[:2]
+            self._load_s[key] = min(self._load_s.get(key, version.load_s), version.load_s)
+
     async def _until_changed(self, running: "asyncio.Future[None]") -> None:
         changed = asyncio.create_task(self._changed().wait())
         waits: list[asyncio.Future[Any]] = [changed, running]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         changed.cancel()
 
-    def _learn(self, version: ModelVersion) -> None:
-        found = [resident(worker.pid) for worker in version.workers if worker.pid]
-        self.memory.measured[version.key] = sum(each.share for each in found)
+    def _learn(self, version: ModelVersion, files: int) -> None:
+        found = self._measure(version)
         self.memory.reserved.pop(version.key, None)
-        artifact = version.config.artifact
-        files = 0 if artifact is None or self.needs.is_known(version.key) else file_bytes(artifact.path)
         self.needs.learn(version.key, version.config, sum(each.peak for each in found), files)
 
     def _forget(self, version: ModelVersion) -> None:
@@ -223,10 +236,14 @@ class OnDemand:
         self._make_room(missing, also_in_use=waited >= _PATIENCE_S)
         movable = sum(self.memory.of(each.key) for each in (*self._loaded, *self._leaving, *self._loading))
         fixed = sum(self.memory.of(each.key) for each in self._loaded if not _is_evictable(each))
-        if missing > movable - fixed:
-            if turn.is_guess and not movable - fixed and self.memory.total < self.limit:
-                return True  # perhaps it needs less than it seems; if not, it is ended
-            self._refuse(turn, max(0, self.limit - self.memory.total + movable - fixed))
+        if missing > movable - fixed and self._measured < turn.since:
+            self._measured = 0.0  # measure again, before anything is refused
+        elif missing > movable - fixed:
+            room = max(0, self.limit - self.memory.total + movable - fixed)
+            if turn.files < room // 2 and not self.needs.is_known(turn.version.key):
+                turn.need = room  # perhaps it needs less than it seems; if not, it is ended
+            else:
+                self._refuse(turn, room)
         elif waited >= _MAX_WAIT_S:
             self._refuse(turn, max(0, self.limit - self.memory.total))
         return False
@@ -252,8 +269,9 @@ class OnDemand:
             has_served = uses.last >= since or now - since >= _MIN_STAY_S
             if _is_evictable(version) and has_served and (self._is_idle(version, uses, now) or also_in_use):
                 size = max(1, self.memory.of(version.key))
-                cost_s = version.load_s or 0.0
-                candidates.append(Candidate(version, size, uses.count(now) * cost_s / size))
+                candidates.append(
+                    Candidate(version, size, worth(uses.count(now), self._load_s.get(version.key[:2], 1.0), size))
+                )
         for victim in choose(candidates, missing):
             assert isinstance(victim.name, ModelVersion)
             self._evict(victim.name)
@@ -287,29 +305,46 @@ class OnDemand:
 
     async def _measure_if_due(self) -> None:
         now = time.monotonic()
-        if now - self._measured < (_MEASURE_LOADING_S if self._loading or self._leaving else _MEASURE_S):
+        if now - self._measured_loading >= _MEASURE_LOADING_S:
+            self._measured_loading = now
+            for version in self._loading:
+                self._measure(version)
+        if now - self._measured < _MEASURE_S:
             return
-        self._measured = now
+        before = self._worker_pids()
         found = await asyncio.to_thread(measure, os.getpid())
-        versions = (*self._loaded, *self._leaving, *self._loading)
-        workers = {each.key: [worker.pid for worker in each.workers if worker.pid] for each in versions}
-        self.memory.take(found, workers)
+        after = self._worker_pids()
+        for key, pids in before.items():  # what has ended meanwhile takes no memory any more
+            for pid in pids - after.get(key, set()):
+                found.pop(pid, None)
+        self.memory.take(found, after)
+        self._measured = now
         for version in self._loaded:
             self._look(version, now)
+
+    def _worker_pids(self) -> dict[VersionKey, set[int]]:
+        versions = (*self._loaded, *self._leaving, *self._loading)
+        return {each.key: {worker.pid for worker in each.workers if worker.pid} for each in versions}
+
+    def _measure(self, version: ModelVersion) -> list[Resident]:
+        found = [resident(worker.pid) for worker in version.workers if worker.pid]
+        self.memory.take_model(version.key, found)
+        return found
 
     def _keep_within_limit(self) -> None:
         """Make room if models have grown, and in advance for one load. End a load that has no room to go on."""
         over = self.memory.total - self.limit
         if over > 0:
-            self._make_room(over, also_in_use=not self._turns)
-            leaving = sum(self.memory.of(version.key) for version in self._leaving)
+            self._make_room(over, also_in_use=True)
+            movable = (*self._leaving, *(each for each in self._loaded if _is_evictable(each)))
+            over -= sum(self.memory.of(version.key) for version in movable)
             for version in sorted(self._loading, key=lambda each: -self.memory.of(each.key)):
                 used, reserved = self.memory.measured.get(version.key, 0), self.memory.reserved.get(version.key, 0)
-                if used > reserved and over > leaving:
+                if used > reserved and over > 0:
                     self._end_load(version, used)
                     over -= used
         elif self.counts.evictions and not self._turns:
-            headroom = max((self.needs.of(each.key, each.config) for each in self._loaded), default=0)
+            headroom = max((self.needs.of(each.key, each.config, 0) for each in self._loaded), default=0)
             if headroom <= self.limit * _MAX_HEADROOM:
                 self._make_room(headroom + over)
 

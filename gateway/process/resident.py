@@ -1,6 +1,5 @@
 """How much memory processes take: their own pages, and their share of those that they have in common (PSS)."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,42 +7,40 @@ from typing import NamedTuple
 class Resident(NamedTuple):
     """In bytes.
 
-    share  the process's own pages, and its share of others: over all processes, these add up
-    peak   the most that this may have been since the process started
+    share    the process's own pages, and its share of others: over all processes, these add up
+    private  its own pages, which become free when it ends
+    peak     the most that `share` may have been since the process started
     """
 
-    share: int
-    peak: int
+    share: int = 0
+    private: int = 0
+    peak: int = 0
 
 
 def resident(pid: int) -> Resident:
     """Return what a process takes; nothing if it has ended. Without smaps, shared pages do not count."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            kilobytes = _fields(file.read(), (b"Rss:", b"Pss:"))
+            kilobytes = _fields(file.read())
         with open(f"/proc/{pid}/status", "rb") as file:
-            peak = _fields(file.read(), (b"VmHWM:",))
+            peak = _fields(file.read()).get(b"VmHWM", 0)
     except OSError:
         return _private(pid)
-    share, all_of_it = kilobytes[b"Pss:"], kilobytes[b"Rss:"]
-    return Resident(share << 10, (share + max(0, peak.get(b"VmHWM:", 0) - all_of_it)) << 10)
+    share, private = kilobytes[b"Pss"], kilobytes[b"Private_Clean"] + kilobytes[b"Private_Dirty"]
+    return Resident(share << 10, private << 10, (share + max(0, peak - kilobytes[b"Rss"])) << 10)
 
 
-def _fields(text: bytes, names: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the numbers of these lines, which are kilobytes."""
-    found = {}
-    for line in text.splitlines():
-        for name in names:
-            if line.startswith(name):
-                found[name] = int(line.split()[1])
-    return found
+def _fields(text: bytes) -> dict[bytes, int]:
+    """Return the kilobytes of each line that has some."""
+    lines = (line.split() for line in text.splitlines() if line.endswith(b" kB"))
+    return {line[0].rstrip(b":"): int(line[1]) for line in lines}
 
 
 def _private(pid: int) -> Resident:
     from gateway.process.memory import private_bytes
 
     private = private_bytes(pid)
-    return Resident(private, private)
+    return Resident(private, private, private)
 
 
 def process_tree(root: int) -> list[int]:

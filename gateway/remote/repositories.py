@@ -11,6 +11,7 @@ from gateway.remote.mirror import Mirror
 from gateway.remote.mirrors import Mirrors
 from gateway.repository.model_toml import ModelConfigError, ModelToml
 from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, read_configuration, scan, scan_model
+from gateway.repository.scan_cache import ScanCache
 
 log = logging.getLogger("models")
 
@@ -27,6 +28,7 @@ class Repositories:
         for place in places:
             mirror = mirrors.get(place) if is_remote(place) else None
             self._places.append((str(mirror.location), mirror) if mirror else (place, Path(place).absolute()))
+        self._caches = {place: ScanCache() for place, _ in self._places}
         self._model_name = model_name
         self._logged: set[tuple[str, str, str]] = set()
         self._folders: dict[str, Path] = {}  # model → the folder of its repository
@@ -43,7 +45,7 @@ class Repositories:
         folders: dict[str, Path] = {}
         for place, source in self._places:
             if isinstance(source, Path):
-                configs = scan(source, runtimes, self._model_name)
+                configs = scan(source, runtimes, self._model_name, self._caches[place])
             else:
                 configs = scan_mirror(source, runtimes, self._model_name)
             folder = source if isinstance(source, Path) else source.path

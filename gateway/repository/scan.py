@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from gateway.domain.pipeline import Step
@@ -19,6 +19,7 @@ from gateway.environments.runtime import Runtime
 from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
 from gateway.repository.model_toml import DeclaredTensor, ModelConfigError, ModelToml, read_model_toml
 from gateway.repository.pipeline_graph import graph_problem
+from gateway.repository.scan_cache import ScanCache
 from gateway.repository.sequence_config import INITIAL_STATES, StateToml
 from runtimes.contract import LoadError
 from runtimes.external_data import weight_files
@@ -109,12 +110,15 @@ class RepositoryError(Exception):
 Scan = Callable[[Path, Mapping[str, Runtime]], list[ModelConfig]]
 
 
-def scan(path: Path, runtimes: Mapping[str, Runtime], model_name: str = "") -> list[ModelConfig]:
+def scan(
+    path: Path, runtimes: Mapping[str, Runtime], model_name: str = "", cache: ScanCache | None = None
+) -> list[ModelConfig]:
     """Return the versions of a repository REPO/<model>/<version>/<artifact>, or of a single model: see `scan_one`.
 
     A broken model is in the list with its problem, and does not affect the others. Raises RepositoryError.
 
     model_name  the name of a single model; in a repository, folders name the models
+    cache       of the scan before, with the same runtimes
     """
     if not path.exists():
         raise RepositoryError(f"{path} does not exist; it must be a model repository or an artifact")
@@ -127,8 +131,11 @@ def scan(path: Path, runtimes: Mapping[str, Runtime], model_name: str = "") -> l
         entries = sorted(entry for entry in path.iterdir() if not is_foreign(entry.name))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
+    if cache is None:
+        return [config for entry in entries for config in _model_or_problem(entry, runtimes)]
     for entry in entries:
-        configs += _model_or_problem(entry, runtimes)
+        configs += cache.read(entry, partial(_model_or_problem, entry, runtimes))
+    cache.keep(entries)
     return configs
 
 

@@ -15,6 +15,7 @@ from gateway.remote.repositories import Repositories, scan_mirrored_model
 from gateway.remote.store import StoreError
 from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig, Scan, is_repository, scan
+from gateway.repository.scan_cache import ScanCache
 
 log = logging.getLogger("gateway")
 
@@ -36,7 +37,7 @@ class Served:
 def one_folder(path: Path) -> Served:
     """A repository, or a single artifact, on this machine."""
     repository = path.absolute() if path.is_dir() else None
-    return Served(path, folder_of=lambda _: repository)
+    return Served(path, partial(scan, cache=ScanCache()), folder_of=lambda _: repository)
 
 
 def open_places(places: Sequence[str], settings: Settings, runtimes: Mapping[str, Runtime]) -> Served:
@@ -73,7 +74,7 @@ def _with_name(served: Served, settings: Settings, runtimes: Mapping[str, Runtim
         return served
     if served.path.exists() and is_repository(served.path, runtimes):
         _warn_of_name(served.path)
-    return replace(served, scan=partial(scan, model_name=settings.model_name))
+    return replace(served, scan=partial(scan, model_name=settings.model_name, cache=ScanCache()))
 
 
 def _warn_of_name(place: object) -> None:

@@ -55,17 +55,20 @@ class TrafficBook:
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._changed: dict[str, _Changed] = {}
-        self._statuses: Mapping[str, Sequence[ModelStatus]] = {}
+        self._listed: Sequence[ModelStatus] = ()
+        self._by_model: Mapping[str, Sequence[ModelStatus]] | None = None  # of those, once it is needed
         self._in_force: Mapping[str, Traffic] = {}
         self._noted: dict[str, list[str]] = {}
 
     def apply(self, statuses: Sequence[ModelStatus]) -> Mapping[str, Traffic]:
         """Return the traffic in force of the models that have any, for a table with these versions."""
-        self._statuses = by_model(statuses)
+        self._listed, self._by_model = statuses, None
         configs = {
             key.model: version.config for key, version in self._manager.versions.items() if version.config.version
         }
-        declared = {name: _declared(configs.get(name)) for name in self._statuses}
+        served = {status.name for status in statuses}
+        divided = {name for name, config in configs.items() if config.toml.traffic} | self._changed.keys()
+        declared = {name: _declared(configs.get(name)) for name in sorted(divided & served)}
         for name, changed in list(self._changed.items()):
             if name in declared and declared[name].fingerprint != changed.fingerprint:
                 log.info("%s: its configuration has changed, and replaces what was changed at run time", name)
@@ -75,6 +78,12 @@ class TrafficBook:
         for name in self._in_force:
             self._note(name)
         return self._in_force
+
+    @property
+    def _statuses(self) -> Mapping[str, Sequence[ModelStatus]]:
+        if self._by_model is None:
+            self._by_model = by_model(self._listed)
+        return self._by_model
 
     def _declared(self, name: str) -> _Declared:
         configs = [version.config for key, version in self._manager.versions.items() if key.model == name]
