@@ -530,7 +530,16 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="its suffix names the format: .parquet, .csv, .jsonl, …",
     )
-    parser.add_argument("--engine", choices=("local", "spark", "ray"), default="local", help="default: local")
+    parser.add_argument(
+        "--engine", choices=("local", "spark", "ray"), default="local",
+        help="where the model runs: on this machine, or on those of a cluster; default: local",
+    )  # fmt: skip
+    parser.add_argument(
+        "--master", default="", metavar="URL", help="of Spark; default: spark-submit's, or all cores of this machine"
+    )
+    parser.add_argument(
+        "--ray-address", default="", metavar="ADDRESS", help="of Ray; default: RAY_ADDRESS, or a cluster started here"
+    )
     parser.add_argument("--version", default="", help="a version of the model; default: the newest")
     parser.add_argument(
         "--column", action="append", default=[], metavar="INPUT=COLUMN", help="make this input of that column"
@@ -558,7 +567,7 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     """Raises SettingsError."""
-    from gateway.commands.score_request import score_request
+    from gateway.commands.score_request import open_engine, score_request
     from gateway.config import SettingsError
 
     try:
@@ -568,7 +577,7 @@ def _score(options: argparse.Namespace) -> int:
     request = score_request(options)
     from gateway.commands.score import run_score
 
-    return run_score(request)
+    return run_score(request, open_engine(options))
 
 
 def _numbers(flag: str, text: str, largest: int) -> tuple[int, ...]:

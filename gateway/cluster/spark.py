@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from gateway.cluster.loaded_models import loaded
+from gateway.cluster.location import absolute
 from gateway.cluster.scored_rows import ERROR, score_rows
 from gateway.cluster.spark_types import declaration, widened
 from gateway.embedded.model import Model
@@ -43,7 +44,7 @@ def model_udf(
 
     if not hasattr(functions, "arrow_udf"):
         raise Unsupported("model_udf needs Spark 4.1 or newer; use score, which works with this one")
-    spec = _spec(model)
+    spec = absolute(model)
     options = ScoreOptions(dict(columns or {}), (), tuple(outputs))
     with spec.load() as on_driver:
         types = output_types(on_driver, options)
@@ -77,7 +78,7 @@ def score(
     from pyspark.sql.pandas.types import to_arrow_schema
     from pyspark.sql.types import StructType
 
-    spec = _spec(model)
+    spec = absolute(model)
     options = ScoreOptions(dict(columns or {}), None if keep is None else tuple(keep), tuple(outputs), prefix)
     with spec.load() as on_driver:
         scorer = Scorer(on_driver, to_arrow_schema(table.schema), options)
@@ -140,7 +141,3 @@ def _with_error(types: pa.Schema) -> pa.Schema:
     if ERROR in types.names:
         raise InvalidRequest(f"an output's column has the name '{ERROR}', which the reasons have; choose a prefix")
     return types.append(pa.field(ERROR, pa.string()))
-
-
-def _spec(model: str | ModelSpec) -> ModelSpec:
-    return ModelSpec(model) if isinstance(model, str) else model

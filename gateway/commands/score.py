@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from gateway.errors import ModelportError
+from gateway.score.engine import OpenEngine
 from gateway.score.errors import CannotScore
 from gateway.score.run import ScoreRequest, Summary, score
 from gateway.score.scorer import Scorer
@@ -17,13 +18,16 @@ from gateway.score.sources.source import Source
 BAD_ROWS = 3
 
 
-def run_score(request: ScoreRequest) -> int:
-    """Run the command. Return the exit code: 0, BAD_ROWS, 1 if it cannot go on, or 130 if it was stopped."""
+def run_score(request: ScoreRequest, open_engine: OpenEngine | None = None) -> int:
+    """Run the command. Return the exit code: 0, BAD_ROWS, 1 if it cannot go on, or 130 if it was stopped.
+
+    open_engine  where batches are scored; None: on this machine
+    """
     signal.signal(signal.SIGTERM, _stop)
     progress = _Progress(request.spec.location)
     try:
         with progress.bar:
-            summary = score(request, progress)
+            summary = score(request, progress, open_engine)
     except (CannotScore, ModelportError) as error:
         print(f"modelport: {error}", file=sys.stderr)
         return 1

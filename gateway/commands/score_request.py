@@ -1,9 +1,11 @@
 """The flags of `modelport score` as a request."""
 
 import argparse
+from functools import partial
 
 from gateway.config import SettingsError
 from gateway.embedded.options import ModelSpec
+from gateway.score.engine import OpenEngine
 from gateway.score.run import ScoreRequest
 from gateway.score.scorer import ScoreOptions
 
@@ -36,6 +38,22 @@ def score_request(options: argparse.Namespace) -> ScoreRequest:
         options.restart,
         options.overwrite,
     )
+
+
+def open_engine(options: argparse.Namespace) -> OpenEngine | None:
+    """Return how the chosen engine is started; None for the local one. Raises SettingsError."""
+    for flag, value, engine in (("master", options.master, "spark"), ("ray-address", options.ray_address, "ray")):
+        if value and options.engine != engine:
+            raise SettingsError(f"--{flag} is for --engine {engine}; the engine is {options.engine}")
+    if options.engine == "spark":
+        from gateway.cluster.spark_engine import spark_engine
+
+        return partial(spark_engine, options.master)
+    if options.engine == "ray":
+        from gateway.cluster.ray_engine import ray_engine
+
+        return partial(ray_engine, options.ray_address)
+    return None
 
 
 def _words(text: str) -> list[str]:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -15,9 +16,10 @@ import pyarrow as pa
 from gateway.embedded.model import Model
 from gateway.embedded.options import ModelSpec
 from gateway.score import sinks
+from gateway.score.engine import Engine, LocalEngine, OpenEngine, Pending
 from gateway.score.errors import CannotScore
 from gateway.score.parts import Parts, PartWriter
-from gateway.score.scorer import ScoreOptions, Scorer, Submitted
+from gateway.score.scorer import ScoreOptions, Scorer
 from gateway.score.sources.find import find_files, open_source
 from gateway.score.sources.source import BadInput, Chunk, Source
 from runtimes.contract import DATATYPES
@@ -75,8 +77,10 @@ class Watcher(Protocol):
         """These many rows were finished, in all; `position` as in Chunk."""
 
 
-def score(request: ScoreRequest, watcher: Watcher) -> Summary:
+def score(request: ScoreRequest, watcher: Watcher, open_engine: OpenEngine | None = None) -> Summary:
     """Score the input, and write the output and the bad rows. Raises CannotScore, ModelportError.
+
+    open_engine  where batches are scored; None: by a worker of this process. Files are read and written here
 
     If it is interrupted, what is finished stays in the folder of parts, and the same request continues there.
     """
@@ -92,7 +96,10 @@ def score(request: ScoreRequest, watcher: Watcher) -> Summary:
         with Parts(request.output, _identity(request, model, files), request.restart) as parts:
             earlier, started = parts.end, time.monotonic()
             watcher.begin(source, scorer, earlier)
-            _score_rest(request, model, source, scorer, parts, watcher)
+            with nullcontext() if open_engine is None else open_engine(request.spec, request.options) as remote:
+                engine = remote or LocalEngine(model, scorer)
+                chunks = source.chunks(earlier, request.batch_rows or _chunk_rows(model, scorer))
+                _score_rest(chunks, engine, parts, watcher)
             summary = _finish(request, scorer, parts)
     return summary._replace(earlier=earlier, seconds=time.monotonic() - started)
 
@@ -110,24 +117,21 @@ def _identity(request: ScoreRequest, model: Model, files: list[Path]) -> dict[st
     }  # fmt: skip
 
 
-def _score_rest(
-    request: ScoreRequest, model: Model, source: Source, scorer: Scorer, parts: Parts, watcher: Watcher
-) -> None:
-    rows = request.batch_rows or _chunk_rows(model, scorer)
-    in_flight = deque[tuple[Chunk, Submitted]]()
+def _score_rest(chunks: Iterator[Chunk], engine: Engine, parts: Parts, watcher: Watcher) -> None:
+    in_flight = deque[tuple[Chunk, Pending]]()
     writer = _Writer(parts, watcher)
-    reader = _Reader(source.chunks(parts.end, rows))
+    reader = _Reader(chunks)
     try:
         for chunk in reader:
-            in_flight.append((chunk, scorer.submit(chunk.batch)))
-            if len(in_flight) > 2 * model.instances:
+            in_flight.append((chunk, engine.submit(chunk.batch)))
+            if len(in_flight) > engine.in_flight:
                 writer.add(*in_flight.popleft())
         while in_flight:
             writer.add(*in_flight.popleft())
     finally:
         reader.close()
-        for _, submitted in in_flight:
-            submitted.cancel()
+        for _, pending in in_flight:
+            pending.cancel()
         writer.commit()  # also if it is interrupted: what was written so far is complete
 
 
@@ -150,8 +154,8 @@ class _Writer:
         self._bad = sum(part.bad for part in parts.done)
         self._since = 0.0
 
-    def add(self, chunk: Chunk, submitted: Submitted) -> None:
-        scored = submitted.result()
+    def add(self, chunk: Chunk, pending: Pending) -> None:
+        scored = pending.result()
         bad = [BadInput(chunk.numbers[each.row], each.reason, _file_of(chunk, each.row)) for each in scored.bad]
         if self._part is None:
             self._part, self._since = self._parts.new_part(), time.monotonic()

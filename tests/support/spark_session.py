@@ -32,9 +32,9 @@ def two_executors(environment: Mapping[str, str] = {}) -> Iterator[Any]:
         session.stop()
 
 
-def executors() -> list[psutil.Process]:
-    """The executors of this process's session."""
-    children = psutil.Process().children(recursive=True)
+def executors(driver: int | None = None) -> list[psutil.Process]:
+    """The executors of a process's session; by default, of this one's."""
+    children = psutil.Process(driver).children(recursive=True)
     return [each for each in children if "CoarseGrainedExecutorBackend" in " ".join(_command(each))]
 
 

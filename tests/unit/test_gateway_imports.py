@@ -15,7 +15,8 @@ from tests.support import ROOT
 
 OURS = {"gateway", "runtimes"}
 # Packages of extras that are too large for every machine, or of no use on most.
-OFTEN_ABSENT = {"pynvml": "nvidia-ml-py"} | {name: name for name in ("aiohttp", "pyspark", "ray", "yarl")}
+OFTEN_ABSENT = {"pynvml": "nvidia-ml-py", "py4j": "pyspark"}
+OFTEN_ABSENT |= {name: name for name in ("aiohttp", "pyspark", "ray", "yarl")}
 
 
 def imported() -> dict[str, str]:
