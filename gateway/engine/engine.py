@@ -129,6 +129,10 @@ class FrontEngine:
     def sticky_headers(self) -> Mapping[str, str]:
         return self.routes.choice.sticky_headers
 
+    def choose_version(self, request: InferRequest, identity: Identity | None = None) -> str:
+        """See gateway.engine.protocol.Engine."""
+        return self.routes.choice.choose(request, identity)
+
     def models(self) -> Sequence[ModelStatus]:
         return self.routes.models()
 

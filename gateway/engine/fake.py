@@ -108,6 +108,9 @@ class FakeEngine:
         self.exports = FakeExports()
         self.handlers = self._control_handlers()
 
+    def choose_version(self, request: InferRequest, identity: Identity | None = None) -> str:
+        return ""
+
     def models(self) -> Sequence[ModelStatus]:
         return self._models
 

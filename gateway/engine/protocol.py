@@ -96,6 +96,13 @@ class Engine(Protocol):
     def model(self, name: str, version: str = "") -> ModelStatus:
         """Return the status of one version, by number or label; "" is the newest ready one. Raises NotFound."""
 
+    def choose_version(self, request: InferRequest, identity: Identity | None = None) -> str:
+        """Return the version for requests that belong together; "" if the model's traffic is not divided.
+
+        For a single request that names none, `submit` chooses. Without inputs, a request is enough here.
+        """
+        ...
+
     def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> BodyReservation:
         """Return a reservation to hold while a request is read. Close it right before `submit` or `infer`."""
 

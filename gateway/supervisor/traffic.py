@@ -13,6 +13,7 @@ from gateway.domain.traffic import Shadow, Traffic, describe, divide, shadow_pro
 from gateway.domain.types import ModelStatus, by_model
 from gateway.errors import InvalidRequest, Unavailable, unknown_model
 from gateway.lifecycle.manager import Manager
+from gateway.process.niceness import LOWEST, is_reversible, set_nice
 from gateway.repository.scan import ModelConfig
 from gateway.repository.traffic_config import TrafficToml
 
@@ -59,6 +60,8 @@ class TrafficBook:
         self._by_model: Mapping[str, Sequence[ModelStatus]] | None = None  # of those, once it is needed
         self._in_force: Mapping[str, Traffic] = {}
         self._noted: dict[str, list[str]] = {}
+        self._nice: set[int] = set()  # the workers whose priority is lowered
+        self._is_reversible = is_reversible()
 
     def apply(self, statuses: Sequence[ModelStatus]) -> Mapping[str, Traffic]:
         """Return the traffic in force of the models that have any, for a table with these versions."""
@@ -77,6 +80,7 @@ class TrafficBook:
         self._in_force = {name: each for name, each in traffic.items() if each.weights or each.shadow}
         for name in self._in_force:
             self._note(name)
+        self._set_priorities()
         return self._in_force
 
     @property
@@ -84,6 +88,31 @@ class TrafficBook:
         if self._by_model is None:
             self._by_model = by_model(self._listed)
         return self._by_model
+
+    def _set_priorities(self) -> None:
+        """Let workers of versions that are nothing but shadows use what the others leave of the cores.
+
+        Not if their priority could not be raised again, when the version is promoted.
+        """
+        shadows = {
+            (name, each.shadow.version)
+            for name, each in self._in_force.items()
+            if each.shadow and not each.weights.get(each.shadow.version)
+        }
+        if not self._is_reversible or not (shadows or self._nice):
+            return
+        wanted = {}
+        for key, version in self._manager.versions.items():
+            for worker in version.workers:
+                if worker.pid is not None and worker.ready and (key[:2] in shadows or worker.pid in self._nice):
+                    wanted[worker.pid] = key[:2] in shadows
+        for pid, is_shadow in wanted.items():
+            if is_shadow and pid not in self._nice:
+                if set_nice(pid, LOWEST):
+                    self._nice.add(pid)
+            elif not is_shadow:
+                set_nice(pid, 0)
+        self._nice = {pid for pid in self._nice if wanted.get(pid)}
 
     def _declared(self, name: str) -> _Declared:
         configs = [version.config for key, version in self._manager.versions.items() if key.model == name]

@@ -1,5 +1,6 @@
 """A shadow with real workers: it crashes, hangs and is slow, and the original's clients notice nothing of it."""
 
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.process.niceness import LOWEST, is_reversible
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_fake
 
@@ -121,6 +123,19 @@ def test_a_slow_shadow_gets_what_it_can_and_is_removed_at_run_time(running: Gate
         ask(running, "slow")
     after = metrics(running, "slow")
     assert sum(value for name, value in after.items() if name.startswith("modelport_shadow_requests")) == total
+
+
+@pytest.mark.skipif(not is_reversible(), reason="this process may not raise priorities again (CAP_SYS_NICE)")
+def test_workers_of_a_shadow_have_the_lowest_priority_until_it_is_promoted(running: Gateway) -> None:
+    def nice() -> set[int]:
+        tasks = [Path(f"/proc/{pid}/task") for pid in running.worker_pids("equal")]
+        return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for each in tasks for task in each.iterdir()}
+
+    assert nice() == {0, LOWEST}
+    running.post("/v2/models/equal/traffic/promote", {"version": "4"})
+    assert nice() == {0}
+    running.post("/v2/models/equal/traffic/rollback", {})
+    assert nice() == {0, LOWEST}
 
 
 def test_the_access_log_has_the_originals_only(running: Gateway, log: Path) -> None:

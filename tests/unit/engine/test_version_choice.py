@@ -164,6 +164,16 @@ def test_a_child_request_without_a_version_is_divided_and_keeps_the_affinity_of_
     asyncio.run(test())
 
 
+def test_requests_that_belong_together_can_have_one_version() -> None:
+    async def test() -> None:
+        engine = engine_of({"m": HALF}, status("3"), status("4"))
+        assert {engine.choose_version(InferRequest("m", ())) for _ in range(50)} == {"3", "4"}
+        assert engine.choose_version(InferRequest("m", (), "4")) == ""
+        assert engine.choose_version(InferRequest("other", ())) == ""
+
+    asyncio.run(test())
+
+
 def test_an_unknown_version_is_still_not_found() -> None:
     async def test() -> None:
         engine = engine_of({"m": HALF}, status("3"), status("4"))

@@ -199,7 +199,12 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
     ) -> Message:
         ends = None if seconds is None else time.monotonic() + seconds
         results = []
-        for spec, method in _tasks(message):
+        tasks = _tasks(message)
+        asked = InferRequest(tasks[0][0].model, (), tasks[0][0].version)
+        version = engine.choose_version(with_affinity(engine, asked, CALL_METADATA.get()), identity)
+        for spec, method in tasks:
+            if version:  # the same one for all tasks
+                spec = spec._replace(version=version)
             left = None if ends is None else ends - time.monotonic()
             results.append(await run_loaded(spec, method, message.input, left, identity))
         return pb.MultiInferenceResponse(results=results)

@@ -1,0 +1,31 @@
+"""The CPU priority of another process."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from gateway.process.niceness import LOWEST, is_reversible, set_nice
+
+
+def test_all_threads_of_a_process_get_it() -> None:
+    program = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print('on', flush=True)"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert set_nice(child.pid, LOWEST)
+        threads = os.listdir(f"/proc/{child.pid}/task")
+        assert len(threads) == 2
+        assert {os.getpriority(os.PRIO_PROCESS, int(each)) for each in threads} == {LOWEST}
+        assert set_nice(child.pid, 0) is is_reversible()
+        child.communicate()
+    assert not set_nice(child.pid, LOWEST)
+
+
+@pytest.mark.parametrize("limit", [resource.RLIM_INFINITY, 20, 40])
+def test_a_limit_that_allows_it_is_enough(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert is_reversible()
