@@ -1,6 +1,6 @@
-"""Checks manifests, in an environment with kubernetes-validate and kserve: kubernetes_script.py FILE CRDS.
+"""Checks manifests, in an environment of kubernetes-validate, or of kserve for its kinds.
 
-FILE has a JSON list of manifests. Prints a JSON list of what is wrong with them.
+Usage: kubernetes_script.py FILE CRDS. FILE has a JSON list of manifests. Prints a JSON list of what is wrong with them.
 
 - Kinds of Kubernetes: the schemas of its API, as kubernetes-validate has them, strictly.
 - Kinds of KServe: the Python models of its SDK, and those of the client of Kubernetes that they refer to. Deserializing
@@ -13,11 +13,6 @@ import re
 import sys
 from pathlib import Path
 
-import jsonschema
-import kserve.models
-import kubernetes.client.models
-import kubernetes_validate
-
 VERSION = "1.37"
 # As the tables write them. Quantities and ports are `object` there.
 _SIMPLE = {"str": str, "int": int, "bool": bool, "float": (int, float)}
@@ -28,6 +23,9 @@ def check(manifest, crds):
     if version.startswith("serving.kserve.io/"):
         name = version.rpartition("/")[2].capitalize() + kind
         return list(_fields(manifest, name, kind))
+    import jsonschema
+    import kubernetes_validate
+
     schema = crds / f"{kind.lower()}.json"
     if schema.exists():
         validator = jsonschema.Draft202012Validator(json.loads(schema.read_text()))
@@ -73,6 +71,9 @@ def _fields(value, expected, where):
 
 
 def _model(name):
+    import kserve.models
+    import kubernetes.client.models
+
     return getattr(kserve.models, name, None) or getattr(kubernetes.client.models, name, None)
 
 

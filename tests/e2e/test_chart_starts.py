@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.environments.environment import Environment
 from tests.support import ROOT
 from tests.support.certificates import Authority
 from tests.support.kubelet import Pod
-from tests.support.kubernetes_tools import template, with_values
+from tests.support.kubernetes_tools import pod_spec, template, with_values
 from tests.support.model_repositories import add_copy
 
 VALUES: dict[str, Any] = {
@@ -47,7 +48,7 @@ def volumes(folder: Path, **given: Path) -> dict[str, Path]:
 
 def test_the_container_as_rendered(models: Path, tmp_path: Path) -> None:
     manifests = template(*with_values(tmp_path, {**VALUES, "ports": free_ports()}))
-    pod = Pod(manifests, volumes(tmp_path, models=models), tmp_path)
+    pod = Pod(pod_spec(manifests), volumes(tmp_path, models=models), tmp_path)
     try:
         pod.start()
         url = f"http://127.0.0.1:{pod.ports['http']}"
@@ -83,7 +84,7 @@ def test_with_client_certificates_and_identities(models: Path, tmp_path: Path) -
         "tls": {"existingSecret": "a", "clientCA": {"existingSecret": "b"}, "probeSecret": "c"},
         "identities": {"existingSecret": "d", "keysSecret": "e"},
     }
-    pod = Pod(template(*with_values(tmp_path, values)), volumes(tmp_path, models=models, **secrets), tmp_path)
+    pod = Pod(pod_spec(template(*with_values(tmp_path, values))), volumes(tmp_path, models=models, **secrets), tmp_path)
     try:
         pod.start()
         context = servers.client_context(clients.client("shop"))
@@ -102,9 +103,36 @@ def test_with_client_certificates_and_identities(models: Path, tmp_path: Path) -
 def test_a_container_that_does_not_start_fails_its_probe(tmp_path: Path) -> None:
     """So that the tests above can fail."""
     values = {**VALUES, "ports": free_ports(), "extraArgs": ["--fronts", "none"]}
-    pod = Pod(template(*with_values(tmp_path, values)), volumes(tmp_path, models=tmp_path), tmp_path)
+    pod = Pod(pod_spec(template(*with_values(tmp_path, values))), volumes(tmp_path, models=tmp_path), tmp_path)
     try:
         with pytest.raises(AssertionError, match="fronts"):
             pod.start()
+    finally:
+        pod.close()
+
+
+def test_the_runtime_of_kserve(models: Path, tmp_path: Path) -> None:
+    """With what KServe adds: the name of the InferenceService, and its artifact, without a layout, at /mnt/models."""
+    runtime = yaml.safe_load((ROOT / "deploy/kserve/runtime.yaml").read_text())
+    spec = json.loads(json.dumps(runtime["spec"]).replace("{{.Name}}", "resnet"))
+    spec["containers"][0]["volumeMounts"].append({"name": "model", "mountPath": "/mnt/models"})
+    folder = tmp_path / "artifact"
+    shutil.copytree(models / "digits/1", folder)
+    ports = dict(zip((8080, 9000, 8002), free_ports().values(), strict=True))
+    pod = Pod(spec, volumes(tmp_path, model=folder), tmp_path, ports)
+    try:
+        pod.start()
+        url = f"http://127.0.0.1:{ports[8080]}"
+        body = json.dumps({"instances": [[0.0] * 64]}).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/models/resnet:predict", body)) as answer:
+            assert "predictions" in json.load(answer)
+        annotations = runtime["spec"]["annotations"]
+        port = ports[int(annotations["prometheus.kserve.io/port"])]
+        path = annotations["prometheus.kserve.io/path"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            assert b"modelport_requests_queued" in answer.read()
+        with socket.create_connection(("127.0.0.1", ports[9000])):
+            pass
+        assert pod.terminate() == 0
     finally:
         pod.close()

@@ -30,6 +30,7 @@ EVERYTHING = {
     "files": {"models.config": "model_config_list {}"},
     "models": {"volume": {"nfs": {"server": "nfs.example", "path": "/models"}}, "subPath": "production"},
     "home": {"enabled": True},
+    "modelCache": {"enabled": True},
     "tmp": {"volume": {"emptyDir": {"sizeLimit": "4Gi"}}},
     "tls": {"existingSecret": "tls"},
     "identities": {"existingSecret": "identities", "keysSecret": "keys"},
@@ -67,7 +68,7 @@ EVERYTHING = {
     "extraContainers": [{"name": "proxy", "image": "proxy"}],
 }
 NOTHING = {
-    "repository": "",
+    "repositories": [],
     "shutdown": {"preStopSeconds": 0, "drainSeconds": 0, "graceSeconds": 0.5},
     "serviceAccount": {"create": False},
     "service": {"headless": False},
@@ -251,6 +252,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"fullnameOverride": 64 * "n"}, "fullnameOverride"),
     ({"fullnameOverride": "Capital"}, "fullnameOverride"),
     ({"image": {"repository": ""}}, "repository"),
+    ({"repositories": ["/models", "s3://bucket"]}, "modelCache.enabled"),
+    ({"repositories": "/models"}, "repositories"),
     ({"podLabels": {"a": 1}}, "podLabels"),
     ({"tls": {"clientCA": {"existingSecret": "a"}}}, "tls.existingSecret"),
     ({"tls": {"existingSecret": "a", "clientCA": {"existingSecret": "a"}}}, "tls.probeSecret"),

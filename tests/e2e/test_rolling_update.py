@@ -12,7 +12,7 @@ from tests.support import ROOT
 from tests.support.client_environments import client_python
 from tests.support.haproxy import running_haproxy
 from tests.support.kubelet import Pod
-from tests.support.kubernetes_tools import template, with_values
+from tests.support.kubernetes_tools import pod_spec, template, with_values
 from tests.support.model_repositories import add_copy
 
 SCRIPT = Path(__file__).with_name("rolling_update_script.py")
@@ -31,7 +31,7 @@ def test_no_request_fails(runtime_environment: Callable[[str], Environment], tmp
         folder = tmp_path / name
         models = add_copy(folder / "models", "digits", [MODEL], version).parents[1]
         manifests = template(*with_values(folder, {**VALUES, "ports": ports[name]}))
-        pods[name] = Pod(manifests, volumes(folder, models=models), folder)
+        pods[name] = Pod(pod_spec(manifests), volumes(folder, models=models), folder)
         pods[name].start()
 
     def delete(name: str) -> int:

@@ -17,27 +17,33 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import Any
 
 from gateway.config import home
 from tests.support import ROOT
-from tests.support.kubernetes_tools import container, of_kind
 
 _SIGKILL_S = 60.0
 
 
 class Pod:
-    """The container of a Deployment's pod. `ports`: by their names. `log`: what it has written."""
+    """The first container of a pod. `ports`: by their names. `log`: what it has written."""
 
-    def __init__(self, manifests: list[dict[str, Any]], volumes: Mapping[str, Path], folder: Path) -> None:
-        """volumes: the folders of the manifest's volumes, by their names."""
-        (deployment,) = of_kind(manifests, "Deployment")
-        self.spec = deployment["spec"]["template"]["spec"]
-        self._container = container(manifests)
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        volumes: Mapping[str, Path],
+        folder: Path,
+        ports: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """volumes: the folders of the pod's volumes, by their names. ports: those that are others here."""
+        self.spec = spec
+        self._container = spec["containers"][0]
+        self._ports = ports
         mounts = {mount["mountPath"]: str(volumes[mount["name"]]) for mount in self._container["volumeMounts"]}
         self._mounted = re.compile("(" + "|".join(re.escape(path) for path in mounts) + r")(?=/|$)")
         self._mounts = mounts
-        self.ports = {port["name"]: port["containerPort"] for port in self._container["ports"]}
+        self.ports = {port["name"]: port["containerPort"] for port in self._container.get("ports", ())}
         self.log: list[str] = []
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -59,7 +65,10 @@ class Pod:
         self._reader.start()
 
     def _here(self, text: str) -> str:
-        """Replace the path of a mount, if the text begins with one."""
+        """Replace the path of a mount, if the text begins with one, and an address with a port that is another here."""
+        _, _, port = text.rpartition(":")
+        if port.isdigit() and int(port) in self._ports:
+            return f"127.0.0.1:{self._ports[int(port)]}"
         found = self._mounted.match(text)
         return text if found is None else self._mounts[found[0]] + text[found.end() :]
 
@@ -74,7 +83,7 @@ class Pod:
         if "exec" in probe:
             return self._run(probe["exec"]["command"], probe["timeoutSeconds"]) == 0
         target = probe["httpGet"]
-        address = "127.0.0.1", self.ports.get(target["port"], target["port"])
+        address = "127.0.0.1", self.ports.get(target["port"]) or self._ports[target["port"]]
         connection = http.client.HTTPConnection(*address, timeout=probe["timeoutSeconds"])
         if target.get("scheme") == "HTTPS":  # which the kubelet does not verify
             unverified = ssl.create_default_context()
@@ -119,7 +128,7 @@ class Pod:
 
     def terminate(self) -> int:
         """Run the preStop hook, send SIGTERM, and return the exit code. Fails if the grace period does not suffice."""
-        allowed = float(self.spec["terminationGracePeriodSeconds"])
+        allowed = float(self.spec.get("terminationGracePeriodSeconds", 30))
         hook = self._container.get("lifecycle", {}).get("preStop")
         if hook is not None:
             assert self._run(hook["exec"]["command"], allowed) == 0

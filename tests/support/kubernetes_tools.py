@@ -87,17 +87,28 @@ def of_kind(manifests: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [each for each in manifests if each["kind"] == kind]
 
 
+def pod_spec(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    (deployment,) = of_kind(manifests, "Deployment")
+    found: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return found
+
+
 def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the container of the gateway."""
-    (deployment,) = of_kind(manifests, "Deployment")
-    found: dict[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
+    found: dict[str, Any] = pod_spec(manifests)["containers"][0]
     return found
 
 
 def problems(manifests: list[dict[str, Any]], folder: Path) -> list[str]:
     """Return what is wrong with manifests. A kind that is not known is wrong, and so is an unknown field."""
-    python = client_python("kubernetes", "kserve==0.21.0", "kubernetes-validate==1.37.0")
-    file = folder / "manifests.json"
-    file.write_text(json.dumps(manifests))
-    found: list[str] = json.loads(run_client(python, _CHECK, str(file), str(_CRDS)))
+    kserve = [each for each in manifests if each["apiVersion"].startswith("serving.kserve.io/")]
+    found: list[str] = []
+    for environment, requirement, theirs in (
+        ("kserve", "kserve==0.21.0", kserve),
+        ("kubernetes-validate", "kubernetes-validate==1.37.0", [each for each in manifests if each not in kserve]),
+    ):
+        if theirs:
+            file = folder / f"{environment}.json"
+            file.write_text(json.dumps(theirs))
+            found += json.loads(run_client(client_python(environment, requirement), _CHECK, str(file), str(_CRDS)))
     return found

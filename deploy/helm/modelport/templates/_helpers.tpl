@@ -58,6 +58,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if not (hasKey $settings "log") }}
 - {name: MODELPORT_LOG, value: json}
 {{- end }}
+{{- if .Values.modelCache.enabled }}
+- {name: MODELPORT_MODEL_CACHE, value: /var/cache/modelport}
+{{- end }}
 {{- if .Values.home.enabled }}
 - {name: MODELPORT_HOME, value: /var/lib/modelport}
 {{- end }}

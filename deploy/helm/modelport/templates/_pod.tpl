@@ -19,6 +19,9 @@
   subPath: {{ . | quote }}
   {{- end }}
 {{- end }}
+{{- if .Values.modelCache.enabled }}
+- {name: model-cache, mountPath: /var/cache/modelport}
+{{- end }}
 {{- if .Values.home.enabled }}
 - {name: home, mountPath: /var/lib/modelport}
 {{- end }}
@@ -48,6 +51,9 @@
 - {{ merge (dict "name" "tmp") .Values.tmp.volume | toJson }}
 {{- if .Values.models.volume }}
 - {{ merge (dict "name" "models") .Values.models.volume | toJson }}
+{{- end }}
+{{- if .Values.modelCache.enabled }}
+- {{ merge (dict "name" "model-cache") .Values.modelCache.volume | toJson }}
 {{- end }}
 {{- if .Values.home.enabled }}
 - {{ merge (dict "name" "home") .Values.home.volume | toJson }}
