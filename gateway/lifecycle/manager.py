@@ -265,8 +265,15 @@ class Manager:
 
         Raises NotFound, Unsupported, or Unavailable with the reason.
         """
+        self._overrides.own(override)
+        try:
+            await self._load_overridden(name, override)
+        finally:
+            await self._sweep()
+
+    async def _load_overridden(self, name: str, override: Override | None) -> None:
         self._selection.check_allowed()
-        if self._options.prepare is not None:
+        if self._options.prepare is not None and (override is None or override.folder is None):
             trouble = await self._options.prepare({name} | steps_below([name], _steps(self._snapshot.found)))
             if trouble:
                 raise Unavailable(f"model '{shorten(name)}' was not loaded: {trouble}")
@@ -279,8 +286,6 @@ class Manager:
                 undo_selection()
                 await self._rescan(name)
             raise
-        finally:
-            await self._sweep()
 
     async def _load_again(self, name: str, is_known: bool) -> None:
         """is_known: whether the version key says that there is something new to load."""

@@ -35,14 +35,17 @@ class Overrides:
         self._temporary: set[Path] = set()
         self._loading: set[str] = set()
 
+    def own(self, override: Override | None) -> None:
+        """Take over a temporary folder: `sweep` deletes it when nothing uses it."""
+        if override is not None and override.is_temporary and override.folder is not None:
+            self._temporary.add(override.folder)
+
     @contextmanager
     def putting(self, name: str, override: Override | None) -> Iterator[None]:
         """Replace what a model has, while it is loaded with it; by nothing if it is None. An error takes this back.
 
         Raises Unavailable if the model is being loaded with something else, or was in the meantime.
         """
-        if override is not None and override.is_temporary and override.folder is not None:
-            self._temporary.add(override.folder)
         if override is None:
             self.drop(name)
             yield

@@ -17,6 +17,7 @@ from gateway.access.keys import digest_of, new_key
 from tests.support.client_environments import client_python, run_client
 from tests.support.gateway_process import Gateway, Reply
 from tests.support.model_repositories import add_fake
+from tests.support.triton_examples import example_program
 
 SIX = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 6]}]}).encode()
 
@@ -170,3 +171,13 @@ def test_only_an_administrator_pushes(gateway: Callable[..., Gateway], tmp_path:
         assert text in pushed.stdout + pushed.stderr
         assert keys[name] not in pushed.stdout + pushed.stderr
     assert push(running, "new-1", str(file)).returncode == 1
+
+
+def test_tritons_example_program(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    """It loads the model `simple` with another configuration, and expects seven models."""
+    program = example_program("simple_http_model_control.py")
+    for name in ("simple", *(f"other_{number}" for number in range(6))):
+        add_fake(tmp_path / "repository", name, toml="max_batch_size = 8")
+    running = gateway(tmp_path / "repository", "--allow-uploads").wait_ready()
+    python = client_python("tritonclient", "tritonclient[all]==2.73.0")
+    assert "PASS: model control" in run_client(python, program, "-u", running.http)

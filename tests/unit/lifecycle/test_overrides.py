@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.environments.runtime import Runtime, read_runtime
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.lifecycle.overrides import Override, Overrides
 from gateway.repository.scan import ModelConfig, scan
 from tests.support import ROOT
@@ -94,10 +94,12 @@ def test_a_place_is_whatever_serve_accepts(tmp_path: Path) -> None:
 
 def test_an_error_brings_back_what_was_there_before(tmp_path: Path) -> None:
     overrides = Overrides(RUNTIMES)
-    first = sent(tmp_path / "first")
+    first, second = sent(tmp_path / "first"), sent(tmp_path / "second")
+    overrides.own(first)
+    overrides.own(second)
     with overrides.putting("m", first):
         pass
-    with pytest.raises(ValueError, match="no"), overrides.putting("m", sent(tmp_path / "second")):
+    with pytest.raises(ValueError, match="no"), overrides.putting("m", second):
         raise ValueError("no")
     assert artifacts(overrides.apply([])) == {"m/1": tmp_path / "first" / "1" / "model.fake.json"}
     asyncio.run(overrides.sweep([]))
@@ -111,16 +113,27 @@ def test_an_error_brings_back_what_was_there_before(tmp_path: Path) -> None:
 
 def test_one_model_is_loaded_with_one_thing_at_a_time(tmp_path: Path) -> None:
     overrides = Overrides(RUNTIMES)
-    with overrides.putting("m", sent(tmp_path / "first")):
+    first, second, third = (sent(tmp_path / name) for name in ("first", "second", "third"))
+    for each in (first, second, third):
+        overrides.own(each)
+    with overrides.putting("m", first):
         with pytest.raises(Unavailable, match="is being loaded with other files"):  # noqa: SIM117
-            with overrides.putting("m", sent(tmp_path / "second")):
+            with overrides.putting("m", second):
                 pass
         assert artifacts(overrides.apply([])) == {"m/1": tmp_path / "first" / "1" / "model.fake.json"}
     with pytest.raises(Unavailable, match="was loaded without these files"):  # noqa: SIM117
-        with overrides.putting("m", sent(tmp_path / "third")):
+        with overrides.putting("m", third):
             overrides.drop("m")
     asyncio.run(overrides.sweep([]))
     assert not list(tmp_path.iterdir())
+
+
+@run
+async def test_a_load_that_is_not_allowed_leaves_nothing(tmp_path: Path) -> None:
+    async with managing(Repository("a"), "none") as manager:
+        with pytest.raises(Unsupported):
+            await manager.load("a", sent(tmp_path / "a"))
+    assert not entries(tmp_path)
 
 
 @run
