@@ -18,6 +18,7 @@ from tests.support.client_environments import client_python, run_client
 from tests.support.gateway_process import Gateway
 from tests.support.model_repositories import add_fake
 from tests.support.platform_container import start_container
+from tests.support.stores import put_gcs, start_gcs
 
 ROWS = [[1.0, 2.0, 3.0, 4.0]]
 DOUBLED = [[2.0, 4.0, 6.0, 8.0]]
@@ -149,6 +150,28 @@ def test_vertex_ai(tmp_path: Path, port: str, containers: list[Gateway]) -> None
     (output,) = running.post(routes["AIP_PREDICT_ROUTE"], raw).json()["outputs"]
     assert output == {"name": "y", "datatype": "FP32", "shape": [1, 4], "data": DOUBLED[0]}
     assert running.terminate() == 0
+
+
+def test_vertex_ai_with_a_bucket(tmp_path: Path, port: str, containers: list[Gateway]) -> None:
+    (tmp_path / "gcs").mkdir()
+    store = start_gcs(tmp_path / "gcs")
+    try:
+        put_gcs(store, "artifacts/3/model.fake.json", b"{}")
+        environment = {
+            "AIP_MODE": "PREDICTION",
+            "AIP_HTTP_PORT": port,
+            "AIP_STORAGE_URI": "gs://models/artifacts/3",
+            "MODELPORT_MODEL_CACHE": str(tmp_path / "cache"),
+            **store.variables,
+        }
+        running = start_container(tmp_path, ["serve"], environment)
+        containers.append(running)
+        on_all_addresses(running, port)
+        running.wait_for(r'front\.\d+.*[ "]serving')
+        wait_until(running, "/health")
+        assert running.post("/invocations", {"instances": ROWS}).json() == {"predictions": {"y": DOUBLED}}
+    finally:
+        store.kill()
 
 
 def test_azure_machine_learning(tmp_path: Path, port: str, containers: list[Gateway]) -> None:
