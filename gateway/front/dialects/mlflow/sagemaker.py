@@ -36,7 +36,8 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
         name, url = body.get("model_name"), body.get("url")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidRequest("'model_name' must be a string of letters, digits and _ . @ + = -")
-        if any(status.name == name for status in engine.models()):
+        # What another front is loading is not in the table of this one yet.
+        if any(status.name == name for status in engine.models()) or name in await engine.control(GetPlaces()):
             raise AlreadyExists(f"there is a model '{shorten(name)}' already; unload it first")
         if not isinstance(url, str) or not await asyncio.to_thread(_is_below, url, folder):
             raise InvalidRequest("'url' must be the path of a model below the folder of SageMaker's models")
