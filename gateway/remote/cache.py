@@ -185,6 +185,7 @@ class Cache:
         with suppress(OSError):
             gone = entry.rename(self._incoming / f"removed-{uuid.uuid4().hex}")
             shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(self.folder / "names" / entry.name, ignore_errors=True)
 
     def _clean(self) -> None:
         """Remove what processes that have ended were downloading."""

@@ -64,6 +64,11 @@ class Mirror:
         """What to scan: the folder, or the artifact in it. None if nothing has been downloaded yet."""
         return self._folder.path
 
+    def close(self) -> None:
+        """Let the cache have the contents, and another mirror the folder."""
+        self._cache.use(self._folder.name, ())
+        self._folder.close()
+
     def request(self, models: Collection[str]) -> None:
         """Have the next `sync` download models, and retry what has failed."""
         self._requested |= set(models)
@@ -105,7 +110,11 @@ class Mirror:
         self._folder.root.mkdir(parents=True, exist_ok=True)
         shape = "model" if self._model else shape_of(visible)
         if self.location.is_archive or shape == "artifact":
-            self._sync_artifact(wanted(objects))
+            try:
+                files = wanted(objects)
+            except StoreError as error:
+                raise StoreError(f"{self.location} cannot be used: {error}") from None
+            self._sync_artifact(files)
         else:
             self._sync_models(models_in(objects, shape, self._model or self.location.name), shape == "repository")
         self._release()

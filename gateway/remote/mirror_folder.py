@@ -60,6 +60,12 @@ class MirrorFolder:
             os.replace(new, self._folder / "state.json")
             self._state = state
 
+    def close(self) -> None:
+        """Unlock the folder, which must not be used any more."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def digests(self) -> dict[tuple[str, str], str]:
         """Return (model, version) → digest of its content; ("", "") stands for an artifact."""
         return {

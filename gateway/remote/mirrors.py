@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.environments.runtime import Runtime
@@ -61,6 +62,12 @@ class Mirrors:
                 follower.mirror.choose = chooser(self._runtimes, overrides or ModelToml())
             return follower.mirror
 
+    def keep_only(self, places: Collection[tuple[str, str]]) -> None:
+        """Stop following all other locations. `places`: (url, model), as `get` was called with."""
+        with self._lock:
+            for place in self._followers.keys() - set(places):
+                self._followers.pop(place).stop()
+
     def start(self, on_change: Callable[[], None], in_use: Callable[[], Collection[tuple[str, str]]]) -> None:
         """Follow all locations. `on_change` is called in their threads, after what was downloaded has changed."""
         with self._lock:
@@ -81,7 +88,7 @@ class Mirrors:
         """Return whether every location has been read once, now or before a restart."""
         with self._lock:
             followers = list(self._followers.values())
-        return all(each.has_synced or each.mirror.path is not None for each in followers)
+        return all(each.first_sync.done() or each.mirror.path is not None for each in followers)
 
     def troubles(self) -> list[str]:
         """Return why locations cannot be read now, a sentence each."""
@@ -93,10 +100,11 @@ class Mirrors:
 
     async def first_sync(self) -> None:
         """Wait until `is_complete`."""
-        while not self.is_complete():
-            with self._lock:
-                waiting = [each for each in self._followers.values() if not each.has_synced]
-            await asyncio.gather(*[asyncio.wrap_future(each.next_sync(now=False)) for each in waiting])
+        with self._lock:
+            followers = list(self._followers.values())
+        waiting = [each.first_sync for each in followers if each.mirror.path is None]
+        # Shielded: a caller that gives up must not cancel what others wait for.
+        await asyncio.gather(*[asyncio.shield(asyncio.wrap_future(each)) for each in waiting])
 
     async def prepare(self, models: Collection[str]) -> str:
         """Read all locations now, and download these models. Return why that was impossible; "" if it was not."""
@@ -104,7 +112,7 @@ class Mirrors:
             followers = list(self._followers.values())
         for each in followers:
             each.mirror.request(models)
-        await asyncio.gather(*[asyncio.wrap_future(each.next_sync(now=True)) for each in followers])
+        await asyncio.gather(*[asyncio.wrap_future(each.next_sync()) for each in followers])
         for each in followers:
             mirror = each.mirror
             if mirror.unread and (mirror.path is None or any(name in models for name, _ in mirror.problems)):
@@ -117,7 +125,7 @@ class _Follower:
 
     def __init__(self, mirror: Mirror, poll_s: float) -> None:
         self.mirror = mirror
-        self.has_synced = False
+        self.first_sync: Future[None] = Future()  # done after the first one that succeeds
         self._poll_s = poll_s
         self._wake = threading.Event()
         self._stopped = False
@@ -133,34 +141,47 @@ class _Follower:
     def stop(self) -> None:
         self._stopped = True
         self._wake.set()
+        if self._thread is None:
+            self.mirror.close()
 
-    def next_sync(self, now: bool) -> "Future[None]":
-        """Return what is done after the next sync that has not begun yet; `now` begins it right away."""
+    def next_sync(self) -> "Future[None]":
+        """Begin a sync as soon as none runs, and return what is done after it."""
         done: Future[None] = Future()
         with self._lock:
             self._waiting.append(done)
-        if now:
-            self._wake.set()
+        self._wake.set()
         return done
 
     def _run(self, on_change: Callable[[], None]) -> None:
+        try:
+            self._follow(on_change)
+        finally:
+            self.mirror.close()
+            _complete(self._waiting)
+
+    def _follow(self, on_change: Callable[[], None]) -> None:
         while not self._stopped:
             self._wake.clear()
             with self._lock:
                 waiting, self._waiting = self._waiting, []
             try:
                 self.mirror.sync()
-                self.has_synced = True
+                _complete([] if self.first_sync.done() else [self.first_sync])
             except StoreError:
                 pass  # it is in the log, and in `unread`
             except Exception:
                 log.exception("%s could not be read", self.mirror.location)
+            _complete(waiting)
             if self._stopped:
                 return
             on_change()
-            for done in waiting:
-                done.set_result(None)
             self._wake.wait(self._poll_s)
+
+
+def _complete(waiting: Iterable["Future[None]"]) -> None:
+    for done in waiting:
+        with suppress(InvalidStateError):  # whoever waited has given up
+            done.set_result(None)
 
 
 def chooser(runtimes: Mapping[str, Runtime], overrides: ModelToml | None = None) -> Choose:

@@ -123,11 +123,26 @@ class ObjectStore:
     def _below(self, path: str) -> list[RemoteObject]:
         cut = len(self._location.path) + 1 if self._location.path else 0
         try:
-            pages = self._obs.list(self._bucket, path + "/" if path else None, chunk_size=1000)
-            metas = [meta for page in pages for meta in page]
+            metas = self._walk(path)
         except Exception as error:
             raise StoreError(f"{self._location} cannot be listed: {_reason(error)}") from None
         return sorted(RemoteObject(meta["path"][cut:], meta["size"], _etag(meta)) for meta in metas)
+
+    def _walk(self, path: str) -> list[Any]:
+        """Return what obstore lists below a folder; for names that it cannot parse, one that `check_name` refuses.
+
+        obstore fails for a whole listing if one name in it has an empty part or '..'. Whoever may write one object must
+        not stop updates of all models, so such a listing is repeated folder by folder.
+        """
+        try:
+            return self._obs.list(self._bucket, path + "/" if path else None).collect()  # type: ignore[no-any-return]
+        except self._obs.exceptions.InvalidPathError:
+            pass
+        try:
+            folder = self._obs.list_with_delimiter(self._bucket, path or None)
+        except self._obs.exceptions.InvalidPathError:
+            return [{"path": f"{path}/..", "size": 0, "e_tag": "invalid"}]
+        return [*folder["objects"], *(meta for each in folder["common_prefixes"] for meta in self._walk(each))]
 
     def _one(self, path: str) -> list[RemoteObject]:
         """Return the object at this path, and those beside it that share its stem, as parts of an artifact do."""
@@ -209,6 +224,7 @@ def _header(etag: str) -> str:
 
 
 _REASONS = (
+    ("InvalidPathError", "names in it have empty parts or '..'"),
     ("NotFound", "it does not exist"),
     ("status code: 403", "access is denied (403); check the credentials"),
     ("PermissionDenied", "access is denied; check the credentials"),

@@ -89,11 +89,22 @@ def _no_models(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]
 def _models_config(mirrors: Mirrors, runtimes: Mapping[str, Runtime]) -> Scan:
     from gateway.repository.models_config import ModelsConfig  # imports protobuf, which nothing else here needs
 
+    named: set[tuple[str, str]] = set()
+
     def scan_remote(url: str, name: str, overrides: ModelToml) -> list[ModelConfig]:
+        named.add((url, name))
         try:
             mirror = mirrors.get(url, name, overrides)
         except (BadLocation, StoreError) as error:
             return [ModelConfig(name, "", str(error), problem=f"its base_path cannot be used: {error}")]
         return scan_mirrored_model(mirror, name, overrides, runtimes)
 
-    return ModelsConfig(scan_remote)
+    scan_file = ModelsConfig(scan_remote)
+
+    def scan_all(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+        named.clear()
+        configs = scan_file(path, runtimes)
+        mirrors.keep_only(named)
+        return configs
+
+    return scan_all

@@ -205,6 +205,17 @@ def test_an_archive_and_an_artifact_of_a_web_server(start: Start, tmp_path: Path
         assert web.sent.count("/single.onnx") <= 2
 
 
+def test_a_gateway_stops_while_a_server_stalls(start: Start) -> None:
+    with WebFiles() as web:
+        web.files["/single.onnx"] = times(6)
+        web.faults["/single.onnx"] = "stalls"
+        running = start(f"{web.url}/single.onnx")
+        while web.sent.count("/single.onnx") < 2:  # the second is the download
+            running.get("/v2/health/live")
+        assert running.get("/v2/health/ready").status == 503
+        assert running.terminate() == 0
+
+
 def test_hugging_face(start: Start, tmp_path: Path) -> None:
     with WebFiles() as web:
         web.add_hub("org/scales", {"onnx/model.onnx": times(2), "README.md": b"# Scales"})
