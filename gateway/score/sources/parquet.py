@@ -41,11 +41,14 @@ class ParquetSource:
             try:
                 with pq.ParquetFile(file) as parquet:
                     wanted = range(group, parquet.num_row_groups)
-                    for batch in parquet.iter_batches(rows, row_groups=list(wanted)):
+                    for batch in parquet.iter_batches(rows, row_groups=list(wanted), use_threads=False):
                         ahead = min(max(start - at, 0), batch.num_rows)
                         at += batch.num_rows
                         if ahead < batch.num_rows:
-                            batch = batch.slice(ahead).cast(self.schema)
+                            batch = batch.slice(ahead) if ahead else batch
+                            # A cast copies the values, even if the types are the same.
+                            if not batch.schema.equals(self.schema):
+                                batch = batch.cast(self.schema)
                             yield whole(at - batch.num_rows, batch, name, at)
             except (pa.ArrowInvalid, OSError) as error:
                 raise cannot_read(file, error) from None
