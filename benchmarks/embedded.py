@@ -20,6 +20,7 @@ import numpy as np
 import modelport
 from benchmarks import models, requests
 from benchmarks.environments import bare
+from benchmarks.h2load import Load
 from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import gateway, other_cores
 
@@ -61,7 +62,7 @@ def main() -> None:
                 requests.check(load, model.infer(x=row)["y"])
                 connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"])
 
-                def post(connection: http.client.HTTPConnection = connection, load: requests.Load = load) -> bytes:
+                def post(connection: http.client.HTTPConnection = connection, load: Load = load) -> bytes:
                     connection.request("POST", "/v2/models/m/infer", load.body, load.headers)
                     return connection.getresponse().read()
 

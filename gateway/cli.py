@@ -555,6 +555,10 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--restart", action="store_true", help="forget what an earlier run has finished")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    parser.add_argument(
+        "--part-seconds", type=float, default=10.0, metavar="X",
+        help="how often what is finished is kept, so that an interrupted run continues there; default: 10",
+    )  # fmt: skip
     parser.add_argument("--batch-rows", default="", metavar="N", help="rows to read at a time; default: by their size")
     parser.add_argument("--instances", default="1", metavar="N", help="worker processes; default: 1")
     parser.add_argument(

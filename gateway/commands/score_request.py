@@ -35,6 +35,7 @@ def score_request(options: argparse.Namespace) -> ScoreRequest:
         ScoreOptions(columns, () if keep == ("none",) else keep, tuple(_words(options.outputs)), options.prefix),
         _number("batch-rows", options.batch_rows, 1 << 20) or 0,
         options.bad,
+        options.part_seconds,
         options.restart,
         options.overwrite,
     )

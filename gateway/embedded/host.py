@@ -6,6 +6,7 @@ They are those of the gateway. There is one engine, as in a gateway with one fro
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
@@ -69,6 +70,7 @@ class Host:
             max_body_bytes=settings.max_body_bytes,
             audit_share=settings.audit_share,
             sandbox=SandboxPolicy(settings.sandbox, settings.allow_sandbox_exceptions, spec.allow_python),
+            fork_workers=False,  # a zygote would be another process, for the sake of workers that are never started
         )
         options = ManagerOptions(Path(), workers, control="none", scan=lambda path, known: configs)
         self._manager = Manager(options, runtimes, self._builder, self._apply)
@@ -142,6 +144,8 @@ class Host:
         """End the workers at once, when the interpreter exits and the loop runs no threads any more."""
         if os.getpid() == self._pid:
             self._manager.kill()
+            for folder in Path(tempfile.gettempdir()).glob(f"{self._run_dir.name}-*.tmp"):  # of workers
+                shutil.rmtree(folder, ignore_errors=True)
             self._remove_run_dir()
 
     def _remove_run_dir(self) -> None:

@@ -1,6 +1,7 @@
 """Finds the model that a location names: an artifact, REPOSITORY/MODEL, or a repository with one model."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.config import SettingsError
@@ -97,6 +98,6 @@ def _steps(
         if step.model not in seen:
             seen.add(step.model)
             versions = scan_model(ModelFolder(step.model, repository / step.model), runtimes)
-            yield from versions
+            yield from (replace(each, toml=each.toml.model_copy(update={"load": "always"})) for each in versions)
             for each in versions:
                 yield from _steps(each, repository, runtimes, seen)

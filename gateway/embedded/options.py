@@ -41,7 +41,7 @@ class ModelSpec:
 
     def configure(self, config: ModelConfig) -> ModelConfig:
         """Return the model's configuration with what the program asks for. Raises InvalidRequest."""
-        values: dict[str, Any] = {"device": self.device, "instances": self.instances, **self.settings}
+        values: dict[str, Any] = {"device": self.device, "instances": self.instances, **self.settings, "load": "always"}
         if self.threads is not None:
             values["threads"] = self.threads
         if self.max_batch_size is not None:

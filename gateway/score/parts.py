@@ -134,6 +134,7 @@ class PartWriter:
     def __init__(self, parts: Parts, start: int) -> None:
         self._parts, self.start, self.end = parts, start, start
         self._scored = 0
+        self._is_whole = False
         self._bad = list[BadInput]()
         self._file: IO[bytes] | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
@@ -145,6 +146,7 @@ class PartWriter:
     def add(self, end: int, batch: pa.RecordBatch, bad: list[BadInput]) -> None:
         """Add the rows up to `end`: those that were scored, and the others."""
         assert batch.num_rows + len(bad) == end - self.end
+        self._is_whole = False
         if batch.num_rows:
             if self._writer is None:
                 self._file = self._draft("arrow").open("wb")
@@ -153,10 +155,11 @@ class PartWriter:
         self._scored += batch.num_rows
         self._bad += bad
         self.end = end
+        self._is_whole = True
 
     def commit(self) -> None:
-        """Make the part count."""
-        if not self.rows:
+        """Make the part count, unless it is empty or `add` was interrupted."""
+        if not self._is_whole:
             return
         part = Part(self.start, self.end, self._scored, len(self._bad))
         if self._writer is not None and self._file is not None:

@@ -25,7 +25,7 @@ from gateway.score.sources.source import BadInput, Chunk, Source
 from runtimes.contract import DATATYPES
 
 # A part is finished after this many rows, or seconds. Smaller parts cost files; larger ones are lost with a crash.
-_PART_ROWS, _PART_S = 1 << 16, 10.0
+_PART_ROWS, PART_S = 1 << 16, 10.0
 # What is read at a time, if the sizes of rows are known.
 _CHUNK_ROWS, _CHUNK_BYTES = 1024, 8 << 20
 # Chunks that are read ahead of the model.
@@ -39,6 +39,7 @@ class ScoreRequest:
     inputs      files, patterns or folders
     batch_rows  rows to read and send at a time; 0: chosen by their size
     bad         the file for bad rows; None: next to the output
+    part_s      after how many seconds what is finished is kept, even if the run is killed
     restart     whether to forget what an earlier run has finished
     overwrite   whether the output may exist already
     """
@@ -49,6 +50,7 @@ class ScoreRequest:
     options: ScoreOptions = field(default_factory=ScoreOptions)
     batch_rows: int = 0
     bad: Path | None = None
+    part_s: float = PART_S
     restart: bool = False
     overwrite: bool = False
 
@@ -99,7 +101,7 @@ def score(request: ScoreRequest, watcher: Watcher, open_engine: OpenEngine | Non
             with nullcontext() if open_engine is None else open_engine(request.spec, request.options) as remote:
                 engine = remote or LocalEngine(model, scorer)
                 chunks = source.chunks(earlier, request.batch_rows or _chunk_rows(model, scorer))
-                _score_rest(chunks, engine, parts, watcher)
+                _score_rest(chunks, engine, parts, watcher, request.part_s)
             summary = _finish(request, scorer, parts)
     return summary._replace(earlier=earlier, seconds=time.monotonic() - started)
 
@@ -117,9 +119,9 @@ def _identity(request: ScoreRequest, model: Model, files: list[Path]) -> dict[st
     }  # fmt: skip
 
 
-def _score_rest(chunks: Iterator[Chunk], engine: Engine, parts: Parts, watcher: Watcher) -> None:
+def _score_rest(chunks: Iterator[Chunk], engine: Engine, parts: Parts, watcher: Watcher, part_s: float) -> None:
     in_flight = deque[tuple[Chunk, Pending]]()
-    writer = _Writer(parts, watcher)
+    writer = _Writer(parts, watcher, part_s)
     reader = _Reader(chunks)
     try:
         for chunk in reader:
@@ -148,8 +150,8 @@ def _chunk_rows(model: Model, scorer: Scorer) -> int:
 class _Writer:
     """Adds results to parts, in order."""
 
-    def __init__(self, parts: Parts, watcher: Watcher) -> None:
-        self._parts, self._watcher = parts, watcher
+    def __init__(self, parts: Parts, watcher: Watcher, part_s: float) -> None:
+        self._parts, self._watcher, self._part_s = parts, watcher, part_s
         self._part: PartWriter | None = None
         self._bad = sum(part.bad for part in parts.done)
         self._since = 0.0
@@ -162,13 +164,13 @@ class _Writer:
         self._part.add(chunk.end, scored.batch, sorted([*chunk.bad, *bad]))
         self._bad += len(bad) + len(chunk.bad)
         self._watcher.advance(chunk.end, self._bad, chunk.position)
-        if self._part.rows >= _PART_ROWS or time.monotonic() - self._since >= _PART_S:
+        if self._part.rows >= _PART_ROWS or time.monotonic() - self._since >= self._part_s:
             self.commit()
 
     def commit(self) -> None:
-        if self._part is not None:
-            self._part.commit()
-        self._part = None
+        part, self._part = self._part, None
+        if part is not None:
+            part.commit()
 
 
 def _file_of(chunk: Chunk, row: int) -> str:
