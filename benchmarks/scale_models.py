@@ -17,7 +17,7 @@ from benchmarks.scale_bench import Bench
 from benchmarks.servers import Server, gateway
 
 _MANY, _MANY_IN_SHORT = 100, 20
-_MAX_MIB = 60
+_MAX_MIB = 12
 _IN_FLIGHT = 32
 _IDLE_S = 5.0
 

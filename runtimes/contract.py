@@ -6,9 +6,11 @@ those packages, and defines one function:
 
     def load(options: LoadOptions) -> Model
 
-It may define another. It is called when a worker is a copy of a process that has imported runtime.py, before `load`;
-`seed` is random, for frameworks whose random numbers would be the same in each copy:
+It may define two others, for workers that are copies of a process that has imported runtime.py. The first is called
+once in that process, to do what each load would do again: it must leave no threads and no open files. The second is
+called in each copy before `load`, with a random seed, for frameworks whose random numbers would be the same in each:
 
+    def before_forks() -> None
     def after_fork(seed: int) -> None
 
 A worker has one model, in one process, on one thread. It calls `load` once, then `infer` for every batch, and `close`

@@ -74,12 +74,24 @@ _INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, V
 # - DoubleQDQPairsRemover removes one of two consecutive quantizations, and with it its rounding.
 # - WeightBiasQuantization quantizes float weights between quantized values to 8 bits, with one scale for all.
 _WRONG_OPTIMIZERS = ("Pad_Fusion", "ConstantSharing", "DoubleQDQPairsRemover", "WeightBiasQuantization")
+# An ONNX file with y = Identity(x), of FP32 [1].
+_SMALLEST = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
 PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
 # The origin of a message: a path and the complete type of a function, or the names of a file and a function.
 _FUNCTION = re.compile(r"/\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)?( \[with [^\]]*\])? ")
 _FUNCTION_NAME = re.compile(r"^\w+\.(cc|cpp|cu|cuh|h):\d+ (operator\(\)|\w+) ")
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
+
+
+def before_forks() -> None:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1  # no threads
+    ort.InferenceSession(_SMALLEST, settings, providers=["CPUExecutionProvider"])
 
 
 def load(options: LoadOptions) -> "OnnxModel":

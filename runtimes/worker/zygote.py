@@ -51,6 +51,8 @@ def serve_forks(supervisor: int, requests: socket.socket, runtime: str, boxed: b
         drop_capabilities()
     try:
         module = import_runtime(runtime)
+        if hasattr(module, "before_forks"):
+            module.before_forks()
         end_idle_threads()
         why = obstacle(requests.fileno())
     except Exception as error:  # noqa: BLE001 - a worker that imports it for itself reports it better
