@@ -1,6 +1,7 @@
 """The Helm chart: what it makes of values, by helm, Kubernetes' schemas and the profile `restricted`."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.support.kubernetes_tools import (
     EXAMPLES,
     container,
     of_kind,
+    pod_spec,
     problems,
     refusal,
     run_helm,
@@ -113,35 +115,29 @@ def test_a_misspelt_field_is_found(rendered: dict[str, list[dict[str, Any]]], tm
     assert all("selecter" in each for each in found), found
 
 
-@pytest.mark.parametrize("name", ["defaults", "everything", "nothing", *(example.stem for example in EXAMPLES)])
-def test_pods_fulfil_the_profile_restricted(rendered: dict[str, list[dict[str, Any]]], name: str) -> None:
-    """The rules of Pod Security Standards, as of Kubernetes 1.37. Containers of users are left out."""
-    (deployment,) = of_kind(rendered[name], "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
+def check_restricted(pod: dict[str, Any]) -> None:
+    """The rules of the Pod Security Standards' profile `restricted`, as of Kubernetes 1.37, for the first container."""
+    of_pod, own = pod.get("securityContext", {}), pod["containers"][0]["securityContext"]
+    both = {**of_pod, **own}
     assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC", "hostUsers"}
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not pod["securityContext"].keys() & {"sysctls", "seLinuxOptions", "appArmorProfile", "windowsOptions"}
-    allowed = {
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    }
+    assert both["runAsNonRoot"] is True
+    assert both["runAsUser"] > 0
+    assert both["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert own["allowPrivilegeEscalation"] is False
+    assert own["capabilities"] == {"drop": ["ALL"]}
+    assert own.get("privileged", False) is False
+    assert not both.keys() & {"sysctls", "seLinuxOptions", "appArmorProfile", "windowsOptions", "procMount"}
+    assert not any("hostPort" in port for port in pod["containers"][0].get("ports", ()))
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"}
     for volume in pod["volumes"]:
-        if name != "everything":  # whose NFS is the user's own
-            assert volume.keys() - {"name"} <= allowed
-    security = container(rendered[name])["securityContext"]
-    assert security["allowPrivilegeEscalation"] is False
-    assert security["capabilities"] == {"drop": ["ALL"]}
-    assert security["readOnlyRootFilesystem"] is True
-    assert not security.keys() & {"privileged", "procMount", "seLinuxOptions"}
-    assert not any("hostPort" in port for port in container(rendered[name])["ports"])
+        assert volume.keys() - {"name", "secret"} <= allowed, volume
+    # No rule, but what the image is made for.
+    assert own["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.parametrize("name", ["defaults", "nothing", *(example.stem for example in EXAMPLES)])
+def test_pods_fulfil_the_profile_restricted(rendered: dict[str, list[dict[str, Any]]], name: str) -> None:
+    check_restricted(pod_spec(rendered[name]))
 
 
 def test_settings_become_variables_that_the_server_reads(rendered: dict[str, list[dict[str, Any]]]) -> None:
@@ -187,7 +183,7 @@ def test_queries_of_keda_are_valid_and_name_metrics_that_exist(
     for query, name in zip(queries, ("modelport_requests_queued", "modelport_request_duration_seconds"), strict=True):
         assert f"`{name}`" in metrics
         assert name in query
-        assert 'namespace="ml",pod=~"models-modelport-.+"' in query
+        assert 'namespace="ml",pod=~"models-modelport-[a-z0-9]+-[a-z0-9]+"' in query
     file = tmp_path / "rules.yml"
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     file.write_text(yaml.safe_dump({"groups": [{"name": "keda", "rules": rules}]}))
@@ -209,7 +205,7 @@ def test_the_package_contains_the_linked_files(tmp_path: Path) -> None:
 def test_releases_of_one_namespace_do_not_share_anything() -> None:
     names: list[tuple[str, str]] = []
     selectors = []
-    for release in ("a", "b", "modelport", "my-modelport", 53 * "x"):
+    for release in ("a", "b", "a.b", "modelport", "my-modelport", 53 * "x", 44 * "y" + "--------z"):
         manifests = template(release=release)
         names += [(each["kind"], each["metadata"]["name"]) for each in manifests]
         (deployment,) = of_kind(manifests, "Deployment")
@@ -218,7 +214,7 @@ def test_releases_of_one_namespace_do_not_share_anything() -> None:
             assert service["spec"]["selector"] == selectors[-1]
         assert deployment["spec"]["template"]["metadata"]["labels"].items() >= selectors[-1].items()
     assert len(set(names)) == len(names)
-    assert all(len(name) <= 63 and not name.endswith("-") for _, name in names)
+    assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for _, name in names)
     assert ("Deployment", "modelport") in names, "the name of the chart is not repeated"
     assert len({tuple(each.items()) for each in selectors}) == len(selectors)
 
@@ -297,6 +293,7 @@ def test_the_manifests_of_kserve(tmp_path: Path) -> None:
         found[file.stem] = list(yaml.safe_load_all(file.read_text()))
     assert problems([each for manifests in found.values() for each in manifests], tmp_path) == []
     (runtime,) = found["runtime"]
+    check_restricted(runtime["spec"])
     formats = {(each["name"], each["version"]) for each in runtime["spec"]["supportedModelFormats"]}
     names = {name for name, _ in formats}
     services = found["inference-services"]

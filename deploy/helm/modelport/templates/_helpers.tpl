@@ -1,8 +1,8 @@
-{{/* 52 characters leave room for -headless in a name of 63. */}}
+{{/* 52 characters leave room for -headless in a name of 63. Releases may have dots in their names, and services not. */}}
 {{- define "modelport.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- $full := .Values.fullnameOverride | default (contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name)) -}}
-{{- $full | trunc 52 | trimSuffix "-" -}}
+{{- regexReplaceAll "-+$" ($full | replace "." "-" | trunc 52) "" -}}
 {{- end -}}
 
 {{- define "modelport.selector" -}}
