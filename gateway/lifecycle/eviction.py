@@ -7,7 +7,8 @@ docs/many-models.md compares this with other policies.
 """
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from statistics import median
 from typing import NamedTuple, TypeVar
 
 _KeyT = TypeVar("_KeyT", bound=Hashable)
@@ -15,6 +16,8 @@ _KeyT = TypeVar("_KeyT", bound=Hashable)
 # Seconds after which a use counts half. A longer time makes the counts of steady traffic more exact; a shorter one
 # forgets models sooner that are no longer used.
 HALF_LIFE_S = 600.0
+# Costs of loads count as alike if they differ by less than this factor.
+_ALIKE = 4.0
 
 
 class Candidate(NamedTuple):
@@ -25,14 +28,26 @@ class Candidate(NamedTuple):
     worth: float
 
 
-def worth(uses: float, load_s: float, size: int) -> float:
-    """Return what a model is worth for each byte. size: in bytes.
+class Known(NamedTuple):
+    """What is known of a loaded model. uses: with ageing. load_s: of its quickest load. size: in bytes."""
 
-    What a load costs for each byte is rounded to a power of 4, because it is never measured exactly. Otherwise chance
-    would decide between models that are alike, and not their use.
+    uses: float
+    load_s: float
+    size: int
+
+
+def worths(models: Sequence[Known]) -> list[float]:
+    """Return what each model is worth for each byte, compared with the others.
+
+    What a load costs for each byte counts if it differs clearly from that of the others. It is never measured exactly,
+    and chance must not decide between models that are alike, but their use.
     """
-    cost = max(load_s, 1e-4) / max(size, 1)
-    return uses * 4.0 ** round(math.log(cost, 4))
+    costs = [max(each.load_s, 1e-4) / max(each.size, 1) for each in models]
+    usual = median(costs) if costs else 1.0
+    ratios = [cost / usual for cost in costs]
+    return [
+        each.uses * (1.0 if 1 / _ALIKE < ratio < _ALIKE else ratio) for each, ratio in zip(models, ratios, strict=True)
+    ]
 
 
 def choose(candidates: Iterable[Candidate], missing: int) -> list[Candidate]:

@@ -16,31 +16,32 @@ _GROWTH = 1.5
 
 
 class LoadNeeds:
-    """How many bytes each model needs while it is loaded: learned from its last load, guessed before the first."""
+    """How many bytes each model needs: learned from the last time it was loaded, guessed before the first."""
 
     def __init__(self) -> None:
         self._learned: dict[VersionKey, int] = {}
+        self._files: dict[VersionKey, int] = {}
         self._runtimes: dict[str, int] = {}  # what a worker of a runtime needs besides its files: the most so far
 
     def is_known(self, key: VersionKey) -> bool:
         return key in self._learned
 
-    def of(self, key: VersionKey, config: ModelConfig, files: int) -> int:
+    def of(self, key: VersionKey, config: ModelConfig, files: int = 0) -> int:
         """Return the bytes of all instances. files: the bytes of its artifact, unless it is known."""
         if key in self._learned:
             return self._learned[key]
         artifact, toml = config.artifact, config.toml
         assert artifact is not None
+        self._files[key] = files
         one = self._runtimes.get(artifact.runtime.name, _FIRST_GUESS) + _FILES_IN_MEMORY * files
         return (min(one, toml.memory_limit) if toml.memory_limit else one) * toml.workers
 
-    def learn(self, key: VersionKey, config: ModelConfig, needed: int, files: int) -> None:
-        """Note what a load has needed. files: as for `of`."""
-        is_first = key not in self._learned
-        self._learned[key] = needed
-        if config.artifact is not None and is_first:
+    def learn(self, key: VersionKey, config: ModelConfig, needed: int, starts: bool = False) -> None:
+        """Note what a model takes. starts: whether it has just been loaded, so that what was known is outdated."""
+        self._learned[key] = needed = needed if starts else max(needed, self._learned.get(key, 0))
+        if config.artifact is not None:
             name = config.artifact.runtime.name
-            besides = max(0, needed // config.toml.workers - _FILES_IN_MEMORY * files)
+            besides = max(0, needed // config.toml.workers - _FILES_IN_MEMORY * self._files.get(key, 0))
             self._runtimes[name] = max(self._runtimes.get(name, 0), besides)
 
     def needs_more(self, key: VersionKey, used: int) -> None:
@@ -51,6 +52,7 @@ class LoadNeeds:
         """Drop versions that are no longer in the repository."""
         for key in keys:
             self._learned.pop(key, None)
+            self._files.pop(key, None)
 
 
 def file_bytes(path: Path) -> int:
@@ -64,10 +66,13 @@ def file_bytes(path: Path) -> int:
 
 
 class MemoryUse:
-    """The bytes that all processes take, those of the models on demand apart from the others.
+    """The bytes that all processes take: what each model on demand has for itself, and everything else.
 
-    base      what takes memory whatever models on demand are loaded
-    measured  of each model on demand that has workers
+    A page that several processes share does not become free when one of them ends, and takes nothing when another one
+    joins. So it belongs to no model.
+
+    base      what processes take that serve no model on demand, and all that is shared
+    measured  the own pages of each model on demand that has workers
     reserved  of each that is being loaded: what it is expected to need at most
     """
 
@@ -75,7 +80,6 @@ class MemoryUse:
         self.base = 0
         self.measured: dict[VersionKey, int] = {}
         self.reserved: dict[VersionKey, int] = {}
-        self._shared: dict[VersionKey, int] = {}  # of `measured`: what others would have to share without it
 
     def of(self, key: VersionKey) -> int:
         return max(self.measured.get(key, 0), self.reserved.get(key, 0))
@@ -86,21 +90,19 @@ class MemoryUse:
 
     def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]]) -> None:
         """Take over a measurement of all processes, by id. workers: the processes of each model on demand."""
-        left = dict(found)
         for key, pids in workers.items():
-            self.take_model(key, [left.pop(pid) for pid in pids if pid in left])
-        self.base = sum(each.share for each in left.values())
+            self.take_model(key, [found[pid] for pid in pids if pid in found])
+        own = sum(self.measured[key] for key in workers)
+        self.base = sum(each.share for each in found.values()) - own
 
     def take_model(self, key: VersionKey, found: Sequence[Resident]) -> None:
         """Take over a measurement of the processes of one model."""
-        self.measured[key] = sum(each.share for each in found)
-        self._shared[key] = sum(each.share - each.private for each in found)
+        self.measured[key] = sum(each.private for each in found)
 
     def release(self, key: VersionKey) -> None:
-        """All processes of a model have ended. What they shared is now the others', until these are measured again."""
+        """All processes of a model have ended."""
         self.measured.pop(key, None)
         self.reserved.pop(key, None)
-        self.base += self._shared.pop(key, 0)
 
 
 def measure(root: int) -> dict[int, Resident]:

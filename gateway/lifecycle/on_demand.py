@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway.engine.metrics import DURATION_BUCKETS, Histogram
 from gateway.errors import OutOfMemory
-from gateway.lifecycle.eviction import Candidate, Uses, choose, worth
+from gateway.lifecycle.eviction import Candidate, Known, Uses, choose, worths
 from gateway.lifecycle.memory_use import LoadNeeds, MemoryUse, file_bytes, measure
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import State, VersionKey
@@ -46,6 +46,8 @@ _IDLE_STREAMS_S = 60.0
 _BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
 # Room for one more load is made in advance, unless that takes more than this part of the limit.
 _MAX_HEADROOM = 1 / 16
+# What is kept free because processes grow between two measurements: so many bytes, but at most this part of the limit.
+_MARGIN_BYTES, _MAX_MARGIN = 16 << 20, 1 / 32
 
 
 @dataclass
@@ -90,6 +92,7 @@ class OnDemand:
         changed: Callable[[], asyncio.Event],
     ) -> None:
         self.limit = limit
+        self._target = limit - min(int(limit * _MAX_MARGIN), _MARGIN_BYTES)
         self.counts = OnDemandCounts()
         self.memory = MemoryUse()
         self.needs = LoadNeeds()
@@ -119,7 +122,8 @@ class OnDemand:
             since = time.monotonic()
             version.begin_load()
             try:
-                await self._run(version, since, await self._turn(version))
+                await self._turn(version)
+                await self._run(version, since)
             except OutOfMemory as error:
                 version.fail(str(error), error.kind)
             finally:
@@ -135,8 +139,8 @@ class OnDemand:
             version.is_successor = False
             version.end_load()
 
-    async def _turn(self, version: ModelVersion) -> int:
-        """Wait until a version may be loaded, and return the bytes of its files. Raises OutOfMemory."""
+    async def _turn(self, version: ModelVersion) -> None:
+        """Wait until a version may be loaded. Raises OutOfMemory."""
         files = 0
         if self.limit and version.config.artifact is not None and not self.needs.is_known(version.key):
             files = await asyncio.to_thread(file_bytes, version.config.artifact.path)
@@ -147,13 +151,12 @@ class OnDemand:
         self._kick.set()
         try:
             await admitted
-            return files
         finally:
             if turn in self._turns:
                 self._turns.remove(turn)
             self._kick.set()
 
-    async def _run(self, version: ModelVersion, since: float, files: int) -> None:
+    async def _run(self, version: ModelVersion, since: float) -> None:
         running = asyncio.ensure_future(self._start(version))
         try:
             while version.state is State.LOADING and not running.done():
@@ -165,7 +168,7 @@ class OnDemand:
                 self.counts.loads += 1
                 self.counts.cold_start_s.observe(time.monotonic() - since)
                 if self.limit:
-                    self._learn(version, files)
+                    self._learn(version)
             elif version.failed:
                 version.stop()
             self._kick.set()
@@ -185,10 +188,9 @@ class OnDemand:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         changed.cancel()
 
-    def _learn(self, version: ModelVersion, files: int) -> None:
-        found = self._measure(version)
-        self.memory.reserved.pop(version.key, None)
-        self.needs.learn(version.key, version.config, sum(each.peak for each in found), files)
+    def _learn(self, version: ModelVersion) -> None:
+        # What is reserved stays so until it is measured together with all others: its first requests make it grow.
+        self.needs.learn(version.key, version.config, sum(each.peak for each in self._measure(version)))
 
     def _forget(self, version: ModelVersion) -> None:
         self._loading.discard(version)
@@ -229,7 +231,7 @@ class OnDemand:
 
     def _has_room(self, turn: _Turn) -> bool:
         """Return whether a load may start. If not, make room, or refuse it."""
-        missing = self.memory.total + turn.need - self.limit
+        missing = self.memory.total + turn.need - self._target
         if missing <= 0:
             return True
         waited = time.monotonic() - turn.since
@@ -239,13 +241,13 @@ class OnDemand:
         if missing > movable - fixed and self._measured < turn.since:
             self._measured = 0.0  # measure again, before anything is refused
         elif missing > movable - fixed:
-            room = max(0, self.limit - self.memory.total + movable - fixed)
+            room = max(0, self._target - self.memory.total + movable - fixed)
             if turn.files < room // 2 and not self.needs.is_known(turn.version.key):
                 turn.need = room  # perhaps it needs less than it seems; if not, it is ended
             else:
                 self._refuse(turn, room)
         elif waited >= _MAX_WAIT_S:
-            self._refuse(turn, max(0, self.limit - self.memory.total))
+            self._refuse(turn, max(0, self._target - self.memory.total))
         return False
 
     def _refuse(self, turn: _Turn, room: int) -> None:
@@ -263,15 +265,15 @@ class OnDemand:
         missing -= sum(self.memory.of(version.key) for version in self._leaving)
         if missing <= 0:
             return
-        now, candidates = time.monotonic(), []
+        now, found = time.monotonic(), list[tuple[ModelVersion, Known]]()
         for version, since in self._loaded.items():
             uses = self._look(version, now)
             has_served = uses.last >= since or now - since >= _MIN_STAY_S
             if _is_evictable(version) and has_served and (self._is_idle(version, uses, now) or also_in_use):
                 size = max(1, self.memory.of(version.key))
-                candidates.append(
-                    Candidate(version, size, worth(uses.count(now), self._load_s.get(version.key[:2], 1.0), size))
-                )
+                found.append((version, Known(uses.count(now), self._load_s.get(version.key[:2], 1.0), size)))
+        worth = worths([known for _, known in found])
+        candidates = [Candidate(version, known.size, each) for (version, known), each in zip(found, worth, strict=True)]
         for victim in choose(candidates, missing):
             assert isinstance(victim.name, ModelVersion)
             self._evict(victim.name)
@@ -281,6 +283,7 @@ class OnDemand:
         self.counts.evictions += 1
         del self._loaded[version]
         self._leaving.add(version)
+        self.needs.learn(version.key, version.config, sum(each.private for each in self._measure(version)))
         version.give_up_memory()
 
     def _is_idle(self, version: ModelVersion, uses: Uses, now: float) -> bool:
@@ -319,8 +322,11 @@ class OnDemand:
                 found.pop(pid, None)
         self.memory.take(found, after)
         self._measured = now
-        for version in self._loaded:
+        for version, since in self._loaded.items():
             self._look(version, now)
+            self.needs.learn(version.key, version.config, self.memory.measured.get(version.key, 0))
+            if now - since >= _MIN_STAY_S:
+                self.memory.reserved.pop(version.key, None)
 
     def _worker_pids(self) -> dict[VersionKey, set[int]]:
         versions = (*self._loaded, *self._leaving, *self._loading)
@@ -333,7 +339,7 @@ class OnDemand:
 
     def _keep_within_limit(self) -> None:
         """Make room if models have grown, and in advance for one load. End a load that has no room to go on."""
-        over = self.memory.total - self.limit
+        over = self.memory.total - self._target
         if over > 0:
             self._make_room(over, also_in_use=True)
             movable = (*self._leaving, *(each for each in self._loaded if _is_evictable(each)))
@@ -344,7 +350,7 @@ class OnDemand:
                     self._end_load(version, used)
                     over -= used
         elif self.counts.evictions and not self._turns:
-            headroom = max((self.needs.of(each.key, each.config, 0) for each in self._loaded), default=0)
+            headroom = max((self.needs.of(each.key, each.config) for each in self._loaded), default=0)
             if headroom <= self.limit * _MAX_HEADROOM:
                 self._make_room(headroom + over)
 

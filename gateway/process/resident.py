@@ -9,7 +9,7 @@ class Resident(NamedTuple):
 
     share    the process's own pages, and its share of others: over all processes, these add up
     private  its own pages, which become free when it ends
-    peak     the most that `share` may have been since the process started
+    peak     the most that `private` may have been since the process started
     """
 
     share: int = 0
@@ -27,7 +27,7 @@ def resident(pid: int) -> Resident:
     except OSError:
         return _private(pid)
     share, private = kilobytes[b"Pss"], kilobytes[b"Private_Clean"] + kilobytes[b"Private_Dirty"]
-    return Resident(share << 10, private << 10, (share + max(0, peak - kilobytes[b"Rss"])) << 10)
+    return Resident(share << 10, private << 10, (private + max(0, peak - kilobytes[b"Rss"])) << 10)
 
 
 def _fields(text: bytes) -> dict[bytes, int]:

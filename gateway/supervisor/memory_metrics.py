@@ -40,7 +40,9 @@ def _memory(on_demand: OnDemand) -> Iterator[Metric]:
         "modelport_memory_bytes", "What all processes take, and what loads will need, by the limit", value=memory.total
     )
     models = GaugeMetricFamily(
-        "modelport_model_memory_bytes", "What the workers of a model on demand take", labels=["model", "version"]
+        "modelport_model_memory_bytes",
+        "What the workers of a model on demand take for themselves",
+        labels=["model", "version"],
     )
     for key, size in dict(memory.measured).items():
         models.add_metric(key[:2], size)

@@ -1,0 +1,138 @@
+"""Requests that wait for a model that has never been loaded, in a front without workers."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from gateway.domain.table import Table, TableEntry
+from gateway.domain.types import InferRequest, ModelStatus, NotLoaded
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.engine import FrontEngine
+from gateway.errors import DeadlineExceeded, ModelportError, OutOfMemory, Overloaded, Unavailable
+from runtimes.contract import Signature, TensorSpec
+from runtimes.tensors import Tensor
+
+_SIGNATURES = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}
+REQUEST = InferRequest("m", [Tensor("x", "FP32", (1,), b"\0" * 4)])
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+def status(state: str, **values: Any) -> ModelStatus:
+    return ModelStatus("m", "1", state, **{"admits": state != "UNAVAILABLE", **values})
+
+
+class Front:
+    """An engine, and what it has asked the supervisor for."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.wanted: list[tuple[str, str]] = []
+        self.outcomes: list[Any] = []
+        self.engine = FrontEngine(
+            1, AdmissionLimits(**limits), self._control, want=lambda *key: self.wanted.append(key)
+        )
+
+    async def _control(self, request: Any) -> None:
+        raise AssertionError(request)
+
+    def table(self, *statuses: ModelStatus) -> None:
+        self.engine.apply(Table(tuple(TableEntry(each) for each in statuses), True))
+
+    def submit(self) -> Any:
+        """Submit a request, which waits if its model has never been loaded."""
+        try:
+            return self.engine.submit(REQUEST, self.outcomes.append)
+        except NotLoaded as unloaded:
+            return self.engine.when_loaded(unloaded, self.submit, self.outcomes.append, size=10)
+
+
+def test_requests_wait_in_order_and_ask_for_one_load() -> None:
+    async def test() -> None:
+        front = Front()
+        front.table(status("UNLOADED"))
+        for _ in range(3):
+            front.submit()
+        assert front.wanted == [("m", "1")]
+        assert (front.engine.admission.requests, front.engine.admission.admitted_bytes) == (3, 30)
+        front.table(status("LOADING"))
+        assert not front.outcomes
+        front.table(status("LOADING", signatures=_SIGNATURES))
+        (servable,) = front.engine.routes.servables()
+        assert servable.queued == 3  # as for any worker that is not there yet
+        assert (front.engine.admission.requests, front.wanted) == (3, [("m", "1")])
+
+    run(test)
+
+
+def test_a_model_that_was_unloaded_again_is_wanted_again() -> None:
+    async def test() -> None:
+        front = Front()
+        front.table(status("UNLOADED", signatures=_SIGNATURES))
+        handle = front.submit()
+        assert front.wanted == [("m", "1")]
+        front.table(status("LOADING", signatures=_SIGNATURES))
+        front.table(status("UNLOADED", signatures=_SIGNATURES))
+        assert front.wanted == [("m", "1")] * 2  # its request is still there
+        handle.cancel()
+        front.table(status("UNLOADED", signatures=_SIGNATURES, reason="another one"))
+        assert len(front.wanted) == 2
+        assert not list(front.engine.routes.servables())  # nothing is kept for a model that nobody uses
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind", "says"),
+    [
+        ([status("UNAVAILABLE", reason="it is broken")], Unavailable, "it is broken"),
+        ([status("UNAVAILABLE", reason="too large", error_kind="out_of_memory")], OutOfMemory, "too large"),
+        ([], Unavailable, "was unloaded"),
+    ],
+)
+def test_all_learn_why_it_is_not_loaded(statuses: list[ModelStatus], kind: type[ModelportError], says: str) -> None:
+    async def test() -> None:
+        front = Front()
+        front.table(status("UNLOADED"))
+        front.submit()
+        front.submit()
+        front.table(*statuses)
+        assert [(type(each), says in str(each)) for each in front.outcomes] == [(kind, True)] * 2
+        assert not front.engine.admission.requests
+
+    run(test)
+
+
+def test_waiting_ends_with_the_deadline_or_the_client() -> None:
+    async def test() -> None:
+        front = Front(timeout_s=0.01)
+        front.table(status("UNLOADED"))
+        front.submit().cancel()
+        assert not front.engine.admission.requests
+        front.submit()
+        async with asyncio.timeout(5):
+            while not front.outcomes:  # noqa: ASYNC110 - the deadline has no event
+                await asyncio.sleep(0.001)
+        assert isinstance(front.outcomes[0], DeadlineExceeded)
+        front.table(status("READY", signatures=_SIGNATURES))
+        assert len(front.outcomes) == 1
+
+    run(test)
+
+
+def test_the_limits_hold_for_those_that_wait() -> None:
+    async def test() -> None:
+        front = Front(max_requests=2)
+        front.table(status("UNLOADED"))
+        front.submit()
+        front.submit()
+        with pytest.raises(Overloaded):
+            front.submit()
+        front.engine.draining = True
+        with pytest.raises(Unavailable, match="shutting down"):
+            front.submit()
+
+    run(test)
