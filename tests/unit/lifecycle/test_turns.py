@@ -1,0 +1,221 @@
+"""Turns to load models, and the room for them, with workers and memory that are made up."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.environments.runtime import read_runtime
+from gateway.lifecycle import on_demand
+from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.on_demand import OnDemand
+from gateway.lifecycle.policy import State, VersionKey
+from gateway.process.resident import Resident
+from gateway.repository.formats import Artifact
+from gateway.repository.model_toml import ModelToml
+from gateway.repository.scan import ModelConfig
+from tests.support import ROOT
+
+_MIB = 1 << 20
+_RUNTIME = read_runtime(ROOT / "runtimes" / "fake", "fake")
+_IDS = itertools.count(1)
+
+
+def run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run_it(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run_it
+
+
+class Worker:
+    """begun, busy: what its status page says."""
+
+    def __init__(self) -> None:
+        self.id = self.pid = next(_IDS)
+        self.ready: object = None
+        self.begun, self.busy, self.load_s = 0, False, 0.01
+        self.ended = asyncio.Event()
+        self.audits = (0, 0)
+
+    @property
+    def use(self) -> tuple[int, bool]:
+        return self.begun, self.busy
+
+    def stop(self) -> None:
+        if not self.busy:
+            self.ended.set()
+
+    def kill(self) -> None:
+        self.ended.set()
+
+
+class Machine:
+    """Models by name, each with a worker that takes as many MiB as `sizes` says once it is loaded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, limit_mib: int, tmp_path: Path, **sizes: int) -> None:
+        self.sizes = sizes
+        self.problems: dict[str, str] = {}
+        self.loads: list[str] = []
+        self.changed = asyncio.Event()
+        self.workers: dict[str, Worker] = {}
+        self.manager = OnDemand(limit_mib * _MIB, self._start, lambda _: False, lambda: self.changed)
+        self.versions = {name: self._version(name, tmp_path) for name in sizes}
+        monkeypatch.setattr(on_demand, "_MARGIN_BYTES", 0)
+        monkeypatch.setattr(on_demand, "_MEASURE_S", 0.01)
+        monkeypatch.setattr(on_demand, "_PATIENCE_S", 0.1)
+        monkeypatch.setattr(on_demand, "_BACK_OFF_S", 0.01)
+        monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 0.0)
+        monkeypatch.setattr(on_demand, "measure", lambda _: {pid: self._resident(pid) for pid in self._pids()})
+        monkeypatch.setattr(on_demand, "resident", self._resident)
+        self.manager._target = limit_mib * _MIB
+        self.manager.needs._runtimes["fake"] = _MIB
+
+    def _version(self, name: str, folder: Path) -> ModelVersion:
+        artifact = Artifact(folder / name, _RUNTIME, "fake")
+        toml = ModelToml(pinned=name.startswith("pinned"))
+        config = ModelConfig(name, "1", "content", artifact, toml)
+        return ModelVersion(VersionKey(name, "1", "content"), config, self._on_change, on_demand=True)
+
+    def _on_change(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def _pids(self) -> list[int]:
+        return [worker.pid for worker in self.workers.values()]
+
+    def _resident(self, pid: int) -> Resident:
+        name = next((name for name, worker in self.workers.items() if worker.pid == pid), "")
+        size = self.sizes.get(name, 0) * _MIB
+        return Resident(size, size, size)
+
+    async def _start(self, version: ModelVersion) -> None:
+        name = version.key.model
+        self.loads.append(name)
+        worker: Any = Worker()
+        version.workers.append(worker)
+        self.workers[name] = worker
+        await asyncio.sleep(0)
+        try:
+            if problem := self.problems.get(name):
+                version.fail(problem)
+                return
+            worker.ready = True
+            self._on_change()
+            await worker.ended.wait()
+        finally:
+            version.workers.remove(worker)
+            del self.workers[name]
+
+    async def use(self, name: str) -> None:
+        """Send a request, which loads the model if it must, and is answered."""
+        version = self.versions[name]
+        version.want()
+        await self.until(lambda: version.state is not State.LOADING and not version.wanted.is_set())
+        assert version.state is State.READY, (version.state, version.reason)
+        self.workers[name].begun += 1
+        await self.until(lambda: not self.manager._loading)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not is_so():  # noqa: ASYNC110 - time passes in what is tested
+                await asyncio.sleep(0.001)
+
+    def loaded(self) -> set[str]:
+        return {name for name, version in self.versions.items() if version.state is State.READY}
+
+
+@asynccontextmanager
+async def machine(
+    monkeypatch: pytest.MonkeyPatch, limit_mib: int, tmp_path: Path, **sizes: int
+) -> AsyncIterator[Machine]:
+    found = Machine(monkeypatch, limit_mib, tmp_path, **sizes)
+    tasks = [asyncio.create_task(found.manager.run())]
+    tasks += [asyncio.create_task(found.manager.serve(version)) for version in found.versions.values()]
+    try:
+        yield found
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@run
+async def test_what_is_used_least_leaves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10, b=10, c=10, d=10) as found:
+        for name in ("a", "b", "c", "a", "c"):
+            await found.use(name)
+        assert found.loaded() == {"a", "b", "c"}
+        await found.use("d")
+        assert found.loaded() == {"a", "c", "d"}
+        assert (found.manager.counts.loads, found.manager.counts.evictions) == (4, 1)
+        await found.use("b")  # d has been used once, as b; but now b has been used twice
+        assert found.loaded() == {"a", "b", "c"}
+
+
+@run
+async def test_a_model_in_use_leaves_only_after_a_while_and_has_answered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 10, tmp_path, a=10, b=10) as found:
+        await found.use("a")
+        worker = found.workers["a"]
+        worker.busy = True
+        found.versions["b"].want()
+        await found.until(lambda: found.versions["a"].state is State.UNLOADED)  # it gets no new requests
+        assert found.loads == ["a"]  # but has not ended
+        worker.busy = False
+        worker.stop()
+        await found.until(lambda: found.loaded() == {"b"})
+
+
+@run
+async def test_models_that_do_not_fit_together_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with machine(monkeypatch, 10, tmp_path, a=10, b=10) as found:
+        await found.use("a")
+        await found.use("b")
+        for _ in range(10):
+            await asyncio.gather(found.use("a"), found.use("b"))
+        assert found.loads.count("a") >= 4  # one that is there is used, and makes room for the other
+        assert found.loads.count("b") >= 4
+
+
+@run
+async def test_pinned_models_stay_and_what_does_not_fit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, pinned=20, a=10, large=20) as found:
+        await found.use("large")  # nobody knows what it needs
+        await found.use("pinned")
+        assert found.loaded() == {"pinned"}
+        await found.use("a")
+        version = found.versions["large"]
+        found.manager.needs.learn(version.key, version.config, 20 * _MIB)
+        version.want()
+        await found.until(lambda: version.state is State.UNAVAILABLE)
+        assert version.error_kind == "out_of_memory"
+        assert "about 20 MiB of memory, and at most 10 MiB" in version.reason
+        assert "pinned" in found.loaded()
+
+
+@run
+async def test_a_load_that_fails_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with machine(monkeypatch, 0, tmp_path, a=1) as found:
+        found.problems["a"] = "it is broken"
+        version = found.versions["a"]
+        version.want()
+        await found.until(lambda: version.state is State.UNAVAILABLE)
+        version.want()  # not now
+        assert version.reason == "it is broken"
+        await found.until(lambda: version.state is State.UNLOADED)
+        assert version.reason == "the last attempt to load it failed: it is broken"
+        assert found.loads == ["a"]
+        found.problems.clear()
+        await found.use("a")
+        assert found.loaded() == {"a"}
