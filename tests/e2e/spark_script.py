@@ -18,7 +18,7 @@ from pyspark.sql import functions as f
 import modelport
 import modelport.spark
 from gateway.score.scorer import Scorer
-from tests.support.spark_session import executors, kill, two_executors, workers
+from tests.support.spark_session import executors, kill, spark_cluster, workers
 
 ROWS = 400
 
@@ -119,7 +119,7 @@ def check_killed(spark: Any, folder: Path) -> None:
 
 def main() -> None:
     folder, digits = Path(sys.argv[1]), sys.argv[2]
-    with two_executors({"MODELPORT_HOME": str(folder / "home")}) as spark:
+    with spark_cluster(2, {"MODELPORT_HOME": str(folder / "home")}) as spark:
         check_builds(spark, folder)
         check_scored(spark, folder)
         check_values(spark, digits)

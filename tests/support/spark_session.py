@@ -1,4 +1,4 @@
-"""A cluster of Spark on this machine with two executors, for scripts that run in its environment."""
+"""A cluster of Spark on this machine, for scripts that run in its environment."""
 
 import os
 import signal
@@ -11,18 +11,18 @@ import psutil
 
 
 @contextmanager
-def two_executors(environment: Mapping[str, str] = {}) -> Iterator[Any]:
-    """Start them with one core each, and yield the session. environment: variables of the executors."""
+def spark_cluster(count: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """Start executors with one core each, and yield the session. environment: variables of the executors."""
     os.environ["PYSPARK_PYTHON"] = sys.executable  # otherwise, executors run the first python3 in PATH
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.master("local-cluster[2,1,1024]").config("spark.log.level", "ERROR")
+    builder = SparkSession.builder.master(f"local-cluster[{count},1,1024]").config("spark.log.level", "ERROR")
     for name, value in {
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "4",
-        **{f"spark.executorEnv.{key}": each for key, each in environment.items()},
+        **{f"spark.executorEnv.{key}": each for key, each in (environment or {}).items()},
     }.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
