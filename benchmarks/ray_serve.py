@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import median_and_spread, ratio, table
 
@@ -92,7 +94,7 @@ def _measure(folder: Path, rounds: int, requests: int) -> None:
     ray.shutdown()
 
 
-def _rest_port(processes, folder: str) -> int:
+def _rest_port(processes: Iterable[Any], folder: str) -> int:
     for process in processes:
         words = process.info["cmdline"] or []
         if "serve" in words and folder in words:
@@ -102,7 +104,7 @@ def _rest_port(processes, folder: str) -> int:
                     try:
                         connection.request("GET", "/v2")
                         if b"extensions" in connection.getresponse().read():
-                            return each.laddr.port
+                            return int(each.laddr.port)
                     except http.client.HTTPException:
                         continue
     raise RuntimeError("the gateway has no REST port")

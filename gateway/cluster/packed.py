@@ -1,14 +1,18 @@
 """Batches and results as bytes, for the way between the driver and the processes of a cluster."""
 
 import pickle
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
 from gateway.cluster.loaded_models import loaded
 from gateway.embedded.options import ModelSpec
 from gateway.errors import ModelportError
-from gateway.score.scorer import BadRow, Scored, ScoreOptions, Scorer
+from gateway.score.scorer import BadRow, Scored, ScoreOptions, Scorer, Submitted
+
+# How many batches are sent ahead of the one whose results are awaited, so that the worker is never idle.
+_AHEAD = 2
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
@@ -18,14 +22,32 @@ def pack(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def score_packed(spec: ModelSpec, options: ScoreOptions, packed: bytes) -> bytes:
-    """Score a packed batch in this process, which keeps the model, and return the result for `unpack`.
+def score_packed(spec: ModelSpec, options: ScoreOptions, packed: Iterable[bytes]) -> Iterator[bytes]:
+    """Score packed batches in this process, which keeps the model, and yield the results for `unpack`.
 
     An error of the model is a result as well: it would be the same elsewhere, so that Spark and Ray need not try again.
     """
+    waiting = deque[Submitted | ModelportError]()
+    for each in packed:
+        waiting.append(_submitted(spec, options, _unpacked(each)))
+        if len(waiting) > _AHEAD:
+            yield _result(waiting.popleft())
+    while waiting:
+        yield _result(waiting.popleft())
+
+
+def _submitted(spec: ModelSpec, options: ScoreOptions, batch: pa.RecordBatch) -> Submitted | ModelportError:
     try:
-        batch = _unpacked(packed)
-        scored = Scorer(loaded(spec), batch.schema, options).score(batch)
+        return Scorer(loaded(spec), batch.schema, options).submit(batch)
+    except ModelportError as error:
+        return error
+
+
+def _result(submitted: Submitted | ModelportError) -> bytes:
+    try:
+        if isinstance(submitted, ModelportError):
+            raise submitted
+        scored = submitted.result()
     except ModelportError as error:
         return pickle.dumps((type(error), str(error)))
     return pickle.dumps((pack(scored.batch), [tuple(each) for each in scored.bad]))

@@ -25,7 +25,7 @@ class BatchActor:
         self._spec, self._options = for_this_actor(spec), options
 
     def score(self, packed: bytes) -> bytes:
-        return score_packed(self._spec, self._options, packed)
+        return next(score_packed(self._spec, self._options, [packed]))
 
 
 class RayEngine:
@@ -80,8 +80,9 @@ def ray_engine(address: str, spec: ModelSpec, options: ScoreOptions) -> Iterator
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address or None, **quiet if address else {**quiet, "include_dashboard": False})
-    except (ConnectionError, ValueError) as error:
-        raise CannotScore(f"--ray-address '{address}': {str(error).splitlines()[0]}") from None
+    except Exception as error:  # Ray raises many kinds, and also Exception itself
+        where = f"cannot connect to '{address}'" if address else "did not start"
+        raise CannotScore(f"Ray {where}: {str(error).splitlines()[0]}") from error
     engine = RayEngine(ray, absolute(spec), options)
     try:
         yield engine

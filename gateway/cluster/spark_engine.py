@@ -1,8 +1,8 @@
-"""`modelport score --engine spark`: each batch is a job of one task, which an executor runs in its own worker."""
+"""`modelport score --engine spark`: a job scores some batches for each core, in the workers of executors."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -17,8 +17,12 @@ from gateway.embedded.options import ModelSpec
 from gateway.score.errors import CannotScore
 from gateway.score.scorer import Scored, ScoreOptions
 
-# Jobs that may wait for an executor at a time. It bounds the memory of a driver with a large cluster.
-_MOST_JOBS = 256
+# Batches of a task. A job costs some tens of milliseconds, whatever it does.
+_PER_TASK = 8
+# Batches of all jobs together. It bounds the memory of a driver with a large cluster.
+_MOST_BATCHES = 512
+# Jobs at a time: one that runs, and one whose tasks start where cores are free.
+_JOBS = 2
 
 
 class SparkEngine:
@@ -27,40 +31,70 @@ class SparkEngine:
     def __init__(self, context: Any, spec: ModelSpec, options: ScoreOptions) -> None:
         self._context = context
         self._task = partial(_score, spec, options)
-        self._jobs = ThreadPoolExecutor(_MOST_JOBS, "spark-job")
+        self._threads = ThreadPoolExecutor(_JOBS, "spark-job")
+        self._collected: list[SparkBatch] = []
 
     @property
     def in_flight(self) -> int:
-        # As many cores as there are: executors may come and go.
-        return min(2 * int(self._context.defaultParallelism), _MOST_JOBS)
+        return min(_JOBS * _PER_TASK * self._cores, _MOST_BATCHES)
 
-    def submit(self, batch: pa.RecordBatch) -> "SparkJob":
-        return SparkJob(self._jobs.submit(self._run, pack(batch)))
+    def submit(self, batch: pa.RecordBatch) -> "SparkBatch":
+        """Add it to the next job, which begins when it is full, or when somebody waits for one of its batches."""
+        added = SparkBatch(self.begin, pack(batch))
+        self._collected.append(added)
+        if len(self._collected) >= self.in_flight // _JOBS:
+            self.begin()
+        return added
+
+    def begin(self) -> None:
+        """Start the job of what was collected."""
+        batches, self._collected = self._collected, []
+        for each in batches:
+            each.begun = True
+        self._threads.submit(self._run, batches)
 
     def close(self) -> None:
-        self._jobs.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._context.cancelAllJobs()
 
-    def _run(self, packed: bytes) -> bytes:
-        (result,) = self._context.parallelize([packed], 1).map(self._task).collect()
-        return bytes(result)
+    @property
+    def _cores(self) -> int:
+        return int(self._context.defaultParallelism)  # those of all executors, which may come and go
+
+    def _run(self, batches: "list[SparkBatch]") -> None:
+        try:
+            packed = [each.packed for each in batches]
+            rdd = self._context.parallelize(packed, min(self._cores, len(packed)))
+            results = rdd.mapPartitions(self._task).collect()
+        except Exception as error:
+            for each in batches:
+                each.found.set_exception(error)
+        else:
+            for each, result in zip(batches, results, strict=True):
+                each.found.set_result(bytes(result))
 
 
-class SparkJob:
-    def __init__(self, job: "Future[bytes]") -> None:
-        self._job = job
+class SparkBatch:
+    """begin: starts the job that will have it. begun: whether that was started. found: the packed result."""
+
+    def __init__(self, begin: Callable[[], None], packed: bytes) -> None:
+        self._begin, self.packed = begin, packed
+        self.begun = False
+        self.found = Future[bytes]()
 
     def result(self) -> Scored:
         from py4j.protocol import Py4JError
 
+        if not self.begun:
+            self._begin()
         try:
-            return unpack(self._job.result())
+            return unpack(self.found.result())
         except Py4JError as error:
             reason = str(getattr(error, "java_exception", error)).splitlines()[0]
             raise CannotScore(f"Spark could not score a batch: {reason}") from None
 
     def cancel(self) -> None:
-        self._job.cancel()
+        """Its job ends with the engine."""
 
 
 @contextmanager
@@ -79,7 +113,10 @@ def spark_engine(master: str, spec: ModelSpec, options: ScoreOptions) -> Iterato
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if master or not submitted:
         builder = builder.master(master or "local[*]")
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:  # what the JVM raises, and a JVM that does not start
+        raise CannotScore(f"Spark did not start: {str(error).splitlines()[0]}") from error
     session.sparkContext.setLogLevel("ERROR")
     engine = SparkEngine(session.sparkContext, absolute(spec), options)
     try:
@@ -89,5 +126,5 @@ def spark_engine(master: str, spec: ModelSpec, options: ScoreOptions) -> Iterato
         session.stop()
 
 
-def _score(spec: ModelSpec, options: ScoreOptions, packed: bytes) -> bytes:
+def _score(spec: ModelSpec, options: ScoreOptions, packed: Iterable[bytes]) -> Iterator[bytes]:
     return score_packed(for_this_task(spec), options, packed)

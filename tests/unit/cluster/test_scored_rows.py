@@ -59,13 +59,14 @@ def test_results_travel_with_their_errors(tmp_path: Path, monkeypatch: pytest.Mo
     spec = absolute("repository/m")
     assert Path(spec.location).is_absolute()
     options = ScoreOptions(keep=("id",))
-    scored = unpack(score_packed(spec, options, pack(BATCHES[0])))
-    expected = Scorer(loaded(spec), BATCHES[0].schema, options).score(BATCHES[0])
-    assert scored.batch.equals(expected.batch)
-    assert scored.bad == expected.bad
-    assert [each.row for each in scored.bad] == [1, 3, 4]
-    with pytest.raises(InvalidRequest, match="there is no column 'absent'"):
-        unpack(score_packed(spec, ScoreOptions(keep=("absent",)), pack(BATCHES[0])))
+    results = map(unpack, score_packed(spec, options, map(pack, BATCHES)))
+    for scored, batch in zip(results, BATCHES, strict=True):
+        expected = Scorer(loaded(spec), batch.schema, options).score(batch)
+        assert scored.batch.equals(expected.batch)
+        assert scored.bad == expected.bad
+    for wrong in score_packed(spec, ScoreOptions(keep=("absent",)), map(pack, BATCHES)):
+        with pytest.raises(InvalidRequest, match="there is no column 'absent'"):
+            unpack(wrong)
     assert loaded(spec) is loaded(pickle.loads(pickle.dumps(spec)))
     loaded(spec).close()
     assert not loaded(spec).closed
