@@ -28,7 +28,7 @@ _RETRIES, _RETRY_S = 4, 60
 _CHUNK = 4 << 20
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-    "gs": ("STORAGE_EMULATOR_HOST", "GOOGLE_BASE_URL", "GOOGLE_SERVICE_ACCOUNT_BASE_URL"),
+    "gs": ("STORAGE_EMULATOR_HOST",),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 
@@ -234,6 +234,7 @@ _REASONS = (
     ("Metadata", "no credentials were found, or they cannot be renewed"),
     ("ConnectionRefused", "the connection is refused"),
     ("dns error", "the host's name cannot be resolved"),
+    ("InvalidCertificate", "the server's certificate is not trusted; SSL_CERT_FILE can name its authority"),
     ("certificate", "the server's certificate is not trusted"),
     ("TimedOut", f"no bytes arrived for {_STALL}"),
     ("timed out", f"no bytes arrived for {_STALL}"),
