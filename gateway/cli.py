@@ -132,7 +132,7 @@ def _serve_flags(parser: argparse.ArgumentParser) -> None:
         if field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=field.description)
         elif name != "runtimes":
-            default = f" (default {field.default})" if field.default != "" else ""
+            default = f" (default {field.default})" if field.default not in ("", ()) else ""
             parser.add_argument(flag, default=None, metavar="X", help=f"{field.description}{default}")
 
     # As KServe's own servers spell them.

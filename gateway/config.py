@@ -220,7 +220,7 @@ class Settings(BaseModel):
     )
     runtimes: Mapping[str, RuntimeSettings] = Field(default_factory=dict)
 
-    @field_validator("memory_limit", mode="before")
+    @field_validator("memory_limit", "model_cache_bytes", mode="before")
     @classmethod
     def _bytes(cls, value: Any) -> Any:
         return read_bytes(value)

@@ -86,7 +86,8 @@ class Mirror:
             self.failures += 1
             reason = str(error) if isinstance(error, StoreError) else f"the model cache cannot be written: {error}"
             if self.unread != reason:
-                log.error("%s%s", reason, "; the models in the cache continue to be served" if self.path else "")
+                so = "the models in the cache continue to be served"
+                log.error("%s; %s", reason, so if self.path else "the server is not ready before that has succeeded")
             self.unread = reason
             raise StoreError(reason) from None
         if self.unread:

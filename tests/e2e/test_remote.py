@@ -109,7 +109,7 @@ def test_a_cold_cache_and_a_dead_store(start: Start, s3: StoreServer, tmp_path: 
     s3.kill()
     add_fake(tmp_path / "local", "here")
     running = start("s3://models/repo", str(tmp_path / "local"), **s3.variables)
-    running.wait_for("s3://models/repo cannot be listed: the connection is refused$")
+    running.wait_for("s3://models/repo cannot be listed: the connection is refused; the server is not ready before")
     running.wait_served("here")
     assert running.get("/v2/health/ready").status == 503
     assert not said(running, "startup is complete")
@@ -140,6 +140,15 @@ def test_explicit_control_downloads_what_is_loaded(start: Start, s3: StoreServer
         pass  # the files of the first are in use until its worker has ended
     assert factor_of(running, "third") == 4
     assert running.post("/v2/repository/models/nobody/load").status == 404
+
+
+def test_models_on_demand(start: Start, s3: StoreServer) -> None:
+    for number, name in enumerate(("first", "second"), 2):
+        put_s3(s3, f"repo/{name}/1/model.onnx", times(number))
+    running = start("s3://models/repo", "--load", "on_demand", **s3.variables).wait_ready()
+    assert {entry["state"] for entry in running.index().values()} == {"UNLOADED"}
+    assert factor_of(running, "second") == 3
+    assert {key[0] for key, entry in running.index().items() if entry["state"] == "READY"} == {"second"}
 
 
 def test_the_models_of_a_models_config(start: Start, s3: StoreServer, tmp_path: Path) -> None:
