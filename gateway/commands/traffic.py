@@ -11,6 +11,7 @@ from rich.text import Text
 from gateway.commands import http_client
 from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Request, model_path
+from gateway.domain.traffic import percent
 
 
 class Change(NamedTuple):
@@ -93,12 +94,12 @@ def _print(found: Mapping[str, Any]) -> None:
         detail = each["reason"]
         if shadow and each["version"] == shadow["version"]:
             role = "answers, shadow" if role else "shadow"
-            detail = detail or found["shadow_problem"] or f"of {shadow['share']:.4g} of version {shadow['of']}"
-        table.add_row(each["version"], each["state"], f"{each['share']:.2%}", role, Text(detail))
+            detail = detail or found["shadow_problem"] or f"of {percent(shadow['share'])} of version {shadow['of']}"
+        table.add_row(each["version"], each["state"], percent(each["share"]), role, Text(detail))
     console = Console(highlight=False, markup=False)
     console.print(table)
     origin = {
         "default": "by default, the newest version that is READY gets all requests that name no version",
         "run time": "changed at run time; it holds until the model's configuration changes, or the server restarts",
     }.get(found["source"], "as in the model's configuration")
-    console.print(origin)
+    console.print(origin, soft_wrap=True)

@@ -166,10 +166,16 @@ def shadow_problem(shadow: ModelStatus, of: ModelStatus) -> str:
 def describe(traffic: Traffic) -> str:
     """Return the traffic of a model in words, for the log and the command line."""
     total = sum(traffic.weights.values())
-    parts = [f"version {version} {weight / total:.4g}" for version, weight in traffic.weights.items() if weight]
+    parts = [f"{percent(weight / total)} to version {name}" for name, weight in traffic.weights.items() if weight]
     text = "the newest version gets all requests without one"
     if parts:
         text = f"requests without a version: {', '.join(parts)}"
     if traffic.shadow is not None:
-        text += f"; version {traffic.shadow.version} shadows {traffic.shadow.share:.4g} of version {traffic.shadow.of}"
+        shadow = traffic.shadow
+        text += f"; version {shadow.version} shadows {percent(shadow.share)} of version {shadow.of}"
     return text
+
+
+def percent(share: float) -> str:
+    """Return a share as text: 0.125 is 12.5%."""
+    return f"{share * 100:.4g}%"

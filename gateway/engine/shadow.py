@@ -6,6 +6,7 @@ limit, quota, identity, log or metric of requests knows it.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from runtimes.wire import ResultGroup
 
 if TYPE_CHECKING:
     from gateway.engine.shadow_comparison import OutputComparison
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 # Copies of a front in progress at all shadows, and their bytes, answers included. With more, a shadow that is slower
@@ -206,7 +209,11 @@ class ShadowedModel(ServableWrapper):
         self._free(copy)
         if compared.cancelled():
             return
-        outcome, outputs = ("failed", []) if compared.exception() else compared.result()
+        if error := compared.exception():
+            log.error("the answers of a shadow could not be compared", exc_info=error)
+            self._found.count("failed")
+            return
+        outcome, outputs = compared.result()
         self._found.count(outcome)
         for each in outputs:
             self._found.observe(*each)

@@ -13,6 +13,7 @@ from gateway.domain.traffic import Shadow, Traffic, describe, divide, shadow_pro
 from gateway.domain.types import ModelStatus, by_model
 from gateway.errors import InvalidRequest, Unavailable, unknown_model
 from gateway.lifecycle.manager import Manager
+from gateway.lifecycle.policy import State
 from gateway.process.niceness import LOWEST, is_reversible, set_nice
 from gateway.repository.scan import ModelConfig
 from gateway.repository.traffic_config import TrafficToml
@@ -239,7 +240,11 @@ class TrafficBook:
         traffic, versions = self._in_force[name], self._statuses[name]
         division = divide(traffic, versions)
         reasons = division.reasons if division else {}
-        notes = [f"version {version} gets none of its share: {reason}" for version, reason in reasons.items()]
+        notes = [
+            f"version {version} gets none of its share: {reason}"
+            for version, reason in reasons.items()
+            if not reason.startswith(f"it is {State.LOADING}")  # it is on its way
+        ]
         if problem := self._shadow_problem(name, traffic.shadow):
             notes.append(problem)
         for note in notes:

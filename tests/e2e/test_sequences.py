@@ -1,9 +1,12 @@
 """Models of sequences with real workers: over two fronts and three instances, with faults, and by Triton's programs."""
 
+import http.client
+import json
 import os
 import platform
 import random
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -78,6 +81,8 @@ def add_models(repository: Path) -> None:
     add(repository, "simple_string_dyna_sequence", STRING_DYNA, pbtxt=pbtxt("oldest { }", text, STATE))
     add(repository, "sum", STRING_DYNA, pbtxt=pbtxt("oldest { }", text, STATE, INSTANCES))
     add(repository, "plain", PLAIN)
+    add(repository, "split", STRING_DYNA, pbtxt=pbtxt("oldest { }", text, STATE) + " version_policy { all { } }")
+    shutil.copytree(repository / "split" / "1", repository / "split" / "2")
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +164,41 @@ def test_perf_analyzer_measures_sequences(running: Gateway) -> None:
     assert int(count) >= 10
     (statistics,) = running.get("/v2/models/sum/stats").json()["model_stats"]
     assert statistics["inference_stats"]["success"]["count"] >= 100
+
+
+def test_a_sequence_stays_at_its_version_when_traffic_moves(running: Gateway) -> None:
+    def version(reply: Reply, total: int) -> str:
+        assert output(reply) == total
+        return str(reply.json()["model_version"])
+
+    assert running.post("/v2/models/split/traffic", {"weights": {"1": 1, "2": 1}}).status == 200
+    ids = [f"{number}" for number in range(900, 912)]
+    # Each request is a connection of its own, so that both fronts get some of each sequence.
+    begun = {name: version(send(running, 1, "split", id=name, start=True), 1) for name in ids}
+    assert set(begun.values()) == {"1", "2"}
+    assert {name: version(send(running, 2, "split", id=name), 3) for name in ids} == begun
+    ended = {name: version(send(running, 3, "split", id=name, end=True), 6 + int(name)) for name in ids}
+    assert ended == begun
+
+    # A front remembers where a sequence has started. One connection belongs to one front.
+    host, port = running.http.rsplit(":", 1)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+
+    def ask(value: int, **sequence: Any) -> Reply:
+        tensor = {"name": "INPUT", "shape": [1, 1], "datatype": "INT32", "data": [value]}
+        parameters = {f"sequence_{name}": given for name, given in sequence.items()}
+        connection.request("POST", "/v2/models/split/infer", json.dumps({"inputs": [tensor], "parameters": parameters}))
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read(), dict(answer.headers))
+
+    try:
+        begun = {name: version(ask(1, id=name, start=True), 1) for name in ids}
+        assert running.post("/v2/models/split/traffic/promote", {"version": "2"}).status == 200
+        assert {name: version(ask(2, id=name), 3) for name in ids} == begun
+        assert {name: version(ask(3, id=name, end=True), 6 + int(name)) for name in ids} == begun
+        assert {version(ask(1, id=name, start=True, end=True), 1 + int(name)) for name in ids} == {"2"}
+    finally:
+        connection.close()
 
 
 def test_start_and_end_in_one_request(running: Gateway) -> None:

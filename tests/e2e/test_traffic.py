@@ -156,10 +156,13 @@ def test_the_command_shows_and_changes_it(running: Gateway, capsys: pytest.Captu
     url = ["--url", f"http://{running.http}"]
     assert main(["traffic", "split", *url]) == 0
     shown = capsys.readouterr().out
-    assert "70.00%" in shown
+    assert "70%" in shown
     assert "as in the model's configuration" in shown
     assert main(["traffic", "changed", "--weights", "3=90,4=10", *url]) == 0
-    assert "90.00%" in capsys.readouterr().out
+    assert "90%" in capsys.readouterr().out
+    assert main(["traffic", "changed", "--shadow", "4", "--of", "3", "--share", "0.125", *url]) == 0
+    assert "of 12.5% of version 3" in capsys.readouterr().out
+    assert main(["traffic", "changed", "--shadow", "none", *url]) == 0
     assert main(["traffic", "changed", "--rollback", *url]) == 0
     capsys.readouterr()
     assert main(["traffic", "changed", "--promote", "9", *url]) == 1
