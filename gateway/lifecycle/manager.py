@@ -281,6 +281,7 @@ class Manager:
         try:
             with self._overrides.putting(name, override):
                 await self._load_again(name, is_known=override is not None)
+            self._reconcile()  # what it replaces is no longer there when the client gets its answer
         except BaseException:
             if override is not None:
                 undo_selection()
@@ -314,7 +315,6 @@ class Manager:
         failed = [self.versions[key] for key in self._desired if key.model == name and self.versions[key].failed]
         if failed:
             raise from_kind(failed[0].error_kind or Unavailable.kind, f"failed to load '{name}': {failed[0].reason}")
-        self._reconcile()  # what it replaces is no longer there when the client gets its answer
 
     def _is_transient(self, name: str) -> bool:
         """Return whether a model is still changing its state, or its files are still changing."""
@@ -399,7 +399,8 @@ class Manager:
             key: State.READY if each.admits and each.state is not State.UNLOADED else each.state
             for key, each in self.versions.items()
         }
-        for action in next_actions(self._desired, states, selected.changing()):
+        # What an override replaces stays until all of the override has loaded.
+        for action in next_actions(self._desired, states, selected.changing() | self._overrides.loading):
             self._apply(action)
         self._has_reconciled = True
         self._on_change()

@@ -28,12 +28,14 @@ class Override(NamedTuple):
 
 
 class Overrides:
+    """loading: the models that are being loaded with something."""
+
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
         self._runtimes = runtimes
         self._numbers = count(1)
         self._current: dict[str, tuple[int, Override]] = {}
         self._temporary: set[Path] = set()
-        self._loading: set[str] = set()
+        self.loading: set[str] = set()
 
     def own(self, override: Override | None) -> None:
         """Take over a temporary folder: `sweep` deletes it when nothing uses it."""
@@ -50,11 +52,11 @@ class Overrides:
             self.drop(name)
             yield
             return
-        if name in self._loading:
+        if name in self.loading:
             raise Unavailable(f"model '{shorten(name)}' is being loaded with other files; try again when it has loaded")
         previous = self._current.get(name)
         own = self._current[name] = next(self._numbers), override
-        self._loading.add(name)
+        self.loading.add(name)
         try:
             yield
             if self._current.get(name) is not own:
@@ -66,7 +68,7 @@ class Overrides:
                     self._current[name] = previous
             raise
         finally:
-            self._loading.discard(name)
+            self.loading.discard(name)
 
     def drop(self, name: str) -> bool:
         """Let the repository decide about a model again. Return whether something had replaced it."""

@@ -36,10 +36,12 @@ class ModelSelection:
         self._requested[name] = False
 
     def remember(self, name: str) -> Callable[[], None]:
-        """Return a function that undoes what clients ask for the model from now on."""
+        """Return a function that undoes a `select` that follows, unless the model has been deselected since."""
         asked = self._requested.get(name)
 
         def undo() -> None:
+            if not self._requested.get(name):
+                return
             if asked is None:
                 self._requested.pop(name, None)
             else:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -89,6 +90,40 @@ def test_a_worker_that_dies_starts_again_with_the_files(
     assert running.infer("m", {"x": [[1.0] * 4]})["y"] == [[2.0] * 4]
     while uploaded(scratch):
         running.get("/v2")
+
+
+def test_a_load_that_fails_in_part_is_no_load(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    """One of two versions loads. Until it is known that the other does not, nothing that was served is unloaded."""
+    add_fake(tmp_path / "repository", "m", "1")
+    running = gateway(tmp_path / "repository", "--allow-uploads").wait_ready()
+    late = json.dumps({"load_seconds": 0.5, "load_error": "it is corrupt"}).encode()
+    parameters = {
+        "config": json.dumps({"version_policy": {"all": {}}}),
+        "file:7/model.fake.json": base64.b64encode(SIX).decode(),
+        "file:8/model.fake.json": base64.b64encode(late).decode(),
+    }
+    reply = running.post("/v2/repository/models/m/load", {"parameters": parameters})
+    assert (reply.status, reply.json()["error"]) == (503, "failed to load 'm': it is corrupt")
+    assert running.infer("m", {"x": [[1.0] * 4]})["y"] == [[2.0] * 4]
+    assert not [line for line in running.log if "m version 1 is unloaded" in line]
+    while running.get("/v2/models/m").json()["versions"] != ["1"]:
+        pass
+
+
+def test_a_model_may_be_unloaded_while_it_is_loaded(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "m")
+    running = gateway(tmp_path / "repository", "--allow-uploads").wait_ready()
+    slow, replies = json.dumps({"load_seconds": 3}).encode(), list[Reply]()
+    loading = Thread(target=lambda: replies.append(load(running, "m", slow)))
+    loading.start()
+    while all(each["state"] != "LOADING" for each in running.post("/v2/repository/index", {}).json()):
+        pass  # each turn is a request
+    assert load(running, "m", SIX).status == 503  # one at a time
+    assert running.post("/v2/repository/models/m/unload").status == 200
+    loading.join()
+    assert (replies[0].status, "was unloaded while it was being loaded" in replies[0].json()["error"]) == (503, True)
+    while running.index()["m", "1"]["reason"] != "unloaded":
+        pass
 
 
 def test_limits(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
