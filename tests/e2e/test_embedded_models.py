@@ -51,6 +51,16 @@ def test_values_are_those_of_the_framework(runtime_environment: Callable[[str], 
         np.testing.assert_array_equal(model.infer(image=images[:32])["scores"], np.load(files[1]))
 
 
+def test_the_example_runs(runtime_environment: Callable[[str], Any]) -> None:
+    runtime_environment("onnx")
+    example = ROOT / "examples/embedded/digits_of_five_frameworks.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(example), "digits_onnx"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert f"{REPORTED['digits_onnx']:.1%} of 355 images right" in done.stdout
+
+
 def string_model(path: Path) -> None:
     """x: strings [n, 2] → y, each of them twice."""
     node = helper.make_node("StringConcat", ["x", "x"], ["y"])

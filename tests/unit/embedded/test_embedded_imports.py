@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.support import ROOT
 
 SERVER = {"fastapi", "starlette", "uvicorn", "httptools", "grpc", "jwt", "gateway.front", "gateway.supervisor"}
@@ -19,4 +21,6 @@ def test_the_module_of_a_worker_has_names_that_the_package_has_too() -> None:
     from runtimes.python import modelport as of_workers
 
     assert set(of_workers.__all__) <= set(modelport.__all__)
+    with pytest.raises(AttributeError, match=r"context\.call"):
+        of_workers.load  # noqa: B018
     assert all(getattr(modelport, name) is getattr(of_workers, name) for name in of_workers.__all__)
