@@ -14,20 +14,25 @@ import tritonclient.grpc
 import tritonclient.http
 
 PAUSE_S = 0.002
+TIMEOUT_S = 20.0
 IMAGE = np.zeros((1, 64), np.float32)
 
 
 def ask(module, client, versions):
     tensor = module.InferInput("image", [1, 64], "FP32")
     tensor.set_data_from_numpy(IMAGE)
-    answer = client.infer("digits", [tensor])
+    options = {"client_timeout": TIMEOUT_S} if module is tritonclient.grpc else {}
+    answer = client.infer("digits", [tensor], **options)
     response = answer.get_response()
     versions.add(response["model_version"] if isinstance(response, dict) else response.model_version)
 
 
 def load(module, address, found, first, ended):
     # One connection each, which is kept open.
-    client = module.InferenceServerClient(address)
+    if module is tritonclient.http:
+        client = module.InferenceServerClient(address, network_timeout=TIMEOUT_S)
+    else:
+        client = module.InferenceServerClient(address)
     while not ended.is_set():
         try:
             ask(module, client, found["versions"])

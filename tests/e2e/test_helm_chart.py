@@ -183,7 +183,11 @@ def test_queries_of_keda_are_valid_and_name_metrics_that_exist(
     for query, name in zip(queries, ("modelport_requests_queued", "modelport_request_duration_seconds"), strict=True):
         assert f"`{name}`" in metrics
         assert name in query
-        assert 'namespace="ml",pod=~"models-modelport-[a-z0-9]+-[a-z0-9]+"' in query
+        # The pods of this Deployment, and not those of one that is called models-modelport-b.
+        (pattern,) = re.findall('pod=~"(.+?)"', query)
+        assert re.fullmatch(pattern, "models-modelport-7d9f8c6b5-x2x4z")
+        assert not re.fullmatch(pattern, "models-modelport-b-7d9f8c6b5-x2x4z")
+        assert 'namespace="ml",pod=~"models-modelport-[a-z0-9]+(-[a-z0-9]+)?"' in query
     file = tmp_path / "rules.yml"
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     file.write_text(yaml.safe_dump({"groups": [{"name": "keda", "rules": rules}]}))

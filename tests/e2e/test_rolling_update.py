@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).with_name("rolling_update_script.py")
 MODEL = ROOT / "model_repo/digits_onnx/1/model.onnx"
 # How long a proxy goes on to send connections to a pod that has been deleted.
 LAG_S = 0.3
+_WAIT_S = 60
 
 
 def test_no_request_fails(runtime_environment: Callable[[str], Environment], tmp_path: Path) -> None:
@@ -37,9 +38,10 @@ def test_no_request_fails(runtime_environment: Callable[[str], Environment], tmp
     def delete(name: str) -> int:
         """As Kubernetes does: the endpoint is removed while the hook runs, and proxies learn of it later."""
         removed = threading.Timer(LAG_S, haproxy.set_state, (name, "maint"))
+        removed.daemon = True
         removed.start()
         code = pods[name].terminate()
-        removed.join()
+        removed.join(_WAIT_S)
         return code
 
     outside = [*free_ports().values(), free_ports()["http"]]
@@ -62,7 +64,7 @@ def test_no_request_fails(runtime_environment: Callable[[str], Environment], tmp
             start("new", "2")  # which may surge, and must be ready before another one is deleted
             haproxy.set_state("new", "ready")
             assert delete("old") == 0
-            output, _ = load.communicate(timeout=60)
+            output, _ = load.communicate(timeout=_WAIT_S)
             found = json.loads(output)
         finally:
             if load is not None and load.poll() is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.support.prometheus import needed
 
+_WAIT_S = 30.0
 # tcp: as kube-proxy does, a connection stays with its pod. http: as an ingress does, each request is passed on.
 _FRONTENDS = {
     "http-tcp": ("tcp", ""),
@@ -28,6 +29,7 @@ class Haproxy:
         """ready: gets new connections, or requests; maint: gets none, and keeps the connections that it has (tcp)."""
         for frontend in self.ports:
             with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(_WAIT_S)
                 connection.connect(str(self._control))
                 connection.sendall(f"set server {frontend}/{server} state {state}\n".encode())
                 answer = connection.recv(1 << 12)
@@ -53,5 +55,5 @@ def running_haproxy(servers: dict[str, dict[str, int]], ports: list[int], folder
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
         yield Haproxy(listening, control)
     finally:
-        process.terminate()
-        process.communicate()
+        process.kill()
+        process.communicate(timeout=_WAIT_S)
