@@ -6,7 +6,7 @@ from deploy.grafana.panels import BLUE, GREEN, GREY, RED, YELLOW, Json, Steps, c
 FAULTS = "internal|unavailable|overloaded|deadline|out_of_memory"
 SERVER = 'job=~"$job",instance=~"$instance"'
 MODEL = f'{SERVER},model=~"$model",version=~"$version"'
-STATE_COLORS = {"READY": GREEN, "LOADING": BLUE, "UNLOADING": GREY, "UNAVAILABLE": RED}
+STATE_COLORS = {"READY": GREEN, "LOADING": BLUE, "UNLOADED": GREY, "UNLOADING": GREY, "UNAVAILABLE": RED}
 BUILD_COLORS = {"READY": GREEN, "WAITING": YELLOW, "BUILDING": BLUE, "FAILED": RED}
 PROBLEM = Steps(GREEN, [(1, RED)])
 FULL = Steps(GREEN, [(0.8, YELLOW), (0.9, RED)])

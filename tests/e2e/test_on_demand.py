@@ -198,6 +198,23 @@ def test_new_files_are_loaded_by_the_next_request_or_at_once_if_the_old_ones_are
     running.wait_for("the second content of unloaded")
 
 
+@pytest.mark.runtime("python")
+def test_a_model_that_calls_another_one_has_it_loaded(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "r"
+    add_fake(repository, "called")
+    (repository / "caller" / "1").mkdir(parents=True)
+    (repository / "caller" / "1" / "model.py").write_text(
+        "class Model:\n"
+        "    def load(self, context):\n"
+        "        self.call = context.call\n\n"
+        '    def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:\n'
+        '        return {"y": self.call("called", {"x": x})["y"]}\n'
+    )
+    running = gateway(repository, "--load", "on_demand", "--allow-python").wait_ready()
+    assert running.infer("caller", _X) == _Y
+    assert state(running, "called") == "READY"
+
+
 def test_the_steps_of_a_pipeline_are_loaded_when_it_is_used(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "r"
     for name in ("first", "second"):
