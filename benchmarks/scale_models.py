@@ -34,7 +34,7 @@ def measure(bench: Bench) -> str:
         many = stack.enter_context(gateway(bench.folder / "many", models=names, cores=set(bench.cores)))
         took = time.perf_counter() - began
         workers = [held(pid) for pid in pids(many, "worker-")]
-        others = {kind: [held(pid) for pid in pids(many, kind)] for kind in ("supervisor", "front-")}
+        others = {kind: [held(pid) for pid in pids(many, kind)] for kind in ("supervisor", "front-", "zygote-")}
         idle = _idle(many)
         alone = stack.enter_context(gateway(bench.folder / "alone", models=["m0"], cores=set(bench.cores)))
         one, of_many = (Contender(s, requests.v2_binary(s.ports["http"], "m0", ROW)) for s in (alone, many))
@@ -56,7 +56,7 @@ def _memory(workers: list[Held], others: dict[str, list[Held]]) -> str:
         ["a worker (mean)", f"{pss:.1f}", _mean(workers, "rss"), _mean(workers, "uss"),
          f"≤ {_MAX_MIB}: {'met' if pss <= _MAX_MIB else 'missed'}"],
         *([kind.strip("-"), _mean(every, "pss"), _mean(every, "rss"), _mean(every, "uss"), ""]
-          for kind, every in others.items()),
+          for kind, every in others.items() if every),
     ]  # fmt: skip
     return table(["MiB", "PSS", "RSS", "USS", "PSS asked for"], rows)
 
