@@ -8,9 +8,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from gateway.lifecycle.worker_start import MAIN, WorkerStart
 from gateway.process.child import Child, clean_environment
@@ -18,7 +17,6 @@ from gateway.process.folders import remove_folder
 from gateway.process.forked import ForkedProcess, become_subreaper, reap_orphans
 
 log = logging.getLogger("models")
-_T = TypeVar("_T")
 
 # How long an import may take. A larger value keeps models waiting if one hangs; with a smaller one, imports from a slow
 # disk are given up, and each worker imports for itself.
@@ -29,6 +27,7 @@ _FORK_S = 20.0
 # How long a zygote without workers is kept. A larger value keeps memory for models that do not come back; with a
 # smaller one, models that do have to wait for the import again.
 _IDLE_S = 300.0
+_ENDED = "the process that imports the framework for them has ended"
 _MAX_ANSWER_BYTES = 1 << 12
 
 
@@ -71,13 +70,9 @@ class Zygotes:
         """Return the pids of the processes that run. Their memory belongs to no worker."""
         return list(self.named().values())
 
-    async def prepare(self, kind: Kind) -> None:
-        """Import the framework for workers of this kind before there is one, if they can be copies."""
-        await self._attempt(kind, lambda zygote: zygote.ready())
-
     async def start(self, kind: Kind, start: WorkerStart, worker_log: logging.Logger) -> Child | None:
         """Return a worker; None if workers of this kind cannot be copies, or if this one could not."""
-        starting = asyncio.create_task(self._attempt(kind, lambda zygote: zygote.fork(start, worker_log)))
+        starting = asyncio.create_task(self._start(kind, start, worker_log))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -85,22 +80,22 @@ class Zygotes:
             self._keep(asyncio.create_task(_discard(starting)))
             raise
 
-    async def _attempt(self, kind: Kind, action: Callable[["Zygote"], Awaitable[_T]]) -> _T | None:
+    async def _start(self, kind: Kind, start: WorkerStart, worker_log: logging.Logger) -> Child | None:
         if self._is_supported is None:
             self._is_supported = become_subreaper()
         if not self._is_supported or kind in self._refused:
             return None
         zygote = self._zygotes.get(kind)
         if zygote is None or zygote.has_ended:
+            self._zygotes = {each: other for each, other in self._zygotes.items() if not other.is_cleared}
             zygote = self._zygotes[kind] = Zygote(kind, self._run_dir)
         try:
-            return await action(zygote)
+            return await zygote.fork(start, worker_log)
         except CannotFork as error:
             if kind not in self._refused:
                 log.info("workers of %s are started as programs of their own, because %s", kind.runtime.name, error)
             if error.for_good:
                 self._refused.add(kind)
-            zygote.end()
             return None
 
     def _keep(self, task: "asyncio.Task[object]") -> None:
@@ -124,6 +119,7 @@ class Zygote:
         self._kind = kind
         self._folder = run_dir / f"{self.name}.tmp"
         self._child: Child | None = None
+        self._ends = False
         self._workers = 0
         self._idle: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()  # held from a request to its answer
@@ -139,7 +135,12 @@ class Zygote:
 
     @property
     def has_ended(self) -> bool:
-        return self._running.done() or (self._child is not None and self._child.pid is None)
+        return self._ends or self.is_cleared or (self._child is not None and self._child.pid is None)
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether it has ended, and its files have been removed."""
+        return self._running.done()
 
     async def _run(self) -> None:
         environment = clean_environment() | {"TMPDIR": str(self._folder)}
@@ -156,6 +157,8 @@ class Zygote:
                     [self._theirs.fileno()],
                     environment | dict(self._kind.variables),
                 )
+            if self._ends:
+                self._child.kill()
             await self._child.wait()
         except OSError as error:
             log.warning("%s could not be started: %s", self.name, error.strerror)
@@ -167,19 +170,14 @@ class Zygote:
     async def _import(self) -> None:
         await self._answer(_IMPORT_S)
 
-    async def ready(self) -> None:
-        """Wait until the framework has been imported. Raises CannotFork."""
-        await asyncio.wait([self._importing])
-        if self._importing.cancelled():
-            raise CannotFork("the process that imports the framework for them has ended")
-        self._importing.result()
-        self._rest()
-
     async def fork(self, start: WorkerStart, worker_log: logging.Logger) -> Child:
         """Raises CannotFork."""
         self._workers += 1
         try:
-            await self.ready()
+            await asyncio.wait([self._importing])
+            if self._importing.cancelled():
+                raise CannotFork(_ENDED)
+            self._importing.result()
             async with self._lock:
                 return await Child.start(lambda output: self._fork(start, output), worker_log)
         except BaseException:
@@ -211,11 +209,12 @@ class Zygote:
             async with asyncio.timeout(timeout_s):
                 raw = await asyncio.get_running_loop().sock_recv(self._requests, _MAX_ANSWER_BYTES)
         except TimeoutError:
+            self.end()
             raise CannotFork(f"no answer came within {timeout_s:g} s") from None
         except OSError:
             raw = b""
         if not raw:
-            raise CannotFork("the process that imports the framework for them has ended")
+            raise CannotFork(_ENDED)
         answer: dict[str, Any] = json.loads(raw)
         if "error" in answer:
             raise CannotFork(answer["error"], answer["for_good"])
@@ -232,6 +231,8 @@ class Zygote:
         self._idle = None if self._workers else asyncio.get_running_loop().call_later(_IDLE_S, self.end)
 
     def end(self) -> None:
+        """Kill the process. Its workers are not affected."""
+        self._ends = True  # it may not have started yet
         if self._idle is not None:
             self._idle.cancel()
         if self._child is not None:

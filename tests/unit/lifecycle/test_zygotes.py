@@ -245,6 +245,57 @@ def test_what_cannot_be_copied_is_started_as_a_program(
     assert why in lines[0]
 
 
+def test_a_process_that_does_not_answer_is_replaced(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygotes_module, "_FORK_S", 0.2)
+    runtime = made(tmp_path, REPORTING)
+
+    async def main(zygotes: Zygotes) -> None:
+        launched = launch(zygotes, runtime)
+        first = await reported(launched, short)
+        (stopped,) = zygotes.pids()
+        os.kill(stopped, signal.SIGSTOP)
+        assert not (await reported(launched, short))["copied"], "the worker does not wait for another one"
+        monkeypatch.setattr(zygotes_module, "_FORK_S", _WAIT_S)
+        assert (await reported(launched, short))["copied"]
+        assert stopped not in zygotes.pids()
+        assert first["copied"]
+
+    run(short, main)
+
+
+def test_a_request_that_is_too_long_concerns_no_other_worker(short: Path, tmp_path: Path) -> None:
+    runtime = made(tmp_path, REPORTING)
+
+    async def main(zygotes: Zygotes) -> None:
+        assert (await reported(launch(zygotes, runtime), short))["copied"]
+        before = zygotes.pids()
+        many = Box((str(runtime), *(f"/nowhere/{number:0100}" for number in range(900))))
+        boxed = launch(zygotes, runtime, box=many)
+        long = {"COLOUR": "blue" * 25_000, "SHADE": "dark" * 25_000}
+        assert not (await reported(replace(boxed, environment=long), short))["copied"]
+        assert (await reported(launch(zygotes, runtime), short))["copied"]
+        assert before[0] in zygotes.pids()
+
+    run(short, main)
+
+
+def test_the_end_of_all_includes_those_that_are_about_to_start(short: Path, tmp_path: Path) -> None:
+    runtime = made(tmp_path, REPORTING)
+
+    async def main(zygotes: Zygotes) -> None:
+        worker = Worker(launch(zygotes, runtime), short)
+        for _ in range(1000):
+            if zygotes._zygotes:
+                break
+            await asyncio.sleep(0)
+        await zygotes.close()
+        await worker.living
+
+    run(short, main)
+
+
 def test_without_workers_the_process_ends(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zygotes_module, "_IDLE_S", 0.0)
     runtime = made(tmp_path, REPORTING)
