@@ -61,8 +61,7 @@ class Cache:
             if entry.exists():
                 self._remove(entry)
             return None
-        with suppress(OSError):
-            os.utime(entry / "manifest.json")
+        self._touch(digest)
         return entry / "files"
 
     def named(self, digest: str, name: str) -> Path:
@@ -86,6 +85,8 @@ class Cache:
         with self._lock:
             if self._used.get(user) == set(digests):
                 return
+            for digest in self.used_by(user) - set(digests):
+                self._touch(digest)  # used until now
             self._used[user] = set(digests)
             text = "\n".join(sorted(set[str]().union(*self._used.values())))
             os.ftruncate(self._own, 0)
@@ -108,7 +109,7 @@ class Cache:
                 fill(files)
                 sizes = {path.relative_to(files).as_posix(): path.stat().st_size for path in _files(files)}
                 if sum(sizes.values()) > size:  # an archive
-                    self._make_room(sum(sizes.values()))
+                    self._make_room(sum(sizes.values()) - size)
                 (scratch / "manifest.json").write_text(json.dumps({"files": sizes}))
                 _sync(scratch)
                 with suppress(FileExistsError, OSError):
@@ -179,6 +180,10 @@ class Cache:
                 with suppress(OSError):
                     found.update(file.read_text().split())
         return found
+
+    def _touch(self, digest: str) -> None:
+        with suppress(OSError):
+            os.utime(self._contents / digest / "manifest.json")
 
     def _remove(self, entry: Path) -> None:
         """Remove a content so that nobody finds half of it."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from gateway.remote.store import RemoteObject, StoreError
 
@@ -31,7 +32,7 @@ class FakeStore:
         below = prefix + "/" if prefix else ""
         return [self._object(name) for name in sorted(self.content) if name.startswith(below)]
 
-    def read(self, item: RemoteObject) -> Iterator[bytes]:
+    def read(self, item: RemoteObject, scratch: Path) -> Iterator[bytes]:
         self._check()
         self.reads.append(item.name)
         self.on_read(item.name)

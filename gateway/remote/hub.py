@@ -44,12 +44,12 @@ class HubStore:
         start, cut = folder + "/" if folder else "", len(location.path) + 1 if location.path else 0
         return sorted(_object(path[cut:], entry) for path, entry in files.items() if path.startswith(start))
 
-    def read(self, item: RemoteObject) -> Iterator[bytes]:
+    def read(self, item: RemoteObject, scratch: Path) -> Iterator[bytes]:
         path = "/".join(filter(None, (self._folder, item.name)))
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             try:
                 file = self._hub.hf_hub_download(
-                    self._location.host, path, revision=self._commit, local_dir=scratch, etag_timeout=_TIMEOUT_S
+                    self._location.host, path, revision=self._commit, local_dir=folder, etag_timeout=_TIMEOUT_S
                 )
             except Exception as error:
                 raise StoreError(f"'{item.name}' cannot be read: {_reason(error)}") from None

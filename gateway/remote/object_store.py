@@ -172,7 +172,7 @@ class ObjectStore:
         self._known = RemoteObject(self._location.name, meta["size"], _etag(meta))
         return self._known
 
-    def read(self, item: RemoteObject) -> Iterator[bytes]:
+    def read(self, item: RemoteObject, scratch: Path) -> Iterator[bytes]:
         path = "" if self._is_web else self._path(item)
         position = 0
         # Nothing is read of an empty object: it may be the marker of a folder, which cannot be read.

@@ -1,6 +1,7 @@
 """A store of objects, as this package needs one: it lists what is below a location, and reads it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gateway.remote.location import Location
@@ -26,8 +27,11 @@ class Store(Protocol):
         """
         ...
 
-    def read(self, item: RemoteObject) -> Iterator[bytes]:
-        """Yield the object's content. Raises StoreError if it is not what was listed, or ends early."""
+    def read(self, item: RemoteObject, scratch: Path) -> Iterator[bytes]:
+        """Yield the object's content. Raises StoreError if it is not what was listed, or ends early.
+
+        scratch  a folder with room for it, in which temporary files may be
+        """
         ...
 
 

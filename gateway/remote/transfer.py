@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from gateway.remote.archive import unpack
 from gateway.remote.cache import Cache, digest_of
 from gateway.remote.location import Location
 from gateway.remote.names import wanted
@@ -17,15 +16,15 @@ _CONNECTIONS = 4
 
 def download(store: Store, objects: Sequence[RemoteObject], folder: Path, strip: str = "") -> None:
     """Write objects below a folder, without the beginning `strip` of their names. Raises StoreError."""
-    jobs = [partial(_read, store, item, folder / item.name.removeprefix(strip)) for item in objects]
+    jobs = [partial(_read, store, item, folder / item.name.removeprefix(strip), folder) for item in objects]
     run_all(jobs, _CONNECTIONS)
 
 
-def _read(store: Store, item: RemoteObject, path: Path) -> None:
+def _read(store: Store, item: RemoteObject, path: Path, scratch: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with path.open("xb") as file:
-        for chunk in store.read(item):
+        for chunk in store.read(item, scratch):
             written += len(chunk)
             if written > item.size:
                 break
@@ -47,6 +46,8 @@ def keep(cache: Cache, location: Location, store: Store, objects: Sequence[Remot
 
     def fill(folder: Path) -> None:
         if location.is_archive:
+            from gateway.remote.archive import unpack  # imports what only archives need
+
             with cache.scratch() as scratch:
                 download(store, objects, scratch)
                 unpack(scratch / objects[0].name, folder)

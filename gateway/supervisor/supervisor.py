@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -57,6 +57,7 @@ from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.overrides import Override
 from gateway.lifecycle.run_dir import new_run_dir
 from gateway.lifecycle.sandbox import SandboxPolicy
+from gateway.lifecycle.selection import steps_below
 from gateway.lifecycle.starter import StarterOptions
 from gateway.metrics.collector import GatewayCollector, MetricsAggregator, build_registry
 from gateway.metrics.exposition import render
@@ -66,6 +67,7 @@ from gateway.metrics.triton_statistics import model_statistics
 from gateway.process.channel import REOPEN, TRACE_SETTINGS
 from gateway.process.tls import Pem, Renewals
 from gateway.process.usage_page import USAGE_FILE, clear_front
+from gateway.repository.scan import RepositoryError
 from gateway.supervisor.explanation import explain
 from gateway.supervisor.export_jobs import ExportJobs
 from gateway.supervisor.front_process import (
@@ -160,6 +162,7 @@ class Supervisor:
             worker_protections(settings, no_memory_groups), server_protections(settings, self.identities.note)
         )
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
+        self._runtimes = runtimes
         self._served = served = one_folder(served) if isinstance(served, Path) else served
         self._exports = ExportJobs(
             served.folder_of, self._run_dir, external, settings.allow_export, settings.require_locks
@@ -264,8 +267,18 @@ class Supervisor:
         served.mirrors.start(on_change, lambda: {key[:2] for key in list(self.manager.versions)})
         if self.settings.repository_control != "poll":
             await served.mirrors.first_sync()
-            await served.mirrors.prepare(split_names(self.settings.load_model))
+            named = set(split_names(self.settings.load_model))
+            await served.mirrors.prepare(named)
+            await served.mirrors.prepare(named | await asyncio.to_thread(self._steps_of, named))
         await self.manager.run()
+
+    def _steps_of(self, models: Collection[str]) -> set[str]:
+        """Return the models that pipelines run; none if the repositories cannot be scanned, which the manager logs."""
+        try:
+            configs = self._served.scan(self._served.path, self._runtimes)
+        except RepositoryError:
+            return set()
+        return steps_below(models, {config.name: {step.model for step in config.steps} for config in configs})
 
     def close(self) -> None:
         """Release the ports and delete the run directory."""

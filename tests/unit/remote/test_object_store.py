@@ -20,7 +20,7 @@ def opened(web: WebFiles) -> Store:
 
 def read(store: Store) -> bytes:
     (item,) = store.objects()
-    return b"".join(store.read(item))
+    return b"".join(store.read(item, Path()))
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_a_file_that_changes_between_two_requests_is_refused() -> None:
         (item,) = store.objects()
         web.files["/model.onnx"] = b"new"
         with pytest.raises(StoreError, match="changed while it was being downloaded"):
-            b"".join(store.read(item))
+            b"".join(store.read(item, Path()))
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
