@@ -169,8 +169,10 @@ class OnDemand:
                 self.counts.cold_start_s.observe(time.monotonic() - since)
                 if self.limit:
                     self._learn(version)
-            elif version.failed:
-                version.stop()
+            else:
+                self._leaving.add(version)  # its memory is in use until its workers have ended
+                if version.failed:
+                    version.stop()
             self._kick.set()
             await running
         finally:
