@@ -312,6 +312,8 @@ def test_the_manifests_of_kserve(tmp_path: Path) -> None:
     nodes = found["inference-graph"][0]["spec"]["nodes"]
     for node in nodes.values():
         assert all(step.get("nodeName", "root") in nodes for step in node["steps"])
+        if node["routerType"] == "Splitter":
+            assert sum(step["weight"] for step in node["steps"]) == 100
 
 
 def test_an_unknown_field_of_kserve_is_found(tmp_path: Path) -> None:
