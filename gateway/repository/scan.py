@@ -124,7 +124,7 @@ def scan(
         raise RepositoryError(f"{path} does not exist; it must be a model repository or an artifact")
     configs: list[ModelConfig] = []
     try:
-        if not is_repository(path, runtimes) or (model_name and not _models_in(path)):
+        if not is_repository(path, runtimes) or (model_name and not models_in(path)):
             return scan_one(path, runtimes, model_name)
         if model_name:
             _check_models_only(path, runtimes)
@@ -194,7 +194,7 @@ def is_repository(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
     """Return whether a path is a folder of models, which may be empty, and not a single model. Raises OSError."""
     if path.is_file() or is_model_folder(path):
         return False
-    if _models_in(path):
+    if models_in(path):
         return True
     try:
         find_artifact(path, runtimes)
@@ -209,7 +209,7 @@ def _check_models_only(path: Path, runtimes: Mapping[str, Runtime]) -> None:
         artifact = find_artifact(path, runtimes)
     except UnknownFormat:
         return
-    names = ", ".join(entry.name for entry in _models_in(path)[:5])
+    names = ", ".join(entry.name for entry in models_in(path)[:5])
     raise RepositoryError(
         f"{path} has both an artifact ({artifact.path.name}) and folders of models ({names}); keep one or the other"
     )
@@ -219,10 +219,10 @@ def is_model_folder(path: Path) -> bool:
     """Return whether a folder has the versions of one model, or its configuration. Raises OSError."""
     if (path / "model.toml").is_file() or (path / "config.pbtxt").is_file():
         return True
-    return not _models_in(path) and any(is_version(each.name) and _has_content(each) for each in path.iterdir())
+    return not models_in(path) and any(is_version(each.name) and _has_content(each) for each in path.iterdir())
 
 
-def _models_in(path: Path) -> list[Path]:
+def models_in(path: Path) -> list[Path]:
     """Return the folders with versions in a folder."""
     return sorted(entry for entry in path.iterdir() if not is_foreign(entry.name) and _has_versions(entry))
 
@@ -238,7 +238,7 @@ def scan_one(path: Path, runtimes: Mapping[str, Runtime], name: str = "") -> lis
     if not path.is_file():
         if is_model_folder(path):
             return scan_model(ModelFolder(name or path.name, path, any_name=True), runtimes)
-        if models := _models_in(path):
+        if models := models_in(path):
             names = ", ".join(entry.name for entry in models[:5])
             raise RepositoryError(f"{path} has the folders of several models ({names}), where one model was expected")
     return [_single(path, runtimes, name)]

@@ -14,7 +14,7 @@ from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
 from gateway.remote.store import StoreError
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig, Scan, is_repository, scan
+from gateway.repository.scan import ModelConfig, Scan, is_repository, models_in, scan
 from gateway.repository.scan_cache import ScanCache
 
 log = logging.getLogger("gateway")
@@ -55,7 +55,7 @@ def open_places(places: Sequence[str], settings: Settings, runtimes: Mapping[str
         lazy,
     )
     if settings.model_name and (settings.models_config or len(places) > 1):
-        _warn_of_name(places[0] if settings.models_config else "the server")
+        _warn_of_name("models_config names its models" if settings.models_config else "there are several repositories")
     if settings.models_config:
         return Served(Path(places[0]).absolute(), _models_config(mirrors, runtimes), mirrors)
     try:
@@ -72,13 +72,13 @@ def _with_name(served: Served, settings: Settings, runtimes: Mapping[str, Runtim
         return replace(served, scan=_no_models)
     if not settings.model_name:
         return served
-    if served.path.exists() and is_repository(served.path, runtimes):
-        _warn_of_name(served.path)
+    if served.path.is_dir() and is_repository(served.path, runtimes) and models_in(served.path):
+        _warn_of_name(f"{served.path} is a repository, whose folders name the models")
     return replace(served, scan=partial(scan, model_name=settings.model_name, cache=ScanCache()))
 
 
-def _warn_of_name(place: object) -> None:
-    log.warning("model_name is not used: %s has several models, which have names of their own", place)
+def _warn_of_name(reason: str) -> None:
+    log.warning("model_name is not used, because %s", reason)
 
 
 def _no_models(path: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
