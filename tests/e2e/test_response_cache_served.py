@@ -4,6 +4,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def running(repository: Path) -> Iterator[Gateway]:
         add_fake(repository, name, toml=f"response_cache = {cache}\n{LABELS}", inputs=SCORES, outputs=TWO)
         (repository / name / "labels.txt").write_text("a\nb\nc\nd\n")
     add_fake(repository, "earlier", toml="response_cache = true\nstateful = true", stateful=True)
-    gateway = start_gateway(repository, repository.parent, "--fronts", "1", "--poll-s", "0.1").wait_ready()
+    flags = ("--fronts", "1", "--poll-s", "0.1", "--shared-memory")
+    gateway = start_gateway(repository, repository.parent, *flags).wait_ready()
     yield gateway
     gateway.close()
 
@@ -86,6 +88,27 @@ def test_answers_from_the_cache_are_the_same_bytes(
         assert (found.status, found.body.replace(b"cached", b"direct")) == (200, expected.body)
         assert found.headers["content-type"] == expected.headers["content-type"]
     assert count(running, "cached") >= before + 2
+
+
+def test_an_answer_from_the_cache_is_written_to_the_shared_memory_of_each_request(running: Gateway) -> None:
+    memory = SharedMemory(create=True, size=32)
+    try:
+        region = {"key": memory.name, "offset": 0, "byte_size": 32}
+        assert running.post("/v2/systemsharedmemory/region/cache/register", region).status == 200
+        before = count(running, "cached")
+        for offset in (0, 16, 0):
+            memory.buf[:] = bytes(32)
+            place = {"shared_memory_region": "cache", "shared_memory_byte_size": 16, "shared_memory_offset": offset}
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [5, 6, 7, 8]}
+            body = {"inputs": [tensor], "outputs": [{"name": "y", "parameters": place}]}
+            assert running.post("/v2/models/cached/infer", body).status == 200
+            assert bytes(memory.buf[offset : offset + 16]) == struct.pack("<4f", 10, 12, 14, 16)
+            assert bytes(memory.buf[16 - offset : 32 - offset]) == bytes(16)
+        assert count(running, "cached") == before + 2
+    finally:
+        running.post("/v2/systemsharedmemory/unregister", {})
+        memory.close()
+        memory.unlink()
 
 
 def test_the_statistics_and_metrics_are_triton_s(running: Gateway) -> None:

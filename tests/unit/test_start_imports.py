@@ -15,7 +15,7 @@ PROCESSES = {
     # first bidirectional stream.
     "front": (
         "gateway.front.process, gateway.front.admin.app",
-        {"fastapi", "pydantic", "grpc", "zipfile", "jwt", "opentelemetry"},
+        {"fastapi", "pydantic", "grpc", "zipfile", "jwt", "opentelemetry", "xxhash"},
     ),
     "supervisor": (
         "gateway.cli, gateway.commands.serve",
