@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from gateway.config import Settings
+from gateway.environments.runtime import discover
 from tests.support import ROOT
 from tests.support.kubernetes_tools import (
     CHART,
@@ -300,6 +301,12 @@ def test_the_manifests_of_kserve(tmp_path: Path) -> None:
     check_restricted(runtime["spec"])
     formats = {(each["name"], each["version"]) for each in runtime["spec"]["supportedModelFormats"]}
     names = {name for name, _ in formats}
+    # Every runtime is there under the name by which KServe's users know its format, and no format without a runtime.
+    called = {"pytorch": "torchscript", "tensorflow": "savedmodel", "deeplearning4j": "dl4j"}
+    assert {called.get(name, name) for name in names} - {"mlflow", "triton", "modelport"} == set(discover()) - {
+        "cntk_onnx",
+        "python",
+    }
     services = found["inference-services"]
     used = [service["spec"]["predictor"]["model"] for service in services]
     for model in used:
