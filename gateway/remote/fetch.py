@@ -39,6 +39,8 @@ def fetch(location: str, max_bytes: int = 0) -> Path:
             raise
         log.warning("%s; what is in the cache is used", error)
     cache.use(f"fetch {digest}", [digest])
+    if cache.find(digest) is None:  # another process has removed it before that
+        raise StoreError(f"{place} does not fit into the cache; model_cache_bytes is too small")
     record.parent.mkdir(exist_ok=True)
     record.write_text(digest)
     # Of a single file, the folder also has its neighbors.

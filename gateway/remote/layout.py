@@ -29,11 +29,12 @@ class RemoteModel:
 def shape_of(names: Iterable[str]) -> Shape:
     """Return what the folder is in which these files are."""
     paths = [name.split("/") for name in names]
-    # In a version's folder there may be any others, such as 1/data/2/weights.
+    # First, so that a stray object at the top does not make one model of many.
+    named = (parts for parts in paths if parts[1:] and not is_version(parts[0]))
+    if any((is_version(parts[1]) and parts[2:]) or parts[1:] in _CONFIGURATIONS for parts in named):
+        return "repository"
     if any((is_version(parts[0]) and parts[1:]) or parts in _CONFIGURATIONS for parts in paths):
         return "model"
-    if any((is_version(parts[1]) and parts[2:]) or parts[1:] in _CONFIGURATIONS for parts in paths if parts[1:]):
-        return "repository"
     return "artifact"
 
 

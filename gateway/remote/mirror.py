@@ -64,6 +64,11 @@ class Mirror:
         """What to scan: the folder, or the artifact in it. None if nothing has been downloaded yet."""
         return self._folder.path
 
+    @property
+    def is_artifact(self) -> bool:
+        """Whether the location is an artifact or an archive, which is downloaded as a whole."""
+        return ("", "") in self._folder.digests()
+
     def close(self) -> None:
         """Let the cache have the contents, and another mirror the folder."""
         self._cache.use(self._folder.name, ())

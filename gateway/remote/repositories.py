@@ -70,13 +70,15 @@ class Repositories:
 
 def scan_mirror(mirror: Mirror, runtimes: Mapping[str, Runtime], model_name: str = "") -> list[ModelConfig]:
     """Return the versions in a mirror's folder, and those whose files are missing, each with the reason."""
-    path = mirror.path
+    path, name = mirror.path, mirror.location.stem.split(".")[0]
     if path is None:
-        return []
+        return [ModelConfig(name, "", problem, problem=problem) for problem in mirror.problems.values()]
     try:
         found = scan(path, runtimes, model_name)
     except RepositoryError as error:
-        found = [ModelConfig(mirror.location.stem.split(".")[0], "", "", problem=str(error))]
+        found = [ModelConfig(name, "", "", problem=str(error))]
+    if mirror.is_artifact:
+        return found
     return with_missing(found, mirror.problems, path, runtimes)
 
 

@@ -223,6 +223,8 @@ def test_a_broken_configuration_changes_nothing_else(tmp_path: Path) -> None:
     [
         ("s3://bucket/resnet", {"1/model.onnx": b"x", "model.toml": b""}, {("resnet", "1")}),
         ("s3://bucket/resnet", {"model.onnx": b"x"}, {("resnet", "1")}),
+        ("s3://bucket/m", {"a/1/model.onnx": b"", "config.pbtxt": b"stray", "2/x": b"stray"}, {("a", "1")}),
+        ("s3://bucket/m", {"1/model.onnx": b"", "1/2/weights": b"x", "labels/en.txt": b"x"}, {("m", "1")}),
         ("s3://bucket/half", {"saved_model.pb": b"x", "variables/1": b"y"}, {("half", "1")}),
         ("s3://bucket/net.onnx", {"net.onnx": b"x", "net.onnx.data": b"y"}, {("net", "1")}),
         ("https://host/net.onnx", {"net.onnx": b"x"}, {("net", "1")}),

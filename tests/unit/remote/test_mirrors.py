@@ -115,3 +115,17 @@ def test_a_location_that_is_not_followed_any_more_can_be_again(tmp_path: Path) -
 def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadLocation, match="ftp://"):
         Repositories(["ftp://user:SECRET@host"], World(tmp_path).mirrors)
+
+
+def test_an_artifact_that_cannot_be_downloaded_is_listed_with_the_reason(tmp_path: Path) -> None:
+    world = World(tmp_path, one={"model.onnx": b"0123456789"})
+    world.stores["s3://one"].truncate = {"model.onnx"}
+    scan = Repositories(["s3://one"], world.mirrors)
+    world.start()
+    asyncio.run(world.mirrors.first_sync())
+    (problem,) = told(scan(tmp_path, RUNTIMES)).values()
+    assert "'model.onnx' has 5 bytes instead of the 10" in problem
+    world.stores["s3://one"].truncate = set()
+    asyncio.run(world.mirrors.prepare({"one"}))
+    assert told(scan(tmp_path, RUNTIMES)) == {("one", "1"): ""}
+    world.mirrors.stop()
