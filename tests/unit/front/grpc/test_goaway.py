@@ -1,6 +1,7 @@
 """Clients are sent away without losing a call: GOAWAY comes between two frames, wherever these are cut."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,6 +10,8 @@ import uvloop
 
 from gateway.front.grpc.goaway import ServerEnd
 from gateway.front.grpc.relay import End
+from gateway.process.tls import ServerTls, TlsFiles
+from tests.support.certificates import Authority
 from tests.support.front_server import WAIT_S
 from tests.support.http2_frames import DATA, PING, frame, message
 
@@ -33,6 +36,13 @@ class Written:
 
     def resume_reading(self) -> None:
         pass
+
+
+def connected(number: int, authority: Authority | None) -> grpc.aio.Channel:
+    if authority is None:
+        return connect(number)
+    credentials = grpc.ssl_channel_credentials(authority.cert.read_bytes())
+    return grpc.aio.secure_channel(f"localhost:{number}", credentials, [("grpc.use_local_subchannel_pool", 1)])
 
 
 def joined() -> tuple[ServerEnd, Written]:
@@ -62,9 +72,13 @@ def test_goaway_takes_the_place_of_the_answer(size: int) -> None:
     assert server.go_away()[9:] not in (b"", ping[9:]), "the next one has another mark"
 
 
-def test_clients_leave_and_no_call_is_lost() -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_clients_leave_and_no_call_is_lost(secure: bool, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+
     async def main() -> None:
-        async with served() as (server, number), connect(number) as channel:
+        tls = ServerTls(TlsFiles(*map(str, authority.server())).read()) if secure else None
+        async with served(tls) as (server, number), connected(number, authority if secure else None) as channel:
             port: Any = server._port
             done = 0
             ended = asyncio.Event()
