@@ -9,6 +9,7 @@ A model.py, which runs in a worker, gets another module of this name (runtimes/p
 it may use. They are here as well, so that editors and type checkers know them.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ __all__ = [
 
 
 def load(
-    location: str,
+    location: str | os.PathLike[str],
     *,
     version: str = "",
     device: str = "cpu",
@@ -82,6 +83,14 @@ def load(
     The environment is the one that a gateway would build, and is built only once per machine. Raises ModelportError.
     """
     spec = ModelSpec(
-        location, version, device, threads, instances, max_batch_size, timeout_s, allow_python, dict(settings or {})
+        os.fspath(location),
+        version,
+        device,
+        threads,
+        instances,
+        max_batch_size,
+        timeout_s,
+        allow_python,
+        dict(settings or {}),
     )
     return spec.load(progress)

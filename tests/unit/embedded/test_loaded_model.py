@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import modelport
+from gateway.remote.store import StoreError
 from modelport import InvalidRequest, Model, NotFound, Unavailable
 from tests.support.embedded_models import add_model, use_fake_runtime
 
@@ -250,6 +251,43 @@ def test_locations(tmp_path: Path) -> None:
     add_model(tmp_path, "other")
     with pytest.raises(InvalidRequest, match="several models; name one of them"):
         modelport.load(str(repository))
+
+
+def test_remote_models_are_fetched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = Path(add_model(tmp_path))
+    asked = []
+
+    def fetched(location: str) -> Path:
+        asked.append(location)
+        if location.endswith("gone"):
+            raise StoreError("the store does not answer")
+        return local
+
+    monkeypatch.setattr("gateway.remote.fetch.fetch", fetched)
+    with modelport.load("s3://bucket/m") as model:
+        np.testing.assert_array_equal(model.infer(ROW)["y"], 2 * ROW)
+    with pytest.raises(Unavailable, match="the store does not answer"):
+        modelport.load("s3://bucket/gone")
+    assert asked == ["s3://bucket/m", "s3://bucket/gone"]
+
+
+def test_a_model_on_demand_is_loaded_at_once(tmp_path: Path) -> None:
+    with modelport.load(Path(add_model(tmp_path, toml='load = "on_demand"\n'))) as model:
+        np.testing.assert_array_equal(model.infer(ROW)["y"], 2 * ROW)
+
+
+def test_a_pipeline_is_loaded_with_its_steps(tmp_path: Path) -> None:
+    add_model(tmp_path, "first", toml='load = "on_demand"\n')
+    folder = tmp_path / "repository/both"
+    (folder / "1").mkdir(parents=True)
+    (folder / "model.toml").write_text(
+        '[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [-1, 4]\n'
+        '[[outputs]]\nname = "z"\ndatatype = "FP32"\nshape = [-1, 4]\n'
+        '[[steps]]\nmodel = "first"\ninputs = { x = "x" }\noutputs = { y = "h" }\n'
+        '[[steps]]\nmodel = "first"\ninputs = { x = "h" }\noutputs = { y = "z" }\n'
+    )
+    with modelport.load(folder) as model:
+        np.testing.assert_array_equal(model.infer(ROW)["z"], 4 * ROW)
 
 
 def test_a_program_needs_permission(tmp_path: Path) -> None:
