@@ -61,7 +61,7 @@ def test_a_run_that_is_killed_continues_and_its_output_is_the_same(prepared: tup
     whole = run(*prepared, "--output", tmp_path / "whole.parquet")
     assert (whole.returncode, whole.stderr) == (0, "")
     output = tmp_path / "out.parquet"
-    arguments = [*prepared, "--output", output, "--part-seconds", "0.05"]
+    arguments = [*prepared, "--output", output, "--part-seconds", "0.05", "--batch-rows", "32"]
     parts = tmp_path / "out.parquet.parts"
     for number in (signal.SIGKILL, signal.SIGINT):
         before = len(list(parts.glob("part-*.json")))
@@ -83,7 +83,9 @@ def test_a_run_that_is_killed_continues_and_its_output_is_the_same(prepared: tup
 def test_a_worker_that_is_killed_costs_no_row(prepared: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "out.npz"
     process = subprocess.Popen(
-        command(*prepared, "--output", output, "--part-seconds", "0.05"), cwd=ROOT, stdout=subprocess.PIPE
+        command(*prepared, "--output", output, "--part-seconds", "0.05", "--batch-rows", "32"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     )
     wait_for_part(tmp_path / "out.npz.parts", process)
     for child in psutil.Process(process.pid).children(recursive=True):
