@@ -564,7 +564,7 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", default="", metavar="N", help="threads of each; default: the model's, or all cores"
     )
-    parser.add_argument("--max-batch-size", default="", metavar="N", help="most rows that run together")
+    parser.add_argument("--max-batch-size", default="", metavar="N", help="most rows that run together; 0: each alone")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto; default: cpu")
     parser.add_argument("--allow-python", action="store_true", help="run a model that is a program: model.py")
 

@@ -64,6 +64,7 @@ def _words(text: str) -> list[str]:
 def _number(flag: str, text: str, largest: int) -> int | None:
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= largest):
-        raise SettingsError(f"--{flag} '{text}': use a number from 1 to {largest}")
+    smallest = 0 if flag == "max-batch-size" else 1
+    if not (text.isascii() and text.isdigit() and smallest <= int(text) <= largest):
+        raise SettingsError(f"--{flag} '{text}': use a number from {smallest} to {largest}")
     return int(text)

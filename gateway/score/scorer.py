@@ -68,6 +68,7 @@ class Scorer:
         self._model, self._options = model, options
         self._signature = model.signature
         self._has_rows = model.has_rows
+        self._batch_rows = model.max_batch_size if model.has_rows else 0
         self.inputs = match(self._signature, schema, model.has_rows, options.columns, options.keep or ())
         used = {name for each in self.inputs for name in each.columns}
         keep = [name for name in schema.names if name not in used] if options.keep is None else list(options.keep)
@@ -99,16 +100,23 @@ class Scorer:
 
     @property
     def single(self) -> bool:
-        """Whether the model runs each row alone."""
-        return not (self._has_rows and self._model.max_batch_size)
+        """Whether the model gets each row alone."""
+        return not self._batch_rows
+
+    def check_rows(self, outputs: Mapping[str, np.ndarray], rows: int) -> None:
+        """Raises Unavailable if rows were scored together, and should not have been."""
+        counts = {len(each) if each.ndim else 0 for each in outputs.values()} - {rows}
+        if counts or (self._batch_rows and not self._model.max_batch_size):
+            raise Unavailable(
+                "it turned out that rows of this model depend on each other when they run together, so what was scored "
+                "so far may be wrong; score again with --max-batch-size 0 --restart"
+            )
 
     def request_rows(self, bytes_per_row: int) -> int:
-        size = self._model.max_batch_size
-        return (
-            1
-            if self.single
-            else size * max(1, min(_BATCHES_PER_REQUEST, _MAX_REQUEST_BYTES // (bytes_per_row * size + 1)))
-        )
+        if self.single:
+            return 1
+        batches = _MAX_REQUEST_BYTES // (bytes_per_row * self._batch_rows + 1)
+        return self._batch_rows * max(1, min(_BATCHES_PER_REQUEST, batches))
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, Rows], dict[int, str]]:
         """Return the rows of each input, and the rows that do not fit with the reason."""
@@ -134,7 +142,7 @@ class Scorer:
         columns = [to_column(found.get(name, []), each.type) for name, each in fields.items()]
         return pa.RecordBatch.from_arrays([*kept.columns, *columns], schema=pa.schema([*self._kept, *fields.values()]))
 
-    def rows_of(self, output: np.ndarray, count: int) -> np.ndarray:
+    def rows_of(self, output: np.ndarray) -> np.ndarray:
         """Return an output with a first dimension that counts the rows of its request."""
         if not self.single:
             return output
@@ -226,7 +234,8 @@ class Submitted:
     def _answers(self, rows: list[int], answer: "Future[Arrays]") -> list[tuple[list[int], Arrays]]:
         """Return the answer, or those to each of the rows alone if it failed."""
         try:
-            outputs = {name: self._scorer.rows_of(each, len(rows)) for name, each in answer.result().items()}
+            outputs = {name: self._scorer.rows_of(each) for name, each in answer.result().items()}
+            self._scorer.check_rows(outputs, len(rows))
         except _FATAL:
             raise
         except ModelportError as error:

@@ -228,6 +228,15 @@ def test_a_model_without_batches_gets_row_by_row(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.array(pq.read_table(tmp_path / "out.parquet")["y"].to_pylist()), 2 * x[good])
 
 
+def test_a_model_whose_rows_depend_on_each_other_ends_the_run(tmp_path: Path) -> None:
+    """It was declared to have independent rows. Its outputs have a row for each positive value."""
+    write_input(tmp_path, rows({}))
+    location = add_model(tmp_path, toml="max_batch_size = 8\nwarmup = 0\n", counts_hits=True)
+    with pytest.raises(Unavailable, match="score again with --max-batch-size 0 --restart"):
+        score(request(tmp_path, location=location), Quiet())
+    assert not (tmp_path / "out.parquet").exists()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[modelport.Model]:
     folder = tmp_path_factory.mktemp("model")
