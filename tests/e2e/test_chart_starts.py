@@ -17,6 +17,7 @@ from tests.support.certificates import Authority
 from tests.support.kubelet import Pod
 from tests.support.kubernetes_tools import pod_spec, template, with_values
 from tests.support.model_repositories import add_copy
+from tests.support.stores import put_s3, start_s3
 
 VALUES: dict[str, Any] = {
     "listenAddress": "127.0.0.1",
@@ -98,6 +99,38 @@ def test_with_client_certificates_and_identities(models: Path, tmp_path: Path) -
         assert pod.terminate() == 0
     finally:
         pod.close()
+
+
+def test_models_of_a_bucket_survive_the_pod(models: Path, tmp_path: Path) -> None:
+    """The next pod with the same volume serves without the store."""
+    store = start_s3()
+    put_s3(store, "production/digits/1/model.onnx", (models / "digits/1/model.onnx").read_bytes())
+    (tmp_path / "cache").mkdir()
+    mounted = volumes(tmp_path, **{"model-cache": tmp_path / "cache"})
+    try:
+        for store_is_there in (True, False):
+            if not store_is_there:
+                store.kill()
+            values = {
+                **VALUES,
+                "ports": free_ports(),
+                "models": {"volume": {}},
+                "repositories": ["s3://models/production"],
+                "modelCache": {"enabled": True},
+                "extraEnv": [{"name": name, "value": value} for name, value in store.variables.items()],
+            }
+            pod = Pod(pod_spec(template(*with_values(tmp_path, values))), mounted, tmp_path)
+            try:
+                pod.start()
+                body = json.dumps({"inputs": {"image": [[0.0] * 64]}}).encode()
+                url = f"http://127.0.0.1:{pod.ports['http']}/predict/digits"
+                with urllib.request.urlopen(urllib.request.Request(url, body)) as answer:
+                    assert "outputs" in json.load(answer)
+                assert pod.terminate() == 0
+            finally:
+                pod.close()
+    finally:
+        store.kill()
 
 
 def test_a_container_that_does_not_start_fails_its_probe(tmp_path: Path) -> None:
