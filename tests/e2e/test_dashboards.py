@@ -20,6 +20,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from deploy.grafana.queries import STATE_COLORS
 from gateway.environments.builder import BuildState
 from gateway.metrics import gpu
 from gateway.metrics.server import serve_metrics
@@ -232,7 +233,7 @@ def test_panels_show_what_happened(scraped: Scraped) -> None:
     assert p50["slow"] > 0.01  # each batch takes 20 ms, which is in the bucket from 10 to 25 ms
     assert by("model", model["Batching is off"][0]) == {"alone": 1}
     eventually(scraped.prometheus, 'modelport_model_state{model="quick",state="READY"} == 1')
-    states = {1: "READY", 4: "UNAVAILABLE"}
+    states = dict(enumerate(STATE_COLORS, 1))
     now = {name: states[int(number)] for name, number in by("model", overview["State by version"][0]).items()}
     ready = dict.fromkeys(("quick", "slow", "alone", "shadowed"), "READY")
     assert now == {**ready, "broken": "UNAVAILABLE"}
