@@ -272,7 +272,7 @@ def measure_old(folder: Path, arguments: argparse.Namespace, say: Callable[[str]
     best = optimum(run.sent, arguments.room)
     hits = len(run.sent) - loads
     say(f"\nthe other checkout, by a script: {len(run.sent)} requests, {len(run.problems)} failed or wrong")
-    say(f"hits: {hits / len(run.sent):.3f}, {hits / best:.3f} of the optimum's; p50, p99 of all: ")
+    say(f"hits: {hits / len(run.sent):.3f}, {hits / max(best, 1):.3f} of the optimum's; p50, p99 of all: ")
     say(f"{', '.join(_milliseconds(run.seconds))} ms; memory: at most {max(samples) / _MIB:.0f} MiB")
 
 

@@ -105,6 +105,7 @@ class OnDemand:
         self._loaded: dict[ModelVersion, float] = {}  # those with workers that are not leaving, and since when
         self._leaving: set[ModelVersion] = set()
         self._kick = asyncio.Event()
+        self._has_warned = False
         self._measured = self._measured_loading = 0.0
 
     @property
@@ -346,6 +347,7 @@ class OnDemand:
             self._make_room(over, also_in_use=True)
             movable = (*self._leaving, *(each for each in self._loaded if _is_evictable(each)))
             over -= sum(self.memory.of(version.key) for version in movable)
+            self._warn(over)
             for version in sorted(self._loading, key=lambda each: -self.memory.of(each.key)):
                 used, reserved = self.memory.measured.get(version.key, 0), self.memory.reserved.get(version.key, 0)
                 if used > reserved and over > 0:
@@ -355,6 +357,17 @@ class OnDemand:
             headroom = max((self.needs.of(each.key, each.config) for each in self._loaded), default=0)
             if headroom <= self.limit * _MAX_HEADROOM:
                 self._make_room(headroom + over)
+
+    def _warn(self, over: int) -> None:
+        """Log, once, that the limit cannot be kept: models that are always loaded take too much."""
+        if over > self.limit - self._target and not self._loading and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "all processes take %s, over the memory_limit of %s, and no model can be unloaded; raise the limit, or "
+                "let more models be loaded on demand",
+                _about(self.memory.total),
+                _about(self.limit),
+            )
 
     def _end_load(self, version: ModelVersion, used: int) -> None:
         self.needs.needs_more(version.key, used)
