@@ -17,8 +17,9 @@ from gateway.embedded.options import ModelSpec
 from gateway.score.errors import CannotScore
 from gateway.score.scorer import Scored, ScoreOptions
 
-# Batches of a task. A job costs some tens of milliseconds, whatever it does.
-_PER_TASK = 8
+# Batches of a task. A job costs some tens of milliseconds, whatever it does. Spark sends a task as one message of up to
+# 128 MiB (spark.rpc.message.maxSize), and a batch has 8 MiB unless the user asks for more rows.
+_PER_TASK = 4
 # Batches of all jobs together. It bounds the memory of a driver with a large cluster.
 _MOST_BATCHES = 512
 # Jobs at a time: one that runs, and one whose tasks start where cores are free.
