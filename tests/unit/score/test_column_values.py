@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.score.column_values import Target, problem, read_rows
@@ -119,6 +119,7 @@ VALUES = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st
 CELLS = VALUES | st.lists(VALUES, max_size=3) | st.lists(st.lists(st.floats(width=32), max_size=2), max_size=3)
 
 
+@settings(deadline=None)
 @given(
     st.lists(CELLS, max_size=12),
     st.sampled_from(["FP32", "FP16", "INT8", "UINT64", "BOOL", "BYTES", ""]),
