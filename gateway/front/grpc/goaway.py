@@ -33,11 +33,13 @@ class ServerEnd(End):
         return _PING + mark
 
     def data_received(self, data: bytes) -> None:
+        if not self._answer and self._other is not None:  # nearly always: what `End` does, without the call
+            self._other.write(data)
+            return
         if self._answer:
             data = self._with_goaway(self._held + data)
-            if not data:
-                return
-        super().data_received(data)
+        if data:
+            super().data_received(data)
 
     def _with_goaway(self, data: bytes) -> bytes:
         answer, self._held = self._answer, b""
