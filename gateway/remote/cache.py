@@ -170,7 +170,10 @@ class Cache:
                 )
 
     def _entries(self) -> list[Path]:
-        return [entry for entry in self._contents.iterdir() if not entry.name.startswith(".")]
+        try:
+            return [entry for entry in self._contents.iterdir() if not entry.name.startswith(".")]
+        except OSError:
+            return []  # somebody has removed the folder, or its volume is gone
 
     def _in_use(self) -> set[str]:
         """Return the contents that a running process uses."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.config import Settings, SettingsError, split_names
 from gateway.environments.runtime import Runtime
-from gateway.remote.fetch import shared_cache
+from gateway.remote.fetch import cache_folder, shared_cache
 from gateway.remote.location import BadLocation, is_remote
 from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
@@ -63,7 +63,8 @@ def open_places(places: Sequence[str], settings: Settings, runtimes: Mapping[str
     except (BadLocation, StoreError) as error:
         raise SettingsError(str(error)) from None
     local = [place for place in places if not is_remote(place)]
-    return Served(Path(local[0] if local else ".").absolute(), repositories, mirrors, repositories.folder_of)
+    path = Path(local[0]).absolute() if local else cache_folder(settings.model_cache)
+    return Served(path, repositories, mirrors, repositories.folder_of)
 
 
 def _with_name(served: Served, settings: Settings, runtimes: Mapping[str, Runtime]) -> Served:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,11 @@ def test_an_unbounded_cache_drops_what_nobody_uses_any_more(tmp_path: Path) -> N
     cache.use("test", digests[:1])
     cache.drop(digests)
     assert contents(cache) == digests[:1]
+
+
+def test_the_size_of_a_cache_whose_folder_is_gone_is_0(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    kept(cache, FakeStore({"model": b"0123456789"}))
+    assert cache.bytes() == 10
+    shutil.rmtree(tmp_path / "cache")
+    assert cache.bytes() == 0  # a scrape of the metrics must not fail
