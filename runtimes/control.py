@@ -32,6 +32,7 @@ class BatchingOptions(NamedTuple):
                        switch batching off
     off                why another worker of this version has switched batching off
     trial              whether the model may run on synthetic inputs; False after a worker died while loading
+    proven             signatures that other workers of this version have tried on this device, and found to be safe
     """
 
     max_rows: Optional[int] = None
@@ -43,6 +44,7 @@ class BatchingOptions(NamedTuple):
     declares_batching: bool = True
     off: Optional[BatchingOff] = None
     trial: bool = True
+    proven: Tuple[str, ...] = ()
 
 
 class AuditOptions(NamedTuple):
@@ -170,7 +172,7 @@ class Load(NamedTuple):
             outputs=specs_from_json(load.outputs),
             optional=tuple(load.optional),
             reshape=Reshapes(*load.reshape),
-            batching=batching._replace(sizes=tuple(batching.sizes), off=off),
+            batching=batching._replace(sizes=tuple(batching.sizes), off=off, proven=tuple(batching.proven)),
             audit=AuditOptions(*load.audit),
             sequence=None if load.sequence is None else SequenceOptions.from_json(load.sequence),
         )
@@ -187,6 +189,7 @@ class Ready(NamedTuple):
     takes_context   whether the worker wants the ids, parameters and sequences of requests (runtimes/context.py)
     calls_models    whether the model may send requests to other models
     varies          why the same inputs may get another answer the next time, as far as the graph shows it; "" if not
+    batched         the signatures that are batched
     """
 
     signatures: Dict[str, Signature]
@@ -198,6 +201,7 @@ class Ready(NamedTuple):
     takes_context: bool = False
     calls_models: bool = False
     varies: str = ""
+    batched: Tuple[str, ...] = ()
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())
@@ -206,7 +210,8 @@ class Ready(NamedTuple):
     def from_json(cls, raw: Dict[str, Any]) -> "Ready":
         ready = cls(**raw)
         return ready._replace(
-            signatures={name: signature_from_json(signature) for name, signature in ready.signatures.items()}
+            signatures={name: signature_from_json(signature) for name, signature in ready.signatures.items()},
+            batched=tuple(ready.batched),
         )
 
 

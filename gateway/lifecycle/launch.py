@@ -54,6 +54,7 @@ def plan_launch(
     memory_groups: MemoryGroups | None = None,
     max_body_bytes: int = default.MAX_BODY_BYTES,
     zygotes: Zygotes | None = None,
+    proven: tuple[str, ...] = (),
 ) -> Launch:
     """Return the launch of one instance. Raises EnvironmentUnavailable.
 
@@ -63,6 +64,7 @@ def plan_launch(
     trial         whether the worker may run the model on generated inputs; not if a worker crashed while loading
     audit_share   the default, if model.toml has none
     memory_groups  what enforces memory limits; None: the worker itself
+    proven        as in BatchingOptions
     zygotes       what copies workers, if the runtime allows it; None: each is started as a program
     """
     assert config.artifact is not None
@@ -95,6 +97,7 @@ def plan_launch(
             declares_batching=toml.declares_batching,
             off=batching_off,
             trial=trial,
+            proven=proven,
         ),
         audit=AuditOptions(
             share=audit_share if toml.audit_share is None else toml.audit_share, always=toml.audit_share is not None

@@ -80,6 +80,7 @@ class ModelVersion(Version):
         self._learned: dict[str, Signature] = {}
         # Set once a worker has found that batching is unsafe; the other workers then switch it off too.
         self.batching_off: BatchingOff | None = None
+        self._proven: dict[str, tuple[str, ...]] = {}  # so that not every worker has to try what the first one has
         # If model.toml has max_batch_size, there is a batch dimension even while batching is off.
         self._was_batched = bool(config.toml.max_batch_size)
         self._past = WorkerCounts()  # without the audits of workers that run
@@ -107,6 +108,10 @@ class ModelVersion(Version):
     def trial_allowed(self) -> bool:
         """Whether a worker may run the model on generated inputs: not after a crash while loading."""
         return not self._has_crashed_loading
+
+    def proven(self, device: str) -> tuple[str, ...]:
+        """Return the signatures that a worker has found to be safe in batches on "cpu" or "cuda"."""
+        return self._proven.get(device, ())
 
     @property
     def batching_off_reason(self) -> str:
@@ -264,6 +269,8 @@ class ModelVersion(Version):
                     if self.config.toml.response_cache and (problem := uncacheable(self.config.toml, worker.ready)):
                         log.warning("%s has no response cache: %s", self.key, problem)
                 self._update_loaded(worker.ready)
+                if worker.ready.batched:
+                    self._proven[worker.launch.load.device] = worker.ready.batched
                 self.failed, self.reason = False, ""
         self._on_change()
 

@@ -96,4 +96,5 @@ class Starter:
             options.memory_groups,
             options.max_body_bytes,
             self.zygotes,
+            version.proven(device.partition(":")[0]),
         )

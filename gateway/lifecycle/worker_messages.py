@@ -17,7 +17,8 @@ def read_message(frame: Frame) -> Ready | Failed | Learned:
         _require(isinstance(ready.window, int) and ready.window >= 0)
         _require(isinstance(ready.batching_off, str) and isinstance(ready.note, str))
         _require(isinstance(ready.decoupled, bool) and isinstance(ready.takes_context, bool))
-        _require(isinstance(ready.calls_models, bool))
+        _require(isinstance(ready.calls_models, bool) and isinstance(ready.varies, str))
+        _require(all(name in ready.signatures for name in ready.batched))
         for signature in ready.signatures.values():
             _check_signature(signature)
         return ready

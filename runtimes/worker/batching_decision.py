@@ -143,6 +143,7 @@ class _Evidence:
         self._model = model
         self._dim = options.dim
         self._may_run_trial = options.trial
+        self._proven = options.proven
         self._on_card = on_card
         self._declares_batching = options.declares_batching
         self._padded_to: int = max(options.sizes, default=0)
@@ -191,6 +192,8 @@ class _Evidence:
         objection = self._shape_objection(name) or self._graph_objection(graph)
         if objection is not None:
             return objection
+        if name in self._proven:
+            return None
         if not self._may_run_trial:
             return Objection("trial", "the worker died during trial runs", _HOW_TO_TURN_ON)
         reason, text = trial.run(self._model, name, self.rows, self._on_card)

@@ -57,4 +57,5 @@ class Facts(NamedTuple):
             takes_context=self.takes_context,
             calls_models=self.calls_models,
             varies=self.varies,
+            batched=tuple(sorted(self.batching.signatures)),
         )

@@ -1,15 +1,17 @@
 """When one worker finds that batching is unsafe, the version's other workers switch it off too."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.domain.table import WorkerAddress
+from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import VersionKey
 from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
-from runtimes.control import BatchingOff, Ready
+from runtimes.control import BatchingOff, Load, Ready
 
 SPEC = TensorSpec("x", "FP32", (-1, 4))
 ON, OFF = (8, "", "batching up to 8 rows"), (0, "rows", "batching is off: output 'y' has 3 rows")
@@ -17,6 +19,7 @@ ON, OFF = (8, "", "batching up to 8 rows"), (0, "rows", "batching is off: output
 
 class Worker:
     address = WorkerAddress(1, "socket", "status", 2)
+    launch = Launch("m", "1", Path(), {}, Load("runtime", "artifact"), 1.0, 1.0)
 
     def __init__(self) -> None:
         self.ready: Ready | None = None
@@ -55,3 +58,15 @@ def test_all_workers_follow_the_one_that_switched_off(
     other.notified.clear()
     version._on_worker_change()
     assert not other.notified
+
+
+def test_what_one_worker_has_tried_no_other_tries_on_the_same_kind_of_device() -> None:
+    version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
+    worker: Any = Worker()
+    version.workers = [worker]
+    assert version.proven("cpu") == ()
+    worker.says(*ON)
+    worker.ready = worker.ready._replace(batched=("default",))
+    version._on_worker_change()
+    assert version.proven("cpu") == ("default",)
+    assert version.proven("cuda") == ()

@@ -72,6 +72,15 @@ def test_a_mere_limit_does_not_outrank_a_graph_that_mixes_rows() -> None:
     assert (declared.batching.max_rows, declared.reason) == (8, "")
 
 
+def test_what_another_worker_has_tried_is_not_tried_again() -> None:
+    tried, spared, mixing = Doubler(), Doubler(), Mixing()
+    first = decide_batching(tried, BatchingOptions())
+    assert decide_batching(spared, BatchingOptions(proven=("s",))) == first
+    assert len(tried.seen) > 0
+    assert spared.seen == []
+    assert decide_batching(mixing, BatchingOptions(proven=("s",))).reason == "graph"
+
+
 class Limited(Doubler):
     def analyze_batch(self, signature: str) -> BatchAnalysis:
         return BatchAnalysis(max_rows=5)
