@@ -52,7 +52,10 @@ class CannotFork(Exception):
 
 
 class Zygotes:
-    """One for each kind of workers, from the first worker of that kind on."""
+    """One for each kind of workers, from the first worker of that kind on.
+
+    Of kinds that differ in variables only, such as the number of threads, the newest has one: others take memory.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
@@ -88,6 +91,9 @@ class Zygotes:
         zygote = self._zygotes.get(kind)
         if zygote is None or zygote.has_ended:
             self._zygotes = {each: other for each, other in self._zygotes.items() if not other.is_cleared}
+            for each, other in self._zygotes.items():
+                if each[:-1] == kind[:-1]:
+                    other.retire()
             zygote = self._zygotes[kind] = Zygote(kind, self._run_dir)
         try:
             return await zygote.fork(start, worker_log)
@@ -119,7 +125,8 @@ class Zygote:
         self._kind = kind
         self._folder = run_dir / f"{self.name}.tmp"
         self._child: Child | None = None
-        self._ends = False
+        self._ends = self._retires = False
+        self._pending = 0
         self._workers = 0
         self._idle: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()  # held from a request to its answer
@@ -173,6 +180,7 @@ class Zygote:
     async def fork(self, start: WorkerStart, worker_log: logging.Logger) -> Child:
         """Raises CannotFork."""
         self._workers += 1
+        self._pending += 1
         try:
             await asyncio.wait([self._importing])
             if self._importing.cancelled():
@@ -183,6 +191,10 @@ class Zygote:
         except BaseException:
             self._on_worker_end()
             raise
+        finally:
+            self._pending -= 1
+            if self._retires and not self._pending:
+                self.end()
 
     async def _fork(self, start: WorkerStart, output: int) -> ForkedProcess:
         request = {
@@ -229,6 +241,12 @@ class Zygote:
         if self._idle is not None:
             self._idle.cancel()
         self._idle = None if self._workers else asyncio.get_running_loop().call_later(_IDLE_S, self.end)
+
+    def retire(self) -> None:
+        """End when those workers have been started that wait for it."""
+        self._retires = True
+        if not self._pending:
+            self.end()
 
     def end(self) -> None:
         """Kill the process. Its workers are not affected."""

@@ -281,6 +281,22 @@ def test_a_request_that_is_too_long_concerns_no_other_worker(short: Path, tmp_pa
     run(short, main)
 
 
+def test_a_process_with_other_variables_takes_the_place_of_the_first(short: Path, tmp_path: Path) -> None:
+    runtime = made(tmp_path, REPORTING)
+
+    async def main(zygotes: Zygotes) -> None:
+        blue = launch(zygotes, runtime)
+        green = replace(blue, environment={"COLOUR": "green"})
+        both = await asyncio.gather(reported(blue, short), reported(green, short))
+        assert [each["copied"] for each in both] == [True, True], "the first is used by those that wait for it"
+        assert [each["environment"]["COLOUR"] for each in both] == ["blue", "green"]
+        for zygote in list(zygotes._zygotes.values())[:-1]:
+            await zygote.wait()
+        assert len(zygotes.pids()) == 1
+
+    run(short, main)
+
+
 def test_the_end_of_all_includes_those_that_are_about_to_start(short: Path, tmp_path: Path) -> None:
     runtime = made(tmp_path, REPORTING)
 
