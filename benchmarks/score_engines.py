@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.report import median_and_spread, ratio, table
 
-_SIDE, _CHANNELS = 32, 32
+_SIDE, _CHANNELS = 32, 80
 
 
 def _model(path: Path) -> None:
