@@ -3,8 +3,8 @@
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -23,46 +23,84 @@ def unpack(archive: Path, folder: Path) -> None:
     model. Raises StoreError; what was unpacked by then stays.
     """
     limit = max(_ALWAYS_ALLOWED, _MAX_RATIO * archive.stat().st_size)
-    count = written = 0
-    try:
-        with archive.open("rb") as file:
-            entries = _zip(file) if archive.suffix.lower() == ".zip" else _tar(file)
-            for entry, size, stream in entries:
-                name = entry.removeprefix("./")
-                if is_hidden(name):
-                    continue
-                count += 1
-                if count > _MAX_FILES:
-                    raise StoreError(f"the archive has more than {_MAX_FILES} files")
-                if written + size > limit:
-                    raise StoreError(f"the archive unpacks to more than {limit} bytes")
-                written += _write(stream, folder / check_name(name), limit - written)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise StoreError(
-            f"the archive cannot be unpacked: it is damaged or encrypted ({type(error).__name__})"
-        ) from None
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise StoreError("the archive has two entries with the same name") from None
+    count = total = 0
+    with archive.open("rb") as file:
+        entries = _zip(file) if archive.suffix.lower() == ".zip" else _tar(file, limit)
+        while (found := _next(entries)) is not None:
+            entry, size, stream = found
+            count, total = count + 1, total + size  # hidden ones, too: the archive is read all the same
+            if count > _MAX_FILES:
+                raise StoreError(f"the archive has more than {_MAX_FILES} files and folders")
+            if total > limit:
+                raise StoreError(f"the archive unpacks to more than {limit} bytes")
+            name = entry.removeprefix("./")
+            if stream is None or is_hidden(name):
+                continue
+            try:
+                _write(stream, folder / check_name(name), size)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                raise StoreError("the archive has two entries with the same name") from None
     _lift(folder)
 
 
-def _write(stream: IO[bytes], path: Path, limit: int) -> int:
+# Name, size and content of a file; no content for a folder.
+_Entry = tuple[str, int, IO[bytes] | None]
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raise StoreError for all that the modules of archives raise: OSError of some kinds, too, and exceptions of all
+    compressions that they know.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"the archive cannot be unpacked: it is damaged or encrypted ({type(error).__name__})"
+        ) from None
+
+
+def _next(entries: Iterator[_Entry]) -> _Entry | None:
+    with _reading():
+        return next(entries, None)
+
+
+def _write(stream: IO[bytes], path: Path, size: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with path.open("xb") as file:
-        while chunk := stream.read(_CHUNK):
+        while True:
+            with _reading():
+                chunk = stream.read(_CHUNK)
+            if not chunk:
+                return
             written += len(chunk)
-            if written > limit:
+            if written > size:
                 raise StoreError("the archive unpacks to more bytes than it announces")
             file.write(chunk)
-    return written
 
 
-def _tar(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with tarfile.open(fileobj=file, mode="r:*") as archive:
+class _Header(tarfile.TarInfo):
+    """tarfile takes a header that it cannot read for the end of the archive. The end is zeros, or no header at all."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError:
+            if any(buf):
+                raise tarfile.ReadError("a header is damaged") from None
+            raise
+
+
+def _tar(file: IO[bytes], limit: int) -> Iterator[_Entry]:
+    with tarfile.open(fileobj=file, mode="r:*", tarinfo=_Header) as archive:
         for entry in archive:
             name = entry.name
             if entry.isdir():
+                yield name, 0, None
                 continue
             if not entry.isreg():
                 raise StoreError(f"the archive contains {name[:100]!a}, which is a link or a device")
@@ -70,13 +108,19 @@ def _tar(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
             assert stream is not None
             with stream:
                 yield name, entry.size, stream
+        # The checksum of the whole is behind the last entry.
+        while archive.fileobj is not None and (rest := len(archive.fileobj.read(_CHUNK))):
+            limit -= rest
+            if limit < 0:
+                raise StoreError("the archive has too many bytes after its last file")
 
 
-def _zip(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _zip(file: IO[bytes]) -> Iterator[_Entry]:
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             kind = entry.external_attr >> 28  # the file type of Unix; 0 if it was made elsewhere
             if entry.is_dir():
+                yield entry.filename, 0, None
                 continue
             if kind not in (0, 8):
                 raise StoreError(f"the archive contains {entry.filename[:100]!a}, which is a link or a device")

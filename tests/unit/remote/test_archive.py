@@ -1,6 +1,7 @@
 """Archives: their files, and nothing outside of their folder, however they are made."""
 
 import io
+import lzma
 import tarfile
 import zipfile
 from pathlib import Path
@@ -117,6 +118,75 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, kind: str) -> None:
         folder.mkdir()
         with pytest.raises(StoreError, match="cannot be unpacked"):
             unpack(tmp_path / kind, folder)
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "tar"])
+def test_no_byte_of_a_compressed_archive_may_change(tmp_path: Path, ending: str) -> None:
+    """An archive stays readable when a byte of a file changes: the checksum is behind all files."""
+    path, content = tmp_path / "m.tar", bytes(range(256)) * 40
+    with tarfile.open(path, "w" if ending == "tar" else f"w:{ending}", format=tarfile.USTAR_FORMAT) as file:
+        for name in ("first", "second"):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    data, wrong = bytearray(path.read_bytes()), []
+    # Without compression, only headers have a checksum: this is that of the second file.
+    places = range(0, len(data), 7) if ending != "tar" else range(512 + len(content), 1024 + len(content), 7)
+    for place in places:
+        data[place] ^= 0x10
+        path.write_bytes(data)
+        data[place] ^= 0x10
+        try:
+            found = unpacked(path, tmp_path / f"out{place}")
+        except StoreError:
+            continue
+        if found != {"first": content, "second": content}:
+            wrong.append(place)
+    assert not wrong
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_a_changed_byte_is_refused(tmp_path: Path, method: int) -> None:
+    content = bytes(range(256)) * 40
+    with zipfile.ZipFile(tmp_path / "m.zip", "w", method) as file:
+        file.writestr("model", content)
+    data = bytearray((tmp_path / "m.zip").read_bytes())
+    data[90] ^= 0x10
+    (tmp_path / "m.zip").write_bytes(data)
+    with pytest.raises(StoreError, match="damaged or encrypted"):
+        unpacked(tmp_path / "m.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["m.tar.gz", "m.zip"])
+@pytest.mark.parametrize("name", ["folder/", ".hidden"])
+def test_entries_that_are_left_out_count(tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes memory: an archive of nothing else would take all that there is."""
+    monkeypatch.setattr(archives, "_MAX_FILES", 3)
+    if kind == "m.zip":
+        path = zipped(tmp_path / kind, *[(f"{number}/{name}", b"") for number in range(4)])
+    else:
+        entries = [tarfile.TarInfo(f"{number}/{name}") for number in range(4)]
+        for entry in entries:
+            entry.type = tarfile.DIRTYPE if name == "folder/" else tarfile.REGTYPE
+        path = tar(tmp_path / kind, *entries)
+    with pytest.raises(StoreError, match="more than 3 files"):
+        unpacked(path, tmp_path / "out")
+
+
+def test_hidden_entries_are_no_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_ALWAYS_ALLOWED", 1 << 20)
+    with pytest.raises(StoreError, match="unpacks to more than"):
+        unpacked(tar(tmp_path / "m.tgz", (".zeros", bytes(4 << 20))), tmp_path / "out")
+
+
+def test_what_is_behind_the_last_file_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_ALWAYS_ALLOWED", 1 << 20)
+    with tarfile.open(tmp_path / "m.tar", "w") as file:
+        file.addfile(tarfile.TarInfo("model"))
+    with lzma.open(tmp_path / "m.tgz", "wb") as packed:
+        packed.write((tmp_path / "m.tar").read_bytes() + bytes(4 << 20))
+    with pytest.raises(StoreError, match="too many bytes after its last file"):
+        unpacked(tmp_path / "m.tgz", tmp_path / "out")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
