@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.remote.names import is_hidden, wanted
+from gateway.remote.names import check_name, is_hidden, wanted
 from gateway.remote.store import RemoteObject, StoreError
 from gateway.repository.scan import is_version
 
@@ -45,17 +45,18 @@ def models_in(objects: Iterable[RemoteObject], shape: Shape, name: str) -> dict[
         model, slash, rest = (name, "/", item.name) if shape == "model" else item.name.partition("/")
         if slash and not is_hidden(model):
             found.setdefault(model, []).append(item._replace(name=rest))
-    models = {model: _model(items) for model, items in found.items()}
+    models = {model: _model(model, items) for model, items in found.items()}
     return {model: each for model, each in models.items() if each.versions or each.problem or each.files}
 
 
-def _model(items: list[RemoteObject]) -> RemoteModel:
+def _model(name: str, items: list[RemoteObject]) -> RemoteModel:
     model = RemoteModel()
     for item in items:  # the marker of a version's folder, or a hidden file in it, stands for a version without files
-        folder = item.name.split("/")[0]
-        if is_version(folder):
+        folder, slash, _ = item.name.partition("/")
+        if is_version(folder) and (slash or not item.size):
             model.versions.setdefault(folder, [])
     try:
+        check_name(name)
         for item in wanted(each for each in items if not is_version(each.name)):
             folder, slash, _ = item.name.partition("/")
             if slash and is_version(folder):

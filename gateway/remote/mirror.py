@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 import time
@@ -14,8 +13,8 @@ from typing import Any
 from gateway.remote.cache import Cache, digest_of
 from gateway.remote.layout import RemoteModel, models_in, numbers_of, shape_of
 from gateway.remote.location import Location
-from gateway.remote.mirror_folder import MirrorFolder, entries_below, target
-from gateway.remote.names import is_hidden, wanted
+from gateway.remote.mirror_folder import MirrorFolder, put, remove_others, target
+from gateway.remote.names import is_hidden, is_name, wanted
 from gateway.remote.store import RemoteObject, Store, StoreError
 from gateway.remote.transfer import download, keep
 
@@ -100,7 +99,8 @@ class Mirror:
         self.unread = ""
         for key, problem in self._found.items():
             if problem != NOT_LOADED and self.problems.get(key) != problem:
-                log.error("%s: %s", " version ".join(filter(None, key)), problem)
+                what = " version ".join(filter(None, key))
+                log.error("%s: %s", what if is_name(what) else ascii(what), problem)
         self.problems = self._found
         if all(problem == NOT_LOADED for problem in self._found.values()):
             self.last_sync_s = time.time()
@@ -148,6 +148,8 @@ class Mirror:
                 files[name] = self._sync_model(name, model, f"{name}/" if in_folders else "")
             except StoreError as error:
                 self._found[name, ""] = str(error)
+            except OSError as error:  # the names of one model's files must not stop updates of the others
+                self._found[name, ""] = f"its files cannot be written to the model cache: {error.strerror}"
         self._requested &= set(models)  # clients may ask for any name
         self._folder.keep_only(models)
         self._folder.save("root", {name: files.get(name, {}) for name in models})
@@ -175,19 +177,18 @@ class Mirror:
                 for number in chosen or ()
                 for version in numbers[number]
             }
+            if folder.is_symlink():  # the location was one artifact of this name
+                folder.unlink()
             folder.mkdir(exist_ok=True)
             for item in changed:
-                (folder / item.name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staged / item.name, folder / item.name)
+                put(staged / item.name, folder, item.name)
         for version, digest in contents.items():
             if digest:
                 self._folder.point(folder / version, digest)
         # What is served stays until what replaces it is READY.
         served = {version for each, version in self.in_use() if each == name}
         kept = {each for each in model.versions if each in contents or chosen is None or str(int(each)) in served}
-        for entry in entries_below(folder):
-            if entry.relative_to(folder).as_posix() not in files.keys() | kept:
-                entry.unlink(missing_ok=True)
+        remove_others(folder, files.keys() | kept)
         return state
 
     def _version(self, name: str, version: str, objects: list[RemoteObject], prefix: str) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,24 @@ def target(link: Path) -> str:
         return ""
 
 
-def entries_below(folder: Path) -> list[Path]:
-    """Return the files and links below a folder, without what links lead to."""
-    found: list[Path] = []
-    for top, folders, files in os.walk(folder):
-        found += (Path(top, name) for name in files)
-        found += (Path(top, name) for name in folders if Path(top, name).is_symlink())
-    return found
+def put(file: Path, folder: Path, name: str) -> None:
+    """Move a file to a name below a folder, at once, whatever was there: a folder may have become a file."""
+    place = folder / name
+    for parent in reversed(place.parents[: name.count("/")]):
+        if parent.is_symlink() or parent.is_file():
+            parent.unlink()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    os.replace(file, place)
+
+
+def remove_others(folder: Path, names: Collection[str]) -> None:
+    """Remove the files and links below a folder that have none of these names, and folders without any."""
+    for top, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *(each for each in folders if Path(top, each).is_symlink())):
+            if Path(top, name).relative_to(folder).as_posix() not in names:
+                Path(top, name).unlink(missing_ok=True)
+        if Path(top) != folder:
+            with suppress(OSError):  # it has files
+                os.rmdir(top)

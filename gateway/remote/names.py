@@ -10,10 +10,20 @@ def check_name(name: str) -> str:
     """Return a name that stays in the folder that it is put into. Raises StoreError for any other."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or len(part.encode(errors="replace")) > 255 for part in parts):
-        raise StoreError(f"the name {_shown(name)} is refused: it is absolute, contains '..', or is too long")
+        raise StoreError(
+            f"the name {_shown(name)} is refused: it is absolute, has an empty part, '.' or '..', or is too long"
+        )
     if "\\" in name or not name.isprintable():
         raise StoreError(f"the name {_shown(name)} is refused: it contains a backslash or a control character")
     return name
+
+
+def is_name(name: str) -> bool:
+    """Return whether `check_name` accepts a name."""
+    try:
+        return bool(check_name(name))
+    except StoreError:
+        return False
 
 
 def is_hidden(name: str) -> bool:

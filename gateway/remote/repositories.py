@@ -9,6 +9,7 @@ from gateway.environments.runtime import Runtime
 from gateway.remote.location import is_remote
 from gateway.remote.mirror import Mirror
 from gateway.remote.mirrors import Mirrors
+from gateway.remote.names import is_name
 from gateway.repository.model_toml import ModelConfigError, ModelToml
 from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, read_configuration, scan, scan_model
 from gateway.repository.scan_cache import ScanCache
@@ -102,7 +103,12 @@ def with_missing(
 ) -> list[ModelConfig]:
     """Return the configurations with one for each version whose files are missing."""
     there = {(each.name, each.version) for each in found if each.version}
-    missing = {key: problem for key, problem in problems.items() if key not in there and (key[1] or not there)}
+    with_versions = {name for name, _ in there}
+    missing = {
+        (name, version): problem
+        for (name, version), problem in problems.items()
+        if (name, version) not in there and (version or name not in with_versions) and is_name(name)
+    }
     models = {name for name, _ in missing}
     # Without any of its versions, a model seems to have none.
     configs = [each for each in found if each.version or each.artifact or each.name not in models or _is_broken(each)]

@@ -12,6 +12,7 @@ from gateway.remote.fake_store import FakeStore
 from gateway.remote.location import parse
 from gateway.remote.mirror import NOT_LOADED, Mirror
 from gateway.remote.mirrors import chooser
+from gateway.remote.repositories import scan_mirror
 from gateway.remote.store import StoreError
 from gateway.repository.scan import scan
 
@@ -207,6 +208,84 @@ def test_names_that_would_leave_the_folder_harm_only_their_model(tmp_path: Path)
     assert set(site.scanned()) == {("a", "1")}
     assert "is refused" in site.mirror.problems["b", ""]
     assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "x\ny", "x\\y", "m" * 300])
+def test_a_model_with_an_odd_name_does_not_stop_the_others(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path, {**REPOSITORY, f"{name}/1/model.onnx": b"x", f"{name}/model.toml": b""})
+    site.mirror.sync()
+    assert {(each.name, each.version) for each in scan_mirror(site.mirror, RUNTIMES)} == {("a", "2"), ("b", "1")}
+    assert "is refused" in site.mirror.problems[name, ""]
+    assert all(text.isprintable() for text in caplog.messages)
+
+
+def test_a_model_whose_files_have_odd_names_is_in_the_index(tmp_path: Path) -> None:
+    site = Site(tmp_path, {**REPOSITORY, "m/1/../x": b"x", "m/1/model.onnx": b"x"})
+    site.mirror.sync()
+    found = {(each.name, each.version): each.problem for each in scan_mirror(site.mirror, RUNTIMES)}
+    assert found.keys() == {("a", "2"), ("b", "1"), ("m", "")}
+    assert "is refused" in found["m", ""]
+
+
+def test_files_that_cannot_be_written_harm_only_their_model(tmp_path: Path) -> None:
+    deep = "/".join(["d" * 250] * 20)
+    site = Site(tmp_path, {**REPOSITORY, f"deep/{deep}": b"x", "deep/1/model.onnx": b"x"})
+    site.mirror.sync()
+    assert set(site.scanned()) == {("a", "2"), ("b", "1")}
+    assert site.mirror.problems["deep", ""] == "its files cannot be written to the model cache: File name too long"
+
+
+@pytest.mark.parametrize("names", [("a/labels", "a/labels/en.txt"), ("a/labels/en.txt", "a/labels")])
+def test_a_file_may_become_a_folder_and_a_folder_a_file(tmp_path: Path, names: tuple[str, str]) -> None:
+    before, after = names
+    site = Site(tmp_path, {**REPOSITORY, before: b"before"})
+    site.mirror.sync()
+    del site.store.content[before]
+    site.store.content |= {after: b"after", "b/1/weights/w": b"changed"}
+    site.mirror.sync()
+    assert (site.read(after), site.read("b/1/weights/w"), site.mirror.problems) == (b"after", b"changed", {})
+
+
+def test_no_empty_folder_remains_of_a_file_that_vanished(tmp_path: Path) -> None:
+    site = Site(tmp_path, {**REPOSITORY, "b/model.toml/by-mistake": b"x"})
+    site.mirror.sync()
+    assert "cannot be read" in site.scanned()["b", ""]
+    del site.store.content["b/model.toml/by-mistake"]
+    site.mirror.sync()
+    assert set(site.scanned()) == {("a", "2"), ("b", "1")}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"model.onnx": b"old"}, {"1/model.onnx": b"new"}),
+        ({"1/model.onnx": b"old"}, {"model.onnx": b"new"}),
+        ({"model.onnx": b"old"}, {"net/1/model.onnx": b"new", "other/1/model.onnx": b"other"}),
+        ({"net/1/model.onnx": b"old"}, {"model.onnx": b"new"}),
+    ],
+)
+def test_a_location_may_change_its_shape(tmp_path: Path, before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    site = Site(tmp_path, before, "s3://bucket/net")
+    site.mirror.sync()
+    assert set(site.scanned()) == {("net", "1")}
+    site.store.content = dict(after)
+    site.mirror.sync()
+    found = {
+        each.name: next(file for file in each.artifact.path.rglob("model.onnx")).read_bytes()
+        if each.artifact.path.is_dir()
+        else each.artifact.path.read_bytes()
+        for each in scan(site.mirror.path, RUNTIMES)
+    }
+    assert found["net"] == b"new"
+    assert len(found) == len({name.split("/")[0] for name in after})
+
+
+def test_a_file_with_the_name_of_a_version_is_no_version(tmp_path: Path) -> None:
+    site = Site(tmp_path, {**REPOSITORY, "b/2": b"a stray file"})
+    site.mirror.sync()
+    assert set(site.scanned()) == {("a", "2"), ("b", "1")}
 
 
 def test_a_broken_configuration_changes_nothing_else(tmp_path: Path) -> None:
