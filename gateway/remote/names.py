@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from gateway.remote.store import RemoteObject, StoreError
 from gateway.repository.formats import is_foreign
 
+# Functions that create, list and delete folders call themselves for each one in another.
+_MAX_DEPTH = 100
+
 
 def check_name(name: str) -> str:
     """Return a name that stays in the folder that it is put into. Raises StoreError for any other."""
@@ -13,6 +16,8 @@ def check_name(name: str) -> str:
         raise StoreError(
             f"the name {_shown(name)} is refused: it is absolute, has an empty part, '.' or '..', or is too long"
         )
+    if len(parts) > _MAX_DEPTH:
+        raise StoreError(f"the name {_shown(name)} is refused: it has more than {_MAX_DEPTH} folders in each other")
     if "\\" in name or not name.isprintable():
         raise StoreError(f"the name {_shown(name)} is refused: it contains a backslash or a control character")
     return name

@@ -22,6 +22,7 @@ _VERSION = re.compile("[1-9][0-9]{0,17}")
 # Of a model that may not be in the repository. It becomes no part of a path, but should be possible as one.
 _MODEL = re.compile(r"\w[\w.@+=-]{0,199}")
 _MAX_NAME_BYTES = 255
+_MAX_DEPTH = 100  # functions that create and delete folders call themselves for each one in another
 
 
 async def load(engine: Engine, name: str, parameters: Mapping[str, Any]) -> None:
@@ -87,7 +88,8 @@ def _checked_path(path: str) -> str:
     """Return the path, if it is that of a file in a version's folder. Raises InvalidRequest."""
     version, *parts = path.split("/")
     is_plain = all(part and not part.startswith(".") and "\\" not in part and part.isprintable() for part in parts)
-    if not _VERSION.fullmatch(version) or not parts or not is_plain or _longest(parts) > _MAX_NAME_BYTES:
+    fits = is_plain and len(parts) <= _MAX_DEPTH and _longest(parts) <= _MAX_NAME_BYTES
+    if not _VERSION.fullmatch(version) or not parts or not fits:
         raise InvalidRequest(
             f"'{_FILE}{shorten(path)}' does not name a file in a version of the model; use {_FILE}VERSION/NAME, such "
             f"as {_FILE}1/model.onnx"
@@ -96,7 +98,7 @@ def _checked_path(path: str) -> str:
 
 
 def _longest(parts: list[str]) -> int:
-    return max(len(part.encode()) for part in parts)
+    return max((len(part.encode()) for part in parts), default=0)
 
 
 def _write(uploads: Uploads, files: Mapping[str, str | bytes]) -> Path:

@@ -69,6 +69,7 @@ PATHS = ["m", "1", "1/", "/1/m", "1//m", "1/../m", "1/./m", "1/.m", "0/m", "01/m
         ({"config": "{}", "file:1/m": bytes(60), "file:1/n": bytes(60)}, TooLarge, "over the limit of 100 bytes"),
         ({"config": "{}", "file:1/m": b"", "file:1/m/n": b""}, InvalidRequest, "both a file and a folder"),
         ({"config": "{}", "file:1/" + "n" * 256: b""}, InvalidRequest, "does not name a file in a version"),
+        ({"config": "{}", "file:1/" + "n/" * 1500 + "m": b""}, InvalidRequest, "does not name a file in a version"),
         ({"config": "{}", **{f"file:1/{n}": b"" for n in range(1001)}}, TooLarge, "over the limit of 1000"),
         ({"unload_dependents": True}, InvalidRequest, "there is no parameter 'unload_dependents'"),
         *[({"config": "{}", "file:" + path: b""}, InvalidRequest, "does not name a file in") for path in PATHS],
