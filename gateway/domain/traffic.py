@@ -115,11 +115,18 @@ def unlike(one: ModelStatus, other: ModelStatus) -> str:
         return ""
     if (one.decoupled, one.sequence) != (other.decoupled, other.sequence):
         return f"it is another kind of model than version {one.version}: only one of them is decoupled, or of sequences"
-    for name, signature in one.signatures.items() if other.signatures else ():
+    if not other.signatures:
+        return ""
+    for name, signature in one.signatures.items():
         if name not in other.signatures:
             return f"it has no signature '{name}', which version {one.version} has"
         if problem := _unlike(signature, other.signatures[name], one.version):
             return problem
+    if one.signatures and one.default_signature != other.default_signature:
+        return (
+            f"its default signature is '{other.default_signature}', and that of version {one.version} is "
+            f"'{one.default_signature}'"
+        )
     return ""
 
 

@@ -91,6 +91,10 @@ def test_the_primary_version_has_the_highest_weight_and_of_equals_the_newest() -
             status("4", signatures={"other": Signature((X,), (Y,))}),
             "it has no signature 'default', which version 3 has",
         ),
+        (
+            status("4", signatures={"other": Signature((X,), (Y,)), "default": Signature((X,), (Y,))}),
+            "its default signature is 'other', and that of version 3 is 'default'",
+        ),
         (status("4", decoupled=True), "it is another kind of model than version 3"),
     ],
 )
