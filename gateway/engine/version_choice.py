@@ -1,11 +1,11 @@
 """Chooses the version for requests that name none, for the models whose traffic is divided among versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from random import Random
 
 from gateway.domain.identity import Identity
 from gateway.domain.traffic import Division, Traffic, divide
-from gateway.domain.types import InferRequest, ModelStatus
+from gateway.domain.types import InferRequest, ModelStatus, select_version
 from runtimes.contract import SequenceControl
 
 # Sequences whose version is remembered. A sequence that is forgotten goes where the weights send it, which is another
@@ -22,12 +22,12 @@ class VersionChoice:
     def __init__(self, random: Random | None = None) -> None:
         self.sticky_headers: Mapping[str, str] = {}
         self._traffic: Mapping[str, Traffic] = {}
-        self._versions: Mapping[str, Sequence[ModelStatus]] = {}
+        self._versions: Mapping[str, list[ModelStatus]] = {}
         self._divisions: Mapping[str, Division] = {}
         self._sequences: dict[tuple[str, int | str], str] = {}
         self._random = random or Random()
 
-    def apply(self, traffic: Mapping[str, Traffic], versions: Mapping[str, Sequence[ModelStatus]]) -> None:
+    def apply(self, traffic: Mapping[str, Traffic], versions: Mapping[str, list[ModelStatus]]) -> None:
         """Apply the newest table. versions: of each model, the newest first."""
         self._traffic, self._versions = traffic, versions
         divisions = {name: divide(each, versions.get(name, ())) for name, each in traffic.items()}
@@ -53,24 +53,34 @@ class VersionChoice:
     def choose(self, request: InferRequest, identity: Identity | None) -> str:
         """Return the version for a request; "" if it names one, or if its model's traffic is not divided.
 
-        A sequence stays where it started, as long as that version admits requests.
+        A sequence stays where it started, as long as that version admits requests, even if the traffic was not divided
+        then, or no longer is.
         """
-        division = None if request.version else self._divisions.get(request.model)
-        if division is None:
+        if request.version:
             return ""
+        division = self._divisions.get(request.model)
         if request.sequence is not None:
             return self._choose_for_sequence(division, request.model, request.sequence)
+        if division is None:
+            return ""
         if request.affinity:
             return division.choose(b"header " + request.affinity.encode())
         if identity is not None and self._traffic[request.model].sticky_identity:
             return division.choose(b"identity " + identity.name.encode())
         return division.choose(self._random.randbytes(8))
 
-    def _choose_for_sequence(self, division: Division, model: str, sequence: SequenceControl) -> str:
+    def _choose_for_sequence(self, division: Division | None, model: str, sequence: SequenceControl) -> str:
         number = sequence.id
         key = model, number
         started = self._sequences.pop(key, None)  # and put back as the newest
-        version = division.choose(f"sequence {type(number).__name__} {number}".encode())
+        if division is not None:
+            version = division.choose(f"sequence {type(number).__name__} {number}".encode())
+        else:
+            versions = self._versions.get(model, [])
+            if started is None and not any(status.sequence for status in versions):
+                return ""  # it has no sequences, whatever this client thinks
+            newest = select_version(self.candidates(model, versions), "")
+            version = newest.version if newest else ""
         if started is not None and not sequence.start and self._admits(model, started):
             version = started
         if not sequence.end:
@@ -80,4 +90,4 @@ class VersionChoice:
         return version
 
     def _admits(self, model: str, version: str) -> bool:
-        return any(status.version == version and status.admits for status in self._versions[model])
+        return any(status.version == version and status.admits for status in self._versions.get(model, ()))

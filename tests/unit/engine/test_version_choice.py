@@ -100,6 +100,24 @@ def test_a_sequence_stays_at_its_version_when_the_weights_change() -> None:
     assert made.choose(request(sequence=SequenceControl(5)), None) == "4"
 
 
+def test_a_sequence_stays_at_its_version_when_its_model_gets_its_first_weights_and_when_it_loses_them() -> None:
+    versions = {"m": [status("4", sequence=True), status("3", sequence=True)]}
+    made = VersionChoice(Random(0))
+    made.apply({}, versions)
+    assert made.choose(request(sequence=SequenceControl(1, start=True)), None) == "4"
+    made.apply({"m": Traffic({"3": 1})}, versions)
+    assert made.choose(request(sequence=SequenceControl(1)), None) == "4"
+    assert made.choose(request(sequence=SequenceControl(2, start=True)), None) == "3"
+    made.apply({}, versions)
+    assert made.choose(request(sequence=SequenceControl(2)), None) == "3"
+    assert made.choose(request(sequence=SequenceControl(2, end=True)), None) == "3"
+    assert made.choose(request(sequence=SequenceControl(2, start=True)), None) == "4"
+    # Nothing is remembered of models that have no sequences.
+    made.apply({}, {"m": [status("4"), status("3")]})
+    assert made.choose(request(sequence=SequenceControl(3, start=True)), None) == ""
+    assert made.choose(request(sequence=SequenceControl(3))._replace(model="other"), None) == ""
+
+
 def test_integers_and_their_digits_are_different_sequences() -> None:
     made = choice(HALF)
     chosen = {
