@@ -83,18 +83,8 @@ def divide(traffic: Traffic, versions: Iterable[ModelStatus]) -> Division | None
     to the others.
     """
     found = {status.version: status for status in versions}
-    reasons: dict[str, str] = {}
-    ready: dict[str, float] = {}
-    for version, weight in traffic.weights.items():
-        status = found.get(version)
-        if not weight:
-            continue
-        if status is None:
-            reasons[version] = "it is not loaded; add it to version_policy"
-        elif not status.admits:
-            reasons[version] = f"it is {status.state}: {status.reason or 'try again later'}"
-        else:
-            ready[version] = weight
+    reasons = not_ready(traffic, found.values())
+    ready = {version: weight for version, weight in traffic.weights.items() if weight and version not in reasons}
     if not ready:
         return None
     primary = found[max(ready, key=lambda version: (ready[version], int(version)))]
@@ -104,6 +94,19 @@ def divide(traffic: Traffic, versions: Iterable[ModelStatus]) -> Division | None
             del ready[version]
     total = sum(ready.values())
     return Division(primary, {version: weight / total for version, weight in ready.items()}, reasons)
+
+
+def not_ready(traffic: Traffic, versions: Iterable[ModelStatus]) -> dict[str, str]:
+    """Return the versions that have a weight and admit no requests, and why, in words."""
+    found = {status.version: status for status in versions}
+    reasons = {}
+    for version, weight in traffic.weights.items():
+        status = found.get(version)
+        if weight and status is None:
+            reasons[version] = "it is not loaded; add it to version_policy"
+        elif weight and status is not None and not status.admits:
+            reasons[version] = f"it is {status.state}: {status.reason or 'try again later'}"
+    return reasons
 
 
 def unlike(one: ModelStatus, other: ModelStatus) -> str:

@@ -167,7 +167,7 @@ class FrontEngine:
         try:
             status = self.model(model, version)
             key = (status.name, status.version)
-        except NotFound:
+        except (NotFound, Unavailable):  # no version with a weight is loaded
             key = ("", "")
         self.metrics.of(*key).count(outcome, seconds)
 

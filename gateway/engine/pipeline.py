@@ -207,7 +207,7 @@ class _Plan:
         for step in self.steps:
             try:
                 model = models.model(step.model, step.version)
-            except NotFound:
+            except (NotFound, Unavailable):
                 model = ModelStatus(step.model, step.version, "UNAVAILABLE")  # the step's request will say so
             # A pipeline refuses to answer if an output that was asked for does not exist; this one can do without.
             self.requested.append(() if model.steps else tuple(step.outputs))

@@ -6,6 +6,7 @@ from random import Random
 from gateway.domain.identity import Identity
 from gateway.domain.traffic import Division, Traffic, divide
 from gateway.domain.types import InferRequest, ModelStatus, select_version
+from gateway.errors import Unavailable
 from runtimes.contract import SequenceControl
 
 # Sequences whose version is remembered. A sequence that is forgotten goes where the weights send it, which is another
@@ -42,13 +43,21 @@ class VersionChoice:
         """Return which of a model's versions a request without a version may mean. Thread-safe.
 
         That is the version with the highest weight that is READY. If none is, it is those with a weight: others may not
-        have been tried yet, so they do not stand in.
+        have been tried yet, so they do not stand in. Raises Unavailable if none with a weight is loaded.
         """
         division, traffic = self._divisions.get(model), self._traffic.get(model)
         if division is not None:
             return [division.primary]
-        weights = traffic.weights if traffic else {}
-        return [status for status in versions if weights.get(status.version)] or versions
+        weighted = [version for version, weight in traffic.weights.items() if weight] if traffic else []
+        if not weighted:
+            return versions
+        found = [status for status in versions if status.version in weighted]
+        if not found:
+            raise Unavailable(
+                f"model '{model}' has no loaded version with a weight, only {', '.join(weighted)} may answer requests "
+                "that name no version; name one, or change the weights"
+            )
+        return found
 
     def choose(self, request: InferRequest, identity: Identity | None) -> str:
         """Return the version for a request; "" if it names one, or if its model's traffic is not divided.

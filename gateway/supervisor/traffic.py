@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from pydantic import ValidationError
 
 from gateway.config import explain
-from gateway.domain.traffic import Shadow, Traffic, describe, divide, shadow_problem
+from gateway.domain.traffic import Shadow, Traffic, describe, divide, not_ready, shadow_problem
 from gateway.domain.types import ModelStatus, by_model
 from gateway.errors import InvalidRequest, Unavailable, unknown_model
 from gateway.lifecycle.manager import Manager
@@ -135,7 +135,9 @@ class TrafficBook:
         shares = division.shares if division else {}
         if not traffic.weights and newest is not None:
             shares = {newest.version: 1.0}
-        reasons = division.reasons if division else {}
+        reasons = division.reasons if division else not_ready(traffic, versions)
+        states = {status.version: status.state for status in versions}
+        states |= {version: "UNAVAILABLE" for version in reasons.keys() - states.keys()}
         is_changed = changed is not None and changed.traffic is not None
         declared = traffic.weights or traffic.shadow or traffic.sticky_header or traffic.sticky_identity
         return {
@@ -148,12 +150,12 @@ class TrafficBook:
             "can_roll_back": changed is not None and bool(changed.history),
             "versions": [
                 {
-                    "version": status.version,
-                    "state": status.state,
-                    "share": round(shares.get(status.version, 0.0), 9),
-                    "reason": reasons.get(status.version, ""),
+                    "version": version,
+                    "state": state,
+                    "share": round(shares.get(version, 0.0), 9),
+                    "reason": reasons.get(version, ""),
                 }
-                for status in versions
+                for version, state in states.items()
             ],
             "shadow_problem": self._shadow_problem(name, traffic.shadow),
         }
@@ -239,7 +241,7 @@ class TrafficBook:
         """Log, once, why versions with a weight get no requests."""
         traffic, versions = self._in_force[name], self._statuses[name]
         division = divide(traffic, versions)
-        reasons = division.reasons if division else {}
+        reasons = division.reasons if division else not_ready(traffic, versions)
         notes = [
             f"version {version} gets none of its share: {reason}"
             for version, reason in reasons.items()

@@ -146,6 +146,22 @@ def test_workers_of_a_shadow_have_the_lowest_priority_unless_it_answers_too(nice
     assert nice == {40: 0}
 
 
+def test_a_weight_of_a_version_that_is_not_loaded_is_shown_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "traffic"):
+        bench = Bench(weights={"3": 1})
+        bench.apply(status("4"))
+        bench.apply(status("4"))
+    assert [record.message for record in caplog.records] == [
+        "m: version 3 gets none of its share: it is not loaded; add it to version_policy"
+    ]
+    versions = bench.book.get("m")["versions"]
+    assert [(each["version"], each["state"], each["share"]) for each in versions] == [
+        ("4", "READY", 0.0),
+        ("3", "UNAVAILABLE", 0.0),
+    ]
+    assert versions[1]["reason"] == "it is not loaded; add it to version_policy"
+
+
 def test_metrics_and_words() -> None:
     bench = Bench(weights={"3": 95, "4": 5})
     bench.apply(status("3"), status("4", admits=False, state="UNAVAILABLE", reason="bad"))

@@ -17,7 +17,6 @@ def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) 
     @app.get(prefix, tags=["models"])
     async def read(model: str) -> dict[str, Any]:
         """The weights of the model's versions, the share that each of them gets now, and its shadow."""
-        engine.model(model)
         return await engine.control(GetTraffic(model))
 
     @app.post(prefix, tags=["models"])
@@ -26,13 +25,11 @@ def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) 
 
         It holds until the model's configuration changes, or the server restarts.
         """
-        engine.model(model)
         return await engine.control(ChangeTraffic(model, await read_object(request, nulls=True)))
 
     @app.post(prefix + "/promote", tags=["models"])
     async def promote(model: str, request: Request) -> dict[str, Any]:
         """Have {"version": "4"} get all requests that name no version."""
-        engine.model(model)
         document = await read_object(request)
         version = document.get("version")
         if type(version) is int:
@@ -44,6 +41,5 @@ def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) 
     @app.post(prefix + "/rollback", tags=["models"])
     async def roll_back(model: str, request: Request) -> dict[str, Any]:
         """Return to what was in force before the newest change, promotions included."""
-        engine.model(model)
         await read_object(request)
         return await engine.control(RollBackTraffic(model))
