@@ -48,12 +48,16 @@ class CachedModel(ServableWrapper):
         self._led: dict[int, _Flight] = {}  # by the id of the request that runs
         self._own: dict[int, _Flight | None] = {}  # requests that the inner one does not have; followers have a flight
         self._generation: object = None
+        self._closed = False
 
     def note_size(self) -> None:
-        """Write what the cache holds of this model to its metrics."""
+        """Write what the cache holds of this model to its metrics, and count what has made room since the last time."""
         held = self.cache.held(self)
         metrics = self.metrics
-        metrics.cache_bytes, metrics.cache_entries, metrics.cache_evictions = held.size, held.entries, held.evictions
+        metrics.cache_bytes, metrics.cache_entries = held.size, held.entries
+        # The metrics are those of the version, and count on when it has another cache.
+        metrics.cache_evictions += held.evictions
+        held.evictions = 0
 
     @property
     def under_way(self) -> int:
@@ -65,7 +69,7 @@ class CachedModel(ServableWrapper):
         assert request is not None
         self._check_generation()
         if not self.cache.may_hold(queued.size):
-            self.inner.put(queued)
+            self._pass_on(queued)
             return
         started = time.perf_counter()
         # The layout that the validator returns leaves the rows open, so that it is not enough here.
@@ -74,15 +78,18 @@ class CachedModel(ServableWrapper):
         digest = question.digest()
         outputs = self.cache.get(self, digest, question)
         if outputs is not None:
-            self.metrics.cache_hits += 1
             self.metrics.cache_hit_s += time.perf_counter() - started
             self._own[queued.id] = None
             # Not before `put` has returned: the caller does not know the request yet.
             asyncio.get_running_loop().call_soon(self._deliver, queued, outputs)
             return
-        self.metrics.cache_misses += 1
         self.metrics.cache_miss_s += time.perf_counter() - started
         self._run(queued, question, digest)
+
+    def _pass_on(self, queued: QueuedRequest) -> None:
+        """Have the inner one answer. Each request is a hit or a miss, those that wait for another one included."""
+        self.metrics.cache_misses += 1
+        self.inner.put(queued)
 
     def _run(self, queued: AdmittedRequest, question: Question, digest: bytes) -> None:
         """Have the inner one answer, unless an equal request is in progress that will not run later than this one."""
@@ -95,20 +102,21 @@ class CachedModel(ServableWrapper):
             flight = _Flight(queued, question, digest, self._generation)
             self._flights[digest] = self._led[queued.id] = flight
             queued.on_answer = partial(self._on_answer, flight, queued.on_answer)
-        self.inner.put(queued)
+        self._pass_on(queued)
 
     def _on_answer(self, flight: _Flight, on_answer: AnswerCallback, outcome: InferResponse | Exception) -> None:
         if isinstance(outcome, InferResponse):
             self._end(flight)
-            if flight.generation == self._current_generation():
+            if flight.generation == self._current_generation() and not self._closed:
                 started = time.perf_counter()
                 self.cache.put(self, flight.digest, flight.question, outcome.outputs)
                 self.metrics.cache_miss_s += time.perf_counter() - started
             followers, flight.followers = flight.followers, {}
-            on_answer(outcome)
-            for follower in followers.values():
-                self.metrics.cache_hits += 1
-                self._deliver(follower, outcome.outputs)
+            try:
+                on_answer(outcome)
+            finally:
+                for follower in followers.values():
+                    self._deliver(follower, outcome.outputs)
         else:
             on_answer(outcome)
 
@@ -117,6 +125,7 @@ class CachedModel(ServableWrapper):
         if queued.request is None:
             return
         queued.sent_at = time.monotonic()
+        self.metrics.cache_hits += 1
         self.metrics.count_cached()
         results = ResultGroup((queued.id,), (0,), 0, 0, 0, 0, _NO_TENSORS)
         queued.deliver(outputs, results, 0)
@@ -133,7 +142,7 @@ class CachedModel(ServableWrapper):
             followers, flight.followers = flight.followers, {}
             for follower in followers.values():
                 del self._own[follower.id]
-                self.inner.put(follower)
+                self._pass_on(follower)
         self.inner.release(queued)
 
     def _end(self, flight: _Flight) -> None:
@@ -160,7 +169,9 @@ class CachedModel(ServableWrapper):
             self._flights.clear()  # those in progress answer whoever waits for them, and nobody else
 
     def close(self) -> None:
-        """Forget all answers. Requests in progress are still answered."""
+        """Forget all answers, and keep no more. Requests in progress are still answered."""
+        self._closed = True
+        self.note_size()
         self.cache.forget(self)
 
 

@@ -76,7 +76,8 @@ class Routes:
 
     def servables(self) -> Iterator[Servable]:
         yield from self._pipelines.values()  # before their steps, which would fail for the same reason
-        yield from self._queues.values()
+        for key, queue in self._queues.items():
+            yield self._caches.around(key) or queue  # requests may wait there for the answer to an equal one
 
     def servable(self, name: str, version: str) -> Servable:
         """Return the servable for a request's model and version, as `model` selects it. Raises NotFound."""

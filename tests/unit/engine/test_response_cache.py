@@ -153,7 +153,7 @@ def test_equal_requests_that_come_together_run_once() -> None:
             np.full(2, 3, np.float32).tobytes()
         }
         assert bench.model.under_way == 0
-        assert (bench.model.metrics.cache_hits, bench.model.metrics.cache_misses) == (4, 5)
+        assert (bench.model.metrics.cache_hits, bench.model.metrics.cache_misses) == (4, 1)
 
     run(test)
 
@@ -216,6 +216,113 @@ def test_fail_all_reaches_those_that_wait_for_another_request() -> None:
         bench.model.fail_all(Unavailable("stopping"))
         assert [type(each) for each in outcomes] == [Unavailable] * 3
         assert bench.model.under_way == 0
+
+    run(test)
+
+
+def test_the_end_of_the_grace_period_reaches_those_that_wait_for_another_request() -> None:
+    async def test() -> None:
+        bench, outcomes = Bench(), Outcomes()
+        for _ in range(3):
+            bench.ask(request(), outcomes)
+        (found,) = bench.engine.snapshot()
+        assert found["in_flight"] == 3
+        async with asyncio.timeout(5):
+            await bench.engine.drain(0.0)
+        assert [type(each) for each in outcomes] == [Unavailable] * 3
+
+    run(test)
+
+
+def test_those_that_wait_get_the_answer_even_if_that_of_the_first_cannot_be_delivered() -> None:
+    async def test() -> None:
+        bench, outcomes = Bench(), Outcomes()
+
+        def fail(outcome: InferResponse | Exception) -> None:
+            raise RuntimeError("a bug")
+
+        bench.engine.submit(request(), fail)
+        bench.ask(request(), outcomes)
+        bench.answer(bench.waiting[0], y(1))
+        assert len(outcomes) == 1
+
+    run(test)
+
+
+def test_a_cache_that_is_replaced_keeps_nothing_and_its_evictions_still_count() -> None:
+    async def test() -> None:
+        size = 4 * (3 * ENTRY_BYTES)
+        bench, outcomes = Bench(status(response_cache=size)), Outcomes()
+        for value in range(12):
+            bench.ask(request(float(value)), outcomes)
+            bench.answer(bench.waiting[0], y(1))
+        (before,) = bench.engine.snapshot()
+        assert before["cache_evictions"] > 0
+        bench.ask(request(100.0), outcomes)
+        old = bench.model
+        bench.apply(status(response_cache=size + 1))
+        (after,) = bench.engine.snapshot()
+        assert after["cache_evictions"] == before["cache_evictions"]
+        assert after["cache_entries"] == 0
+        bench.answer(bench.waiting[0], y(1))
+        assert (old.cache.size, len(old.cache)) == (0, 0)
+
+    run(test)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_course_of_events_is_counted_once(data: st.DataObject) -> None:
+    """Requests that are asked, answered, cancelled or fail, and a version that is loaded again, in any order."""
+
+    async def test() -> None:
+        bench, fingerprint = Bench(status(response_cache=60_000)), 0
+        open_requests: list[AdmittedRequest] = []
+        succeeded = ended = asked = 0
+
+        def submit(value: float) -> None:
+            def on_answer(outcome: InferResponse | Exception) -> None:
+                nonlocal succeeded, ended
+                ended += 1
+                if isinstance(outcome, InferResponse):
+                    succeeded += 1
+                    assert outcome.outputs[0].data == y(value)[0].data
+
+            open_requests.append(bench.engine.submit(request(value), on_answer))
+
+        for _ in range(data.draw(st.integers(5, 40))):
+            step = data.draw(st.sampled_from(["ask", "ask", "ask", "answer", "cancel", "fail", "turn", "reload"]))
+            open_requests = [each for each in open_requests if not each.settled]
+            waiting = bench.waiting
+            if step == "ask":
+                asked += 1
+                submit(float(data.draw(st.integers(0, 2))))
+            elif step == "answer" and waiting:
+                each = data.draw(st.sampled_from(waiting))
+                assert each.request is not None
+                bench.answer(each, y(float(np.frombuffer(each.request.inputs[0].data, np.float32)[0])))
+            elif step == "cancel" and open_requests:
+                data.draw(st.sampled_from(open_requests)).cancel()
+                ended += 1
+            elif step == "fail" and waiting:
+                data.draw(st.sampled_from(waiting)).fail(Internal("it failed"))
+            elif step == "turn":
+                await asyncio.sleep(0)
+            elif step == "reload":
+                fingerprint += 1
+                bench.apply(status(response_cache=60_000, fingerprint=str(fingerprint)))
+            (found,) = bench.engine.snapshot()
+            assert found["in_flight"] == asked - ended == bench.engine.admission.requests
+            assert found["outcomes"].get("success", 0) == succeeded == found["cache_hits"] + found["rows"]
+            assert found["cache_hits"] + found["cache_misses"] <= asked
+        while bench.waiting:
+            each = bench.waiting[0]
+            assert each.request is not None
+            bench.answer(each, y(float(np.frombuffer(each.request.inputs[0].data, np.float32)[0])))
+        await asyncio.sleep(0)
+        (found,) = bench.engine.snapshot()
+        assert ended == asked == sum(found["outcomes"].values())
+        assert (found["in_flight"], bench.model.under_way, bench.engine.admission.requests) == (0, 0, 0)
 
     run(test)
 
