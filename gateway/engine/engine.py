@@ -210,11 +210,7 @@ class FrontEngine:
             affinity=request.affinity or above.affinity,
         )
         try:
-            return self._submit(request, on_answer, parent.identity, takes_many, parent)
-        except NotLoaded as unloaded:
-            go_on = partial(self._go_on_as_child, parent, request, on_answer, takes_many)
-            seconds = deadline - time.monotonic()
-            return self._load_waits.add(self._new_id(), unloaded, go_on, on_answer, seconds=seconds, is_child=True)
+            return self._submit_or_wait_as_child(parent, request, on_answer, takes_many)
         except ModelportError as error:
             if record is not None:
                 record.outcome = error.kind
@@ -235,10 +231,22 @@ class FrontEngine:
             self._new_id(), unloaded, go_on, fail, size, seconds, has_other_models=not self.routes.only_model
         )
 
+    def _submit_or_wait_as_child(
+        self, parent: AdmittedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool
+    ) -> RequestHandle:
+        """Submit a request, or have it wait for its version: again, if another version is chosen then."""
+        try:
+            return self._submit(request, on_answer, parent.identity, takes_many, parent)
+        except NotLoaded as unloaded:
+            assert request.deadline is not None
+            seconds = request.deadline - time.monotonic()
+            go_on = partial(self._go_on_as_child, parent, request, on_answer, takes_many)
+            return self._load_waits.add(self._new_id(), unloaded, go_on, on_answer, seconds=seconds, is_child=True)
+
     def _go_on_as_child(
         self, parent: AdmittedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool
     ) -> RequestHandle | None:
-        return None if parent.settled else self._submit(request, on_answer, parent.identity, takes_many, parent)
+        return None if parent.settled else self._submit_or_wait_as_child(parent, request, on_answer, takes_many)
 
     def _new_id(self) -> int:
         self.last_id += 1
@@ -276,12 +284,7 @@ class FrontEngine:
         if record is not None:
             request = record.attach(request, identity)
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        try:
-            admitted: RequestHandle = self.submit(request, partial(_resolve, answer), identity)
-        except NotLoaded as unloaded:
-            go_on = partial(self.submit, request, partial(_resolve, answer), identity)
-            seconds = None if request.deadline is None else request.deadline - time.monotonic()
-            admitted = self.when_loaded(unloaded, go_on, partial(_resolve, answer), seconds=seconds)
+        admitted = self._submit_or_wait(request, partial(_resolve, answer), identity)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -291,6 +294,17 @@ class FrontEngine:
             # The future refers to its exception, whose traceback refers to this frame. Without this, the request's
             # bytes would stay in memory until the garbage collector breaks that cycle.
             del answer, admitted
+
+    def _submit_or_wait(
+        self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None
+    ) -> RequestHandle:
+        """Submit a request, or have it wait for its version: again, if another version is chosen then."""
+        try:
+            return self.submit(request, on_answer, identity)
+        except NotLoaded as unloaded:
+            seconds = None if request.deadline is None else request.deadline - time.monotonic()
+            go_on = partial(self._submit_or_wait, request, on_answer, identity)
+            return self.when_loaded(unloaded, go_on, on_answer, seconds=seconds)
 
     def _admit(
         self,

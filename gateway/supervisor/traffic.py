@@ -137,7 +137,7 @@ class TrafficBook:
             shares = {newest.version: 1.0}
         reasons = division.reasons if division else not_ready(traffic, versions)
         states = {status.version: status.state for status in versions}
-        states |= {version: "UNAVAILABLE" for version in reasons.keys() - states.keys()}
+        states |= dict.fromkeys([version for version in reasons if version not in states], "UNAVAILABLE")
         is_changed = changed is not None and changed.traffic is not None
         declared = traffic.weights or traffic.shadow or traffic.sticky_header or traffic.sticky_identity
         return {

@@ -136,3 +136,42 @@ def test_the_limits_hold_for_those_that_wait() -> None:
             front.submit()
 
     run(test)
+
+
+def test_a_request_waits_again_if_another_version_is_chosen_that_was_never_loaded() -> None:
+    async def test() -> None:
+        front = Front()
+        version = {name: ModelStatus("m", name, "UNLOADED", admits=True) for name in ("3", "4")}
+        parent = ModelStatus("parent", "1", "READY", admits=True, signatures=_SIGNATURES, calls_models=True)
+        chosen = iter(["3", "4", "4"] * 2)
+        front.engine.routes.choice.choose = (  # type: ignore[method-assign]
+            lambda request, identity: next(chosen) if request.model == "m" else ""
+        )
+
+        def table() -> None:
+            front.table(*version.values(), parent)
+
+        table()
+        caller = front.engine.submit(REQUEST._replace(model="parent"), print)
+        asked = asyncio.ensure_future(front.engine.infer(REQUEST))
+        await asyncio.sleep(0)
+        version["3"] = ModelStatus("m", "3", "READY", admits=True, signatures=_SIGNATURES)
+        table()
+        assert front.wanted == [("m", "3"), ("m", "4")]
+        assert not asked.done()
+        version["4"] = ModelStatus("m", "4", "READY", admits=True, signatures=_SIGNATURES)
+        table()
+        queues = {servable.status.version: servable.queued for servable in front.engine.routes.servables()}
+        assert queues == {"3": 0, "4": 1, "1": 1}
+        for name in ("3", "4"):
+            version[name] = ModelStatus("m", name, "UNLOADED", admits=True)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        table()
+        front.engine.submit_child(caller, REQUEST, front.outcomes.append)
+        version["3"] = ModelStatus("m", "3", "READY", admits=True, signatures=_SIGNATURES)
+        table()
+        assert not front.outcomes
+        assert front.engine.admission.requests == 1
+
+    run(test)

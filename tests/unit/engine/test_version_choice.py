@@ -173,9 +173,7 @@ def test_a_version_without_a_weight_does_not_stand_in_for_one_that_is_not_loaded
         engine = engine_of({"m": Traffic({"3": 1, "4": 0})}, status("4"))
         with pytest.raises(Unavailable, match="no loaded version with a weight, only 3 may"):
             engine.submit(request(), print)
-        with engine.reserve_body("m", "") as reservation, pytest.raises(Unavailable):
-            reservation.close(Unavailable("its body could not be read"))
-            engine.model("m")
+        engine.reserve_body("m", "").close(Unavailable("its body could not be read"))
         assert version_of(engine.submit(request("4"), print)) == "4"
 
     asyncio.run(test())
