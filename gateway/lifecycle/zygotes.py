@@ -171,7 +171,8 @@ class Zygote:
             log.warning("%s could not be started: %s", self.name, error.strerror)
         finally:
             self._importing.cancel()
-            self._requests.close()
+            async with self._lock:  # a copy may still have to report its pid
+                self._requests.close()
             await asyncio.to_thread(remove_folder, self._folder)
 
     async def _import(self) -> None:
@@ -217,20 +218,32 @@ class Zygote:
         return process
 
     async def _answer(self, timeout_s: float) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(timeout_s):
-                raw = await asyncio.get_running_loop().sock_recv(self._requests, _MAX_ANSWER_BYTES)
-        except TimeoutError:
+        raw = await self._receive(timeout_s)
+        if raw is None:
             self.end()
-            raise CannotFork(f"no answer came within {timeout_s:g} s") from None
-        except OSError:
-            raw = b""
+            # A copy may exist already, and reports its pid; otherwise, this is the end of the socket.
+            raw = await self._receive(_FORK_S)
+            if not raw:
+                raise CannotFork(f"no answer came within {timeout_s:g} s")
         if not raw:
             raise CannotFork(_ENDED)
         answer: dict[str, Any] = json.loads(raw)
         if "error" in answer:
             raise CannotFork(answer["error"], answer["for_good"])
         return answer
+
+    async def _receive(self, timeout_s: float) -> bytes | None:
+        """Return the next answer; b"" if none can come, because the process has ended, and no copy has still to report.
+
+        None: nothing came in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.get_running_loop().sock_recv(self._requests, _MAX_ANSWER_BYTES)
+        except TimeoutError:
+            return None
+        except OSError:
+            return b""
 
     def _on_worker_end(self) -> None:
         self._workers -= 1

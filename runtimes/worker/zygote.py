@@ -40,8 +40,8 @@ class Order(NamedTuple):
 
 def serve_forks(supervisor: int, requests: socket.socket, runtime: str, boxed: bool) -> Order:
     """Import a runtime, then start a worker for each request. Returns in the workers only; this process ends with its
-    supervisor. That one is told when the import is done, or why this process must not be copied, and the pid of each
-    worker.
+    supervisor. That one is told when the import is done, or why this process must not be copied; workers tell it their
+    pids.
 
     runtime: the folder of runtime.py
     boxed: whether the workers have boxes, so that this process can give up privileges as well
@@ -70,16 +70,14 @@ def serve_forks(supervisor: int, requests: socket.socket, runtime: str, boxed: b
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            pid = _fork(requests)
+            is_copy = _fork(requests)
         except OSError as error:
             _refuse(requests, "no process can be started: %s" % error.strerror, False)
-            pid = -1
-        if pid == 0:
+            is_copy = False
+        if is_copy:
             return _become_worker(supervisor, request, descriptors, module)
         for each in descriptors:
             os.close(each)
-        if pid > 0:
-            _answer(requests, {"pid": pid})
 
 
 def end_idle_threads() -> None:
@@ -123,36 +121,37 @@ def _count_threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def _fork(requests: socket.socket) -> int:
-    """Return the pid of a new process, and 0 in it. It is no child of this process, but of the nearest subreaper.
+def _fork(requests: socket.socket) -> bool:
+    """Return whether this is a new process, which has told the supervisor its pid.
 
-    So its exit status goes to the supervisor, and it does not end with this process. Raises OSError.
+    It is no child of this process, but of the nearest subreaper. So its exit status goes to the supervisor, and it does
+    not end with this process. The supervisor hears of it from itself, because this process may end before it could say
+    so. Raises OSError.
     """
-    readable, writable = os.pipe()
-    try:
-        between = os.fork()
-        if not between:
-            try:
-                child = os.fork()
-            except OSError:
-                child = -1
-            if child:
-                os._exit(child < 0)
-            os.setsid()
-            os.write(writable, _PID.pack(os.getpid()))
-            requests.close()
-            return 0
-        _, status = os.waitpid(between, 0)  # after this, the new process has its new parent
-        os.close(writable)
-        writable = -1
-        raw = b"" if status else os.read(readable, _PID.size)
-    finally:
-        os.close(readable)
-        if writable >= 0:
-            os.close(writable)
-    if len(raw) < _PID.size:
+    between = os.fork()
+    if not between:
+        between = os.getpid()
+        try:
+            child = os.fork()
+        except OSError:
+            child = -1
+        if child:
+            os._exit(child < 0)
+        while os.getppid() == between:
+            select.select([], [], [], 0.0001)
+        os.setsid()
+        try:
+            _answer(requests, {"pid": os.getpid()})
+        except OSError:  # the supervisor has given up
+            os._exit(1)
+        requests.close()
+        return True
+    _, status = os.waitpid(between, 0)
+    if os.WIFSIGNALED(status):
+        os._exit(1)  # nobody knows whether there is a new process
+    if status:
         raise OSError(0, "the worker's process could not be started")
-    return int(_PID.unpack(raw)[0])
+    return False
 
 
 def _become_worker(supervisor: int, request: Dict[str, Any], descriptors: List[int], module: Any) -> Order:

@@ -335,3 +335,30 @@ def test_without_support_of_the_system_nothing_is_copied(
         assert not (await reported(launch(zygotes, runtime), short))["copied"]
 
     run(short, main)
+
+
+def test_a_copy_reports_its_pid_itself(short: Path, tmp_path: Path) -> None:
+    """So no copy that nobody knows takes a worker's LOAD, if the process that it is a copy of ends right then.
+
+    The end of that process's group may end the copy too, before it has a group of its own. Then a program takes LOAD.
+    """
+    dies_after_its_second_fork = (
+        "import os, signal\n"
+        "ZYGOTE, forks = os.getpid(), []\n\n"
+        "def on_fork():\n"
+        "    forks.append(1)\n"
+        "    if os.getpid() == ZYGOTE and len(forks) == 2:\n"  # the first fork ends the threads of libraries
+        "        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)\n"  # the process between the two: the copy exists
+        "        os.kill(ZYGOTE, signal.SIGKILL)\n\n"
+        "os.register_at_fork(after_in_parent=on_fork)\n"
+    )
+    runtime = made(tmp_path, dies_after_its_second_fork + REPORTING)
+
+    async def main(zygotes: Zygotes) -> None:
+        worker = Worker(launch(zygotes, runtime), short)
+        await worker.living
+        facts = json.loads(worker.process.failure)
+        assert (facts["parent"], worker.process.exit_code) == (os.getpid(), 0)
+        assert [each for each in psutil.Process().children() if "__main__.py" in " ".join(each.cmdline())] == []
+
+    run(short, main)
