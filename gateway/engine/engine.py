@@ -225,8 +225,7 @@ class FrontEngine:
         seconds: float | None = None,
     ) -> RequestHandle:
         """See gateway.engine.protocol.Engine."""
-        if self.draining:
-            raise Unavailable("the gateway is shutting down; send the request to another one")
+        self._check_draining()
         return self._load_waits.add(
             self._new_id(), unloaded, go_on, fail, size, seconds, has_other_models=not self.routes.only_model
         )
@@ -295,6 +294,11 @@ class FrontEngine:
             # bytes would stay in memory until the garbage collector breaks that cycle.
             del answer, admitted
 
+    def _check_draining(self) -> None:
+        """Refuse what comes while the gateway drains, but not what has waited for its model since before."""
+        if self.draining and not self._load_waits.going_on:
+            raise Unavailable("the gateway is shutting down; send the request to another one")
+
     def _submit_or_wait(
         self, request: InferRequest, on_answer: AnswerCallback, identity: Identity | None
     ) -> RequestHandle:
@@ -317,8 +321,8 @@ class FrontEngine:
     ) -> AdmittedRequest:
         status = servable.status
         chain = () if parent is None else parent.chain_to(status.name)
-        if self.draining and parent is None:
-            raise Unavailable("the gateway is shutting down; send the request to another one")
+        if parent is None:
+            self._check_draining()
         if not status.admits or not status.signatures:
             raise unavailable(status)
         rows, size, layout, _ = servable.validator.check(request)
@@ -400,18 +404,21 @@ class FrontEngine:
         self.draining = True
         idle = asyncio.Event()
         self.admission.on_idle = idle.set
-        if not self.admission.requests:
-            idle.set()
         try:
             async with asyncio.timeout(grace_s):
-                await idle.wait()
+                await self._until_idle(idle)
         except TimeoutError:
             log.warning("%d requests were still in progress when the grace period ended", self.admission.requests)
             self._load_waits.fail_all(Unavailable("the gateway stopped before the model was loaded"))
             for servable in list(self.routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
-            await idle.wait()
+            await self._until_idle(idle)
         self.drained.set()
+
+    async def _until_idle(self, idle: asyncio.Event) -> None:
+        while self.admission.requests:  # one that has waited for its model ends as a wait, and begins as a request
+            idle.clear()
+            await idle.wait()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return cumulative metrics for the supervisor."""

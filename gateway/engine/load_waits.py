@@ -62,16 +62,21 @@ class LoadWait:
         """The model has been loaded."""
         if not self._waits.end(self):
             return
+        self._waits.going_on = True
         try:
             self._handle = self._go_on()
         except Exception as error:
             self._on_failed(error)
+        finally:
+            self._waits.going_on = False
 
 
 class LoadWaits:
     """All waits of a front, by version and in the order in which they came.
 
     They count against the limits of admission as requests do, so there cannot be more of them.
+
+    going_on  whether one is being continued now: it was accepted when it came, so draining does not refuse it
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class LoadWaits:
         """`want` asks for a version to be loaded; called as often as there may be a reason."""
         self._admission, self._deadlines, self._metrics, self._want = admission, deadlines, metrics, want
         self._waits: dict[_Key, dict[int, LoadWait]] = {}
+        self.going_on = False
 
     def add(
         self,

@@ -175,3 +175,25 @@ def test_a_request_waits_again_if_another_version_is_chosen_that_was_never_loade
         assert front.engine.admission.requests == 1
 
     run(test)
+
+
+def test_what_waited_before_a_drain_is_still_answered() -> None:
+    async def test() -> None:
+        front = Front()
+        front.table(status("UNLOADED"))
+        front.submit()
+        draining = asyncio.create_task(front.engine.drain(60))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="shutting down"):
+            front.submit()
+        front.table(status("READY", signatures=_SIGNATURES))
+        assert front.outcomes == []
+        (servable,) = front.engine.routes.servables()
+        assert servable.queued == 1
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not draining.done()
+        servable.fail_all(Unavailable("done"))
+        await draining
+
+    run(test)
