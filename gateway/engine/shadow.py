@@ -110,8 +110,9 @@ class Shadows:
     def around(self, key: Key, inner: Servable) -> Servable | None:
         """Return the version, around this servable, if its requests are copied; otherwise None."""
         model = self._models.get(key)
-        if model is not None:
-            model.inner = inner
+        if model is not None and model.inner is not inner:
+            # Not the same one: requests in progress still belong to what they were given to.
+            model = self._models[key] = ShadowedModel(inner, model.target, model.shadow, self)
         return model
 
     def discount(self) -> None:
@@ -167,7 +168,7 @@ class ShadowedModel(ServableWrapper):
 
     def _copy(self, request: InferRequest, size: int, outputs: Sequence[Tensor]) -> None:
         found, shadows, status = self._found, self._shadows, self.target.status
-        if not status.admits or not status.signatures:
+        if not status.admits or not status.signatures or status.state == "UNLOADED":
             found.count("unavailable")
             return
         size += 2 * sum(len(tensor.data) for tensor in outputs)  # the shadow's answer is as large

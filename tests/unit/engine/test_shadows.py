@@ -282,6 +282,45 @@ def test_integers_strings_and_half_precision() -> None:
     assert (zeros.absolute, zeros.relative) == (1, math.inf)
 
 
+def test_two_infinite_scores_are_no_clear_winner() -> None:
+    infinite = one(np.full((1, 2), np.inf, np.float32))
+    with np.errstate(all="raise"):
+        (found,) = compare(infinite, infinite)[1]
+    assert found == ("y", 0.0, 0.0, 0, 0)
+
+
+def test_requests_in_progress_belong_to_the_cache_that_they_were_given_to() -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.apply(status("3", response_cache=1 << 20), status("4"))
+        leader = bench.engine.submit(request(), bench.outcomes.append)
+        bench.ask(request())
+        assert len(bench.waiting("3")) == 1
+        bench.apply(status("3", response_cache=1 << 21), status("4"))
+        bench.engine.submit(request(size=5), print)
+        leader.cancel()
+        assert len(bench.waiting("3")) == 2, "nobody runs the request that waited for the cancelled one"
+        bench.answer("3", scores(1, 2))
+        bench.answer("3", scores(1, 2))
+        assert len(bench.outcomes) == 1
+
+    run(test)
+
+
+def test_no_copy_waits_for_a_shadow_that_is_unloaded() -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.ask(request())
+        entry = ModelStatus("m", "4", "UNLOADED", signatures=SIGNATURES, admits=True)
+        queue = bench.engine.routes._queues["m", "4"]
+        queue.update_status(entry)  # the last answer is on its way
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        assert (bench.engine.shadows.count, bench.shadow["outcomes"]["unavailable"]) == (0, 1)
+
+    run(test)
+
+
 def test_sums_over_fronts_and_infinite_differences() -> None:
     fronts = [ShadowMetrics(), ShadowMetrics()]
     fronts[0].count("compared")
