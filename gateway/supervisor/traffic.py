@@ -157,7 +157,7 @@ class TrafficBook:
                 }
                 for version, state in states.items()
             ],
-            "shadow_problem": self._shadow_problem(name, traffic.shadow),
+            "shadow_problem": self._shadow_problem(name, traffic.shadow) or self._unloaded_shadow(name, traffic.shadow),
         }
 
     def change(self, name: str, changes: Mapping[str, Any]) -> None:
@@ -167,9 +167,10 @@ class TrafficBook:
         empty = {"weights": {}, "sticky_header": "", "sticky_identity": False, "shadow": None}
         merged = {**current, **{key: empty.get(key) if value is None else value for key, value in changes.items()}}
         shadow = merged["shadow"]
-        if isinstance(shadow, Mapping) and not shadow.get("of"):
-            merged["shadow"] = {**shadow, "of": _primary(merged["weights"], versions)}
         try:
+            if isinstance(shadow, Mapping) and not shadow.get("of"):
+                weights = TrafficToml.model_validate({**merged, "shadow": None}).resolve().weights
+                merged["shadow"] = {**shadow, "of": _primary(weights, versions)}
             wanted = TrafficToml.model_validate(merged).resolve()
         except ValidationError as error:
             raise InvalidRequest(explain(error, lambda _: "the request", TrafficToml)) from None
@@ -234,6 +235,13 @@ class TrafficBook:
             return ""
         return shadow_problem(found[shadow.version], found[shadow.of])
 
+    def _unloaded_shadow(self, name: str, shadow: Shadow | None) -> str:
+        """Return why no request is copied now, if that is because the shadow is loaded on demand; otherwise ""."""
+        found = {status.version: status for status in self._statuses.get(name, ())}
+        if shadow is None or shadow.version not in found or found[shadow.version].state != "UNLOADED":
+            return ""
+        return f"nothing is copied while version {shadow.version} is UNLOADED; load it, since copies do not"
+
     def _log(self, name: str) -> None:
         log.info("%s: %s", name, describe(self._traffic(name)))
 
@@ -273,10 +281,9 @@ class TrafficBook:
         yield from (wanted, given)
 
 
-def _primary(weights: Any, versions: Sequence[ModelStatus]) -> str:
-    """Return the version that gets most requests without a version; "" if that is not known."""
-    numbers = isinstance(weights, Mapping) and all(isinstance(each, int | float) for each in weights.values())
-    division = divide(Traffic(weights), versions) if numbers else None
+def _primary(weights: Mapping[str, float], versions: Sequence[ModelStatus]) -> str:
+    """Return the version that gets most requests without a version; "" if there is none."""
+    division = divide(Traffic(weights), versions)
     if division is not None:
         return division.primary.version
     return next((status.version for status in versions if status.admits), "")

@@ -132,6 +132,22 @@ def test_a_shadow_follows_the_weights_of_the_same_request_if_it_does_not_say_of_
         bench.book.change("m", {"shadow": {"version": "4", "of": "3"}})
 
 
+@pytest.mark.parametrize("weights", [{"3": 1, "4": -1}, {"3": 1e999}, {"3": "many"}, ["3"], {"x": 1}])
+def test_bad_weights_next_to_a_shadow_are_refused_in_words(weights: Any) -> None:
+    bench = Bench()
+    with pytest.raises(InvalidRequest, match="weights"):
+        bench.book.change("m", {"weights": weights, "shadow": {"version": "4"}})
+    bench.book.change("m", {"weights": {"03": 1}, "shadow": {"version": "4"}})
+    assert bench.book.get("m")["shadow"]["of"] == "3"
+
+
+def test_a_shadow_that_is_not_loaded_says_so() -> None:
+    bench = Bench(weights={"3": 1}, shadow={"version": 4, "of": 3})
+    assert bench.book.get("m")["shadow_problem"] == ""
+    bench.apply(status("3"), status("4", state="UNLOADED"))
+    assert bench.book.get("m")["shadow_problem"].startswith("nothing is copied while version 4 is UNLOADED")
+
+
 def test_workers_of_a_shadow_have_the_lowest_priority_unless_it_answers_too(nice: dict[int, int]) -> None:
     bench = Bench(weights={"3": 1}, shadow={"version": 4, "of": 3})
     assert nice == {40: 19}
