@@ -256,7 +256,7 @@ class Manager:
 
     def rescan(self) -> None:
         """Scan the repository right away, because it has changed."""
-        self._wake.set()
+        self._scan_soon()
 
     async def load(self, name: str, override: Override | None = None) -> None:
         """Scan the model's files again, and wait until it is loaded or has failed.
@@ -367,9 +367,13 @@ class Manager:
                     served = {key.model for key, version in self.versions.items() if not version.unloading}
                     requested |= steps_below(requested, _steps(found)) - served
                 previous = self._snapshot if self._is_complete else None
-                self._is_complete = self._is_complete or is_complete
                 self._snapshot = next_snapshot(previous, found, self.versions, requested, only_requested=not polling)
-            self._reconcile()
+                self._reconcile()
+                if is_complete and not self._is_complete:  # not before all that was found is in the table
+                    self._is_complete = True
+                    self._on_change()
+            else:
+                self._reconcile()
             return True
 
     def _scan(self) -> list[ModelConfig]:

@@ -51,17 +51,23 @@ class Repository:
 
 @asynccontextmanager
 async def managing(
-    repository: Repository, control: RepositoryControl = "poll", load_model: tuple[str, ...] = ()
+    repository: Repository,
+    control: RepositoryControl = "poll",
+    load_model: tuple[str, ...] = (),
+    poll_s: float = 0.001,
+    is_complete: Callable[[], bool] = lambda: True,
+    tables: list[Table] | None = None,
 ) -> AsyncIterator[Manager]:
     """Run a manager that scans all the time, and wait for its first scan."""
-    tables: list[Table] = []
+    tables = [] if tables is None else tables
     options = ManagerOptions(
         Path("repository"),
         StarterOptions(run_dir=Path()),
-        poll_s=0.001,
+        poll_s=poll_s,
         control=control,
         load_model=load_model,
         scan=repository.scan,
+        is_complete=is_complete,
     )
     manager = Manager(options, {}, Builder(Path(), "cpu", {}, frozenset(), lambda: None), tables.append)
     running = asyncio.create_task(manager.run())
@@ -101,6 +107,31 @@ async def test_a_scan_with_an_unexpected_error_unloads_nothing_and_is_logged_onc
         await until(lambda: repository.scans > seen + 5)
     tracebacks = [record.exc_text or "" for record in caplog.records if "could not be scanned" in record.message]
     assert [("AssertionError" in text) for text in tracebacks] == [True, True]
+
+
+@run
+async def test_a_repository_that_has_changed_is_scanned_at_once() -> None:
+    repository = Repository("a")
+    async with managing(repository, poll_s=3600) as manager:
+        for _ in range(3):
+            seen = repository.scans
+            manager.rescan()
+            await until(lambda: repository.scans > seen)  # noqa: B023 - it is awaited at once
+
+
+@run
+async def test_readiness_waits_for_all_models_of_remote_repositories(caplog: pytest.LogCaptureFixture) -> None:
+    """The models of the scan that completes the repositories are put into the table one after another."""
+    caplog.set_level(logging.INFO, "models")
+    repository, tables, read = Repository("a"), list[Table](), list[bool]()
+    async with managing(repository, is_complete=lambda: bool(read), tables=tables):
+        repository.models = Repository("a", "b", "c").models
+        read.append(True)
+        await until(lambda: tables[-1].ready)
+    assert {len(table.entries) for table in tables if table.ready} == {3}
+    assert [text for text in caplog.messages if "startup" in text] == [
+        "startup is complete: 0 of 3 model versions are READY"
+    ]
 
 
 @pytest.mark.parametrize("control", ["poll", "explicit"])
