@@ -263,8 +263,7 @@ class FrontEngine:
         servable = self.routes.known.get((request.model, request.version))
         try:
             if servable is None:
-                if version := self.routes.choice.choose(request, identity):
-                    request = request._replace(version=version)
+                request = self.routes.choice.apply_to(request, identity)
                 servable = self.routes.servable(request.model, request.version)
                 if servable.status.decoupled and not takes_many:
                     raise unary_call(servable.status)

@@ -78,6 +78,25 @@ class VersionChoice:
             return division.choose(b"identity " + identity.name.encode())
         return division.choose(self._random.randbytes(8))
 
+    def apply_to(self, request: InferRequest, identity: Identity | None) -> InferRequest:
+        """Return the request for the version that is chosen.
+
+        Its answer has the outputs of the primary version, because clients and dialects expect those: with one output
+        more, some have another form.
+        """
+        version = self.choose(request, identity)
+        if not version:
+            return request
+        request = request._replace(version=version)
+        division = self._divisions.get(request.model)
+        if division is None or request.outputs or division.primary.version == version:
+            return request
+        chosen = next(status for status in self._versions[request.model] if status.version == version)
+        expected, served = _outputs(division.primary, request.signature), _outputs(chosen, request.signature)
+        if expected == served or not expected or not set(expected) <= set(served):
+            return request
+        return request._replace(outputs=expected, layout=None)
+
     def _choose_for_sequence(self, division: Division | None, model: str, sequence: SequenceControl) -> str:
         number = sequence.id
         key = model, number
@@ -100,3 +119,9 @@ class VersionChoice:
 
     def _admits(self, model: str, version: str) -> bool:
         return any(status.version == version and status.admits for status in self._versions.get(model, ()))
+
+
+def _outputs(status: ModelStatus, name: str) -> tuple[str, ...]:
+    """Return the names of a signature's outputs that are served, in their order."""
+    signature = status.signature(name)
+    return () if signature is None else tuple([s.name for s in signature.outputs if s.name not in signature.refused])

@@ -193,6 +193,28 @@ def test_a_child_request_without_a_version_is_divided_and_keeps_the_affinity_of_
     asyncio.run(test())
 
 
+def test_answers_have_the_outputs_of_the_primary_version() -> None:
+    y, z, secret = (TensorSpec(name, "FP32", (-1,)) for name in ("y", "z", "secret"))
+    inputs = SIGNATURES["default"].inputs
+    first = {"default": Signature(inputs, (y, secret), refused={"secret": "it is a sequence"})}
+    more = {"default": Signature(inputs, (z, y, secret), refused={"secret": "it is a sequence"})}
+
+    async def test() -> None:
+        engine = engine_of({"m": HALF._replace(weights={"3": 51, "4": 49})}, status("3", signatures=first),
+                           status("4", signatures=more))  # fmt: skip
+        asked: dict[str, set[object]] = {"3": set(), "4": set()}
+        for _ in range(50):
+            admitted = engine.submit(request(), print)
+            assert admitted.request is not None
+            asked[version_of(admitted)].add((tuple(admitted.request.outputs), admitted.layout[1]))
+        assert asked == {"3": {((), ())}, "4": {(("y",), ("y",))}}
+        named = engine.submit(request("4"), print)
+        assert named.request is not None
+        assert named.request.outputs == ()
+
+    asyncio.run(test())
+
+
 def test_requests_that_belong_together_can_have_one_version() -> None:
     async def test() -> None:
         engine = engine_of({"m": HALF}, status("3"), status("4"))
