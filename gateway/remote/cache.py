@@ -44,9 +44,7 @@ class Cache:
         self._used: dict[str, set[str]] = {}  # user → the contents that it uses
         for each in (self._contents, folder / "incoming", folder / "processes"):
             each.mkdir(parents=True, exist_ok=True)
-        own = lock_file(folder / "processes" / self._name)
-        assert own is not None  # the name is new
-        self._own = own
+        self._own = _own_file(folder / "processes" / self._name)
         self._incoming.mkdir()
         self._clean()
 
@@ -212,6 +210,20 @@ def lock_file(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _own_file(path: Path) -> int:
+    """Return the descriptor of a new file that is locked until the process ends.
+
+    Before it is locked, another process may take it for the file of one that has ended, and remove it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -10,7 +10,7 @@ _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 # What signs a URL of AWS, CloudFront, Google and Azure, and when the signature was made and ends.
 _SIGNATURE = re.compile(
     r"(X-Amz-|X-Goog-|(AWSAccessKeyId|GoogleAccessId|Key-Pair-Id|Signature|Expires|Policy|token|"
-    r"s[gipkretv]|s[rp]r?|sks|skt|ske|skoid|sktid|skv|sip|spr|sdd|saoid|suoid|scid)=)",
+    r"sig|s[ieprstv]|ses|sip|spr|srt|sdd|skoid|sktid|skt|ske|sks|skv|saoid|suoid|scid)=)",
     re.IGNORECASE,
 )
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -85,6 +85,8 @@ def parse(text: str) -> Location:
     except ValueError:
         raise BadLocation(f"a {scheme}:// URL cannot be parsed; check its host and port") from None
     path = unquote(parts.path).strip("/")
+    if not path.isprintable():
+        raise BadLocation(f"the path of {scheme}://{host} must not contain control characters")
     if any(part in (".", "..") for part in path.split("/")):
         raise BadLocation(f"the path of {scheme}://{host} must not contain '.' or '..'")
     if scheme in ("http", "https"):

@@ -1,5 +1,6 @@
 """Content that is downloaded: whole or not at all, once, and within a limit."""
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -157,3 +158,19 @@ def test_the_size_of_a_cache_whose_folder_is_gone_is_0(tmp_path: Path) -> None:
     assert cache.bytes() == 10
     shutil.rmtree(tmp_path / "cache")
     assert cache.bytes() == 0  # a scrape of the metrics must not fail
+
+
+def test_processes_that_start_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One removes what it takes for the file of a process that has ended, before the other has locked it."""
+    lock, seen = fcntl.flock, list[str]()
+
+    def late(file: int, operation: int) -> None:
+        if not seen:
+            seen.append(os.readlink(f"/proc/self/fd/{file}"))
+            Cache(tmp_path)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    cache = Cache(tmp_path)
+    cache.use("a user", ["content"])
+    assert Path(seen[0]).read_text() == "content"
