@@ -9,10 +9,16 @@ LOWEST = 19
 _CAP_SYS_NICE = 23
 
 
+def own_nice() -> int:
+    """Return the nice value of this process, which its workers start with."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def is_reversible() -> bool:
-    """Whether this process may raise priorities: it has the capability for it, or its limit allows 0."""
+    """Whether this process may raise priorities to its own: it has the capability for it, or its limit allows that."""
     allowed = resource.getrlimit(resource.RLIMIT_NICE)[0]
-    if allowed == resource.RLIM_INFINITY or allowed >= 20:  # 20 minus the lowest number that it may set
+    # The limit is 20 minus the lowest number that it may set.
+    if allowed == resource.RLIM_INFINITY or allowed >= 20 - own_nice():
         return True
     try:
         status = Path("/proc/self/status").read_text()

@@ -14,7 +14,7 @@ from gateway.domain.types import ModelStatus, by_model
 from gateway.errors import InvalidRequest, Unavailable, unknown_model
 from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.policy import State
-from gateway.process.niceness import LOWEST, is_reversible, set_nice
+from gateway.process.niceness import LOWEST, is_reversible, own_nice, set_nice
 from gateway.repository.scan import ModelConfig
 from gateway.repository.traffic_config import TrafficToml
 
@@ -112,7 +112,7 @@ class TrafficBook:
                 if set_nice(pid, LOWEST):
                     self._nice.add(pid)
             elif not is_shadow:
-                set_nice(pid, 0)
+                set_nice(pid, own_nice())
         self._nice = {pid for pid in self._nice if wanted.get(pid)}
 
     def _declared(self, name: str) -> _Declared:

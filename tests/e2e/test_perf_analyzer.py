@@ -57,7 +57,8 @@ def test_every_way_to_measure(gateway: Callable[..., Gateway], tmp_path: Path, c
             *SHORT,
             *arguments,
         )
-        assert [row["Concurrency"] for row in rows] == ["1", "4"], name
+        # It orders rows by throughput, which on a busy machine may be higher for one.
+        assert sorted(row["Concurrency"] for row in rows) == ["1", "4"], name
         for row in rows:
             assert float(row["Inferences/Second"]) > 10, (name, row)
             assert 0 < float(row["p50 latency"]) <= float(row["p99 latency"]), (name, row)

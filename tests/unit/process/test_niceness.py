@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway.process.niceness import LOWEST, is_reversible, set_nice
+from gateway.process.niceness import LOWEST, is_reversible, own_nice, set_nice
 
 
 def test_all_threads_of_a_process_get_it() -> None:
@@ -20,7 +20,7 @@ def test_all_threads_of_a_process_get_it() -> None:
         threads = os.listdir(f"/proc/{child.pid}/task")
         assert len(threads) == 2
         assert {os.getpriority(os.PRIO_PROCESS, int(each)) for each in threads} == {LOWEST}
-        assert set_nice(child.pid, 0) is is_reversible()
+        assert set_nice(child.pid, own_nice()) is is_reversible()
         child.communicate()
     assert not set_nice(child.pid, LOWEST)
 
