@@ -1,5 +1,6 @@
 """The CPU priority of another process, all its threads: lowered only if it can be raised again."""
 
+import contextlib
 import os
 import resource
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 # The lowest priority: with it, a process gets about 1.5 % of a core that another one wants as well.
 LOWEST = 19
 _CAP_SYS_NICE = 23
+# How often threads are listed: one that starts meanwhile has the value of the one that starts it, perhaps the old one.
+_ROUNDS = 3
 
 
 def own_nice() -> int:
@@ -30,9 +33,14 @@ def is_reversible() -> bool:
 
 def set_nice(pid: int, nice: int) -> bool:
     """Set the nice value of all threads of a process. Return whether that was possible; it may have ended."""
+    done: set[str] = set()
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+        for _ in range(_ROUNDS):
+            threads = set(os.listdir(f"/proc/{pid}/task")) - done
+            for thread in threads:
+                with contextlib.suppress(ProcessLookupError):  # only this thread has ended
+                    os.setpriority(os.PRIO_PROCESS, int(thread), nice)
+            done |= threads
     except OSError:
         return False
     return True

@@ -25,6 +25,21 @@ def test_all_threads_of_a_process_get_it() -> None:
     assert not set_nice(child.pid, LOWEST)
 
 
+def test_threads_that_end_or_start_meanwhile_change_nothing_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = iter([["1", "2", "3"], ["1", "3", "4"], ["1", "3", "4"]])
+    found: list[int] = []
+
+    def set_priority(which: int, thread: int, value: int) -> None:
+        if thread == 2:
+            raise ProcessLookupError
+        found.append(thread)
+
+    monkeypatch.setattr(os, "listdir", lambda path: next(lists))
+    monkeypatch.setattr(os, "setpriority", set_priority)
+    assert set_nice(1, 0)
+    assert sorted(found) == [1, 3, 4]
+
+
 @pytest.mark.parametrize("limit", [resource.RLIM_INFINITY, 20, 40])
 def test_a_limit_that_allows_it_is_enough(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
