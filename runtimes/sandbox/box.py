@@ -98,12 +98,12 @@ def seal(box: Box) -> None:
     if not seccomp.supports_filters():
         return
     reported = box.reports >= 0 and seccomp.supports_reports()
+    # Found before the filter is there: from then on, opening a folder waits for the supervisor's answer, and the
+    # supervisor waits for the descriptor.
+    paths = _readable(box) + list(box.write)
+    allowed = json.dumps(sorted({each for path in paths for each in (os.path.abspath(path), os.path.realpath(path))}))
     descriptor = seccomp.install(box.network, box.gpu, reported, reported and landlock.version() > 0)
     if descriptor is not None:
-        paths = _readable(box) + list(box.write)
-        allowed = json.dumps(
-            sorted({each for path in paths for each in (os.path.abspath(path), os.path.realpath(path))})
-        )
         with socket.socket(fileno=box.reports) as reports:
             rights = struct.pack("i", descriptor)
             reports.sendmsg([allowed.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])

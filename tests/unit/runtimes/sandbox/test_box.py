@@ -1,6 +1,9 @@
 """A box takes files and system calls away from a process, and leaves it what a model needs."""
 
+import glob
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 
 from gateway.engine.arena import Arena
 from runtimes.sandbox import landlock, seccomp
-from runtimes.sandbox.box import Box, Denials
+from runtimes.sandbox.box import Box, Denials, seal
 from tests.support import ROOT
 
 boxed = pytest.mark.skipif(
@@ -208,3 +211,21 @@ def test_the_file_of_an_error_is_printed_and_so_is_the_one_that_it_came_from(
     for _ in range(100):
         denials.observe(OSError("Permission denied"))
     assert len(capsys.readouterr().out.splitlines()) < 30, "a client can fill the log"
+
+
+def test_no_folder_is_read_between_the_filter_and_its_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Opening one would wait for the supervisor, which has no report yet: a model on a card never loaded.
+    steps = list[str]()
+    receiver, sender = socket.socketpair()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(seccomp, "supports_filters", lambda: True)
+    monkeypatch.setattr(seccomp, "supports_reports", lambda: True)
+    monkeypatch.setattr(seccomp, "install", lambda *_: (steps.append("install"), descriptor)[1])
+    monkeypatch.setattr(glob, "glob", lambda pattern: (steps.append("glob"), [str(tmp_path / "card")])[1])
+    with receiver:
+        seal(Box(read=(), write=(str(tmp_path),), gpu=True, reports=sender.detach()))
+        allowed, received, _, _ = socket.recv_fds(receiver, 1 << 16, 1)
+    os.close(received[0])
+    assert str(tmp_path / "card") in json.loads(allowed)
+    assert steps[-1] == "install"
+    assert "glob" in steps
