@@ -29,6 +29,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         add_fake(repository, name, "4", toml, load_error="it is corrupt") if name == "other" else add_fake(
             repository, name, "4", toml
         )
+    for number in ("3", "4"):
+        add_fake(repository, "unloaded", number, '[traffic]\nweights = { "3" = 1 }\n')
     add_fake(repository, "newest", "3")
     add_fake(repository, "newest", "4")
     (repository / "pipe" / "1").mkdir(parents=True)
@@ -128,6 +130,17 @@ def test_a_version_that_failed_to_load_gets_nothing_and_the_log_says_why(running
     running.wait_for(r"other: version 4 gets none of its share: it is UNAVAILABLE: it is corrupt")
     refused = change(running, "other", {"version": 4}, "/promote")
     assert (refused.status, "4 is UNAVAILABLE" in refused.json()["error"]) == (503, True)
+
+
+def test_weights_of_versions_that_are_not_loaded_stop_requests_and_can_be_changed(running: Gateway) -> None:
+    assert running.post("/predict/unloaded", INPUTS).status == 503
+    assert running.get("/v2/models/unloaded/ready").status == 503
+    assert running.get("/v2/models/unloaded/stats").status == 200
+    assert running.post("/predict/unloaded/versions/4", INPUTS).status == 200
+    found = running.get("/v2/models/unloaded/traffic").json()
+    assert [each["reason"] for each in found["versions"]] == ["", "it is not loaded; add it to version_policy"]
+    assert change(running, "unloaded", {"weights": {"4": 1}}).status == 200
+    assert predict(running, "unloaded") == "4"
 
 
 @pytest.mark.parametrize(

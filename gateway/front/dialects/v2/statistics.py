@@ -6,6 +6,7 @@ from gateway.domain.control import GetStatistics
 from gateway.domain.identity import Identity
 from gateway.engine.protocol import Engine
 from gateway.front.base.access import may_read
+from gateway.front.dialects.v2.traffic import check_known
 
 
 async def read_statistics(engine: Engine, name: str, version: str, identity: Identity | None) -> dict[str, Any]:
@@ -13,9 +14,11 @@ async def read_statistics(engine: Engine, name: str, version: str, identity: Ide
 
     The last have only those that the client may read about.
     """
-    if name:
-        found = engine.model(name, version)
-        selected = [found] if version else [status for status in engine.models() if status.name == name]
+    if name and version:
+        selected = [engine.model(name, version)]
+    elif name:
+        check_known(engine, name)
+        selected = [status for status in engine.models() if status.name == name]
     else:
         selected = [status for status in engine.models() if may_read(identity, status.name)]
     versions = [[status.name, status.version] for status in selected if status.version]

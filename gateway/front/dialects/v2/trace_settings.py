@@ -6,13 +6,14 @@ from typing import Any
 from gateway.domain.control import ChangeTraceSettings
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
+from gateway.front.dialects.v2.traffic import check_known
 from gateway.generated import open_inference_pb2 as pb
 
 
 async def trace_settings(engine: Engine, model: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Change the settings of a model, or of all, and return them. Raises NotFound, InvalidRequest, Unsupported."""
     if model:
-        engine.model(model)
+        check_known(engine, model)
     return await engine.control(ChangeTraceSettings(model, changes))
 
 

@@ -1,14 +1,21 @@
 """modelport's own extension of the protocol: how a model's requests are divided among its versions, and copied."""
 
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
 
 from gateway.domain.control import ChangeTraffic, GetTraffic, PromoteVersion, RollBackTraffic
 from gateway.engine.protocol import Engine
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, Unavailable
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
+
+
+def check_known(engine: Engine, model: str) -> None:
+    """Raises NotFound if there is no such model. One whose weights let no version answer is known nevertheless."""
+    with suppress(Unavailable):
+        engine.model(model)
 
 
 def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
@@ -17,6 +24,7 @@ def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) 
     @app.get(prefix, tags=["models"])
     async def read(model: str) -> dict[str, Any]:
         """The weights of the model's versions, the share that each of them gets now, and its shadow."""
+        check_known(engine, model)
         return await engine.control(GetTraffic(model))
 
     @app.post(prefix, tags=["models"])
@@ -25,11 +33,13 @@ def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) 
 
         It holds until the model's configuration changes, or the server restarts.
         """
+        check_known(engine, model)
         return await engine.control(ChangeTraffic(model, await read_object(request, nulls=True)))
 
     @app.post(prefix + "/promote", tags=["models"])
     async def promote(model: str, request: Request) -> dict[str, Any]:
         """Have {"version": "4"} get all requests that name no version."""
+        check_known(engine, model)
         document = await read_object(request)
         version = document.get("version")
         if type(version) is int:
@@ -41,5 +51,6 @@ def add_traffic_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) 
     @app.post(prefix + "/rollback", tags=["models"])
     async def roll_back(model: str, request: Request) -> dict[str, Any]:
         """Return to what was in force before the newest change, promotions included."""
+        check_known(engine, model)
         await read_object(request)
         return await engine.control(RollBackTraffic(model))
