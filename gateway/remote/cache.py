@@ -86,9 +86,10 @@ class Cache:
             for digest in self.used_by(user) - set(digests):
                 self._touch(digest)  # used until now
             self._used[user] = set(digests)
-            text = "\n".join(sorted(set[str]().union(*self._used.values())))
-            os.ftruncate(self._own, 0)
+            text = "".join(f"{digest}\n" for digest in sorted(set[str]().union(*self._used.values())))
+            # In this order: another process that reads it in between must find all that is in use.
             os.pwrite(self._own, text.encode(), 0)
+            os.ftruncate(self._own, len(text))
 
     def used_by(self, user: str) -> set[str]:
         """Return the contents that a user needs."""

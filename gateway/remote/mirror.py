@@ -53,7 +53,7 @@ class Mirror:
         identity = hashlib.sha256(f"{location.identity}\0{model}".encode()).hexdigest()[:12]
         self._folder = MirrorFolder(cache, re.sub(r"[^A-Za-z0-9.]+", "-", str(location))[:60] + "-" + identity)
         self._requested: set[str] = set()
-        self._retries: dict[str, tuple[float, float]] = {}  # digest → when to try again, and the delay
+        self._retries: dict[str, tuple[float, float, str]] = {}  # digest → when to try again, the delay, and why
         self._found: dict[tuple[str, str], str] = {}  # the problems of the `sync` that runs
         if not lazy:
             cache.use(self._folder.name, self._folder.digests().values())
@@ -88,7 +88,9 @@ class Mirror:
             self._sync()
         except (StoreError, OSError) as error:
             self.failures += 1
-            reason = str(error) if isinstance(error, StoreError) else f"the model cache cannot be written: {error}"
+            reason = (
+                str(error) if isinstance(error, StoreError) else f"the model cache cannot be written: {error.strerror}"
+            )
             if self.unread != reason:
                 so = "the models in the cache continue to be served"
                 log.error("%s; %s", reason, so if self.path else "the server is not ready before that has succeeded")
@@ -215,17 +217,17 @@ class Mirror:
     def _content(self, name: str, version: str, objects: list[RemoteObject], prefix: str) -> str:
         """Return the digest of a content, after downloading it if it is missing; "" if that fails."""
         digest = digest_of(f"{self.location.identity}/{prefix}", objects)
-        at, delay = self._retries.get(digest, (0.0, 0.0))
+        at, delay, problem = self._retries.get(digest, (0.0, 0.0, ""))
         if time.monotonic() < at:
-            self._found[name, version] = self.problems.get((name, version), "its files could not be downloaded")
+            self._found[name, version] = problem
             return ""
         started, is_new = time.monotonic(), self._cache.find(digest) is None
         try:
             keep(self._cache, self.location, self._store, objects, prefix)
         except StoreError as error:
             delay = min(_MAX_DELAY_S, delay * 2 or _FIRST_DELAY_S)
-            self._retries[digest] = (time.monotonic() + delay, delay)
-            self._found[name, version] = f"its files could not be downloaded: {error}"
+            problem = self._found[name, version] = f"its files could not be downloaded: {error}"
+            self._retries[digest] = (time.monotonic() + delay, delay, problem)
             return ""
         self._retries.pop(digest, None)
         self._cache.use(self._folder.name, {*self._cache.used_by(self._folder.name), digest})

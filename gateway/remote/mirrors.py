@@ -53,7 +53,10 @@ class Mirrors:
                 location = parse(url)
                 choose = chooser(self._runtimes, overrides or ModelToml())
                 store = self._open_store(location)
-                mirror = Mirror(location, store, self._cache(), choose, model, self._lazy)
+                try:
+                    mirror = Mirror(location, store, self._cache(), choose, model, self._lazy)
+                except OSError as error:
+                    raise StoreError(f"the model cache cannot be written: {error.strerror}") from None
                 mirror.in_use = lambda: self._in_use()
                 follower = self._followers[url, model] = _Follower(mirror, self._poll_s)
                 if self._on_change is not None:

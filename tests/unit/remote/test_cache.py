@@ -4,7 +4,9 @@ import fcntl
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,4 +175,26 @@ def test_processes_that_start_at_the_same_time(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(fcntl, "flock", late)
     cache = Cache(tmp_path)
     cache.use("a user", ["content"])
-    assert Path(seen[0]).read_text() == "content"
+    assert Path(seen[0]).read_text().split() == ["content"]
+
+
+def test_what_is_in_use_is_always_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may read the file at any time."""
+    cache, truncate, write, seen = Cache(tmp_path), os.ftruncate, os.pwrite, list[list[str]]()
+    (file,) = (tmp_path / "processes").iterdir()
+
+    def watch(change: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*arguments: Any) -> Any:
+            result = change(*arguments)
+            seen.append(file.read_text().split())
+            return result
+
+        return watched
+
+    cache.use("one", ["kept", *(f"content-{number}" for number in range(20))])
+    monkeypatch.setattr(os, "ftruncate", watch(truncate))
+    monkeypatch.setattr(os, "pwrite", watch(write))
+    cache.use("one", ["kept"])
+    assert len(seen) > 1
+    assert all("kept" in each for each in seen)
+    assert seen[-1] == ["kept"]

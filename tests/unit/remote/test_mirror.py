@@ -1,5 +1,6 @@
 """A location becomes a folder: whole, restarted without downloads, and as it was when the store fails."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -175,6 +176,18 @@ def test_a_version_appears_only_when_it_is_whole(tmp_path: Path, fault: str, cap
     assert site.read("b/1/model.onnx") == b"b1"
 
 
+def test_the_reason_of_a_download_that_failed_outlives_an_outage(tmp_path: Path) -> None:
+    site = Site(tmp_path, REPOSITORY)
+    site.store.truncate = {"b/1/model.onnx"}
+    keep_only = site.mirror._folder.keep_only
+    site.mirror._folder.keep_only = no_space
+    with pytest.raises(StoreError, match="No space left"):
+        site.mirror.sync()
+    site.mirror._folder.keep_only = keep_only
+    site.mirror.sync()
+    assert "has 1 bytes instead of the 2" in site.mirror.problems["b", "1"]
+
+
 def test_an_outage_is_logged_once_and_so_is_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     site = Site(tmp_path, REPOSITORY)
     site.mirror.sync()
@@ -286,6 +299,10 @@ def test_a_file_with_the_name_of_a_version_is_no_version(tmp_path: Path) -> None
     site = Site(tmp_path, {**REPOSITORY, "b/2": b"a stray file"})
     site.mirror.sync()
     assert set(site.scanned()) == {("a", "2"), ("b", "1")}
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_broken_configuration_changes_nothing_else(tmp_path: Path) -> None:

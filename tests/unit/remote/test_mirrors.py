@@ -1,6 +1,8 @@
 """Locations that are followed by threads: the first reading, requests, and the end."""
 
 import asyncio
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from gateway.remote.fake_store import FakeStore
 from gateway.remote.location import BadLocation
 from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
+from gateway.remote.store import StoreError
 from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig
 
@@ -129,3 +132,14 @@ def test_an_artifact_that_cannot_be_downloaded_is_listed_with_the_reason(tmp_pat
     asyncio.run(world.mirrors.prepare({"one"}))
     assert told(scan(tmp_path, RUNTIMES)) == {("one", "1"): ""}
     world.mirrors.stop()
+
+
+def test_a_full_disk_at_the_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, one={"m/1/model.onnx": b"1"})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Cache, "use", full)
+    with pytest.raises(StoreError, match="the model cache cannot be written: No space left on device"):
+        world.mirrors.get("s3://one")
