@@ -30,6 +30,9 @@ log = logging.getLogger("models")
 # How often the memory of models that are being loaded is measured, and how often that of all processes. Measuring takes
 # about a millisecond per process; less often, growth is noticed later.
 _MEASURE_LOADING_S, _MEASURE_S = 0.1, 2.0
+# While models are loaded, or wait for it, all processes are measured more often: after so many times as long as that
+# takes, because what imports the framework grows too, and room must not be given away that others have taken.
+_MEASURE_PAUSE = 20.0
 # How often it is tried again to make room, while the models that might be unloaded are in use.
 _RETRY_S = 0.02
 # A load that has waited so long has models unloaded that are in use: they answer what they have begun, and what comes
@@ -98,7 +101,8 @@ class OnDemand:
         self.needs = LoadNeeds()
         self._start, self._succeeds, self._changed = start, succeeds, changed
         self._uses: dict[tuple[str, str], Uses] = {}
-        self._begun: dict[int, int] = {}  # by worker: the requests that it had begun when it was last looked at
+        # By worker: the requests that it had begun when it was last looked at.
+        self._begun: dict[VersionKey, dict[int, int]] = {}
         self._load_s: dict[tuple[str, str], float] = {}
         self._turns: list[_Turn] = []
         self._loading: set[ModelVersion] = set()
@@ -107,6 +111,7 @@ class OnDemand:
         self._kick = asyncio.Event()
         self._has_warned = False
         self._measured = self._measured_loading = 0.0
+        self._pause_s = _MEASURE_LOADING_S
 
     @property
     def waiting(self) -> int:
@@ -199,6 +204,7 @@ class OnDemand:
         self._loading.discard(version)
         self._leaving.discard(version)
         self._loaded.pop(version, None)
+        self._begun.pop(version.key, None)
         self.memory.release(version.key)
         self._kick.set()
 
@@ -299,11 +305,10 @@ class OnDemand:
     def _look(self, version: ModelVersion, now: float) -> Uses:
         """Return how often a model was used, until now."""
         uses = self._uses.setdefault(version.key[:2], Uses())
-        for worker in version.workers:
-            begun, _ = worker.use
-            new = (begun - self._begun.get(worker.id, 0)) & 0xFFFFFFFF
-            self._begun[worker.id] = begun
-            if new:
+        before = self._begun.get(version.key, {})
+        self._begun[version.key] = found = {worker.id: worker.use[0] for worker in version.workers}
+        for worker, begun in found.items():
+            if new := (begun - before.get(worker, 0)) & 0xFFFFFFFF:
                 uses.add(new, now)
         return uses
 
@@ -315,7 +320,7 @@ class OnDemand:
             self._measured_loading = now
             for version in self._loading:
                 self._measure(version)
-        if now - self._measured < _MEASURE_S:
+        if now - self._measured < (self._pause_s if self._turns or self._loading else _MEASURE_S):
             return
         before = self._worker_pids()
         found = await asyncio.to_thread(measure, os.getpid())
@@ -325,6 +330,7 @@ class OnDemand:
                 found.pop(pid, None)
         self.memory.take(found, after)
         self._measured = now
+        self._pause_s = min(_MEASURE_S, max(_MEASURE_LOADING_S, _MEASURE_PAUSE * (time.monotonic() - now)))
         for version, since in self._loaded.items():
             self._look(version, now)
             self.needs.learn(version.key, version.config, self.memory.measured.get(version.key, 0))

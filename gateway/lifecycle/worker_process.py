@@ -64,6 +64,7 @@ class WorkerProcess:
         self.exit_code: int | None = None
         self._started = time.monotonic()
         self._audits = (0, 0)
+        self._begun = 0
         self._frames = self._invalid_checks = 0
         self._killed = False
         self._kill_reason = ""
@@ -108,7 +109,7 @@ class WorkerProcess:
     @property
     def use(self) -> tuple[int, bool]:
         """How many requests it has begun, modulo 2**32, and whether one is running."""
-        return (0, False) if self._status is None else (self._status.begun(), bool(self._status.running()))
+        return (self._begun, False) if self._status is None else (self._status.begun(), bool(self._status.running()))
 
     async def run(self) -> None:
         """Start the process and wait for its end. Cancelling this kills the process."""
@@ -126,7 +127,8 @@ class WorkerProcess:
             if self._memory_group is not None and has_exceeded(str(self._memory_group.events)):
                 self._end_over_limit()
             if self._status is not None:
-                self._audits, status, self._status = self._status.audits(), self._status, None
+                self._audits, self._begun = self._status.audits(), self._status.begun()
+                status, self._status = self._status, None
                 status.close()
             self.ended = True
             self._socket_path.unlink(missing_ok=True)

@@ -65,6 +65,7 @@ class Machine:
         self.loads: list[str] = []
         self.changed = asyncio.Event()
         self.workers: dict[str, Worker] = {}
+        self.others_mib = 0  # what processes take that serve no model
         self.manager = OnDemand(limit_mib * _MIB, self._start, lambda _: False, lambda: self.changed)
         self.versions = {name: self._version(name, tmp_path) for name in sizes}
         monkeypatch.setattr(on_demand, "_MARGIN_BYTES", 0)
@@ -72,7 +73,7 @@ class Machine:
         monkeypatch.setattr(on_demand, "_PATIENCE_S", 0.1)
         monkeypatch.setattr(on_demand, "_BACK_OFF_S", 0.01)
         monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 0.0)
-        monkeypatch.setattr(on_demand, "measure", lambda _: {pid: self._resident(pid) for pid in self._pids()})
+        monkeypatch.setattr(on_demand, "measure", self._measure)
         monkeypatch.setattr(on_demand, "resident", self._resident)
         self.manager._target = limit_mib * _MIB
         self.manager.needs._runtimes["fake"] = _MIB
@@ -94,6 +95,10 @@ class Machine:
         name = next((name for name, worker in self.workers.items() if worker.pid == pid), "")
         size = self.sizes.get(name, 0) * _MIB
         return Resident(size, size, size)
+
+    def _measure(self, _: int) -> dict[int, Resident]:
+        others = Resident(self.others_mib * _MIB, 0, 0)
+        return {0: others} | {pid: self._resident(pid) for pid in self._pids()}
 
     async def _start(self, version: ModelVersion) -> None:
         name = version.key.model
@@ -219,3 +224,18 @@ async def test_a_load_that_fails_is_tried_again_after_a_while(monkeypatch: pytes
         found.problems.clear()
         await found.use("a")
         assert found.loaded() == {"a"}
+
+
+@run
+async def test_room_is_not_given_away_that_other_processes_have_taken_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10, b=10) as found:
+        monkeypatch.setattr(on_demand, "_MEASURE_S", 1000.0)  # while nothing is loaded
+        monkeypatch.setattr(on_demand, "_MEASURE_LOADING_S", 0.0)
+        monkeypatch.setattr(on_demand, "_MEASURE_PAUSE", 0.0)
+        await found.use("a")
+        found.manager._pause_s = 0.0
+        found.others_mib = 20  # a framework was imported, to be copied
+        await found.use("b")
+        assert found.loaded() == {"b"}

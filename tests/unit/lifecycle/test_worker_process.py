@@ -59,6 +59,29 @@ class Check:
         return await self.answer
 
 
+def test_what_a_worker_has_done_is_known_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_start, "Child", SlowChild)
+
+    async def main(folder: Path) -> None:
+        SlowChild.spawning, SlowChild.may_start = asyncio.Event(), asyncio.Event()
+        SlowChild.may_start.set()
+        worker = WorkerProcess(LAUNCH, folder, lambda: None, Check())
+        assert worker.use == (0, False)
+        living = asyncio.create_task(worker.run())
+        await SlowChild.spawning.wait()
+        page = StatusPage(str(folder / f"{worker.id}.status"))
+        page.set_busy([1, 2, 3], 1.0)
+        assert worker.use == (3, True)
+        worker.kill()
+        async with asyncio.timeout(5):
+            await living
+        page.close()
+        assert worker.use == (3, False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(main(Path(folder)))
+
+
 @pytest.mark.parametrize("end", [WorkerProcess.stop, WorkerProcess.kill])
 def test_a_worker_that_is_stopped_while_it_starts_is_killed(
     monkeypatch: pytest.MonkeyPatch, end: Callable[[WorkerProcess], None]
