@@ -1,5 +1,6 @@
 """The table of models and workers that the supervisor sends to every front."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -11,6 +12,8 @@ from gateway.domain.table_schema import table_schema_from_json
 from gateway.domain.traffic import Traffic, traffic_from_json
 from gateway.domain.types import ModelStatus
 from runtimes.wire import signature_from_json
+
+EntryKey = tuple[str, str]  # of a TableEntry: model, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class TableEntry:
 class Table:
     """Everything that fronts know about models.
 
+    entries  sorted by model and version
     ready    the server's readiness, which the supervisor determines
     regions  the regions of shared memory that clients have registered
     traffic  of the models whose traffic is divided or copied
@@ -76,25 +80,36 @@ def table_from_json(raw: Mapping[str, Any]) -> Table:
     return Table(entries, raw["ready"], regions, traffic)
 
 
+def changes(before: Table, table: Table) -> tuple[dict[EntryKey, TableEntry], set[EntryKey]]:
+    """Return the entries that are new since another table, and the keys of those that are gone.
+
+    Of many models, most entries are the same objects, and only these are compared.
+    """
+    old, new = set(map(id, before.entries)), set(map(id, table.entries))
+    changed = {_key(entry): entry for entry in table.entries if id(entry) not in old}
+    left = {_key(entry) for entry in before.entries if id(entry) not in new}
+    return changed, left - changed.keys()
+
+
 def changes_to_json(before: Table, table: Table) -> dict[str, Any]:
-    """Return what has changed since another table. Of many models, most entries are the same objects."""
-    old = {_key(entry): entry for entry in before.entries}
-    changed = [entry for entry in table.entries if old.pop(_key(entry), None) is not entry]
-    changes = Table(tuple(changed), table.ready, table.regions, table.traffic)
-    return {**table_to_json(changes), "gone": list(old)}
+    """Return what has changed since another table."""
+    changed, gone = changes(before, table)
+    return {**table_to_json(replace(table, entries=tuple(changed.values()))), "gone": sorted(gone)}
 
 
 def changed_table(before: Table, raw: Mapping[str, Any]) -> Table:
     """Return the table that `changes_to_json` had. Entries that have not changed are the same objects as before."""
-    changes = table_from_json(raw)
-    entries = {_key(entry): entry for entry in before.entries}
-    entries.update((_key(entry), entry) for entry in changes.entries)
-    for key in raw["gone"]:
-        entries.pop(tuple(key), None)
-    return replace(changes, entries=tuple(entry for _, entry in sorted(entries.items())))
+    news, entries = table_from_json(raw), list(before.entries)
+    for key in map(tuple, raw["gone"]):
+        del entries[bisect_left(entries, key, key=_key)]
+    for entry in news.entries:
+        at = bisect_left(entries, _key(entry), key=_key)
+        is_known = at < len(entries) and _key(entries[at]) == _key(entry)
+        entries[at : at + is_known] = [entry]
+    return replace(news, entries=tuple(entries))
 
 
-def _key(entry: TableEntry) -> tuple[str, str]:
+def _key(entry: TableEntry) -> EntryKey:
     return entry.status.name, entry.status.version
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import CACHE_BYTES, MAX_RESPONSE_BYTES
 from gateway.domain.pipeline import MAX_DEPTH
-from gateway.domain.table import Table, TableEntry, WorkerAddress
+from gateway.domain.table import Table, TableEntry, WorkerAddress, changes
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
 from gateway.engine.caches import Caches
@@ -137,16 +137,18 @@ class Routes:
 
         Entries that are the same objects as before are skipped, because most of many models do not change.
         """
-        before = self._entries
-        if table.traffic != self._table.traffic:
+        before = self._table
+        if table.traffic != before.traffic:
             self.known.clear()
         self._table = table
-        self._entries = {(entry.status.name, entry.status.version): entry for entry in table.entries}
-        changed = {key: entry for key, entry in self._entries.items() if before.get(key) is not entry}
-        gone = before.keys() - self._entries.keys()
+        changed, gone = changes(before, table)
+        for key in gone:
+            del self._entries[key]
+        self._entries.update(changed)
         self._forget({name for name, _ in (*changed, *gone)})
         self.choice.apply(table.traffic, self._by_model)
-        self._apply_pipelines({key: entry.status for key, entry in self._entries.items() if entry.status.steps})
+        if self._pipelines or any(entry.status.steps for entry in changed.values()):
+            self._apply_pipelines({key: entry.status for key, entry in self._entries.items() if entry.status.steps})
         for key, entry in changed.items():
             self._wanted.discard(key)
             if not entry.status.steps:

@@ -1,6 +1,7 @@
 """The entries of the fronts' table, made of all versions."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
 
 from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus, newest_first
@@ -14,6 +15,7 @@ class TableEntries:
 
     def __init__(self) -> None:
         self._chosen: dict[str, dict[str, TableEntry]] = {}  # model → version → entry
+        self._sorted: dict[str, list[TableEntry]] = {}  # the same, in order
 
     def update(
         self,
@@ -29,7 +31,7 @@ class TableEntries:
         changed  names of the models of which something may have changed; None: all. Pipelines need not be named
         """
         if changed is None:
-            self._chosen, changed = {}, {key.model for key in versions}
+            self._chosen, changed = {}, {*self._sorted, *(key.model for key in versions)}
         pipelines = [each for each in versions.values() if isinstance(each, PipelineVersion)]
         changed = {*changed, *(each.key.model for each in pipelines)}
         for name in changed:
@@ -38,7 +40,18 @@ class TableEntries:
         self._choose((each for each in workers if not isinstance(each, PipelineVersion)), desired, entry)
         if pipelines:
             self._follow(pipelines, versions, desired, entry)
-        return tuple(found for _, each in sorted(self._chosen.items()) for _, found in sorted(each.items()))
+        self._sort(changed)
+        return tuple(chain.from_iterable(self._sorted.values()))
+
+    def _sort(self, changed: Iterable[str]) -> None:
+        """Take over the entries of these models. Those that are equal stay the same objects, so are not sent again."""
+        known = len(self._sorted)
+        for name in changed:
+            before = {each.status.version: each for each in self._sorted.get(name, ())}
+            entries = [each for _, each in sorted(self._chosen.get(name, {}).items())]
+            self._sorted[name] = [old if (old := before.get(each.status.version)) == each else each for each in entries]
+        if len(self._sorted) != known:
+            self._sorted = dict(sorted(self._sorted.items()))
 
     def _follow(
         self,

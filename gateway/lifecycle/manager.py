@@ -226,7 +226,7 @@ class Manager:
         Does nothing if it is loaded or being loaded, or if there is no such version.
         """
         for key, found in list(self.versions.items()):
-            if key[:2] != (name, version) or found.unloading:
+            if key.model != name or key.version != version or found.unloading:
                 continue
             if isinstance(found, ModelVersion):
                 found.want()
@@ -397,17 +397,20 @@ class Manager:
     def _reconcile(self) -> None:
         self._selection.on_pipelines(_steps(self._snapshot.found))
         selected = self._snapshot.selected(self._selection.is_selected)
-        self._desired = selected.loadable()
+        before, self._desired = self._desired, selected.loadable()
         # A version whose worker is being restarted counts as READY: its requests wait for the new worker.
         states = {
             key: State.READY if each.admits and each.state is not State.UNLOADED else each.state
             for key, each in self.versions.items()
         }
         # What an override replaces stays until all of the override has loaded.
-        for action in next_actions(self._desired, states, selected.changing() | self._overrides.loading):
+        actions = next_actions(self._desired, states, selected.changing() | self._overrides.loading)
+        for action in actions:
             self._apply(action)
         self._has_reconciled = True
-        self._on_change()
+        self._on_change(
+            {key.model for key in {*(before.keys() ^ self._desired.keys()), *(each.key for each in actions)}}
+        )
 
     def _apply(self, action: Action) -> None:
         key = action.key
@@ -426,8 +429,8 @@ class Manager:
             self._tasks[key] = asyncio.create_task(self._retire(version, self._tasks[key]))
 
     def _instances(self) -> int:
-        versions = [self.versions[key] for key in self._desired if key in self.versions]
-        return sum(each.config.toml.workers for each in versions if isinstance(each, ModelVersion) and each.active)
+        active = [each for each in self.versions.values() if isinstance(each, ModelVersion) and each.active]
+        return sum(each.config.toml.workers for each in active if each.key in self._desired)
 
     def _begin_on_demand(self, version: ModelVersion) -> None:
         """Load a version at once if requests need it, because the files have changed of one that is loaded."""

@@ -186,7 +186,8 @@ class ModelVersion(Version):
         """Have it loaded, if it is loaded on demand and is not."""
         if self.on_demand and not self.active and not self.failed and not self.wanted.is_set():
             self.wanted.set()
-            self._on_change()
+            if self.workers:  # they have to end first; otherwise, it is about to be loaded
+                self._on_change()
 
     def begin_load(self) -> None:
         """Note that it is about to be loaded on demand."""

@@ -2,17 +2,25 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+# How often quotas are read. They hardly ever change, and reading them takes as long as a part of a model's load.
+_READ_S = 1.0
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of cores, at least 1. Quotas are rounded down. `root` is the folder that contains proc."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
-    return max(1, min([cores, *map(int, quotas)]))
+    return max(1, min([cores, *_quotas(root, int(time.monotonic() / _READ_S))]))
+
+
+@lru_cache(maxsize=1)
+def _quotas(root: Path, _: int) -> list[int]:
+    return [int(quota) for folder in _groups(root) if (quota := _quota(folder)) is not None]
 
 
 def threads_per_instance(cores: int, instances: int) -> int:

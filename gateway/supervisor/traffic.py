@@ -13,7 +13,7 @@ from gateway.domain.traffic import Shadow, Traffic, describe, divide, not_ready,
 from gateway.domain.types import ModelStatus, by_model
 from gateway.errors import InvalidRequest, Unavailable, unknown_model
 from gateway.lifecycle.manager import Manager
-from gateway.lifecycle.policy import State
+from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.niceness import LOWEST, is_reversible, own_nice, set_nice
 from gateway.repository.scan import ModelConfig
 from gateway.repository.traffic_config import TrafficToml
@@ -60,6 +60,8 @@ class TrafficBook:
         self._listed: Sequence[ModelStatus] = ()
         self._by_model: Mapping[str, Sequence[ModelStatus]] | None = None  # of those, once it is needed
         self._in_force: Mapping[str, Traffic] = {}
+        self._keys: tuple[VersionKey, ...] = ()
+        self._declaring: set[str] = set()  # of the versions with these keys
         self._noted: dict[str, list[str]] = {}
         self._nice: set[int] = set()  # the workers whose priority is lowered
         self._is_reversible = is_reversible()
@@ -67,12 +69,11 @@ class TrafficBook:
     def apply(self, statuses: Sequence[ModelStatus]) -> Mapping[str, Traffic]:
         """Return the traffic in force of the models that have any, for a table with these versions."""
         self._listed, self._by_model = statuses, None
-        configs = {
-            key.model: version.config for key, version in self._manager.versions.items() if version.config.version
-        }
-        served = {status.name for status in statuses}
-        divided = {name for name, config in configs.items() if config.toml.traffic} | self._changed.keys()
-        declared = {name: _declared(configs.get(name)) for name in sorted(divided & served)}
+        divided = self._divided() | self._changed.keys()
+        declared = {}
+        if divided:
+            served = {status.name for status in statuses}
+            declared = {name: self._declared(name) for name in sorted(divided & served)}
         for name, changed in list(self._changed.items()):
             if name in declared and declared[name].fingerprint != changed.fingerprint:
                 log.info("%s: its configuration has changed, and replaces what was changed at run time", name)
@@ -83,6 +84,15 @@ class TrafficBook:
             self._note(name)
         self._set_priorities()
         return self._in_force
+
+    def _divided(self) -> set[str]:
+        """Return the models whose files say something about their traffic."""
+        keys = tuple(self._manager.versions)
+        if keys != self._keys:  # their fingerprints are part of them
+            self._keys = keys
+            configs = {key.model: each.config for key, each in self._manager.versions.items() if each.config.version}
+            self._declaring = {name for name, config in configs.items() if config.toml.traffic}
+        return self._declaring
 
     @property
     def _statuses(self) -> Mapping[str, Sequence[ModelStatus]]:

@@ -1,0 +1,41 @@
+"""The entries of the table are in order, and those that have not changed stay the same objects, which are not sent."""
+
+from collections.abc import Callable
+
+from gateway.domain.table import TableEntry
+from gateway.domain.types import ModelStatus
+from gateway.lifecycle.entries import TableEntries
+from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.policy import VersionKey
+from gateway.lifecycle.version import Version
+from gateway.repository.scan import ModelConfig
+
+
+def versions(*names: str) -> dict[VersionKey, Version]:
+    keys = [VersionKey(name, "1", "print") for name in names]
+    return {key: ModelVersion(key, ModelConfig(key.model, "1", "print"), lambda: None) for key in keys}
+
+
+def in_state(**states: str) -> Callable[[Version], TableEntry]:
+    def entry(version: Version) -> TableEntry:
+        return TableEntry(ModelStatus(version.key.model, "1", states.get(version.key.model, "READY")))
+
+    return entry
+
+
+def test_they_are_in_order_when_models_come_and_go() -> None:
+    entries = TableEntries()
+    found = versions("b", "d")
+    assert [each.status.name for each in entries.update(found, found, in_state())] == ["b", "d"]
+    found |= versions("c", "a")
+    assert [each.status.name for each in entries.update(found, found, in_state(), {"c", "a"})] == ["a", "b", "c", "d"]
+    del found[VersionKey("b", "1", "print")]
+    assert [each.status.name for each in entries.update(found, found, in_state(), {"b"})] == ["a", "c", "d"]
+    assert entries.update({}, {}, in_state()) == ()
+
+
+def test_equal_entries_stay_the_same_objects() -> None:
+    entries, found = TableEntries(), versions("a", "b", "c")
+    before = entries.update(found, found, in_state())
+    after = entries.update(found, found, in_state(b="LOADING"))
+    assert [old is new for old, new in zip(before, after, strict=True)] == [True, False, True]
