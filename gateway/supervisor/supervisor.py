@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -565,12 +565,12 @@ class Supervisor:
                 front.send(self._trace_message(front))
         return self._traces.settings(request.name).to_json()
 
-    def _changing(self, change: Callable[[Any], None]) -> Callable[[Any], dict[str, Any]]:
-        """Return a handler that changes the traffic of a model, and sends it to all fronts before it answers."""
+    def _changing(self, change: Callable[[Any], None]) -> Callable[[Any], Awaitable[dict[str, Any]]]:
+        """Return a handler that changes the traffic of a model, and answers when all fronts have applied it."""
 
-        def handle(request: Any) -> dict[str, Any]:
+        async def handle(request: Any) -> dict[str, Any]:
             change(request)
-            self._publish(self._table)
+            await self._publish_to_all()
             return self.traffic.get(request.name)
 
         return handle
@@ -578,10 +578,18 @@ class Supervisor:
     def _trace_message(self, front: FrontProcess) -> Message:
         return Message(TRACE_SETTINGS, self._traces.to_front(front.number, self.settings.fronts))
 
-    def _register(self, request: RegisterRegion) -> None:
-        self._shared_memory.register(Region(request.name, request.key, request.offset, request.byte_size))
-        self._publish(self._table)
+    async def _publish_to_all(self) -> None:
+        """Have all fronts apply the table before the client's next request, which any of them may get.
 
-    def _unregister(self, request: UnregisterRegion) -> None:
-        self._shared_memory.unregister(request.name)
+        A front that is stopped is not waited for.
+        """
         self._publish(self._table)
+        await self._request_metrics()  # their answers come after they have read the table
+
+    async def _register(self, request: RegisterRegion) -> None:
+        self._shared_memory.register(Region(request.name, request.key, request.offset, request.byte_size))
+        await self._publish_to_all()
+
+    async def _unregister(self, request: UnregisterRegion) -> None:
+        self._shared_memory.unregister(request.name)
+        await self._publish_to_all()

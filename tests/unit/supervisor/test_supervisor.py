@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gateway.config import Settings, SettingsError
+from gateway.domain.control import GetTraffic
 from gateway.supervisor import supervisor as supervisor_module
 from gateway.supervisor.supervisor import Supervisor
 
@@ -113,3 +114,36 @@ def test_the_access_log_may_be_standard_output_if_there_is_one(tmp_path: Path, m
         supervisor.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+def test_a_change_is_answered_when_all_fronts_have_applied_it(tmp_path: Path) -> None:
+    """The client's next request may be for another front than the one that answers."""
+    events: list[str] = []
+
+    class Front:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def send(self, message: Any) -> None:
+            events.append(f"{self.name} is sent the table")
+
+        async def request_metrics(self) -> None:
+            events.append(f"{self.name} is asked")
+            await asyncio.sleep(0)
+            events.append(f"{self.name} answers")
+
+    async def main() -> None:
+        supervisor = Supervisor(tmp_path, Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics=""), {})
+        supervisor._fronts = {1: Front("1"), 2: Front("2")}  # type: ignore[dict-item]
+        supervisor.traffic.get = lambda name: {"model": name}  # type: ignore[method-assign]
+        try:
+            assert await supervisor._changing(lambda request: events.append("change"))(GetTraffic("m")) == {
+                "model": "m"
+            }
+        finally:
+            supervisor.close()
+
+    asyncio.run(main())
+    assert events[0] == "change"
+    assert events[1:3] == ["1 is sent the table", "2 is sent the table"]
+    assert events[-2:] == ["1 answers", "2 answers"]
