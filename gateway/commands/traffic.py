@@ -73,11 +73,14 @@ def _changes(change: Change) -> dict[str, Any]:
 
 def _weights(text: str) -> dict[str, float]:
     """Read "3=95,4=5". Raises CommandError."""
-    weights = {}
+    weights: dict[str, float] = {}
     for part in text.split(","):
         version, _, weight = part.partition("=")
+        version = version.strip()
+        if version in weights:
+            raise CommandError(f"--weights has version {version} twice", 2)
         try:
-            weights[version.strip()] = float(weight)
+            weights[version] = float(weight)
         except ValueError:
             raise CommandError(f"--weights is '{text}': expected versions and weights, such as 3=95,4=5", 2) from None
     return weights

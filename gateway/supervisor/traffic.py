@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gateway.config import explain
 from gateway.domain.traffic import Shadow, Traffic, describe, divide, not_ready, shadow_problem
 from gateway.domain.types import ModelStatus, by_model
-from gateway.errors import InvalidRequest, Unavailable, unknown_model
+from gateway.errors import InvalidRequest, Unavailable, shorten, unknown_model
 from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.niceness import LOWEST, is_reversible, own_nice, set_nice
@@ -190,6 +190,8 @@ class TrafficBook:
     def promote(self, name: str, version: str) -> None:
         """Have a version get all requests that name none. Raises as `change` does."""
         traffic = self._traffic(name)
+        if not version.isdecimal():
+            raise InvalidRequest(f"'{shorten(version)}' is not the number of a version; promote one by its number")
         changes: dict[str, Any] = {"weights": {version: 100}}
         if traffic.shadow is not None and traffic.shadow.version == version.lstrip("0"):
             changes["shadow"] = None

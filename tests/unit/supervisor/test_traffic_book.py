@@ -142,6 +142,13 @@ def test_bad_weights_next_to_a_shadow_are_refused_in_words(weights: Any) -> None
     assert bench.book.get("m")["shadow"]["of"] == "3"
 
 
+@pytest.mark.parametrize("version", ["v4", "", "-4", "stable"])
+def test_what_is_promoted_is_the_number_of_a_version(version: str) -> None:
+    bench = Bench()
+    with pytest.raises(InvalidRequest, match=f"^'{version}' is not the number of a version"):
+        bench.book.promote("m", version)
+
+
 def test_a_shadow_that_is_not_loaded_says_so() -> None:
     bench = Bench(weights={"3": 1}, shadow={"version": 4, "of": 3})
     assert bench.book.get("m")["shadow_problem"] == ""
