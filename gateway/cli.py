@@ -571,15 +571,16 @@ def _score_flags(parser: argparse.ArgumentParser) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     """Raises SettingsError."""
-    from gateway.commands.score_request import open_engine, score_request
     from gateway.config import SettingsError
 
     try:
         import pyarrow  # noqa: F401 - the extra
     except ImportError:
         raise SettingsError("modelport score needs the package pyarrow: pip install 'modelport[score]'") from None
-    request = score_request(options)
     from gateway.commands.score import run_score
+    from gateway.commands.score_request import open_engine, score_request
+
+    request = score_request(options)
 
     return run_score(request, open_engine(options))
 
