@@ -56,7 +56,7 @@ __all__ = [
 def load(
     location: str | os.PathLike[str],
     *,
-    version: str = "",
+    version: str | int = "",
     device: str = "cpu",
     threads: int | None = None,
     instances: int = 1,
@@ -83,8 +83,8 @@ def load(
     The environment is the one that a gateway would build, and is built only once per machine. Raises ModelportError.
     """
     spec = ModelSpec(
-        os.fspath(location),
-        version,
+        os.fsdecode(location),
+        str(version),
         device,
         threads,
         instances,

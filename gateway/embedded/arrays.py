@@ -33,9 +33,28 @@ def to_tensors(arrays: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[T
     return [_to_tensor(name, value, datatypes.get(name, "")) for name, value in arrays.items()]
 
 
+def to_rows(arrays: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
+    """Return arrays whose first dimensions are the same number of rows. Raises InvalidRequest."""
+    datatypes = {spec.name: spec.datatype for spec in specs}
+    rows = {name: _of_rows(name, value, datatypes.get(name, "")) for name, value in arrays.items()}
+    if len({len(array) for array in rows.values()}) != 1:
+        raise InvalidRequest("all inputs must have the same number of rows")
+    return rows
+
+
+def _of_rows(name: str, value: Any, datatype: str) -> np.ndarray:
+    try:
+        array = _to_array(value, datatype)
+    except (TypeError, ValueError):
+        raise InvalidRequest(f"input '{name}' is not an array of {datatype or 'one datatype'}") from None
+    if not array.ndim:
+        raise InvalidRequest(f"input '{name}' is a single value; it must be an array whose first dimension counts rows")
+    return array
+
+
 def _to_tensor(name: str, value: Any, datatype: str) -> Tensor:
     try:
-        array = np.asarray(value, dtype=object) if datatype == "BYTES" and _is_text(value) else np.asarray(value)
+        array = _to_array(value, datatype)
         return from_array(name, cast(name, array, datatype))
     except InvalidRequest:
         raise
@@ -46,9 +65,10 @@ def _to_tensor(name: str, value: Any, datatype: str) -> Tensor:
         raise InvalidRequest(f"input '{name}' is not an array of {datatype or 'one datatype'}{reason}") from None
 
 
-def _is_text(value: Any) -> bool:
-    """Whether the value is not an array yet. numpy would strip zeros from the end of each of its strings."""
-    return not isinstance(value, np.ndarray)
+def _to_array(value: Any, datatype: str) -> np.ndarray:
+    if datatype == "BYTES" and not isinstance(value, np.ndarray):
+        return np.asarray(value, dtype=object)  # otherwise numpy would strip zeros from the end of each string
+    return np.asarray(value)
 
 
 def to_arrays(tensors: Sequence[Tensor]) -> dict[str, np.ndarray]:

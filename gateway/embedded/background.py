@@ -34,7 +34,10 @@ class Background:
         self.loop.call_soon_threadsafe(function, *arguments)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine on the loop, and wait for its result. Ctrl-C cancels it."""
+        """Run a coroutine on the loop, and wait for its result. Ctrl-C cancels it.
+
+        Call `check` before: on the loop's own thread this would wait for ever.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return future.result()

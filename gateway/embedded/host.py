@@ -113,9 +113,9 @@ class Host:
     def submit(self, request: InferRequest, answer: "Future[InferResponse]") -> None:
         """Send a request. Cancelling the future cancels it."""
         try:
-            admitted = self._engine.submit(request, lambda outcome: _resolve(answer, outcome))
+            admitted = self._engine.submit(request, lambda outcome: _resolve(answer, self._worded(outcome)))
         except Exception as error:
-            _resolve(answer, error)
+            _resolve(answer, self._worded(error))
             return
         loop = asyncio.get_running_loop()
 
@@ -124,6 +124,12 @@ class Host:
                 loop.call_soon_threadsafe(admitted.cancel)
 
         answer.add_done_callback(cancel)
+
+    def _worded(self, outcome: InferResponse | Exception) -> InferResponse | Exception:
+        """Return the outcome. The engine's sentence about its end is about a gateway."""
+        if self._closed is not None and isinstance(outcome, Unavailable):
+            return Unavailable(f"model '{self._name}' was closed before it answered")
+        return outcome
 
     async def close(self) -> None:
         """Fail the requests in progress, and end the workers. Later calls wait for the first."""

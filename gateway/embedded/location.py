@@ -1,5 +1,6 @@
 """Finds the model that a location names: an artifact, REPOSITORY/MODEL, or a repository with one model."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,8 @@ def fetched(location: str) -> Path:
             raise InvalidRequest(str(error)) from None
         except StoreError as error:
             raise Unavailable(str(error)) from None
-    path = Path(location).expanduser().absolute()
-    if not path.exists():
+    path = Path(os.path.expanduser(location)).absolute()  # Path.expanduser raises errors for users that do not exist
+    if not os.path.exists(path):
         raise NotFound(f"'{location}' does not exist; it must be an artifact, a model's folder or a repository")
     return path
 

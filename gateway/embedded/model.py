@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import logging
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from gateway.config import SettingsError, Sources, read_settings
 from gateway.domain.image_processing import Preprocess
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, complete_specs
-from gateway.embedded.arrays import named_inputs, to_arrays, to_tensors
+from gateway.embedded.arrays import named_inputs, to_arrays, to_rows, to_tensors
 from gateway.embedded.background import Background, background
 from gateway.embedded.host import Host
 from gateway.embedded.location import fetched, find_model
@@ -26,6 +27,8 @@ from gateway.errors import InvalidRequest, Unavailable
 from runtimes.contract import Signature
 
 Arrays = dict[str, np.ndarray]
+
+log = logging.getLogger("models")
 
 
 class Model:
@@ -52,14 +55,19 @@ class Model:
         if artifact is not None and artifact.runtime.model_code and not spec.allow_python:
             raise InvalidRequest(f"model '{chosen.name}' is a program; pass allow_python=True if you trust its author")
         configs = [spec.configure(chosen), *others]
+        if spec.timeout_s is not None and not (isinstance(spec.timeout_s, int | float) and spec.timeout_s > 0):
+            raise InvalidRequest(
+                f"modelport.load: 'timeout_s' is {spec.timeout_s!r}, but it must be a number of seconds above 0; leave "
+                "it out to wait as long as it takes"
+            )
         self.name, self.version, self._fingerprint = chosen.name, chosen.version, chosen.fingerprint
         self._background = background()
+        self._background.check()
         on_progress = print_progress if progress else _ignore
         self._host = self._background.run(_start(partial(Host, configs, spec, settings, runtimes, on_progress)))
         # When the model is forgotten, its worker ends. At the end of the program, the loop cannot wait for that.
         self._finalizer = weakref.finalize(self, _release, self._background, self._host)
         self._finalizer.atexit = False
-        _loaded.add(self._host)
 
     @property
     def _status(self) -> ModelStatus:
@@ -113,7 +121,7 @@ class Model:
         inputs   a mapping of names to arrays, for names that are no Python words; or the array of the only input
         outputs  the names of those to compute; empty for all
         arrays   the inputs by name: arrays, or anything that numpy makes an array of. Numbers are converted to the
-                 input's datatype if none of them changes
+                 input's datatype if they are in its range
 
         Raises ModelportError, with the sentences that clients of a gateway get.
         """
@@ -130,6 +138,8 @@ class Model:
         In a coroutine, `await asyncio.wrap_future(model.submit(...))` waits without blocking the event loop.
         """
         answer, result = self._send(inputs, outputs, arrays), Future[Arrays]()
+        _waiting[answer] = self  # `load(...).submit(...)` must not end the worker
+        answer.add_done_callback(_waiting.pop)
         answer.add_done_callback(partial(_convert, result))
         result.add_done_callback(lambda result: answer.cancel() if result.cancelled() else None)
         return result
@@ -159,11 +169,11 @@ class Model:
 
         rows  0 for the largest batch that the model runs
         """
-        arrays = {name: np.asarray(value) for name, value in named_inputs(inputs, {}, self.signature.inputs).items()}
-        lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
-        if len(lengths) != 1:
-            raise InvalidRequest("all inputs must have the same number of rows")
-        size, count = rows or max(self.max_batch_size, 1), lengths.pop()
+        if rows < 0:
+            raise InvalidRequest(f"'rows' is {rows}, but it must be a number, or 0 for the model's largest batch")
+        specs = self.signature.inputs
+        arrays = to_rows(named_inputs(inputs, {}, specs), specs)
+        size, count = rows or max(self.max_batch_size, 1), len(next(iter(arrays.values())))
         starts = range(0, count, size)
         slices = ({name: array[start : start + size] for name, array in arrays.items()} for start in starts)
         return self.map(slices, outputs=outputs, progress=progress, total=len(starts))
@@ -172,8 +182,8 @@ class Model:
         """End the worker. Requests in progress fail. A second call does nothing."""
         self._background.check()
         if self._finalizer.detach():
-            _loaded.discard(self._host)
             self._background.run(self._host.close())
+            _loaded.discard(self._host)
 
     @property
     def closed(self) -> bool:
@@ -215,10 +225,12 @@ class Model:
 
 async def _start(create: "partial[Host]") -> Host:
     host = create()
+    _loaded.add(host)
     try:
         await host.ready()
     except BaseException:
         await host.close()
+        _loaded.discard(host)
         raise
     return host
 
@@ -227,9 +239,15 @@ def _convert(result: "Future[Arrays]", answer: "Future[InferResponse]") -> None:
     if answer.cancelled() or not result.set_running_or_notify_cancel():
         return
     try:
-        result.set_result(to_arrays(answer.result().outputs))
+        arrays = to_arrays(answer.result().outputs)
     except Exception as error:
-        result.set_exception(error)
+        finish = partial(result.set_exception, error)
+    else:
+        finish = partial(result.set_result, arrays)
+    try:
+        finish()
+    except BaseException:  # such as sys.exit in a callback of the program. This thread belongs to all models
+        log.exception("a callback of a result raised an exception")
 
 
 def _length(batches: Any) -> int | None:
@@ -243,13 +261,21 @@ def _ignore(line: str) -> None:
 def _release(owner: Background, host: Host) -> None:
     """The garbage collector calls this on any thread, perhaps that of the loop, so it cannot wait."""
     if os.getpid() == owner.pid:
-        _loaded.discard(host)
-        owner.loop.call_soon_threadsafe(lambda: _closing.add(asyncio.ensure_future(host.close())))
+        owner.loop.call_soon_threadsafe(_close_later, host)
 
 
-# Hosts whose workers must end with the interpreter, and the tasks that close others.
+def _close_later(host: Host) -> None:
+    task = asyncio.ensure_future(host.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    task.add_done_callback(lambda _: _loaded.discard(host))
+
+
+# Hosts whose workers must end with the interpreter, the tasks that close others, and the models of requests that are
+# in progress.
 _loaded: set[Host] = set()
 _closing: set["asyncio.Task[None]"] = set()
+_waiting: dict["Future[InferResponse]", Model] = {}
 
 
 def _kill_all() -> None:
