@@ -391,7 +391,8 @@ class Manager:
 
     def _key(self, config: ModelConfig) -> VersionKey:
         reloads = self._reloads.get(config.name, 0)
-        fingerprint = f"{config.fingerprint}.{reloads}" if reloads else config.fingerprint
+        fingerprint = config.fingerprint or config.problem  # without files, only the problem can change
+        fingerprint = f"{fingerprint}.{reloads}" if reloads else fingerprint
         return VersionKey(config.name, config.version, fingerprint)
 
     def _reconcile(self) -> None:

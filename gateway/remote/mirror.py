@@ -93,7 +93,11 @@ class Mirror:
             )
             if self.unread != reason:
                 so = "the models in the cache continue to be served"
-                log.error("%s; %s", reason, so if self.path else "the server is not ready before that has succeeded")
+                log.error(
+                    "%s; %s",
+                    reason,
+                    so if self.path else "its models are not served, and a gateway that starts is not ready",
+                )
             self.unread = reason
             raise StoreError(reason) from None
         if self.unread:
@@ -130,14 +134,14 @@ class Mirror:
     def _sync_artifact(self, objects: list[RemoteObject]) -> None:
         location, folder = self.location, self._folder
         single = not location.is_archive and any(item.name == location.name for item in objects)
-        name = "files" if single else location.stem
-        digest = self._content(location.stem, "1", objects, "")
+        name = "files" if single else self._model or location.stem
+        digest = self._content(self._model or location.stem, "1", objects, "")
         if not digest:
             return
         link = folder.root / name
         folder.point(link, digest)
         scanned = f"root/{name}/{location.name}" if single else f"root/{name}"
-        if location.is_archive and shape_of(_names_in(link.resolve())) == "model":
+        if self._model or (location.is_archive and shape_of(_names_in(link.resolve())) == "model"):
             scanned = "root"
         folder.keep_only({name})
         folder.save(scanned, {})

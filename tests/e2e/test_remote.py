@@ -115,7 +115,7 @@ def test_a_cold_cache_and_a_dead_store(start: Start, s3: StoreServer, tmp_path: 
     s3.kill()
     add_fake(tmp_path / "local", "here")
     running = start("s3://models/repo", str(tmp_path / "local"), **s3.variables)
-    running.wait_for("s3://models/repo cannot be listed: the connection is refused; the server is not ready before")
+    running.wait_for("s3://models/repo cannot be listed: the connection is refused; its models are not served")
     running.wait_served("here")
     assert running.get("/v2/health/ready").status == 503
     assert not said(running, "startup is complete")

@@ -110,6 +110,15 @@ async def test_a_scan_with_an_unexpected_error_unloads_nothing_and_is_logged_onc
 
 
 @run
+async def test_another_problem_of_a_model_without_files_is_seen() -> None:
+    repository = Repository()
+    repository.models = [ModelConfig("a", "", "", problem="its files are being downloaded")]
+    async with managing(repository) as manager:
+        repository.models = [ModelConfig("a", "", "", problem="it has no version folder")]
+        await until(lambda: states(manager) == {"a": "it has no version folder"})
+
+
+@run
 async def test_a_repository_that_has_changed_is_scanned_at_once() -> None:
     repository = Repository("a")
     async with managing(repository, poll_s=3600) as manager:

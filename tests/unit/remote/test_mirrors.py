@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import tarfile
 import threading
 from pathlib import Path
 
@@ -143,3 +144,30 @@ def test_a_full_disk_at_the_start_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Cache, "use", full)
     with pytest.raises(StoreError, match="the model cache cannot be written: No space left on device"):
         world.mirrors.get("s3://one")
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (("1/model.onnx",), {("m", "1"): ""}),
+        (("net/1/model.onnx",), {("m", ""): "it has no version folder"}),
+        (("model.onnx",), {("m", ""): "it has no version folder"}),
+        (("a/1/model.onnx", "b/1/model.onnx"), {("m", ""): "it has no version folder"}),
+    ],
+)
+def test_a_model_of_models_config_may_be_an_archive(
+    tmp_path: Path, files: tuple[str, ...], found: dict[tuple[str, str], str]
+) -> None:
+    """The archive's name is not the model's."""
+    with tarfile.open(tmp_path / "net.tgz", "w:gz") as archive:
+        for name in files:
+            archive.addfile(tarfile.TarInfo(name))
+    world = World(tmp_path)
+    world.stores["https://host/net.tgz"] = FakeStore({"net.tgz": (tmp_path / "net.tgz").read_bytes()})
+    mirror = world.mirrors.get("https://host/net.tgz", "m")
+    world.start()
+    asyncio.run(world.mirrors.first_sync())
+    seen = told(scan_mirrored_model(mirror, "m", ModelToml(), RUNTIMES))
+    assert seen.keys() == found.keys()
+    assert all(seen[key].startswith(problem) for key, problem in found.items())
+    world.mirrors.stop()
