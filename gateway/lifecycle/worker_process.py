@@ -21,7 +21,7 @@ from gateway.process.cgroup import MemoryGroup, has_exceeded
 from gateway.process.channel import Channel
 from gateway.process.child import Child, clean_environment
 from gateway.process.folders import remove_folder
-from gateway.process.memory import private_bytes
+from gateway.process.resident import anonymous_bytes, private_bytes
 from runtimes import memory, status_page, wire
 from runtimes.contract import Signature
 from runtimes.control import BatchingOff, Failed, Ready
@@ -248,7 +248,8 @@ class WorkerProcess:
         if self.ended or self._status is None:
             return
         allowed = self.launch.memory_limit
-        if allowed and not self._killed and self.pid and private_bytes(self.pid) > allowed:
+        # The second figure is the one that counts; it takes longer to read.
+        if allowed and not self._killed and (pid := self.pid) and anonymous_bytes(pid) > allowed < private_bytes(pid):
             self._end_over_limit()
             self.kill()
         # At the first sight, the worker may just be ending by itself.

@@ -73,17 +73,6 @@ class Trimmer:
             self._lowest = min(self._lowest, resident)
 
 
-def private_bytes(pid: int) -> int:
-    """Return the bytes of memory that a process has for itself, without files and shared memory; 0 if it has ended."""
-    import psutil  # not needed in fronts, which import this module
-
-    try:
-        used = psutil.Process(pid).memory_info()
-    except psutil.Error:
-        return 0
-    return int(used.rss - getattr(used, "shared", 0))
-
-
 def system_trimmer() -> Trimmer | None:
     """Return a trimmer that uses malloc_trim; None if the C library is not glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -37,10 +37,36 @@ def _fields(text: bytes) -> dict[bytes, int]:
 
 
 def _private(pid: int) -> Resident:
-    from gateway.process.memory import private_bytes
-
-    private = private_bytes(pid)
+    private = anonymous_bytes(pid)
     return Resident(private, private, private)
+
+
+def private_bytes(pid: int) -> int:
+    """Return the bytes of memory that only this process has, without files and shared memory; 0 if it has ended.
+
+    A forked process has pages of the one that it was copied from. They are nobody's own until one of them writes there.
+    """
+    anonymous = anonymous_bytes(pid)
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            # This includes shared memory that no other process has touched yet; the other figure does not.
+            return min(anonymous, _fields(file.read())[b"Private_Dirty"] << 10)
+    except OSError:
+        return anonymous
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the resident bytes of a process without files and shared memory; 0 if it has ended.
+
+    That is at least `private_bytes`, and takes a tenth of its time.
+    """
+    import psutil  # not needed in fronts, which import this package
+
+    try:
+        used = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return 0
+    return int(used.rss - getattr(used, "shared", 0))
 
 
 def process_tree(root: int) -> list[int]:

@@ -8,7 +8,7 @@ from gateway.environments.builder import Builder
 from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.version import Version
 from gateway.metrics.collector import Key, MetricsSnapshot
-from gateway.process.memory import private_bytes
+from gateway.process.resident import private_bytes
 
 # Of the figures of a model, those that the console reads. Histograms have a count per bucket, not cumulative.
 _FIGURES = (

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import psutil
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.process.resident import private_bytes
+
 
 class Process(NamedTuple):
     """pid: None for this one. memory_limit: in bytes; 0: none."""
@@ -23,7 +25,9 @@ def process_families(processes: Iterable[Process]) -> Iterator[Metric]:
         "modelport_process_resident_memory_bytes", "Resident memory, by process", labels=labels
     )
     private = GaugeMetricFamily(
-        "modelport_process_private_memory_bytes", "Resident memory without files and shared memory", labels=labels
+        "modelport_process_private_memory_bytes",
+        "Memory that only this process has, without files",
+        labels=labels,
     )
     limit = GaugeMetricFamily(
         "modelport_process_memory_limit_bytes", "The limit of private memory, by process", labels=labels
@@ -39,7 +43,7 @@ def process_families(processes: Iterable[Process]) -> Iterator[Metric]:
             continue
         values = [name, str(process.pid)]
         resident.add_metric(values, memory.rss)
-        private.add_metric(values, memory.rss - getattr(memory, "shared", 0))
+        private.add_metric(values, private_bytes(process.pid))
         cpu.add_metric(values, times.user + times.system)
         files.add_metric(values, open_files)
         if memory_limit:
