@@ -137,6 +137,8 @@ class Manager:
         if self._tasks:
             _, slow = await asyncio.wait(self._tasks.values(), timeout=_STOP_S)
             self.kill()
+            if self.zygotes is not None:
+                self.zygotes.end()  # a worker may wait for one that imports its framework
             await asyncio.gather(*slow, return_exceptions=True)
         if self.zygotes is not None:
             await self.zygotes.close()

@@ -149,6 +149,8 @@ class WorkerProcess:
             listener.listen(64)
             self._channel = await Channel.open(ours, self._on_frame, max_bytes=_MAX_MESSAGE_BYTES)
             self._child = await self._start(theirs, listener, stack)
+        if self._child is None:
+            return
         if self._killed:
             self._child.kill()
         groups, limit = self.launch.memory_groups, self.launch.memory_limit
@@ -158,7 +160,8 @@ class WorkerProcess:
         self._channel.send(wire.LOAD, self.launch.load.to_json())
         self.exit_code = await self._child.wait()
 
-    async def _start(self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack) -> Child:
+    async def _start(self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack) -> Child | None:
+        """Return the process; None if it was stopped while it waited for one to copy."""
         self._temporary.mkdir(mode=0o700)
         environment = clean_environment() | {"TMPDIR": str(self._temporary)}
         box, reports = self.launch.box, None
@@ -171,7 +174,10 @@ class WorkerProcess:
             box = box._replace(write=(*box.write, str(self._temporary)))
         environment.update(self.launch.environment)
         start = WorkerStart(control, listener, self._status_path, environment, box, reports)
-        return await self._fork(start) or await spawn(self.launch.python, start, self._log)
+        copied = await self._fork(start)
+        if copied is not None or (self._killed and self.launch.zygotes is not None):
+            return copied
+        return await spawn(self.launch.python, start, self._log)
 
     async def _fork(self, start: WorkerStart) -> Child | None:
         launch = self.launch

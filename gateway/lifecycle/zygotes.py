@@ -62,6 +62,7 @@ class Zygotes:
         self._is_supported: bool | None = None
         self._zygotes: dict[Kind, Zygote] = {}
         self._refused: set[Kind] = set()
+        self._ends = False
         self._background: set[asyncio.Task[object]] = set()
 
     def named(self) -> dict[str, int]:
@@ -86,7 +87,7 @@ class Zygotes:
     async def _start(self, kind: Kind, start: WorkerStart, worker_log: logging.Logger) -> Child | None:
         if self._is_supported is None:
             self._is_supported = become_subreaper()
-        if not self._is_supported or kind in self._refused:
+        if not self._is_supported or self._ends or kind in self._refused:
             return None
         zygote = self._zygotes.get(kind)
         if zygote is None or zygote.has_ended:
@@ -98,7 +99,7 @@ class Zygotes:
         try:
             return await zygote.fork(start, worker_log)
         except CannotFork as error:
-            if kind not in self._refused:
+            if kind not in self._refused and not self._ends:
                 log.info("workers of %s are started as programs of their own, because %s", kind.runtime.name, error)
             if error.for_good:
                 self._refused.add(kind)
@@ -108,10 +109,15 @@ class Zygotes:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def close(self) -> None:
-        """End all of them. Their workers are not affected."""
+    def end(self) -> None:
+        """Kill all of them, so that nobody waits for their imports, and start no others. Workers are not affected."""
+        self._ends = True
         for zygote in self._zygotes.values():
             zygote.end()
+
+    async def close(self) -> None:
+        """End all of them, and wait until their files have been removed."""
+        self.end()
         await asyncio.gather(*(zygote.wait() for zygote in self._zygotes.values()), *self._background)
 
 

@@ -312,6 +312,24 @@ def test_the_end_of_all_includes_those_that_are_about_to_start(short: Path, tmp_
     run(short, main)
 
 
+def test_a_worker_that_is_stopped_while_its_framework_is_imported_needs_no_import(short: Path, tmp_path: Path) -> None:
+    imports = tmp_path / "imports"
+    os.mkfifo(imports)
+    runtime = made(tmp_path, f"open({str(imports)!r}, 'a').close()\nopen({str(tmp_path / 'never')!r})\n" + REPORTING)
+    os.mkfifo(tmp_path / "never")
+
+    async def main(zygotes: Zygotes) -> None:
+        worker = Worker(launch(zygotes, runtime), short)
+        await asyncio.to_thread(lambda: imports.open().close())  # it has begun
+        worker.process.stop()
+        zygotes.end()
+        await worker.living
+        assert worker.process.exit_code is None, "no process was started for it"
+        assert [each for each in psutil.Process().children() if "__main__.py" in " ".join(each.cmdline())] == []
+
+    run(short, main)
+
+
 def test_without_workers_the_process_ends(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zygotes_module, "_IDLE_S", 0.0)
     runtime = made(tmp_path, REPORTING)
