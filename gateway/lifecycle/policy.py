@@ -67,9 +67,13 @@ def next_actions(
 
 
 def _can_be_replaced(successors: Collection[VersionKey], actual: Mapping[VersionKey, State]) -> bool:
-    """Return whether there are no successors, or all of them have loaded or failed and at least one is ready."""
+    """Return whether there are no successors, or all of them have loaded or failed and at least one can answer.
+
+    That includes one that its first request loads. If nobody has asked for it, nobody will make it READY.
+    """
     states = [actual.get(key) for key in successors]
     if not states:
         return True
-    settled = all(state in (State.READY, State.UNAVAILABLE) for state in states)
-    return settled and State.READY in states
+    can_answer = (State.READY, State.UNLOADED)
+    settled = all(state in (*can_answer, State.UNAVAILABLE) for state in states)
+    return settled and any(state in can_answer for state in states)

@@ -160,7 +160,9 @@ class WorkerProcess:
         self._channel.send(wire.LOAD, self.launch.load.to_json())
         self.exit_code = await self._child.wait()
 
-    async def _start(self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack) -> Child | None:
+    async def _start(
+        self, control: socket.socket, listener: socket.socket, stack: contextlib.ExitStack
+    ) -> Child | None:
         """Return the process; None if it was stopped while it waited for one to copy."""
         self._temporary.mkdir(mode=0o700)
         environment = clean_environment() | {"TMPDIR": str(self._temporary)}

@@ -8,6 +8,8 @@ V1, V2 = VersionKey("m", "1", "a"), VersionKey("m", "2", "a")
 V1_CHANGED = VersionKey("m", "1", "b")
 OTHER = VersionKey("other", "1", "a")
 LOADING, READY, UNLOADING, UNAVAILABLE = State.LOADING, State.READY, State.UNLOADING, State.UNAVAILABLE
+UNLOADED = State.UNLOADED
+V2_CHANGED = VersionKey("m", "2", "b")
 
 CASES = [
     ("nothing to do", [], {}, []),
@@ -24,6 +26,19 @@ CASES = [
     ("a removed model is unloaded", [OTHER], {V1: READY, OTHER: READY}, [("unload", V1)]),
     ("an unloading version is left alone", [], {V1: UNLOADING}, []),
     ("one of two desired versions is still loading", [V1, V2], {V1: READY, V2: LOADING}, []),
+    ("a removed version does not wait for one on demand", [V1], {V1: UNLOADED, V2: READY}, [("unload", V2)]),
+    (
+        "new files of a version do not wait for another one on demand",
+        [V1, V2_CHANGED],
+        {V1: UNLOADED, V2: READY, V2_CHANGED: READY},
+        [("unload", V2)],
+    ),
+    (
+        "new files are still loaded before they take over",
+        [V1, V2_CHANGED],
+        {V1: UNLOADED, V2: READY, V2_CHANGED: LOADING},
+        [],
+    ),
 ]
 
 
