@@ -96,6 +96,7 @@ class Manager:
         self._is_complete = False
         self._closing = False
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
+        self._successors: set[ModelVersion] = set()  # on demand, which replace versions that can still answer
         self._overrides = Overrides(runtimes)
         self._starter = Starter(options.workers, builder, self._instances)
         self.on_demand = OnDemand(
@@ -438,6 +439,8 @@ class Manager:
     def _begin_on_demand(self, version: ModelVersion) -> None:
         """Load a version at once if requests need it, because the files have changed of one that is loaded."""
         version.is_successor = self._is_successor(version)
+        if version.is_successor:
+            self._successors.add(version)
         model = version.key.model
         if any(key.model == model and each.is_wanted for key, each in self.versions.items() if each is not version):
             version.want()
@@ -499,6 +502,11 @@ class Manager:
         """
         if self._closing:
             return
+        for version in list(self._successors):
+            if not version.is_successor or not self._is_successor(version):
+                # What it replaces has left, perhaps to make room for it, so requests wait for this one.
+                version.is_successor = False
+                self._successors.remove(version)
         entries = self._entries.update(self.versions, self._desired, self._entry, models)
         table = Table(entries, self._ready())
         if table != self._table:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.config import RepositoryControl
 from gateway.domain.pipeline import Step
-from gateway.domain.table import Table
+from gateway.domain.table import Table, WorkerAddress
 from gateway.environments.builder import Builder
 from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.lifecycle.manager import Manager, ManagerOptions
@@ -20,6 +20,7 @@ from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import State
 from gateway.lifecycle.selection import ModelSelection
 from gateway.lifecycle.starter import StarterOptions
+from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig, RepositoryError
 
 # Nothing here takes long; the limit only turns an endless wait into a failure.
@@ -291,3 +292,51 @@ async def test_steps_that_are_loaded_with_a_pipeline_are_read_again() -> None:
 
 class Serving(ModelVersion):
     state = State.READY  # type: ignore[assignment]
+
+
+class Loaded:
+    """A worker that has loaded its model, and runs until it is stopped."""
+
+    id, pid, load_s, audits, use = 1, None, 0.1, (0, 0), (1, False)
+    address = WorkerAddress(1, "socket", "status", 1)
+    ready = True
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def stop(self) -> None:
+        self.ended.set()
+
+    kill = stop
+
+
+@run
+async def test_requests_wait_for_new_files_if_the_old_ones_leave_memory_for_them() -> None:
+    """A model on demand whose new files have to wait for room, and the room is that of the old ones."""
+    repository, tables = Repository(), list[Table]()
+    old, new = (ModelConfig("m", "1", each, toml=ModelToml(load="on_demand")) for each in ("old", "new"))
+    repository.models = [old]
+
+    async def start(version: ModelVersion) -> None:
+        if version.key.fingerprint == "old":
+            worker: Any = Loaded()
+            version.workers.append(worker)
+            manager._on_change()
+            await worker.ended.wait()
+            version.workers.remove(worker)
+        else:
+            await asyncio.Event().wait()  # it waits for room
+
+    async with managing(repository, tables=tables) as manager:
+        manager.on_demand._start = start
+        manager.want("m", "1")
+        await until(lambda: tables[-1].entries[0].status.state == "READY")
+        first = next(each for each in manager.versions.values() if isinstance(each, ModelVersion))
+        repository.models = [new]
+        await until(lambda: any(each.state is State.LOADING for each in manager.versions.values()))
+        assert tables[-1].entries[0].status.state == "READY"
+        seen = len(tables)
+        first.give_up_memory()
+        await until(lambda: len(manager.versions) == 1)
+        assert tables[-1].entries[0].status.state == "LOADING"
+        assert all(entry.status.admits for table in tables[seen:] for entry in table.entries)
