@@ -231,6 +231,8 @@ class BatchAnalysis(NamedTuple):
     unknown   operators that the analysis could not follow; it claims nothing about them
     max_rows  the maximum number of rows that the artifact accepts in one run; None if there is no limit
     alone     why the artifact itself asks that each request run alone, whatever model.toml declares; "" if it does not
+    random    an operator that draws random numbers, wherever it is in the graph and whether or not it runs each time;
+              "" if none is known
     """
 
     mixes: Tuple[str, ...] = ()
@@ -238,6 +240,7 @@ class BatchAnalysis(NamedTuple):
     unknown: Tuple[str, ...] = ()
     max_rows: Optional[int] = None
     alone: str = ""
+    random: str = ""
 
     @property
     def independent(self) -> bool:
@@ -248,7 +251,7 @@ class BatchAnalysis(NamedTuple):
     def varies(self) -> str:
         """Why the same inputs may get another answer the next time; "" if the graph does not show that they may."""
         random = [text for text in self.mixes + self.unknown if text.endswith(("is random", "may be random"))]
-        return next(iter(random + list(self.writes)), "")
+        return next(iter(random + list(self.writes)), self.random)
 
 
 class InputRange(NamedTuple):

@@ -257,7 +257,7 @@ def _read_graph(model: Model, name: str, dim: int) -> Optional[BatchAnalysis]:
         if analysis is not None and dim:  # the analysis is about the first dimension
             random = (analysis.varies,) if analysis.varies and not analysis.writes else ()
             unknown = ("rows are not along the first dimension",) + random
-            return BatchAnalysis((), analysis.writes, unknown, alone=analysis.alone)
+            return BatchAnalysis((), analysis.writes, unknown, alone=analysis.alone, random=analysis.random)
         return analysis
     except Exception as error:  # noqa: BLE001 - an unreadable graph proves nothing, and is no reason to fail
         print("the graph of signature '%s' could not be read: %s" % (name, first_line(error)))

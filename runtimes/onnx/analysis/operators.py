@@ -27,3 +27,4 @@ OPERATORS = Operators(
     sized=frozenset(_SIZED.split()),
 )
 rule = OPERATORS.rule
+RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")

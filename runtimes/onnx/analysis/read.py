@@ -3,12 +3,13 @@
 from typing import Dict, List
 
 from runtimes.contract import BatchAnalysis, Signature
+from runtimes.dataflow.chance import random_operator
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.values import Value, operator_label
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import ops  # noqa: F401  registers the rules
-from .operators import OPERATORS
+from .operators import OPERATORS, RANDOM
 
 
 def analyze(model: Model, signature: Signature) -> BatchAnalysis:
@@ -28,9 +29,10 @@ def analyze(model: Model, signature: Signature) -> BatchAnalysis:
             unknown.append(why)
     if not inputs:
         unknown.append("the signature has no inputs")
+    chance = random_operator(model, RANDOM)
     try:
         results = dict(zip(model.graph.outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is too large to be followed",))
+        return BatchAnalysis(unknown=("the graph is too large to be followed",), random=chance)
     outputs = {spec.name: results[spec.name] for spec in signature.outputs if spec.name in results}
-    return batch_analysis(walk, outputs, unknown)
+    return batch_analysis(walk, outputs, unknown)._replace(random=chance)

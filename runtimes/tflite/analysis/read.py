@@ -4,6 +4,7 @@ import struct
 from typing import Any, Dict, List, Optional
 
 from runtimes.contract import BatchAnalysis, Signature
+from runtimes.dataflow.chance import random_operator
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.values import Value, operator_label
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
@@ -11,7 +12,7 @@ from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 from ..entries import Entry
 from . import ops  # noqa: F401  registers the rules
 from .file import Reader, TooDeep
-from .operators import OPERATORS
+from .operators import OPERATORS, RANDOM
 
 # What the schema's generated code raises for a malformed file.
 _MALFORMED = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -29,7 +30,9 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
         return BatchAnalysis(unknown=("the graph is too deep to follow",))
     except _MALFORMED:
         return BatchAnalysis(unknown=("the graph cannot be read",))
-    walk = Walk(Model(graph, {}, {}), OPERATORS)
+    model = Model(graph, {}, {})
+    chance = random_operator(model, RANDOM)
+    walk = Walk(model, OPERATORS)
     inputs: Dict[str, Value] = {}
     unknown: List[str] = []
     for spec in signature.inputs:
@@ -42,8 +45,9 @@ def analyze(content: bytes, entry: Entry, signature: Signature) -> BatchAnalysis
     try:
         results = walk.graph(graph, None, inputs)
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is too large to follow",))
-    return batch_analysis(walk, {spec.name: value for spec, value in zip(signature.outputs, results)}, unknown)
+        return BatchAnalysis(unknown=("the graph is too large to follow",), random=chance)
+    outputs = {spec.name: value for spec, value in zip(signature.outputs, results)}
+    return batch_analysis(walk, outputs, unknown)._replace(random=chance)
 
 
 def _open(shape: Any) -> Optional[List[Any]]:

@@ -8,7 +8,7 @@ from runtimes.dataflow.sizes import ROWS, fresh, has_rows
 from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
-from ..operators import rule
+from ..operators import RANDOM, rule
 
 
 @rule("RNN", "LSTM", "GRU")
@@ -90,7 +90,7 @@ def counted(call: Call) -> Any:
     return [constant([call[0].rank or fresh(), fresh()] if call.node.operator == "NonZero" else None)] * count
 
 
-@rule("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
+@rule(*RANDOM)
 def random(call: Call) -> Value:
     if call.attribute("seed") is not None:
         call.walk.writes.append("%s advances its generator" % call.at)

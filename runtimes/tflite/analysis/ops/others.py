@@ -7,7 +7,7 @@ from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats,
 from runtimes.dataflow.walk import Call
 
 from ..file import CUSTOM, SHAPE
-from ..operators import rule
+from ..operators import RANDOM, rule
 
 
 @rule("VAR_HANDLE", "HASHTABLE")
@@ -52,6 +52,6 @@ def detections(call: Call) -> Any:
     return [unsure("%s is not followed" % call.at)] * count
 
 
-@rule("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR")
+@rule(*RANDOM)
 def random(call: Call) -> Any:
     return [mixed("%s is random" % call.at, call.present)] * len(call.node.outputs)

@@ -354,3 +354,24 @@ def test_a_loop_that_carries_the_number_of_rows() -> None:
     constants = {"zero": np.int64(0), "three": np.int64(3), "yes": np.array(True)}
     found = read(made(nodes, constants))
     assert not found.independent, found
+
+
+def test_operators_that_draw_random_numbers_are_found_wherever_they_are() -> None:
+    """Also in branches that depend on values, which the walk along rows does not enter, and behind many reasons."""
+
+    def branch(operator: str) -> Any:
+        noise = helper.make_node("RandomNormal", [], ["r"], name="noise", shape=[4])
+        nodes = [noise, node(operator, "x r", "z")]
+        return helper.make_graph(nodes, "b", [], [helper.make_tensor_value_info("z", FLOAT, None)])
+
+    nodes = [
+        node("ReduceSum", "x", "s", keepdims=0),
+        node("Greater", "s zero", "c"),
+        node("If", "c", "y", then_branch=branch("Add"), else_branch=branch("Mul")),
+    ]
+    found = read(made(nodes, {"zero": np.float32(0)}))
+    assert found.varies == "RandomNormal 'noise' is random"
+    many = [node("ReduceSum", f"x{n} axes" if n else "x axes", f"x{n + 1}", keepdims=1) for n in range(20)]
+    last = node("RandomNormalLike", "x20", "y")
+    assert read(made([*many, last], {"axes": np.array([0])})).varies == "RandomNormalLike 'y' is random"
+    assert read(made([node("Relu", "x", "y")])).varies == ""
