@@ -5,12 +5,10 @@ is the time axis if the variable is a sequence. A function that is not covered i
 """
 
 from runtimes.contract import LoadError, LoadOptions, Model
-from runtimes.onnx import runtime as onnx_runtime
+from runtimes.onnx.runtime import before_forks as before_forks
 from runtimes.onnx.runtime import served
 
 from .translate import serialized, translate
-
-before_forks = onnx_runtime.before_forks
 
 
 def load(options: LoadOptions) -> Model:

@@ -15,14 +15,12 @@ from typing import Tuple
 
 from runtimes.checks import known_parameters
 from runtimes.contract import LoadOptions, Model
-from runtimes.onnx import runtime as onnx_runtime
 from runtimes.onnx.runtime import PARAMETERS as ONNX_PARAMETERS
+from runtimes.onnx.runtime import before_forks as before_forks
 from runtimes.onnx.runtime import served
 
 from .choices import PARAMETERS, choices
 from .reader import model_bytes
-
-before_forks = onnx_runtime.before_forks
 
 
 def load(options: LoadOptions) -> Model:
