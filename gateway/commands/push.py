@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,10 @@ def _push(connection: Connection, model: str, path: Path, version: str, config: 
         raise CommandError(f"the gateway at {connection.url} does not accept models; start it with --allow-uploads")
     if total > limit:
         raise CommandError(f"{path} has {total} bytes, over the gateway's limit of {limit}; see max_upload_bytes")
-    length = sum(map(len, _parts(configuration, files, lambda file: ()))) + sum(map(_encoded, sizes.values()))
+    length = sum(map(len, _parts(configuration, files, lambda name: ()))) + sum(map(_encoded, sizes.values()))
     out = Console(highlight=False, soft_wrap=True)
     with _progress(total) as advance:
-        body = _parts(configuration, files, lambda file: _blocks(file, advance))
+        body = _parts(configuration, files, lambda name: _blocks(files[name], sizes[name], advance))
         http_client.send(connection, load, Request(body, "application/json", "", length), _LOADING_S)
     out.print(f"sent {len(files)} file{'s'[: len(files) != 1]}, {total} bytes")
     _describe(out, connection, model, _metadata(connection, model))
@@ -136,22 +136,32 @@ def _configuration(path: Path, config: Path | None) -> str:
 
 
 def _parts(
-    configuration: str, files: Mapping[str, Path], content: Callable[[Path], Iterator[bytes] | tuple[()]]
+    configuration: str, files: Iterable[str], content: Callable[[str], Iterator[bytes] | tuple[()]]
 ) -> Iterator[bytes]:
     """Yield the request's body. `content` returns that of a file, in base64."""
     yield b'{"parameters": {"config": ' + json.dumps(configuration).encode()
-    for name, file in files.items():
+    for name in files:
         yield b", " + json.dumps("file:" + name).encode() + b': "'
-        yield from content(file)
+        yield from content(name)
         yield b'"'
     yield b"}}"
 
 
-def _blocks(file: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            yield base64.b64encode(block)
-            advance(len(block))
+def _blocks(file: Path, size: int, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield a file in base64. Raises CommandError if it has not the size that the request announces."""
+    left = size
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                left -= len(block)
+                if left < 0:
+                    break
+                yield base64.b64encode(block)
+                advance(len(block))
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}", 2) from None
+    if left:
+        raise CommandError(f"{file} has changed while it was being sent; push it again")
 
 
 def _encoded(size: int) -> int:

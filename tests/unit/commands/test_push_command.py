@@ -68,11 +68,24 @@ def test_the_configuration(tmp_path: Path) -> None:
 def test_the_body_is_made_block_by_block(tmp_path: Path, size: int) -> None:
     file, sent = tmp_path / "m.onnx", list[int]()
     file.write_bytes(bytes(range(256)) * (size // 256) + bytes(range(size % 256)))
-    body = b"".join(_parts('{"a": "é"}', {"1/m.onnx": file}, lambda each: _blocks(each, sent.append)))
+    body = b"".join(_parts('{"a": "é"}', ["1/m.onnx"], lambda _: _blocks(file, size, sent.append)))
     parameters = json.loads(body)["parameters"]
     assert parameters["config"] == '{"a": "é"}'
     assert base64.b64decode(parameters["file:1/m.onnx"], validate=True) == file.read_bytes()
     assert sum(sent) == size
+
+
+@pytest.mark.parametrize("size", [99, 101])
+def test_a_file_that_changes_while_it_is_sent(tmp_path: Path, size: int) -> None:
+    """The gateway would wait for the rest, or take it for another request."""
+    (tmp_path / "m.onnx").write_bytes(bytes(100))
+    with pytest.raises(CommandError, match="has changed while it was being sent; push it again"):
+        list(_blocks(tmp_path / "m.onnx", size, lambda _: None))
+
+
+def test_a_file_that_vanishes_does_not_look_like_a_gateway_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"m\.onnx cannot be read: No such file"):
+        list(_blocks(tmp_path / "m.onnx", 1, lambda _: None))
 
 
 def tensor(name: str, datatype: str, *shape: int) -> dict[str, Any]:
