@@ -58,7 +58,7 @@ def open_engine(options: argparse.Namespace) -> OpenEngine | None:
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def _number(flag: str, text: str, largest: int) -> int | None:

@@ -4,7 +4,8 @@ Rows that fit are converted by numpy, all at once. One that does not is read as 
 sentence that a client of a gateway would get.
 """
 
-from math import prod
+from decimal import Decimal
+from math import isinf, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,13 +63,17 @@ def plain(column: pa.Array) -> pa.Array:
         column = column.combine_chunks()
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return column.cast(plain_type(column.type)) if _is_view(column.type) else column
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if _is_view(kind):
+        return pa.string() if pa.types.is_string_view(kind) else pa.binary()
+    return kind
 
 
 def problem(kind: pa.DataType, datatype: str) -> str:
@@ -124,7 +129,7 @@ def _read(column: pa.Array, start: int, target: Target, parts: list[np.ndarray],
     try:
         parts.append(_at_once(column, target))
         return
-    except (_NotAtOnce, InvalidRequest, pa.ArrowInvalid):
+    except (_NotAtOnce, InvalidRequest, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass
     if len(column) > 1:
         middle = len(column) // 2
@@ -174,10 +179,12 @@ def _leaves(values: pa.Array, target: Target, nested: bool) -> np.ndarray:
         if target.json or (target.shape and prod(target.shape) != 1):
             return _converted(_lists_of(values), target)
         values = pc.cast(pc.utf8_trim_whitespace(pc.cast(values, pa.string())), _arrow_type(target.datatype))
+        if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py():
+            raise _NotAtOnce  # infinity, or a number that is too large?
     if wants == "bytes":
         raise _NotAtOnce
     if pa.types.is_decimal(values.type):
-        values = pc.cast(values, pa.float64())
+        values = pc.cast(values, _arrow_type(target.datatype) if wants in ("int", "uint") else pa.float64())
     array = values.to_numpy(zero_copy_only=False)
     return _converted(array, target)
 
@@ -254,11 +261,16 @@ def _parsed(name: str, value: Any) -> Any:
         return json_text.loads(value.encode())
     except InvalidRequest:
         pass
+    shown = value if len(value) <= 40 else value[:37] + "..."
     try:
-        return float(value)  # also nan, inf and .5
+        if "_" in value or not value.isascii():
+            raise ValueError
+        number = float(value)  # also nan, inf and .5
     except ValueError:
-        shown = value if len(value) <= 40 else value[:37] + "..."
         raise InvalidRequest(f"input '{name}' is the text '{shown}', which is not a number") from None
+    if isinf(number) and "inf" not in value.lower():
+        raise InvalidRequest(f"input '{name}' is the text '{shown}', which is too large for a number")
+    return number
 
 
 def _numbers(value: Any, target: Target) -> np.ndarray:
@@ -274,7 +286,7 @@ def _simple(value: Any, target: Target, wants: str) -> Any:
         return [_simple(each, target, wants) for each in value]
     if isinstance(value, bool):
         return value if wants == "bool" else int(value)
-    if wants in ("int", "uint") and isinstance(value, float):
+    if wants in ("int", "uint") and isinstance(value, float | Decimal):
         if value != value or value in (float("inf"), float("-inf")) or value != int(value):
             raise InvalidRequest(
                 f"input '{target.name}' has datatype {target.datatype}, and its data holds {value}; send integers only"
@@ -313,6 +325,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(
         types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
     )
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 def _arrow_type(datatype: str) -> pa.DataType:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
@@ -34,24 +35,23 @@ class Parts:
 
     def __init__(self, output: Path, identity: Mapping[str, Any], restart: bool) -> None:
         """Raises CannotScore if there are parts of something else, or another process writes them."""
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = folder_of_parts(output)
         manifest = self.folder / "manifest.json"
         try:
-            self.folder.mkdir(exist_ok=True)
-            self._lock = (self.folder / "lock").open("w")
+            self._lock = _lock(self.folder)
+        except BlockingIOError:
+            raise CannotScore(f"another process writes {output} now; wait for it, or choose another --output") from None
         except OSError as error:
             raise CannotScore(f"{self.folder} cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise CannotScore(f"another process writes {output} now; wait for it, or choose another --output") from None
         try:
             if restart or not manifest.exists() or not any(self.folder.glob("part-*.json")):
                 self._clear()
                 _replace(manifest, lambda file: file.write(orjson.dumps(identity)))
             self._check(json.loads(manifest.read_text()), dict(identity))
             self.done = self._read()
+        except OSError as error:
+            self._lock.close()
+            raise CannotScore(f"{self.folder} cannot be written: {error.strerror}") from None
         except BaseException:
             self._lock.close()
             raise
@@ -89,6 +89,8 @@ class Parts:
 
     def remove(self) -> None:
         """Forget all parts: the output is complete, or there are none."""
+        with suppress(OSError):
+            (self.folder / "manifest.json").unlink()  # if the rest is interrupted, what is left counts for nothing
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -126,6 +128,30 @@ class Parts:
                 )
             done.append(part)
         return done
+
+
+def folder_of_parts(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Return the lock of the folder, which is made if necessary. Raises BlockingIOError if another process has it."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            lock = (folder / "lock").open("w")
+        except FileNotFoundError:  # the run that had it has just removed the folder
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+                return lock
+        except FileNotFoundError:  # likewise, after it was opened
+            pass
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
 
 
 class PartWriter:
@@ -172,6 +198,12 @@ class PartWriter:
             _replace(self._parts._file(self.start, "bad.jsonl"), lambda file: file.write(lines))
         _replace(self._parts._file(self.start, "json"), lambda file: file.write(orjson.dumps(part._asdict())))
         self._parts.done.append(part)
+
+    def close(self) -> None:
+        """Close the file, whatever became of the part."""
+        if self._file is not None:
+            with suppress(OSError):  # a full disk, about which `add` or `commit` has raised an error
+                self._file.close()
 
     def _draft(self, suffix: str) -> Path:
         return self._parts.folder / f"draft-{self.start:012}.{suffix}"

@@ -1,5 +1,6 @@
 """One run of modelport score: read ahead, keep batches in flight, write what comes back in order."""
 
+import os
 import queue
 import threading
 import time
@@ -18,10 +19,10 @@ from gateway.embedded.options import ModelSpec
 from gateway.score import sinks
 from gateway.score.engine import Engine, LocalEngine, OpenEngine, Pending
 from gateway.score.errors import CannotScore
-from gateway.score.parts import Parts, PartWriter
+from gateway.score.parts import Parts, PartWriter, folder_of_parts
 from gateway.score.scorer import ScoreOptions, Scorer
 from gateway.score.sources.find import find_files, open_source
-from gateway.score.sources.source import BadInput, Chunk, Source
+from gateway.score.sources.source import BadInput, Chunk, Source, as_text, cannot_read
 from runtimes.contract import DATATYPES
 
 # A part is finished after this many rows, or seconds. Smaller parts cost files; larger ones are lost with a crash.
@@ -86,22 +87,27 @@ def score(request: ScoreRequest, watcher: Watcher, open_engine: OpenEngine | Non
 
     If it is interrupted, what is finished stays in the folder of parts, and the same request continues there.
     """
-    sinks.check(request.output)
-    if request.output.exists() and not request.overwrite:
-        raise CannotScore(f"{request.output} exists already; add --overwrite to replace it")
-    files, root = find_files(request.inputs)
+    _check_output(request)
+    files, root = find_files(request.inputs, (request.output, request.bad_file, folder_of_parts(request.output)))
     with request.spec.load() as model:
         source = open_source(files, root, model.signature, model.preprocess)
         scorer = Scorer(model, source.schema, request.options)
         if scorer.schema is not None:
             sinks.check_schema(request.output, scorer.schema)
-        with Parts(request.output, _identity(request, model, files), request.restart) as parts:
+        identity = _identity(request, model, files)
+        with Parts(request.output, identity, request.restart) as parts:
+            _check_output(request)  # another run may have written it since
             earlier, started = parts.end, time.monotonic()
             watcher.begin(source, scorer, earlier)
             with nullcontext() if open_engine is None else open_engine(request.spec, request.options) as remote:
                 engine = remote or LocalEngine(model, scorer)
                 chunks = source.chunks(earlier, request.batch_rows or _chunk_rows(model, scorer))
-                _score_rest(chunks, engine, parts, watcher, request.part_s)
+                _score_rest(chunks, engine, _Writer(parts, watcher, request))
+            if _input(files) != identity["the input"]:
+                raise CannotScore(
+                    "the input has changed while it was read, so what was scored may be of both; add --restart to "
+                    "score everything again"
+                )
             summary = _finish(request, scorer, parts)
     return summary._replace(earlier=earlier, seconds=time.monotonic() - started)
 
@@ -110,18 +116,44 @@ def _identity(request: ScoreRequest, model: Model, files: list[Path]) -> dict[st
     """Return what parts depend on: what changes any of it changes the result."""
     spec, options = request.spec, request.options
     return {
-        "the model": [spec.location, model.version, model.fingerprint],
-        "the input": [[str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+        "the model": [as_text(spec.location), model.version, model.fingerprint],
+        "the input": _input(files),
         "the options": [
             dict(options.columns), None if options.keep is None else list(options.keep), list(options.outputs),
-            options.prefix, spec.device, dict(spec.settings),
+            options.prefix, spec.device, spec.max_batch_size, dict(spec.settings),
         ],
     }  # fmt: skip
 
 
-def _score_rest(chunks: Iterator[Chunk], engine: Engine, parts: Parts, watcher: Watcher, part_s: float) -> None:
+def _input(files: list[Path]) -> list[list[Any]]:
+    """Return what changes with the files. The time of change also does if the time of modification is set back."""
+    found = list[list[Any]]()
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise cannot_read(file, error) from None
+        found.append([as_text(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+    return found
+
+
+def _check_output(request: ScoreRequest) -> None:
+    """Raises CannotScore if the output cannot be written, or must not be."""
+    output, bad = request.output, request.bad_file
+    sinks.check(output)
+    for file in (output, bad):
+        if not file.parent.is_dir():
+            raise CannotScore(f"the folder of {file} does not exist; create it first")
+        if file.is_dir():
+            raise CannotScore(f"{file} is a folder; name a file")
+    if os.path.abspath(output) == os.path.abspath(bad):
+        raise CannotScore(f"{output} is named as the output and as the file for bad rows; choose another --bad")
+    if output.exists() and not request.overwrite:
+        raise CannotScore(f"{output} exists already; add --overwrite to replace it")
+
+
+def _score_rest(chunks: Iterator[Chunk], engine: Engine, writer: "_Writer") -> None:
     in_flight = deque[tuple[Chunk, Pending]]()
-    writer = _Writer(parts, watcher, part_s)
     reader = _Reader(chunks)
     try:
         for chunk in reader:
@@ -150,27 +182,40 @@ def _chunk_rows(model: Model, scorer: Scorer) -> int:
 class _Writer:
     """Adds results to parts, in order."""
 
-    def __init__(self, parts: Parts, watcher: Watcher, part_s: float) -> None:
-        self._parts, self._watcher, self._part_s = parts, watcher, part_s
+    def __init__(self, parts: Parts, watcher: Watcher, request: ScoreRequest) -> None:
+        self._parts, self._watcher, self._request = parts, watcher, request
         self._part: PartWriter | None = None
         self._bad = sum(part.bad for part in parts.done)
         self._since = 0.0
 
     def add(self, chunk: Chunk, pending: Pending) -> None:
+        """Wait for a batch, and add it. Raises CannotScore, ModelportError."""
         scored = pending.result()
+        sinks.check_values(self._request.output, scored.batch)
         bad = [BadInput(chunk.numbers[each.row], each.reason, _file_of(chunk, each.row)) for each in scored.bad]
         if self._part is None:
             self._part, self._since = self._parts.new_part(), time.monotonic()
-        self._part.add(chunk.end, scored.batch, sorted([*chunk.bad, *bad]))
+        try:
+            self._part.add(chunk.end, scored.batch, sorted([*chunk.bad, *bad]))
+        except OSError as error:
+            raise self._cannot_write(error) from None
         self._bad += len(bad) + len(chunk.bad)
         self._watcher.advance(chunk.end, self._bad, chunk.position)
-        if self._part.rows >= _PART_ROWS or time.monotonic() - self._since >= self._part_s:
+        if self._part.rows >= _PART_ROWS or time.monotonic() - self._since >= self._request.part_s:
             self.commit()
 
     def commit(self) -> None:
         part, self._part = self._part, None
         if part is not None:
-            part.commit()
+            try:
+                part.commit()
+            except OSError as error:
+                raise self._cannot_write(error) from None
+            finally:
+                part.close()
+
+    def _cannot_write(self, error: OSError) -> CannotScore:
+        return CannotScore(f"{self._parts.folder} cannot be written: {error.strerror or error}")
 
 
 def _file_of(chunk: Chunk, row: int) -> str:
@@ -190,19 +235,34 @@ def _finish(request: ScoreRequest, scorer: Scorer, parts: Parts) -> Summary:
     try:
         sinks.check_schema(request.output, schema)
         sinks.write(draft, schema, parts.batches, scored)
-        with bad_draft.open("wb") as file:
-            file.writelines(parts.bad())
-        bad_draft.replace(request.bad_file)
+        if bad:
+            with bad_draft.open("wb") as file:
+                file.writelines(parts.bad())
+            _sync(bad_draft)
+            bad_draft.replace(request.bad_file)
+        _sync(draft)
         draft.replace(request.output)
+        if not bad:
+            request.bad_file.unlink(missing_ok=True)  # of an output that was replaced
+        _sync(request.output.parent)  # before the parts are removed
+    except pa.ArrowException as error:
+        raise CannotScore(f"{request.output} cannot be written: {str(error).splitlines()[0]}") from None
     except OSError as error:
         raise CannotScore(f"{request.output} cannot be written: {error.strerror or error}") from None
     finally:
         draft.unlink(missing_ok=True)
         bad_draft.unlink(missing_ok=True)
-    if not bad:
-        request.bad_file.unlink()
     parts.remove()
     return Summary(parts.end, scored, bad, 0, 0.0)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Reader:

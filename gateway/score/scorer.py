@@ -72,9 +72,13 @@ class Scorer:
         self.inputs = match(self._signature, schema, model.has_rows, options.columns, options.keep or ())
         used = {name for each in self.inputs for name in each.columns}
         keep = [name for name in schema.names if name not in used] if options.keep is None else list(options.keep)
+        keep = list(dict.fromkeys(keep))
         keep = list(schema.names) if keep == ["all"] and "all" not in schema.names else keep
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
+        names = [spec.name for spec in self._signature.outputs]
+        if names and (unknown := [name for name in options.outputs if name not in names]):
+            raise InvalidRequest(f"the model has no output '{unknown[0]}'; it has {', '.join(names)}")
         self._kept = pa.schema([schema.field(name) for name in keep])
         self._outputs = self._known_outputs()
         if self._outputs is not None:

@@ -1,5 +1,6 @@
 """Writes the result in the format that its suffix names."""
 
+import os
 import zipfile
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
@@ -32,9 +33,37 @@ def check(output: Path) -> None:
 
 def check_schema(output: Path, schema: pa.Schema) -> None:
     """Raises CannotScore if the format cannot hold these columns."""
-    if output.suffix.lower() == ".npz":
-        for field in schema:
+    suffix = output.suffix.lower()
+    for field in schema:
+        if suffix == ".npz":
             _array_of(field)
+            continue
+        alone = pa.schema([field])
+        try:
+            empty = pa.RecordBatch.from_arrays([pa.nulls(0, field.type)], schema=alone)
+            _WRITERS[suffix](Path(os.devnull), alone, [empty].__iter__, 0)
+        except pa.ArrowException:
+            raise CannotScore(
+                f"{suffix} cannot hold column '{field.name}' ({field.type}): leave it out with --keep, or choose "
+                "another format"
+            ) from None
+
+
+def check_values(output: Path, batch: pa.RecordBatch) -> None:
+    """Raises CannotScore if the format cannot hold these rows."""
+    if output.suffix.lower() == ".npz":
+        for field in batch.schema:
+            if _has_nulls(plain(batch.column(field.name))):
+                raise CannotScore(
+                    f"an npz cannot hold the nulls of column '{field.name}': leave it out with --keep, or choose "
+                    ".parquet"
+                )
+
+
+def _has_nulls(column: pa.Array) -> bool:
+    while not column.null_count and depth_of(column.type):
+        column = column.flatten()
+    return bool(column.null_count)
 
 
 def write(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
@@ -79,7 +108,9 @@ def _csv(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
 def _is_simple(kind: pa.DataType) -> bool:
     """Return whether CSV can have values of this type as they are."""
     types = pa.types
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind) or types.is_float16(kind))
+    views = types.is_string_view(kind) or types.is_binary_view(kind)
+    binary = types.is_binary(kind) or types.is_large_binary(kind)
+    return not (types.is_nested(kind) or binary or views or types.is_float16(kind))
 
 
 def _texts(column: pa.Array) -> list[str | None]:
@@ -108,14 +139,28 @@ def _json_values(column: pa.Array, is_json_text: bool) -> list[Any]:
     if is_json_text:
         return [None if text is None else orjson.Fragment(text) for text in column.to_pylist()]
     leaf = leaf_of(column.type)
-    if not pa.types.is_floating(leaf) or column.null_count:
+    if not pa.types.is_floating(leaf):
         return [_plain(value) for value in column.to_pylist()]
-    # Through numpy, because 0.1 as FP32 would be 0.10000000149011612 as a float of Python.
     dtype = leaf.to_pandas_dtype()
     if depth_of(column.type):
-        return [json_text.numbers(np.array(value.as_py(), dtype)) for value in column]
-    texts = json_text.number_list(np.asarray(column.to_numpy(zero_copy_only=False)))[1:-1].split(b",")
-    return [orjson.Fragment(text) for text in texts] if len(column) else []
+        return [_floats(value, dtype) for value in column.to_pylist()]
+    valid = column.is_valid().to_pylist()
+    texts = json_text.number_list(np.asarray(column.to_numpy(zero_copy_only=False), dtype))[1:-1].split(b",")
+    return [orjson.Fragment(text) if here else None for text, here in zip(texts, valid, strict=False)]
+
+
+def _floats(value: Any, dtype: Any) -> Any:
+    """Return a float, or lists of them, as JSON, with nulls and with literals for what is not finite.
+
+    Through numpy, because 0.1 as FP32 would be 0.10000000149011612 as a float of Python.
+    """
+    if isinstance(value, float):
+        return orjson.Fragment(json_text.number_list(np.array([value], dtype))[1:-1])
+    if not isinstance(value, list):
+        return value
+    if all(isinstance(each, float) for each in value):
+        return orjson.Fragment(json_text.number_list(np.array(value, dtype)))
+    return [_floats(each, dtype) for each in value]
 
 
 def _plain(value: Any) -> Any:
@@ -124,11 +169,13 @@ def _plain(value: Any) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             return {"b64": b64encode(value).decode()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return json_text.numbers(np.array(value))
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def _npz(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:

@@ -33,7 +33,9 @@ class ArraysSource:
             self._arrays = list(_stored(file))
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise cannot_read(file, error) from None
-        counts = {each.name: each.shape[0] if each.shape else 0 for each in self._arrays}
+        if single := [each.name for each in self._arrays if not each.shape]:
+            raise CannotScore(f"'{single[0]}' of {file} is a single value; the first dimension of an array counts rows")
+        counts = {each.name: each.shape[0] for each in self._arrays}
         if len(set(counts.values())) != 1:
             listed = ", ".join(f"'{name}' has {count}" for name, count in counts.items())
             raise CannotScore(

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from gateway.errors import InvalidRequest
 from gateway.score.errors import CannotScore
-from gateway.score.sources.source import Chunk, Record, cannot_read, from_records
+from gateway.score.sources.source import Chunk, Record, cannot_read, from_records, labels
 
 
 class CsvSource:
@@ -35,7 +35,7 @@ class CsvSource:
     def _header(self, file: Path) -> list[str]:
         try:
             with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-                header = next(csv.reader(text, delimiter=self._delimiter), None)
+                header = next(csv.reader(text, delimiter=self._delimiter, strict=True), None)
         except (OSError, csv.Error) as error:
             raise cannot_read(file, error) from None
         if not header or not _is_utf8(header):
@@ -44,11 +44,11 @@ class CsvSource:
 
     def _records(self) -> Iterator[tuple[Record | InvalidRequest, str, int]]:
         before, width = 0, len(self.schema)
-        for file in self._files:
-            name = file.name if len(self._files) > 1 else ""
+        for file, name in zip(self._files, labels(self._files), strict=True):
             try:
                 with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-                    reader = csv.reader(text, delimiter=self._delimiter)
+                    # Otherwise a quote that is not closed would make the rest of the file one field.
+                    reader = csv.reader(text, delimiter=self._delimiter, strict=True)
                     next(reader, None)
                     while True:
                         try:

@@ -1,6 +1,7 @@
 """Finds the files of an input, and what reads them."""
 
 import glob
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gateway.score.sources.images import SUFFIXES as IMAGES
 from gateway.score.sources.images import ImagesSource
 from gateway.score.sources.json_lines import JsonLinesSource
 from gateway.score.sources.parquet import ArrowSource, ParquetSource
-from gateway.score.sources.source import Source
+from gateway.score.sources.source import Source, folder_of
 from runtimes.contract import Signature
 
 _READERS: dict[str, Callable[[Sequence[Path]], Source]] = {
@@ -28,20 +29,33 @@ _READERS: dict[str, Callable[[Sequence[Path]], Source]] = {
 }
 
 
-def find_files(inputs: Sequence[str]) -> tuple[list[Path], Path]:
+def find_files(inputs: Sequence[str], written: Sequence[Path] = ()) -> tuple[list[Path], Path]:
     """Return the files that paths, patterns and folders name, in order, and the folder that they are in.
 
-    Of a folder, these are the files of one kind that are in it, however deep. Raises CannotScore.
+    Of a folder, these are the files of one kind that are in it, however deep. What the run writes is not among those
+    of a folder or pattern, so that a run can continue, and an output may be next to the input.
+
+    written  files and folders that the run writes
+
+    Raises CannotScore.
     """
-    files = list[Path]()
+    files, own = list[Path](), {os.path.abspath(each) for each in written}
+
+    def is_input(file: Path) -> bool:
+        path = Path(os.path.abspath(file))
+        return own.isdisjoint(map(str, (path, *path.parents)))
+
     for text in inputs:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            files += _in(path)
-        elif path.exists():
+        path = Path(os.path.expanduser(text))  # Path.expanduser raises errors for users that do not exist
+        if os.path.isdir(path):
+            files += _in(path, is_input)
+        elif os.path.exists(path):
+            if not is_input(path):
+                raise CannotScore(f"{text} is an input, and would be written; choose another --output or --bad")
             files.append(path)
         else:
-            found = sorted(Path(each) for each in glob.glob(str(path), recursive=True) if Path(each).is_file())
+            matching = map(Path, glob.glob(str(path), recursive=True))
+            found = sorted(each for each in matching if each.is_file() and is_input(each))
             if not found:
                 raise CannotScore(f"{text} does not exist")
             files += found
@@ -51,8 +65,8 @@ def find_files(inputs: Sequence[str]) -> tuple[list[Path], Path]:
         raise CannotScore(f"{file} is of no known kind; there are {', '.join([*_READERS, 'and images'])}")
     if len(kinds) > 1:
         raise CannotScore(f"the input has files of several kinds ({', '.join(sorted(kinds))}); score each on its own")
-    only = Path(inputs[0]).expanduser()
-    return files, only if len(inputs) == 1 and only.is_dir() else Path(*_common(files))
+    only = Path(os.path.expanduser(inputs[0]))
+    return files, only if len(inputs) == 1 and os.path.isdir(only) else folder_of(files)
 
 
 def open_source(files: Sequence[Path], root: Path, signature: Signature, preprocess: Preprocess | None) -> Source:
@@ -70,9 +84,9 @@ def _arrays(files: Sequence[Path]) -> ArraysSource:
     return ArraysSource(files[0])
 
 
-def _in(folder: Path) -> Iterator[Path]:
+def _in(folder: Path, is_input: Callable[[Path], bool]) -> Iterator[Path]:
     files = sorted(each for each in folder.rglob("*") if each.is_file() and not each.name.startswith((".", "_")))
-    known = [file for file in files if _kind(file)]
+    known = [file for file in files if _kind(file) and is_input(file)]
     if not known:
         raise CannotScore(f"{folder} has no files of a known kind: {', '.join([*_READERS, 'and images'])}")
     yield from known
@@ -81,10 +95,3 @@ def _in(folder: Path) -> Iterator[Path]:
 def _kind(file: Path) -> str:
     suffix = file.suffix.lower()
     return "image" if suffix in IMAGES else suffix if suffix in _READERS else ""
-
-
-def _common(files: Sequence[Path]) -> tuple[str, ...]:
-    parts = [file.parent.parts for file in files]
-    first, last = min(parts), max(parts)
-    count = next((at for at, part in enumerate(first) if at >= len(last) or part != last[at]), len(first))
-    return first[:count]

@@ -16,7 +16,7 @@ from gateway.errors import InvalidRequest, ModelportError
 from gateway.process.cores import available_cores
 from gateway.score.errors import CannotScore
 from gateway.score.output_columns import fixed_type, to_column
-from gateway.score.sources.source import BadInput, Chunk
+from gateway.score.sources.source import BadInput, Chunk, label
 from runtimes.contract import TensorSpec
 from runtimes.tensors import to_array
 
@@ -44,7 +44,7 @@ class ImagesSource:
             end, bad = start + len(read), list[BadInput]()
             numbers, names, images = list[int](), list[str](), list[np.ndarray | bytes]()
             for number, image in enumerate(read, start):
-                name = str(self._files[number].relative_to(self._root))
+                name = label(self._files[number], self._root)
                 if isinstance(image, InvalidRequest):
                     bad.append(BadInput(number, str(image), name))
                 else:

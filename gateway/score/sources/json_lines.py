@@ -16,7 +16,7 @@ from gateway.codecs import json_text
 from gateway.errors import InvalidRequest
 from gateway.score.errors import CannotScore
 from gateway.score.json_columns import JSON, is_json
-from gateway.score.sources.source import Chunk, Record, cannot_read, from_records
+from gateway.score.sources.source import Chunk, Record, cannot_read, from_records, labels
 
 # How many objects decide which columns there are. A larger number delays the start; a smaller one misses rare keys.
 _FIRST = 1000
@@ -46,8 +46,8 @@ class JsonLinesSource:
 
     def _objects(self) -> Iterator[tuple[Mapping[str, Any] | InvalidRequest, str, int]]:
         before = 0
-        for file in self._files:
-            name, position = file.name if len(self._files) > 1 else "", before
+        for file, name in zip(self._files, labels(self._files), strict=True):
+            position = before
             try:
                 with file.open("rb") as lines:
                     for line in lines:
@@ -76,7 +76,7 @@ def _parse(line: bytes) -> Mapping[str, Any] | InvalidRequest:
     try:
         value = json_text.loads(line)
     except InvalidRequest as error:
-        return error
+        return InvalidRequest(str(error).replace("the body", "the line", 1))
     return value if isinstance(value, dict) else InvalidRequest("the line is not a JSON object")
 
 
@@ -85,6 +85,8 @@ def _field(name: str, values: list[Any]) -> pa.Field:
     if kinds == {int, float}:
         kinds = {float}
     kind = _TYPES.get(kinds.pop()) if len(kinds) == 1 else None
+    if kind == pa.int64() and not all(value is None or _is_int64(value) for value in values):
+        kind = None
     return pa.field(name, pa.string(), metadata=JSON) if kind is None else pa.field(name, kind)
 
 
@@ -95,7 +97,11 @@ def _fits(value: Any, field: pa.Field) -> bool:
         return bool(_TYPES.get(type(value)) == field.type)
     if field.type == pa.float64():
         return abs(value) <= 1 << 53
-    return bool(field.type == pa.int64() and -(1 << 63) <= value < 1 << 63)
+    return bool(field.type == pa.int64() and _is_int64(value))
+
+
+def _is_int64(value: int) -> bool:
+    return -(1 << 63) <= value < 1 << 63
 
 
 def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.score.errors import CannotScore
-from gateway.score.sources.source import Chunk, cannot_read, whole
+from gateway.score.sources.source import Chunk, cannot_read, labels, whole
 
 
 class ParquetSource:
@@ -32,12 +32,11 @@ class ParquetSource:
     def chunks(self, start: int, rows: int) -> Iterator[Chunk]:
         first = bisect_right(self._starts, start) - 1
         for number in range(first, len(self._files)):
-            file, at = self._files[number], self._starts[number]
+            file, name, at = self._files[number], labels(self._files)[number], self._starts[number]
             skip = max(start - at, 0)
             groups = [0, *accumulate(self._groups[number])]
             group = max(bisect_right(groups, skip) - 1, 0)
             at += groups[min(group, len(groups) - 1)]
-            name = file.name if len(self._files) > 1 else ""
             try:
                 with pq.ParquetFile(file) as parquet:
                     wanted = range(group, parquet.num_row_groups)
@@ -75,8 +74,7 @@ class ArrowSource:
 
     def chunks(self, start: int, rows: int) -> Iterator[Chunk]:
         at = 0
-        for file, counts in zip(self._files, self._counts, strict=True):
-            name = file.name if len(self._files) > 1 else ""
+        for file, name, counts in zip(self._files, labels(self._files), self._counts, strict=True):
             try:
                 with pa.memory_map(str(file)) as mapped, pa.ipc.open_file(mapped) as reader:
                     for number, count in enumerate(counts):

@@ -1,5 +1,6 @@
 """What all kinds of inputs have in common."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -111,6 +112,28 @@ def _chunk(
     bad += [BadInput(numbers[each], reason, file) for each, reason in unusable.items()]
     kept = [number for each, number in enumerate(numbers) if each not in unusable]
     return Chunk(start, start + len(read), batch, kept, sorted(bad), file, position)
+
+
+def labels(files: Sequence[Path]) -> list[str]:
+    """Return what names each file in reports: its path in the folder that has all of them; "" if it is the only one."""
+    if len(files) == 1:
+        return [""]
+    root = folder_of(files)
+    return [label(file, root) for file in files]
+
+
+def label(file: Path, root: Path) -> str:
+    """Return the file's path in a folder, as text that can be written. Names of files need not be UTF-8."""
+    return as_text(os.path.relpath(file, root))
+
+
+def folder_of(files: Sequence[Path]) -> Path:
+    """Return the folder that has all of them, however deep."""
+    return Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))
+
+
+def as_text(path: str | os.PathLike[str]) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def cannot_read(file: Path, error: Exception) -> CannotScore:
