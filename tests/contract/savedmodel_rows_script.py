@@ -152,11 +152,17 @@ UNKNOWN = {
     "fixed first dimension": (lambda x: x, tf.TensorSpec([1, 4], tf.float32, "x")),
 }  # fmt: skip
 
+RANDOM = {
+    "RandomStandardNormal": (
+        lambda x: tf.cond(tf.reduce_sum(x) > 0.0, lambda: x + tf.random.normal([4]), lambda: x), ROWS,
+    ),
+}  # fmt: skip
+
 
 def read(function, spec):
     traced = tf.function(function, input_signature=[spec]).get_concrete_function()
     return of_function(traced, {"y": traced.outputs[0]}, scalar_tables=True)._asdict()
 
 
-groups = {"independent": INDEPENDENT, "mixes": MIXING, "unknown": UNKNOWN}
+groups = {"independent": INDEPENDENT, "mixes": MIXING, "unknown": UNKNOWN, "random": RANDOM}
 print(json.dumps({kind: {name: read(*each) for name, each in group.items()} for kind, group in groups.items()}))

@@ -36,3 +36,10 @@ def test_what_is_not_followed_is_no_finding(found: Any) -> None:
     for name, each in found["unknown"].items():
         assert not each["mixes"], name
         assert each["unknown"], name
+
+
+def test_random_numbers_are_found_in_branches_too(found: Any) -> None:
+    assert found["random"]
+    for operator, each in found["random"].items():
+        assert each["random"].startswith(operator)
+        assert each["random"].endswith("is random")

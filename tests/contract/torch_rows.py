@@ -263,6 +263,12 @@ def main() -> None:
         found = exported(line(text))
         assert found.unknown or found.mixes, (text, found)
 
+    # Random numbers count in each branch that may run while a model is served.
+    drawn = "if %s:\n    x = x + torch.rand_like(x)\nreturn x"
+    found = scripted(line(drawn % "bool(x.sum() > 0)"))
+    assert found.varies == "aten::rand_like is random", found
+    apart(scripted(line(drawn % "self.training")))
+
     found = scripted(line(PUT_BACK))
     assert found.unknown, found
     assert not found.mixes, found

@@ -85,4 +85,4 @@ def _captured(tensor: Any, scalar_tables: bool) -> Value:
 
 
 def _joined(rows: BatchAnalysis, effects: BatchAnalysis) -> BatchAnalysis:
-    return BatchAnalysis(rows.mixes + effects.mixes, effects.writes, rows.unknown)
+    return BatchAnalysis(rows.mixes + effects.mixes, effects.writes, rows.unknown, random=effects.random)

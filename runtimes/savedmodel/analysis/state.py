@@ -34,10 +34,11 @@ _SWITCHES = ("Switch", "RefSwitch")
 
 
 def of_nodes(nodes: Sequence[Any], library: Sequence[Any]) -> BatchAnalysis:
-    """Return `mixes` for operators that certainly draw random numbers, and `writes`. Rows are not analyzed here."""
+    """Return `mixes` for operators that certainly draw random numbers, `writes` and `random`; nothing about rows."""
     functions = {function.signature.name: function.node_def for function in library}
     mixes: List[str] = []
     writes: List[str] = []
+    chance = ""
     seen: Set[Tuple[str, bool]] = set()
     stack: List[Tuple[Sequence[Any], bool]] = [(nodes, False)]
     while stack:
@@ -46,15 +47,19 @@ def of_nodes(nodes: Sequence[Any], library: Sequence[Any]) -> BatchAnalysis:
         for node in body:
             if _writes(node.op):
                 writes.append("%s changes what the next run reads" % operator_label(node.op, node.name))
-            elif node.op.startswith(_RANDOM) and not node.op.startswith(_QUEUES) and not conditional:
-                # An operator behind a condition may never run, such as dropout that is only for training.
-                mixes.append("%s is random" % operator_label(node.op, node.name))
+            elif node.op.startswith(_RANDOM) and not node.op.startswith(_QUEUES):
+                found = "%s is random" % operator_label(node.op, node.name)
+                chance = chance or found
+                if not conditional:
+                    # An operator behind a condition may never run, such as dropout that is only for training.
+                    mixes.append(found)
             for name in _called_by(node, functions):
                 key = (name, conditional or node.op in _BRANCHES)
                 if key not in seen:
                     seen.add(key)
                     stack.append((functions[name], key[1]))
-    return BatchAnalysis(*(tuple(dict.fromkeys(reasons))[:_MAX_REASONS] for reasons in (mixes, writes)))
+    found_mixes, found_writes = (tuple(dict.fromkeys(reasons))[:_MAX_REASONS] for reasons in (mixes, writes))
+    return BatchAnalysis(found_mixes, found_writes, random=chance)
 
 
 def _writes(operator: str) -> bool:

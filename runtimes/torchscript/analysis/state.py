@@ -29,13 +29,22 @@ def of_exported(exported: Any) -> BatchAnalysis:
                 buffers[node.name] = name
                 if argument.alias_info.is_write:
                     written.append(name)
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            # Dropout has this tag even if it is off.
-            given = list(node.args) + list(node.kwargs.values())
-            attends = "dropout_p" in [argument.name for argument in schema.arguments] if schema else False
-            if not attends and not any(argument is False for argument in given):
-                mixes.append("%s is random" % operator_label(str(node.target), node.name))
-    return _analysis(["buffer '%s' is written to" % name for name in written], mixes)
+        if _draws(node):
+            mixes.append("%s is random" % operator_label(str(node.target), node.name))
+    inner = [module.graph.nodes for module in exported.graph_module.modules() if hasattr(module, "graph")]
+    drawing = (operator_label(str(node.target), node.name) for nodes in inner for node in nodes if _draws(node))
+    chance = next(("%s is random" % label for label in drawing), "")
+    return _analysis(["buffer '%s' is written to" % name for name in written], mixes)._replace(random=chance)
+
+
+def _draws(node: Any) -> bool:
+    """Return whether a node of an exported program draws random numbers."""
+    if node.op != "call_function" or torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    # Dropout has this tag even if it is off.
+    schema = getattr(node.target, "_schema", None)
+    attends = "dropout_p" in [argument.name for argument in schema.arguments] if schema else False
+    return not attends and not any(argument is False for argument in [*node.args, *node.kwargs.values()])
 
 
 def of_scripted(graph: Any) -> BatchAnalysis:
@@ -60,11 +69,41 @@ def of_scripted(graph: Any) -> BatchAnalysis:
             elif name == "batch_norm" and _true(inputs, 5):
                 writes.append("batch_norm in training mode keeps mean and variance")
                 mixes.append("batch_norm in training mode takes mean and variance of all rows")
-            elif name in _RANDOM.split() or (name in _DROPOUT.split() and _true(inputs, 2)):
+            elif _is_random(name, inputs):
                 (perhaps if chosen else mixes).append("%s is random" % kind)
             elif kind in ("quantized::linear_dynamic", "quantized::linear_relu_dynamic"):
                 mixes.append("%s takes one scale from all rows" % kind)
-    return _analysis(writes, mixes)._replace(unknown=tuple(dict.fromkeys(perhaps))[:_MAX_REASONS])
+    unknown = tuple(dict.fromkeys(perhaps))[:_MAX_REASONS]
+    return _analysis(writes, mixes)._replace(unknown=unknown, random=_chance(graph))
+
+
+def _is_random(name: str, inputs: List[Any]) -> bool:
+    return name in _RANDOM.split() or (name in _DROPOUT.split() and _true(inputs, 2))
+
+
+def _chance(graph: Any) -> str:
+    """Return what the log says of an operator that draws random numbers, in any branch but those for training."""
+    pending = [graph]
+    while pending:
+        for node in pending.pop().nodes():
+            kind = node.kind()
+            if kind.startswith("aten::") and _is_random(kind[len("aten::") :], list(node.inputs())):
+                return "%s is random" % kind
+            pending.extend(_blocks(node))
+    return ""
+
+
+def _blocks(node: Any) -> List[Any]:
+    """Return the blocks of a node that may run while a model is served."""
+    blocks = list(node.blocks())
+    if node.kind() == "prim::If":
+        condition = next(iter(node.inputs()))
+        chosen, source = condition.toIValue(), condition.node()
+        if source.kind() == "prim::GetAttr" and source.s("name") == "training":
+            chosen = False
+        if chosen is not None:
+            return blocks[:1] if chosen else blocks[1:]
+    return blocks
 
 
 def joined(found: BatchAnalysis, walked: BatchAnalysis, whole: bool = True) -> BatchAnalysis:
@@ -74,7 +113,8 @@ def joined(found: BatchAnalysis, walked: BatchAnalysis, whole: bool = True) -> B
     """
     unknown = walked.unknown if whole else walked.unknown + found.unknown
     mixes = walked.mixes or (found.mixes if walked.unknown else ())
-    return walked._replace(mixes=mixes, writes=found.writes or walked.writes, unknown=unknown)
+    writes = found.writes or walked.writes
+    return walked._replace(mixes=mixes, writes=writes, unknown=unknown, random=found.random)
 
 
 def _true(inputs: List[Any], index: int) -> bool:
