@@ -100,7 +100,11 @@ class Manager:
         self._overrides = Overrides(runtimes)
         self._starter = Starter(options.workers, builder, self._instances)
         self.on_demand = OnDemand(
-            options.memory_limit, self._starter.run, self._is_successor, lambda: self._state_change
+            options.memory_limit,
+            self._starter.run,
+            self._is_successor,
+            lambda: self._state_change,
+            self.zygotes.end_idle if self.zygotes is not None else lambda: False,
         )
 
     async def run(self) -> None:

@@ -85,6 +85,7 @@ class OnDemand:
     limit     the bytes that all processes of the gateway may take; 0: any
     start     runs the workers of a version until they are stopped
     succeeds  returns whether a version replaces one that is loaded
+    end_idle  ends processes that have no workers, but would help to start some; returns whether there were any
     """
 
     def __init__(
@@ -93,13 +94,14 @@ class OnDemand:
         start: Callable[[ModelVersion], Awaitable[None]],
         succeeds: Callable[[ModelVersion], bool],
         changed: Callable[[], asyncio.Event],
+        end_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self.limit = limit
         self._target = limit - min(int(limit * _MAX_MARGIN), _MARGIN_BYTES)
         self.counts = OnDemandCounts()
         self.memory = MemoryUse()
         self.needs = LoadNeeds()
-        self._start, self._succeeds, self._changed = start, succeeds, changed
+        self._start, self._succeeds, self._changed, self._end_idle = start, succeeds, changed, end_idle
         self._uses: dict[tuple[str, str], Uses] = {}
         # By worker: the requests that it had begun when it was last looked at.
         self._begun: dict[VersionKey, dict[int, int]] = {}
@@ -246,9 +248,12 @@ class OnDemand:
         waited = time.monotonic() - turn.since
         self._make_room(missing, also_in_use=waited >= _PATIENCE_S)
         movable = sum(self.memory.of(each.key) for each in (*self._loaded, *self._leaving, *self._loading))
-        fixed = sum(self.memory.of(each.key) for each in self._loaded if not _is_evictable(each))
+        # What is reserved for a model that has just been loaded, but not used, is soon free: wait for that.
+        fixed = sum(self.memory.measured.get(each.key, 0) for each in self._loaded if not _is_evictable(each))
         if missing > movable - fixed and self._measured < turn.since:
             self._measured = 0.0  # measure again, before anything is refused
+        elif missing > movable - fixed and self._end_idle():
+            turn.since = time.monotonic()  # measure again, with what they took
         elif missing > movable - fixed:
             room = max(0, self._target - self.memory.total + movable - fixed)
             if turn.files < room // 2 and not self.needs.is_known(turn.version.key):

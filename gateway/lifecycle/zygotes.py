@@ -105,6 +105,13 @@ class Zygotes:
                 self._refused.add(kind)
             return None
 
+    def end_idle(self) -> bool:
+        """Kill those without workers, because others need their memory. Return whether there were any."""
+        idle = [each for each in self._zygotes.values() if not each.has_workers and not each.has_ended]
+        for zygote in idle:
+            zygote.end()
+        return bool(idle)
+
     def _keep(self, task: "asyncio.Task[object]") -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -133,7 +140,7 @@ class Zygote:
         self._child: Child | None = None
         self._ends = self._retires = False
         self._pending = 0
-        self._workers = 0
+        self._workers = 0  # and those that are to be started
         self._idle: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()  # held from a request to its answer
         self._requests, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -149,6 +156,10 @@ class Zygote:
     @property
     def has_ended(self) -> bool:
         return self._ends or self.is_cleared or (self._child is not None and self._child.pid is None)
+
+    @property
+    def has_workers(self) -> bool:
+        return self._workers > 0
 
     @property
     def is_cleared(self) -> bool:

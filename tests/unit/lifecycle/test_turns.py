@@ -239,3 +239,41 @@ async def test_room_is_not_given_away_that_other_processes_have_taken_meanwhile(
         found.others_mib = 20  # a framework was imported, to be copied
         await found.use("b")
         assert found.loaded() == {"b"}
+
+
+@run
+async def test_processes_that_only_wait_for_workers_end_before_a_load_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, pinned=10, a=20, b=30) as found:
+        monkeypatch.setattr(on_demand, "_MIN_STAY_S", 0.0)
+        for name, size in (("pinned", 10), ("a", 20), ("b", 30)):
+            version = found.versions[name]
+            found.manager.needs.learn(version.key, version.config, size * _MIB)
+        await found.use("pinned")
+
+        def end_idle() -> bool:
+            had, found.others_mib = found.others_mib > 0, 0
+            return had
+
+        found.manager._end_idle = end_idle
+        found.others_mib = 10
+        await found.until(lambda: found.manager.memory.base == 10 * _MIB)
+        await found.use("a")
+        assert (found.loaded(), found.others_mib) == ({"a", "pinned"}, 0)
+        found.versions["b"].want()
+        await found.until(lambda: found.versions["b"].state is State.UNAVAILABLE)
+
+
+@run
+async def test_a_load_waits_for_what_was_reserved_for_another_one_and_is_not_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, pinned=10, a=20) as found:
+        monkeypatch.setattr(on_demand, "_MIN_STAY_S", 0.1)
+        needs, a = found.manager.needs, found.versions["a"]
+        needs.learn(a.key, a.config, 20 * _MIB)
+        needs._runtimes["fake"] = 25 * _MIB  # the guess for a model that nobody knows
+        await found.use("pinned")
+        await found.use("a")
+        assert found.loaded() == {"a", "pinned"}

@@ -330,6 +330,31 @@ def test_a_worker_that_is_stopped_while_its_framework_is_imported_needs_no_impor
     run(short, main)
 
 
+def test_processes_without_workers_end_if_their_memory_is_needed(short: Path, tmp_path: Path) -> None:
+    runtime = made(tmp_path, REPORTING)
+    artifact = tmp_path / "m.fake.json"
+    artifact.write_text("{}")
+
+    async def main(zygotes: Zygotes) -> None:
+        worker = Worker(launch(zygotes, FAKE, str(artifact)), short)
+        await worker.ready()
+        assert not zygotes.end_idle()
+        assert (await reported(launch(zygotes, runtime), short))["copied"]
+        before = zygotes.pids()
+        assert zygotes.end_idle()
+        assert not zygotes.end_idle()
+        for zygote in zygotes._zygotes.values():
+            if zygote.has_ended:
+                await zygote.wait()
+        assert len(before) == 2
+        assert zygotes.pids() == before[:1]
+        assert (await reported(launch(zygotes, runtime), short))["copied"]
+        worker.process.stop()
+        await worker.living
+
+    run(short, main)
+
+
 def test_without_workers_the_process_ends(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zygotes_module, "_IDLE_S", 0.0)
     runtime = made(tmp_path, REPORTING)
