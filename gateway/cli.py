@@ -66,6 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         return _run(options, export)
+    except KeyboardInterrupt:  # while it starts; later, each command has its own way to stop
+        print("modelport: stopped", file=sys.stderr)
+        return 130
     except Exception as error:
         from gateway.config import SettingsError  # imported here, so that --help does not import it
 

@@ -32,6 +32,9 @@ def new_run_dir() -> tuple[Path, IO[str]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(stale.parent)
     folder = Path(tempfile.mkdtemp(prefix="modelport-", dir=parent))
-    lock = (folder / "lock").open("w")  # stays open, and therefore locked, until this process ends
+    # It stays open, and therefore locked, until this process ends. It gets its name when it is locked: another process
+    # that starts at this moment would take the folder for a stale one, and remove it.
+    lock = (folder / "lock.new").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / "lock.new").rename(folder / "lock")
     return folder, lock
