@@ -140,9 +140,20 @@ class ObjectStore:
             pass
         try:
             folder = self._obs.list_with_delimiter(self._bucket, path or None)
-        except self._obs.exceptions.InvalidPathError:
-            return [{"path": f"{path}/..", "size": 0, "e_tag": "invalid"}]
+        except self._obs.exceptions.InvalidPathError as error:
+            return [{"path": _odd_name(error, path), "size": 0, "e_tag": "invalid"}, *self._behind(path)]
         return [*folder["objects"], *(meta for each in folder["common_prefixes"] for meta in self._walk(each))]
+
+    def _behind(self, path: str) -> list[Any]:
+        """Return what is behind names such as path//x, the most usual odd ones; nothing if there are others as well.
+
+        Such names are before all that begin with a letter or a digit.
+        """
+        start = path + "/" if path else ""
+        try:
+            return self._obs.list(self._bucket, start or None, offset=f"{start}0").collect()  # type: ignore[no-any-return]
+        except self._obs.exceptions.InvalidPathError:
+            return []
 
     def _one(self, path: str) -> list[RemoteObject]:
         """Return the object at this path, and those beside it that share its stem, as parts of an artifact do."""
@@ -205,6 +216,13 @@ class ObjectStore:
             raise StoreError(f"'{item.name}' cannot be read: {_reason(error)}") from None
         except (OSError, ValueError) as error:  # obstore's for objects that are not there
             raise StoreError(f"'{item.name}' cannot be read: {_reason(error)}") from None
+
+
+def _odd_name(error: Exception, folder: str) -> str:
+    """Return the name that obstore could not parse, which is in a folder."""
+    start = folder + "/" if folder else ""
+    found = re.search(r'Path "(.*?)"', str(error), re.DOTALL)
+    return found[1] if found and found[1].startswith(start) and found[1] != start else f"{start}/.."
 
 
 # A weak etag never matches, and a time is no etag.

@@ -8,7 +8,9 @@ import obstore
 import pytest
 
 from gateway.remote import object_store
+from gateway.remote.layout import models_in, shape_of
 from gateway.remote.location import parse
+from gateway.remote.names import wanted
 from gateway.remote.object_store import ObjectStore, Opened
 from gateway.remote.store import Store, StoreError, open_store
 from tests.support.web_files import WebFiles
@@ -90,27 +92,45 @@ class Bucket:
         self.names = names
         self.exceptions = obstore.exceptions
 
-    def list(self, bucket: object, prefix: str | None = None) -> "Bucket":
-        return Bucket(*[name for name in self.names if name.startswith(prefix or "")])
+    def list(self, bucket: object, prefix: str | None = None, offset: str = "") -> "Bucket":
+        return Bucket(*[name for name in self.names if name.startswith(prefix or "") and name > offset])
 
     def collect(self) -> Any:
         for name in self.names:
             if {"", "..", "."} & set(name.split("/")):
-                raise obstore.exceptions.InvalidPathError(name)
+                raise obstore.exceptions.InvalidPathError(f'Path "{name}" contained empty path segment')
         return [{"path": name, "size": 1, "e_tag": '"1"'} for name in self.names]
 
     def list_with_delimiter(self, bucket: object, prefix: str | None = None) -> dict[str, object]:
         below = f"{prefix}/" if prefix else ""
         rest = [name.removeprefix(below) for name in self.names if name.startswith(below)]
-        folders = sorted({below + name.split("/")[0] for name in rest if "/" in name})
-        objects = Bucket(*folders, *[below + name for name in rest if "/" not in name]).collect()
-        return {"objects": objects[len(folders) :], "common_prefixes": folders}
+        folders = sorted({below + name.split("/")[0] + "/" for name in rest if "/" in name})
+        plain = [each.removesuffix("/") for each in folders]
+        objects = Bucket(*plain, *[below + name for name in rest if "/" not in name]).collect()
+        return {"objects": objects[len(folders) :], "common_prefixes": plain}
 
 
 def test_a_name_that_obstore_cannot_parse_harms_only_its_folder() -> None:
     bucket = Bucket("r/a/1/model.onnx", "r/b/1//model.onnx", "r/b/2/model.onnx", "r/c/../x", "other//x")
     store = ObjectStore(parse("s3://bucket/r"), Opened(None, bucket))
-    assert [item.name for item in store.objects()] == ["a/1/model.onnx", "b/1/..", "b/2/model.onnx", "c/.."]
+    assert [item.name for item in store.objects()] == ["a/1/model.onnx", "b/1//..", "b/2/model.onnx", "c/.."]
+
+
+@pytest.mark.parametrize("prefix", ["", "r/"])
+def test_an_empty_part_at_the_top_harms_no_model(prefix: str) -> None:
+    """As in `aws s3 cp x s3://bucket/r//x`."""
+    bucket = Bucket(f"{prefix}/x", f"{prefix}a/1/model.onnx", f"{prefix}b/1/model.onnx")
+    store = ObjectStore(parse(f"s3://bucket/{prefix}"), Opened(None, bucket))
+    items = store.objects()
+    assert [item.name for item in items] == ["/..", "a/1/model.onnx", "b/1/model.onnx"]
+    models = models_in(items, shape_of(item.name for item in items), "r")
+    assert {name: bool(model.problem) for name, model in models.items()} == {"": True, "a": False, "b": False}
+
+
+def test_the_name_that_cannot_be_parsed_is_said() -> None:
+    store = ObjectStore(parse("s3://bucket/r"), Opened(None, Bucket("r//x", "r/../y", "r/a/../x", "r/b/1/model.onnx")))
+    with pytest.raises(StoreError, match=r"the name '.*' is refused: it is absolute, has an empty part"):
+        wanted(store.objects())
 
 
 @pytest.mark.parametrize(("listed", "got"), [('"abc"', '"abc"'), ("abc", '"abc"'), ('W/"abc"', 'W/"abc"')])
