@@ -87,8 +87,14 @@ class Usage(Protocol):
     def admits(self, size: int) -> bool:
         """Do what `admit` does, but return False for a request that it would refuse, and do not count the refusal."""
 
+    def hold(self, size: int) -> None:
+        """Count a request that waits for its model, until `end`; it is admitted afterwards.
+
+        Raises what `admit` does, but for rates: those count what is admitted.
+        """
+
     def end(self, size: int) -> None:
-        """Stop counting a request that was admitted."""
+        """Stop counting a request that was admitted, or held."""
 
     def charge(self, seconds: float) -> None:
         """Count time that a model has computed for a request."""

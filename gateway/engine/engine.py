@@ -223,12 +223,12 @@ class FrontEngine:
         fail: Callable[[Exception], object],
         size: int = 0,
         seconds: float | None = None,
+        identity: Identity | None = None,
     ) -> RequestHandle:
         """See gateway.engine.protocol.Engine."""
         self._check_draining()
-        return self._load_waits.add(
-            self._new_id(), unloaded, go_on, fail, size, seconds, has_other_models=not self.routes.only_model
-        )
+        has_other_models, usage = not self.routes.only_model, None if identity is None else identity.usage
+        return self._load_waits.add(self._new_id(), unloaded, go_on, fail, size, seconds, has_other_models, usage=usage)
 
     def _submit_or_wait_as_child(
         self, parent: AdmittedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool
@@ -307,7 +307,7 @@ class FrontEngine:
         except NotLoaded as unloaded:
             seconds = None if request.deadline is None else request.deadline - time.monotonic()
             go_on = partial(self._submit_or_wait, request, on_answer, identity)
-            return self.when_loaded(unloaded, go_on, on_answer, seconds=seconds)
+            return self.when_loaded(unloaded, go_on, on_answer, seconds=seconds, identity=identity)
 
     def _admit(
         self,

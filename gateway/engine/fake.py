@@ -195,6 +195,7 @@ class FakeEngine:
         fail: Callable[[Exception], object],
         size: int = 0,
         seconds: float | None = None,
+        identity: Identity | None = None,
     ) -> RequestHandle:
         """Refuse: no model of the fake engine can be loaded on demand, unless a test replaces this."""
         raise unloaded

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 
+from gateway.domain.quota import Usage
 from gateway.domain.types import ModelStatus, NotLoaded, unavailable
 from gateway.engine.admission import AdmissionController
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import RequestHandle
-from gateway.errors import ModelportError, Unavailable
+from gateway.errors import ModelportError, Overloaded, Unavailable
 
 _Key = tuple[str, str]
 
@@ -33,8 +34,9 @@ class LoadWait:
         deadline: float,
         timeout_s: float | None,
         is_child: bool,
+        usage: Usage | None,
     ) -> None:
-        self.is_child = is_child
+        self.is_child, self.usage = is_child, usage
         self.id, self.deadline, self.timeout_s = number, deadline, timeout_s
         self.key = status.name, status.version
         self.size = size
@@ -101,11 +103,13 @@ class LoadWaits:
         seconds: float | None = None,
         has_other_models: bool = True,
         is_child: bool = False,
+        usage: Usage | None = None,
     ) -> LoadWait:
         """Have a request wait, for at most `seconds`, or the default timeout. Raises Overloaded.
 
         number    an id that no other request has
         is_child  whether it is made for another one, so that it is never refused
+        usage     of whoever sent it
         """
         status = unloaded.model_status
         waits = self._waits.get((status.name, status.version), {})
@@ -113,9 +117,15 @@ class LoadWaits:
             self._admission.admit_child(size)
         else:
             self._admission.admit(size, len(waits), has_other_models)
+            if usage is not None:
+                try:
+                    usage.hold(size)
+                except Overloaded:
+                    self._admission.release(size)
+                    raise
         timeout_s = self._admission.limits.timeout_s if seconds is None else None
         deadline = time.monotonic() + (self._admission.limits.timeout_s if seconds is None else seconds)
-        wait = LoadWait(self, number, status, go_on, fail, size, deadline, timeout_s, is_child)
+        wait = LoadWait(self, number, status, go_on, fail, size, deadline, timeout_s, is_child, usage)
         self._waits.setdefault(wait.key, waits)[wait.id] = wait
         self._deadlines.add(wait, timeout_s)
         self._want(status)
@@ -135,6 +145,8 @@ class LoadWaits:
             self._admission.end_child(wait.size)
         else:
             self._admission.release(wait.size)
+            if wait.usage is not None:
+                wait.usage.end(wait.size)
         return True
 
     def apply(self, find: Callable[[str, str], ModelStatus | None]) -> None:

@@ -140,6 +140,7 @@ class Engine(Protocol):
         fail: Callable[[Exception], object],
         size: int = 0,
         seconds: float | None = None,
+        identity: Identity | None = None,
     ) -> RequestHandle:
         """Have a model loaded, which `unloaded` is about, and then call `go_on`; or `fail`, if that does not succeed.
 
@@ -147,6 +148,7 @@ class Engine(Protocol):
                  `fail` is called with what it raises
         size     the bytes that wait, unless a reservation has them
         seconds  how long the request may wait; by default, as long as any
+        identity who sent it, whose quota counts it meanwhile
 
         Raises Overloaded, Unavailable.
         """

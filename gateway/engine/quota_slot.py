@@ -87,6 +87,14 @@ class QuotaSlot:
         self._add(REQUESTS, self._requests, now)
         self._add(BYTES, size * self._bytes, now)
 
+    def hold(self, now: float) -> None:
+        """Count a request that waits as one in flight, until `count(-1)`. Raises QuotaExceeded: it is not counted."""
+        self._find_slot(now)
+        self.count(1)
+        if self._page.in_flight(self._start) > self._in_flight:
+            self.count(-1)
+            raise _exceeded("in_flight", f"{counted(self._in_flight, 'request')} in flight", 0.0)
+
     def lend(self, now: float) -> tuple[int, float]:
         """Take in advance what limits far away allow: the requests, and their bytes, until LEASE_S from now."""
         permits, size = _MAX_PERMITS, math.inf

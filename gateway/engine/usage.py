@@ -98,12 +98,7 @@ class IdentityUsage:
         return True
 
     def _admit(self, size: int) -> None:
-        admission = self._admission  # it already counts this request
-        # What it has must not be more than what it leaves to others.
-        if self.requests > self._max_requests - admission.requests and self._usages.has_several:
-            _refuse_share(counted(self.requests, "request"))
-        if self.bytes > self._max_bytes - admission.admitted_bytes and self.bytes and self._usages.has_several:
-            _refuse_share(counted(self.bytes, "byte"))
+        self._check_share()
         slot = self._slot
         if slot is not None:
             if self._permits and size <= self._byte_permits and self._now() < self._until:
@@ -120,6 +115,28 @@ class IdentityUsage:
         counts = self._counts
         counts.requests += 1
         counts.input_bytes += size
+
+    def _check_share(self) -> None:
+        admission = self._admission  # it already counts this request
+        # What it has must not be more than what it leaves to others.
+        if self.requests > self._max_requests - admission.requests and self._usages.has_several:
+            _refuse_share(counted(self.requests, "request"))
+        if self.bytes > self._max_bytes - admission.admitted_bytes and self.bytes and self._usages.has_several:
+            _refuse_share(counted(self.bytes, "byte"))
+
+    def hold(self, size: int) -> None:
+        """See gateway.domain.quota.Usage."""
+        try:
+            self._check_share()
+            slot = self._slot
+            if slot is not None and slot.counts_in_flight:
+                slot.hold(self._now())
+                self._counted += 1
+        except Overloaded as error:
+            self._count_refused(error)
+            raise
+        self.requests += 1
+        self.bytes += size
 
     def _take(self, slot: QuotaSlot, size: int) -> None:
         now = self._now()

@@ -68,7 +68,8 @@ class InferCall(Generic[_OptionsT]):
             request, options = self._read_checked(raw, seconds, check, CURRENT.get())
         except NotLoaded as unloaded:
             started = time.monotonic()
-            await loaded(self._engine, unloaded, seconds)
+            identity = None if check is None else check("infer", unloaded.model_status.name)
+            await loaded(self._engine, unloaded, seconds, identity)
             return await self(raw, _left(seconds, started), check)
         identity = None if check is None else check("infer", request.model)
         try:
@@ -92,7 +93,7 @@ class InferCall(Generic[_OptionsT]):
             return self._submit(request, partial(self._on_final, options, done), check, record)
         except NotLoaded as unloaded:
             submit = partial(self.submit, raw, done=done, check=check, record=record)
-            return self._submit_later(unloaded, submit, done, len(raw), seconds)
+            return self._submit_later(unloaded, submit, done, len(raw), seconds, check)
 
     def submit_each(
         self,
@@ -108,7 +109,9 @@ class InferCall(Generic[_OptionsT]):
             return self._submit(request, partial(self._on_each, options, done), check, record, takes_many=True)
         except NotLoaded as unloaded:
             submit = partial(self.submit_each, raw, done=done, check=check, record=record)
-            return self._submit_later(unloaded, submit, lambda error: done(error, True, False), len(raw), seconds)
+            return self._submit_later(
+                unloaded, submit, lambda error: done(error, True, False), len(raw), seconds, check
+            )
 
     def _submit_later(
         self,
@@ -117,12 +120,13 @@ class InferCall(Generic[_OptionsT]):
         fail: Callable[[Exception], None],
         size: int,
         seconds: float | None,
+        check: Check | None,
     ) -> RequestHandle:
         """Submit a request when its model has been loaded, with the time that is left until its deadline."""
         started = time.monotonic()
-        return self._engine.when_loaded(
-            unloaded, lambda: submit(seconds=_left(seconds, started)), fail, size=size, seconds=seconds
-        )
+        identity = None if check is None else check("infer", unloaded.model_status.name)
+        go_on = lambda: submit(seconds=_left(seconds, started))  # noqa: E731
+        return self._engine.when_loaded(unloaded, go_on, fail, size, seconds, identity)
 
     def _read_checked(
         self, raw: bytes, seconds: float | None, check: Check | None, record: RequestRecord | None

@@ -2,11 +2,14 @@
 
 import asyncio
 
+from gateway.domain.identity import Identity
 from gateway.domain.types import ModelStatus, NotLoaded
 from gateway.engine.protocol import Engine
 
 
-async def loaded(engine: Engine, unloaded: NotLoaded, seconds: float | None = None) -> None:
+async def loaded(
+    engine: Engine, unloaded: NotLoaded, seconds: float | None = None, identity: Identity | None = None
+) -> None:
     """Wait until a model has been loaded, for at most `seconds`, or the default timeout. Raises ModelportError."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -18,7 +21,7 @@ async def loaded(engine: Engine, unloaded: NotLoaded, seconds: float | None = No
         if not done.done():
             done.set_exception(error)
 
-    handle = engine.when_loaded(unloaded, go_on, fail, seconds=seconds)
+    handle = engine.when_loaded(unloaded, go_on, fail, seconds=seconds, identity=identity)
     try:
         await done
     finally:

@@ -374,7 +374,7 @@ class HotRequest:
             self._send(self._error_reply(error))
 
         try:
-            self._handle = self._engine.when_loaded(unloaded, proceed, fail, size)
+            self._handle = self._engine.when_loaded(unloaded, proceed, fail, size, identity=self._head.identity)
         except ModelportError as error:
             self.fail(error)
 

@@ -2,14 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.domain.identity import Identity
+from gateway.domain.quota import UNLIMITED, Quota
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest, ModelStatus, NotLoaded
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
+from gateway.engine.usage import Usages
 from gateway.errors import DeadlineExceeded, ModelportError, OutOfMemory, Overloaded, Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
@@ -42,12 +48,13 @@ class Front:
     def table(self, *statuses: ModelStatus) -> None:
         self.engine.apply(Table(tuple(TableEntry(each) for each in statuses), True))
 
-    def submit(self) -> Any:
+    def submit(self, identity: Identity | None = None) -> Any:
         """Submit a request, which waits if its model has never been loaded."""
         try:
-            return self.engine.submit(REQUEST, self.outcomes.append)
+            return self.engine.submit(REQUEST, self.outcomes.append, identity)
         except NotLoaded as unloaded:
-            return self.engine.when_loaded(unloaded, self.submit, self.outcomes.append, size=10)
+            go_on = partial(self.submit, identity)
+            return self.engine.when_loaded(unloaded, go_on, self.outcomes.append, 10, identity=identity)
 
 
 def test_requests_wait_in_order_and_ask_for_one_load() -> None:
@@ -195,5 +202,33 @@ def test_what_waited_before_a_drain_is_still_answered() -> None:
         assert not draining.done()
         servable.fail_all(Unavailable("done"))
         await draining
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("limit", "quota", "says"), [(4, UNLIMITED, "your share"), (8, Quota(in_flight=2), "in flight")]
+)
+def test_who_waits_leaves_room_for_others(limit: int, quota: Quota, says: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        front = Front(max_requests=limit)
+        front.engine.usages = Usages(front.engine.admission, tmp_path / "usage", 1)
+        front.table(status("UNLOADED"), replace(status("UNLOADED"), name="other"))
+        usages = [front.engine.usages.of(name, quota) for name in ("many", "few")]
+        many, few = (Identity("name", {"infer": ["*"]}, usage=usage) for usage in usages)
+        front.engine.admission._share = limit
+        first = front.submit(many)
+        front.submit(many)
+        with pytest.raises(Overloaded, match=says):
+            front.submit(many)
+        front.submit(few)
+        assert (front.engine.admission.requests, front.engine.admission.admitted_bytes) == (3, 30)
+        first.cancel()
+        front.submit(many)
+        front.table(status("READY", signatures=_SIGNATURES))  # all of them go on as requests
+        assert (front.outcomes, front.engine.admission.requests) == ([], 3)
+        for servable in list(front.engine.routes.servables()):
+            servable.fail_all(Unavailable("done"))
+        assert [(usage.requests, usage.bytes) for usage in usages] == [(0, 0)] * 2
 
     run(test)

@@ -184,7 +184,7 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
             try:
                 return await run(spec, method, examples, left, identity)
             except NotLoaded as unloaded:
-                await loaded(engine, unloaded, left)
+                await loaded(engine, unloaded, left, identity)
 
     async def classify(message: pb.ClassificationRequest, seconds: float | None, identity: Identity | None) -> Message:
         result = await run_loaded(_read_spec(message.model_spec), CLASSIFY, message.input, seconds, identity)
