@@ -10,6 +10,7 @@ from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.policy import State
 from gateway.lifecycle.version import WorkerCounts
 from gateway.metrics.gpu import GpuCollector
+from gateway.remote.mirror import Mirror
 from gateway.remote.mirrors import Mirrors
 from gateway.supervisor.front_process import FrontProcess
 from gateway.supervisor.memory_metrics import on_demand_families
@@ -144,9 +145,12 @@ def repository_families(mirrors: Mirrors) -> Iterator[Metric]:
         "Attempts to read a remote repository that failed, or left files out",
         labels=["repository"],
     )
+    by_location: dict[str, list[Mirror]] = {}  # two may look the same: a base_path of two models, or other signatures
     for mirror in followed:
-        last.add_metric([str(mirror.location)], mirror.last_sync_s)
-        failures.add_metric([str(mirror.location)], mirror.failures)
+        by_location.setdefault(str(mirror.location), []).append(mirror)
+    for location, each in by_location.items():
+        last.add_metric([location], min(mirror.last_sync_s for mirror in each))
+        failures.add_metric([location], sum(mirror.failures for mirror in each))
     cache = GaugeMetricFamily("modelport_model_cache_bytes", "Size of the files of remote repositories on disk")
     cache.add_metric([], mirrors.cached_bytes())
     yield from (last, failures, cache)

@@ -18,6 +18,7 @@ from gateway.remote.repositories import Repositories, scan_mirrored_model
 from gateway.remote.store import StoreError
 from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig
+from gateway.supervisor.supervisor_metrics import repository_families
 
 RUNTIMES = discover()
 
@@ -171,3 +172,18 @@ def test_a_model_of_models_config_may_be_an_archive(
     assert seen.keys() == found.keys()
     assert all(seen[key].startswith(problem) for key, problem in found.items())
     world.mirrors.stop()
+
+
+def test_locations_that_look_the_same_are_one_in_the_metrics(tmp_path: Path) -> None:
+    """Two series with the same labels make a scrape invalid."""
+    world = World(tmp_path, one={"1/model.onnx": b"1"})
+    mirrors = [world.mirrors.get("s3://one", model) for model in ("a", "b")]
+    mirrors[0].sync()
+    mirrors[0].failures, mirrors[1].failures = 2, 3
+    samples = [sample for family in repository_families(world.mirrors) for sample in family.samples]
+    assert {sample.name: sample.value for sample in samples} == {
+        "modelport_repository_last_sync_timestamp_seconds": 0.0,
+        "modelport_repository_sync_failures_total": 5,
+        "modelport_model_cache_bytes": 1,
+    }
+    assert len(samples) == 3
