@@ -268,6 +268,8 @@ class FrontEngine:
                 if servable.status.decoupled and not takes_many:
                     raise unary_call(servable.status)
             return self._admit(request, servable, now, on_answer, identity, parent)
+        except NotLoaded:  # it waits, and is counted when it ends
+            raise
         except Exception as error:
             outcome = error.kind if isinstance(error, ModelportError) else "internal"
             metrics = self.metrics.of("", "") if servable is None else servable.metrics

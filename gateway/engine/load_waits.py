@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from gateway.domain.quota import Usage
-from gateway.domain.types import ModelStatus, NotLoaded, unavailable
+from gateway.domain.types import ModelStatus, NotLoaded
 from gateway.engine.admission import AdmissionController
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.deadlines import Deadlines
@@ -159,9 +159,7 @@ class LoadWaits:
             for wait in list(waits.values()):
                 if status is None:
                     wait.fail(Unavailable(f"model '{name}' version {version} was unloaded"))
-                elif not status.admits:
-                    wait.fail(unavailable(status))
-                else:
+                else:  # if it could not be loaded, the request may be one for another version instead
                     wait.proceed()
 
     def counts(self) -> dict[_Key, int]:

@@ -12,6 +12,7 @@ import pytest
 from gateway.domain.identity import Identity
 from gateway.domain.quota import UNLIMITED, Quota
 from gateway.domain.table import Table, TableEntry
+from gateway.domain.traffic import Traffic
 from gateway.domain.types import InferRequest, ModelStatus, NotLoaded
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
@@ -230,5 +231,35 @@ def test_who_waits_leaves_room_for_others(limit: int, quota: Quota, says: str, t
         for servable in list(front.engine.routes.servables()):
             servable.fail_all(Unavailable("done"))
         assert [(usage.requests, usage.bytes) for usage in usages] == [(0, 0)] * 2
+
+    run(test)
+
+
+def test_a_version_that_cannot_be_loaded_leaves_its_share_of_waiting_requests_to_the_others() -> None:
+    async def test() -> None:
+        front = Front()
+
+        def table(newest: str) -> None:
+            statuses = (
+                ModelStatus("m", "3", "READY", admits=True, signatures=_SIGNATURES),
+                ModelStatus("m", "4", newest, "it is corrupt", admits=newest == "UNLOADED"),
+            )
+            traffic = {"m": Traffic({"3": 1, "4": 1e9})}
+            front.engine.apply(Table(tuple(map(TableEntry, statuses)), True, traffic=traffic))
+
+        table("UNLOADED")
+        asked = [asyncio.ensure_future(front.engine.infer(REQUEST._replace(version=version))) for version in ("", "4")]
+        await asyncio.sleep(0)
+        assert front.wanted == [("m", "4")]
+        table("UNAVAILABLE")
+        await asyncio.sleep(0)
+        assert [servable.status.version for servable in front.engine.routes.servables() if servable.queued] == ["3"]
+        with pytest.raises(Unavailable, match="it is corrupt"):
+            await asked[1]
+        counts = {each["version"]: each["outcomes"] for each in front.engine.snapshot()}
+        assert counts["4"] == {"unavailable": 1}
+        asked[0].cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert front.engine.admission.requests == 0
 
     run(test)
