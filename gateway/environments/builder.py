@@ -61,6 +61,7 @@ class Builder:
         self.build_s: dict[str, float] = {}
         self._only = only
         self._on_progress = on_progress
+        self._known: dict[str, Environment] = {}  # those that were ready
         self._waiting: dict[str, tuple[Environment, asyncio.Future[Environment]]] = {}
         self._building: dict[str, Progress] = {}
         self._task: asyncio.Task[None] | None = None
@@ -101,6 +102,9 @@ class Builder:
         return environment
 
     async def _locate_or_build(self, runtime: Runtime) -> Environment:
+        known = self._known.get(runtime.name)
+        if known is not None and known.runtime is runtime and known.python.exists():
+            return known
         self._locating += 1
         try:
             environment = await asyncio.to_thread(self._locator.locate, runtime)
@@ -108,6 +112,7 @@ class Builder:
             self._locating -= 1
             self._located.set()
         if environment.ready:
+            self._known[runtime.name] = environment
             return environment
         if runtime.name not in self._waiting:
             self._waiting[runtime.name] = (environment, asyncio.get_running_loop().create_future())

@@ -1,6 +1,7 @@
 """Calls into the Linux kernel, by ctypes: the environments of frameworks have no package for them."""
 
 import ctypes
+import functools
 import os
 import sys
 from typing import Any
@@ -9,12 +10,17 @@ IS_LINUX = sys.platform.startswith("linux")
 _PR_SET_NO_NEW_PRIVS = 38
 
 
-def system_call(number: int, *arguments: Any) -> int:
-    """Return the result of a system call; pointers are given as ctypes objects. Raises OSError."""
+@functools.lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
+    return libc
+
+
+def system_call(number: int, *arguments: Any) -> int:
+    """Return the result of a system call; pointers are given as ctypes objects. Raises OSError."""
     words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    result = libc.syscall(ctypes.c_long(number), *words)
+    result = _libc().syscall(ctypes.c_long(number), *words)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(result)
@@ -22,7 +28,7 @@ def system_call(number: int, *arguments: Any) -> int:
 
 def forbid_new_privileges() -> None:
     """Have programs that this process starts gain no privileges, which Landlock and seccomp require. Raises OSError."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+    if _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
@@ -31,19 +37,23 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Data(ctypes.Structure):
+    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+
+
+_TwoData = _Data * 2
+
+
 def drop_capabilities() -> None:
     """Give up root's privileges, except that to read files of other users. Raises OSError."""
-
-    class Header(ctypes.Structure):
-        _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-    class Data(ctypes.Structure):
-        _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
-
-    libc, header, data = ctypes.CDLL(None, use_errno=True), Header(_CAPABILITY_VERSION_3, 0), (Data * 2)()
+    libc, header, data = _libc(), _Header(_CAPABILITY_VERSION_3, 0), _TwoData()
     if not libc.capget(ctypes.byref(header), data):
         kept = data[0].permitted & 1 << _CAP_DAC_READ_SEARCH
-        data[0], data[1] = Data(data[0].effective & kept, kept, 0), Data(0, 0, 0)
+        data[0], data[1] = _Data(data[0].effective & kept, kept, 0), _Data(0, 0, 0)
         if not libc.capset(ctypes.byref(header), data):
             return
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

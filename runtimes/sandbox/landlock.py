@@ -74,3 +74,8 @@ class Ruleset:
         """Apply the rules to this thread and those that it starts. Raises OSError."""
         system_call(_RESTRICT_SELF, self._descriptor, 0)
         os.close(self._descriptor)
+
+    def close(self) -> None:
+        """Forget the rules."""
+        for descriptor in (self._descriptor, *self._kept):
+            os.close(descriptor)

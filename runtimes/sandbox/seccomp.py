@@ -7,6 +7,7 @@ library need are too many, and differ between their versions. If a supervisor wa
 
 import ctypes
 import errno
+import itertools
 import os
 import platform
 import struct
@@ -134,6 +135,10 @@ def _if_any_bit(argument: int, bits: int, then: List[Instruction], otherwise: Li
     return [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), (_IF_ANY_BIT, 0, len(then), bits), *then, *otherwise]
 
 
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+
+
 def install(network: bool, gpu: bool, reported: bool, watched: bool) -> Optional[int]:
     """Filter the calls of all threads, for good. Return the descriptor for the reports, if there are any.
 
@@ -141,15 +146,11 @@ def install(network: bool, gpu: bool, reported: bool, watched: bool) -> Optional
     """
     machine = platform.machine()
     lines = program(machine, network, gpu, reported, watched)
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
-
-    class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
-
+    code = ctypes.create_string_buffer(struct.pack("=" + "HBBI" * len(lines), *itertools.chain.from_iterable(lines)))
     # Without the flag, older kernels slow down the whole process, as a precaution that programs in other languages need
     # against scripts that they run.
     flags = _TSYNC | _SPECULATION_ALLOWED | (_NEW_LISTENER | _TSYNC_ESRCH if reported else 0)
-    pointer = ctypes.byref(Program(len(lines), ctypes.addressof(code)))
+    pointer = ctypes.byref(_Program(len(lines), ctypes.addressof(code)))
     result = system_call(ARCHITECTURES[machine].seccomp, _SET_MODE_FILTER, flags, pointer)
     if result and not reported:
         raise OSError(errno.EBUSY, "a thread has another filter")  # its id is the result

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from runtimes.contract import first_line
 from runtimes.leash import die_with_parent
-from runtimes.sandbox.box import Box
+from runtimes.sandbox.box import Box, rehearse
 from runtimes.sandbox.kernel import drop_capabilities, forbid_new_privileges
 from runtimes.worker.heap import return_free_memory
 from runtimes.worker.start import import_runtime
@@ -53,6 +53,8 @@ def serve_forks(supervisor: int, requests: socket.socket, runtime: str, boxed: b
         module = import_runtime(runtime)
         if hasattr(module, "before_forks"):
             module.before_forks()
+        if boxed:
+            rehearse()
         end_idle_threads()
         why = obstacle(requests.fileno())
     except Exception as error:  # noqa: BLE001 - a worker that imports it for itself reports it better

@@ -229,3 +229,14 @@ def test_no_folder_is_read_between_the_filter_and_its_report(monkeypatch: pytest
     assert str(tmp_path / "card") in json.loads(allowed)
     assert steps[-1] == "install"
     assert "glob" in steps
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_copies_of_a_process_that_has_rehearsed_may_list_their_own_entries_of_proc() -> None:
+    program = (
+        "import os; from runtimes.sandbox import box; box.rehearse(); original = os.getpid(); child = os.fork()\n"
+        "if child: os.waitpid(child, 0)\n"
+        "else: has = box._allowed(box.Box()); print(*('/proc/%d' % each in has for each in (original, os.getpid())))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
