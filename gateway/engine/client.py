@@ -161,6 +161,10 @@ class WorkerClient(asyncio.Protocol):
             self._unread[request_id] -= 1
             self._write(wire.pack(wire.ACK, request_id))
 
+    def has(self, request_id: int) -> bool:
+        """Whether the worker has this request, and will answer it, even if it was cancelled."""
+        return self._transport is not None and request_id in self.in_flight
+
     def cancel(self, request_id: int) -> bool:
         """Drop a request. Return whether the worker will answer it nevertheless; only that frees the window then."""
         queued = self.in_flight[request_id]

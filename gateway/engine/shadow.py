@@ -88,6 +88,7 @@ class Shadows:
         self.host, self.timeout_s = host, timeout_s
         self.random = random or Random()
         self.copies: set[ShadowRequest] = set()
+        self.late: set[ShadowRequest] = set()  # those that have ended, and that their workers still have
         self.size = 0
         self.count = 0  # of copies, including those whose answers are being compared
         self._models: dict[Key, ShadowedModel] = {}
@@ -117,7 +118,8 @@ class Shadows:
 
     def discount(self) -> None:
         """Take the copies out of the gauges of requests, which `FrontEngine.snapshot` has just set."""
-        for copy in self.copies:
+        self.late = {copy for copy in self.late if _is_at_worker(copy)}
+        for copy in (*self.copies, *self.late):
             metrics = copy.servable.metrics
             metrics.in_flight -= 1
             metrics.queued -= copy.worker is None
@@ -203,6 +205,8 @@ class ShadowedModel(ServableWrapper):
         if isinstance(outcome, Exception):
             self._found.count("failed")
             self._free(copy)
+            if _is_at_worker(copy):
+                shadows.late.add(copy)
             return
         shadows.compare(original, outcome).add_done_callback(partial(self._on_compared, copy))
 
@@ -222,6 +226,10 @@ class ShadowedModel(ServableWrapper):
     def _free(self, copy: ShadowRequest) -> None:
         self._shadows.count -= 1
         self._shadows.size -= copy.size
+
+
+def _is_at_worker(copy: ShadowRequest) -> bool:
+    return copy.worker is not None and copy.worker.has(copy.id)
 
 
 def _nothing(outcome: object) -> None:

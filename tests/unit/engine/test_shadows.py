@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gateway.engine.servable import QueuedRequest
 from gateway.engine.shadow import ShadowRequest
 from gateway.engine.shadow_comparison import compare
 from gateway.engine.shadow_metrics import ShadowMetrics, add_shadows
-from gateway.errors import Internal, Overloaded
+from gateway.errors import DeadlineExceeded, Internal, Overloaded
 from gateway.metrics.collector import MetricsAggregator
 from runtimes.contract import Signature, TensorSpec
 from runtimes.fair_order import MAX_LEVEL
@@ -303,6 +304,29 @@ def test_requests_in_progress_belong_to_the_cache_that_they_were_given_to() -> N
         bench.answer("3", scores(1, 2))
         bench.answer("3", scores(1, 2))
         assert len(bench.outcomes) == 1
+
+    run(test)
+
+
+def test_copies_that_a_worker_has_after_their_deadline_are_no_requests_in_flight() -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.ask(request())
+        bench.answer("3", scores(1, 2))
+        await asyncio.sleep(0)
+        (copy,) = bench.waiting("4")
+        queue: Any = bench.engine.routes._queues["m", "4"]
+        worker: Any = SimpleNamespace(in_flight={copy.id: copy}, cancel=lambda number: True)
+        worker.has = worker.in_flight.__contains__
+        queue._queued.take(copy)
+        queue._sent, copy.worker = 1, worker
+        assert bench.found()["in_flight"] == 0
+        copy.fail(DeadlineExceeded("too late"))
+        assert bench.found()["in_flight"] == 0
+        worker.in_flight.clear()
+        queue._sent = 0
+        assert bench.found()["in_flight"] == 0
+        assert not bench.engine.shadows.late
 
     run(test)
 
