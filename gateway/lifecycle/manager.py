@@ -47,6 +47,7 @@ class ManagerOptions:
     memory_limit  the bytes that all processes may take, for which models on demand are unloaded; 0: any
     is_complete  whether the scan finds everything; False while a remote repository has not been read yet
     prepare      downloads models that are about to be loaded; returns why that failed, or ""
+    finished     called with them when they have been loaded or not: their files need not be kept for that any more
     """
 
     repository: Path
@@ -61,6 +62,7 @@ class ManagerOptions:
     scan: Scan = scan
     is_complete: Callable[[], bool] = lambda: True
     prepare: Callable[[Collection[str]], Awaitable[str]] | None = None
+    finished: Callable[[Collection[str]], None] = lambda models: None
 
 
 class Manager:
@@ -280,10 +282,19 @@ class Manager:
 
     async def _load_overridden(self, name: str, override: Override | None) -> None:
         self._selection.check_allowed()
-        if self._options.prepare is not None and (override is None or override.folder is None):
-            trouble = await self._options.prepare({name} | steps_below([name], _steps(self._snapshot.found)))
+        if self._options.prepare is None or (override is not None and override.folder is not None):
+            await self._load_prepared(name, override)
+            return
+        models = {name} | steps_below([name], _steps(self._snapshot.found))
+        try:
+            trouble = await self._options.prepare(models)
             if trouble:
                 raise Unavailable(f"model '{shorten(name)}' was not loaded: {trouble}")
+            await self._load_prepared(name, override)
+        finally:
+            self._options.finished(models)
+
+    async def _load_prepared(self, name: str, override: Override | None) -> None:
         undo_selection = self._selection.remember(name)
         try:
             with self._overrides.putting(name, override):

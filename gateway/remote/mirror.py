@@ -78,6 +78,10 @@ class Mirror:
         self._requested |= set(models)
         self._retries.clear()
 
+    def withdraw(self, models: Collection[str]) -> None:
+        """Take back `request`. Files that are in use stay."""
+        self._requested -= set(models)
+
     def sync(self) -> None:
         """Make the folder what the location is. What cannot be downloaded stays as it was.
 
@@ -114,6 +118,7 @@ class Mirror:
             self.failures += 1
 
     def _sync(self) -> None:
+        self._release()  # what was unloaded since then makes room for what is loaded now
         objects = self._store.objects()
         visible = [item.name for item in objects if not is_hidden(item.name)]
         if not visible:

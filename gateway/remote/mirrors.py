@@ -122,6 +122,11 @@ class Mirrors:
                 return "its repository cannot be read; the gateway's log says why"
         return ""
 
+    def finished(self, models: Collection[str]) -> None:
+        """Need the files of models no longer because of `prepare`: they are loaded, or cannot be."""
+        for mirror in self.all():
+            mirror.withdraw(models)
+
 
 class _Follower:
     """Syncs a mirror again and again."""

@@ -194,6 +194,7 @@ class Supervisor:
             scan=served.scan,
             is_complete=served.mirrors.is_complete,
             prepare=served.mirrors.prepare,
+            finished=served.mirrors.finished,
         )
         self.manager = Manager(options, runtimes, self.builder, self._publish)
         self.traffic = TrafficBook(self.manager)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
 from pathlib import Path
@@ -58,6 +58,7 @@ async def managing(
     poll_s: float = 0.001,
     is_complete: Callable[[], bool] = lambda: True,
     tables: list[Table] | None = None,
+    **options_of_remote: Any,
 ) -> AsyncIterator[Manager]:
     """Run a manager that scans all the time, and wait for its first scan."""
     tables = [] if tables is None else tables
@@ -69,6 +70,7 @@ async def managing(
         load_model=load_model,
         scan=repository.scan,
         is_complete=is_complete,
+        **options_of_remote,
     )
     manager = Manager(options, {}, Builder(Path(), "cpu", {}, frozenset(), lambda: None), tables.append)
     running = asyncio.create_task(manager.run())
@@ -108,6 +110,27 @@ async def test_a_scan_with_an_unexpected_error_unloads_nothing_and_is_logged_onc
         await until(lambda: repository.scans > seen + 5)
     tracebacks = [record.exc_text or "" for record in caplog.records if "could not be scanned" in record.message]
     assert [("AssertionError" in text) for text in tracebacks] == [True, True]
+
+
+@pytest.mark.parametrize("trouble", ["", "the store is gone"])
+@run
+async def test_what_was_prepared_for_a_load_is_kept_until_it_has_finished(trouble: str) -> None:
+    events = list[str]()
+
+    async def prepare(models: Collection[str]) -> str:
+        events.append(f"prepare {','.join(models)}")
+        return trouble
+
+    def finished(models: Collection[str]) -> None:
+        events.append(f"finished {','.join(models)}")
+
+    repository = Repository("a")
+    async with managing(repository, "explicit", prepare=prepare, finished=finished) as manager:
+        scans = repository.scans
+        with pytest.raises(Unavailable, match=trouble or "it is broken"):
+            await manager.load("a")
+        assert (repository.scans > scans) is not bool(trouble)
+    assert events == ["prepare a", "finished a"]
 
 
 @run

@@ -371,6 +371,29 @@ def test_models_that_are_not_served_make_room_for_one_that_is_loaded(tmp_path: P
     assert site.mirror.problems == {("a", "1"): NOT_LOADED}
 
 
+def test_what_was_loaded_and_unloaded_between_two_readings_makes_room(tmp_path: Path) -> None:
+    content = {f"{name}/1/model.onnx": b"x" * 10 for name in "abcd"}
+    site = Site(tmp_path, content, lazy=True, max_bytes=25)
+    for name in "abcd":
+        site.mirror.request([name])
+        site.mirror.sync()
+        assert site.exists(f"{name}/1/model.onnx"), site.mirror.problems
+        site.mirror.withdraw([name])  # loaded, and unloaded at once
+    assert not site.exists("a/1/model.onnx")
+
+
+def test_what_was_unloaded_makes_room_at_once(tmp_path: Path) -> None:
+    content = {f"{name}/1/model.onnx": b"x" * 10 for name in "abc"}
+    site = Site(tmp_path, content, lazy=True, max_bytes=25)
+    served = {("a", "1"), ("b", "1")}
+    site.mirror.in_use = lambda: served
+    site.mirror.sync()
+    served = set()
+    site.mirror.request(["c"])
+    site.mirror.sync()
+    assert site.exists("c/1/model.onnx")
+
+
 def test_two_gateways_share_contents_but_not_folders(tmp_path: Path) -> None:
     first, second = Site(tmp_path, REPOSITORY), Site(tmp_path, REPOSITORY)
     first.mirror.sync()
