@@ -55,7 +55,7 @@ class Cache:
             sizes = json.loads((entry / "manifest.json").read_bytes())["files"]
             if any((entry / "files" / name).stat().st_size != size for name, size in sizes.items()):
                 raise ValueError
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of any JSON that a damaged disk leaves
             if entry.exists():
                 self._remove(entry)
             return None
@@ -239,7 +239,7 @@ def _is_abandoned(path: Path) -> bool:
 def _size(entry: Path) -> int:
     try:
         return sum(json.loads((entry / "manifest.json").read_bytes())["files"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0
 
 

@@ -29,7 +29,13 @@ def fetch(location: str, max_bytes: int = 0) -> Path:
     """
     if not is_remote(location):
         return Path(location)
-    place, cache = parse(location), shared_cache(max_bytes)
+    try:
+        return _fetch(parse(location), shared_cache(max_bytes))
+    except OSError as error:
+        raise StoreError(f"the model cache cannot be written: {error.strerror}") from None
+
+
+def _fetch(place: Location, cache: Cache) -> Path:
     record = cache.folder / "fetched" / hashlib.sha256(place.identity.encode()).hexdigest()[:32]
     try:
         digest = _digest(place, cache)

@@ -198,3 +198,17 @@ def test_what_is_in_use_is_always_in_the_file(tmp_path: Path, monkeypatch: pytes
     assert len(seen) > 1
     assert all("kept" in each for each in seen)
     assert seen[-1] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "manifest", ["", "[]", "null", '{"files": []}', '{"files": {"../../x": 1}}', '{"files": {"a": {}}}']
+)
+def test_a_damaged_manifest_is_no_content(tmp_path: Path, manifest: str) -> None:
+    store = FakeStore({"a": b"1"})
+    cache = Cache(tmp_path)
+    digest = kept(cache, store)
+    (tmp_path / "contents" / digest / "manifest.json").write_text(manifest)
+    assert cache.bytes() in (0, 1)
+    assert kept(cache, store) == digest
+    assert (cache.path(digest) / "a").read_bytes() == b"1"
+    assert store.reads == ["a", "a"]

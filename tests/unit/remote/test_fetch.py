@@ -1,6 +1,8 @@
 """One model, fetched: downloaded once, under its own name, and from the cache if the store fails."""
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,13 @@ def test_nothing_is_an_error(store: FakeStore) -> None:
 
 def test_a_path_is_returned_as_it_is() -> None:
     assert fetch("models/a") == Path("models/a")
+
+
+def test_a_full_disk_is_an_error_in_one_sentence(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.content = {"net.onnx": b"x"}
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StoreError, match="the model cache cannot be written: No space left on device"):
+        fetch("s3://b/m/net.onnx")
