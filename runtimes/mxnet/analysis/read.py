@@ -3,12 +3,14 @@
 from typing import Dict, List, Sequence
 
 from runtimes.contract import BatchAnalysis, Signature
+from runtimes.dataflow.chance import random_operator
 from runtimes.dataflow.values import Value, operator_label, unsure
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
 from . import ops  # noqa: F401  registers the rules
 from .file import labels, of_json
 from .operators import OPERATORS
+from .ops.elementwise import RANDOM
 
 
 def analyze(
@@ -21,6 +23,7 @@ def analyze(
     outputs  names of all outputs of the symbol, in its order
     """
     model = of_json(symbol, shapes, [spec.name for spec in signature.inputs])
+    chance = random_operator(model, RANDOM)
     walk = Walk(model, OPERATORS)
     inputs: Dict[str, Value] = {}
     unknown: List[str] = []
@@ -36,5 +39,6 @@ def analyze(
     try:
         results = dict(zip(outputs, walk.graph(model.graph, None, inputs)))
     except (TooLarge, RecursionError):
-        return BatchAnalysis(unknown=("the graph is too large to follow",))
-    return batch_analysis(walk, {spec.name: results[spec.name] for spec in signature.outputs}, unknown)
+        return BatchAnalysis(unknown=("the graph is too large to follow",), random=chance)
+    served = {spec.name: results[spec.name] for spec in signature.outputs}
+    return batch_analysis(walk, served, unknown)._replace(random=chance)

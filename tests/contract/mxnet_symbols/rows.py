@@ -109,6 +109,13 @@ for symbol, words in mixing_ones(data):
     found = read(symbol, 6)
     assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
 
+# A random operator behind more reasons than are reported.
+many = data
+for _ in range(12):
+    many = S.broadcast_sub(many, S.mean(many, axis=0, keepdims=True))
+found = read(many + S.random.normal_like(many), 6)
+assert found.varies.endswith("is random"), found
+
 # Numbers that no real file contains are not followed, and the analysis ends soon.
 for attributes in ({"num_outputs": 2}, {"num_outputs": 2, "axis": 2}):
     text = S.split(data, **attributes)[0].tojson().replace('"num_outputs": "2"', '"num_outputs": "100000000"')

@@ -139,6 +139,7 @@ for (
     _name
 ) in "_shuffle _sample_unique_zipfian _npi_choice _npi_bernoulli _npi_gumbel _npi_shuffle _npi_normal_n".split():
     OPERATORS.rules["", _name] = _random
+RANDOM = frozenset([_name for (_, _name), each in OPERATORS.rules.items() if each is _random])
 
 
 @rule("SoftmaxOutput")
