@@ -195,7 +195,8 @@ def test_a_worker_that_is_cancelled_while_it_is_copied_leaves_nothing(short: Pat
 
     async def main(zygotes: Zygotes) -> None:
         launched = launch(zygotes, FAKE, str(artifact))
-        process = await Worker(launched, short).ready()  # it keeps the process with the framework
+        first = Worker(launched, short)
+        process = await first.ready()  # it keeps the process with the framework
         for rounds in range(10):
             worker = Worker(launched, short)
             for _ in range(rounds):
@@ -206,6 +207,7 @@ def test_a_worker_that_is_cancelled_while_it_is_copied_leaves_nothing(short: Pat
         children = [each for each in psutil.Process().children() if each.pid != process.pid]
         assert [each for each in children if "__main__.py" in " ".join(each.cmdline())] == []
         process.kill()
+        await first.living
 
     run(short, main)
 
