@@ -177,8 +177,10 @@ def _become_worker(supervisor: int, request: Dict[str, Any], descriptors: List[i
 
 
 def _reseed(module: Any) -> None:
-    """Give this process random numbers of its own."""
+    """Give this process random numbers of its own, and its own key for connections of multiprocessing."""
     random.seed()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)  # type: ignore[attr-defined]
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()  # type: ignore[attr-defined]

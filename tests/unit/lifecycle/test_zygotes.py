@@ -29,7 +29,7 @@ FAKE = Path(runtimes.__file__).parent / "fake"
 _WAIT_S = 60.0
 # Its load fails, and the reason is what the test wants to know of the process.
 REPORTING = """
-import json, os, random, sys, tempfile
+import json, multiprocessing, os, random, sys, tempfile
 import numpy.random
 from runtimes.contract import LoadError
 
@@ -42,7 +42,10 @@ def after_fork(seed):
 def load(options):
     raise LoadError(json.dumps({
         "copied": IMPORTED_IN != os.getpid(), "parent": os.getppid(), "group": os.getpgid(0), "pid": os.getpid(),
-        "session": os.getsid(0), "draws": [random.random(), numpy.random.random(), *SEEDS], "seeds": len(SEEDS),
+        "session": os.getsid(0), "seeds": len(SEEDS),
+        "draws": [
+            random.random(), numpy.random.random(), multiprocessing.current_process().authkey.hex(), *SEEDS
+        ],
         "environment": dict(os.environ), "temporary": tempfile.gettempdir(), "files": len(os.listdir("/proc/self/fd")),
     }))
 """
