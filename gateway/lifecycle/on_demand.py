@@ -200,7 +200,8 @@ class OnDemand:
 
     def _learn(self, version: ModelVersion) -> None:
         # What is reserved stays so until it is measured together with all others: its first requests make it grow.
-        self.needs.learn(version.key, version.config, sum(each.peak for each in self._measure(version)))
+        needed = sum(each.peak for each in self._measure(version))
+        self.needs.learn(version.key, version.config, needed, starts=True)
 
     def _forget(self, version: ModelVersion) -> None:
         self._loading.discard(version)

@@ -277,3 +277,15 @@ async def test_a_load_waits_for_what_was_reserved_for_another_one_and_is_not_nee
         await found.use("pinned")
         await found.use("a")
         assert found.loaded() == {"a", "pinned"}
+
+
+@run
+async def test_what_a_load_needs_is_what_it_needed_the_last_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10, b=20) as found:
+        version = found.versions["a"]
+        found.manager.needs.needs_more(version.key, 20 * _MIB)  # there was no room for more, and now there is
+        assert found.manager.needs.of(version.key, version.config) == 30 * _MIB
+        await found.use("a")
+        assert found.manager.needs.of(version.key, version.config) == 10 * _MIB
