@@ -52,8 +52,7 @@ def analyze(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -
             findings.unknown.append(
                 "%s does not have the batch as its first dimension" % operator_label("output", name)
             )
-    found = BatchAnalysis(*(_first(reasons) for reasons in (findings.mixes, findings.writes, findings.unknown)))
-    return found._replace(random=next((text for text in findings.mixes if text.endswith("is random")), ""))
+    return BatchAnalysis(*(_first(reasons) for reasons in (findings.mixes, findings.writes, findings.unknown)))
 
 
 def _visit(function: Any, bound: Optional[Dict[str, Any]], independent: Set[str], findings: _Findings) -> None:

@@ -22,7 +22,7 @@ def random_operator(model: Model, names: Collection[str]) -> str:
         seen.add(id(nodes))
         for node in nodes:
             if node.operator in names:
-                return "%s is random" % operator_label(node.operator, node.name)
+                return "%s is random" % operator_label(node.operator, node.name or next(iter(node.outputs), ""))
             stack += [graph.nodes for value in node.attributes.values() for graph in _graphs(value)]
     return ""
 

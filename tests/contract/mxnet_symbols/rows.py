@@ -110,10 +110,8 @@ for symbol, words in mixing_ones(data):
     assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
 
 # A random operator behind more reasons than are reported.
-many = data
-for _ in range(12):
-    many = S.broadcast_sub(many, S.mean(many, axis=0, keepdims=True))
-found = read(many + S.random.normal_like(many), 6)
+many = S.add_n(*[S.broadcast_sub(data, S.mean(data, axis=0, keepdims=True)) for _ in range(12)])
+found = read(many + S.random.normal_like(data), 6)
 assert found.varies.endswith("is random"), found
 
 # Numbers that no real file contains are not followed, and the analysis ends soon.
