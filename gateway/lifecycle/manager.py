@@ -107,6 +107,7 @@ class Manager:
             self._is_successor,
             lambda: self._state_change,
             self.zygotes.end_idle if self.zygotes is not None else lambda: False,
+            options.grace_s,
         )
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.domain import default_limits as default
 from gateway.engine.metrics import DURATION_BUCKETS, Histogram
 from gateway.errors import OutOfMemory
 from gateway.lifecycle.eviction import Candidate, Known, Uses, choose, worths
@@ -85,6 +86,7 @@ class OnDemand:
     limit     the bytes that all processes of the gateway may take; 0: any
     start     runs the workers of a version until they are stopped
     succeeds  returns whether a version replaces one that is loaded
+    grace_s   how long an idle worker may wait for the fronts to disconnect from it
     end_idle  ends processes that have no workers, but would help to start some; returns whether there were any
     """
 
@@ -95,6 +97,7 @@ class OnDemand:
         succeeds: Callable[[ModelVersion], bool],
         changed: Callable[[], asyncio.Event],
         end_idle: Callable[[], bool] = lambda: False,
+        grace_s: float = default.GRACE_S,
     ) -> None:
         self.limit = limit
         self._target = limit - min(int(limit * _MAX_MARGIN), _MARGIN_BYTES)
@@ -109,7 +112,8 @@ class OnDemand:
         self._turns: list[_Turn] = []
         self._loading: set[ModelVersion] = set()
         self._loaded: dict[ModelVersion, float] = {}  # those with workers that are not leaving, and since when
-        self._leaving: set[ModelVersion] = set()
+        self._leaving: dict[ModelVersion, float] = {}  # and when it was last seen busy
+        self._grace_s = grace_s
         self._kick = asyncio.Event()
         self._has_warned = False
         self._measured = self._measured_loading = 0.0
@@ -178,7 +182,7 @@ class OnDemand:
                 if self.limit:
                     self._learn(version)
             else:
-                self._leaving.add(version)  # its memory is in use until its workers have ended
+                self._leaving[version] = time.monotonic()  # its memory is in use until its workers have ended
                 if version.failed:
                     version.stop()
             self._kick.set()
@@ -205,7 +209,7 @@ class OnDemand:
 
     def _forget(self, version: ModelVersion) -> None:
         self._loading.discard(version)
-        self._leaving.discard(version)
+        self._leaving.pop(version, None)
         self._loaded.pop(version, None)
         self._begun.pop(version.key, None)
         self.memory.release(version.key)
@@ -240,6 +244,18 @@ class OnDemand:
                 turn.admitted.set_result(None)
         if self.limit:
             self._keep_within_limit()
+            self._end_slow()
+
+    def _end_slow(self) -> None:
+        """Kill the workers that have nothing to do, but of which a front does not let go: it hangs, or was stopped."""
+        now = time.monotonic()
+        for version, busy in self._leaving.items():
+            if version.decoupled or any(worker.use[1] for worker in version.workers):
+                self._leaving[version] = now
+            elif now - busy >= self._grace_s:
+                log.warning("%s: a front did not disconnect in time; killing the worker", version.key)
+                self._leaving[version] = now
+                version.kill()
 
     def _has_room(self, turn: _Turn) -> bool:
         """Return whether a load may start. If not, make room, or refuse it."""
@@ -297,7 +313,7 @@ class OnDemand:
         log.info("%s is unloaded: others need its memory", version.key)
         self.counts.evictions += 1
         del self._loaded[version]
-        self._leaving.add(version)
+        self._leaving[version] = time.monotonic()
         self.needs.learn(version.key, version.config, sum(each.private for each in self._measure(version)))
         version.give_up_memory()
 

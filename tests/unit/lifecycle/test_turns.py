@@ -289,3 +289,23 @@ async def test_what_a_load_needs_is_what_it_needed_the_last_time(
         assert found.manager.needs.of(version.key, version.config) == 30 * _MIB
         await found.use("a")
         assert found.manager.needs.of(version.key, version.config) == 10 * _MIB
+
+
+@run
+async def test_a_front_that_hangs_does_not_keep_the_memory_of_a_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 10, tmp_path, a=10, b=10) as found:
+        found.manager._grace_s = 0.05
+        await found.use("a")
+        worker = found.workers["a"]
+        monkeypatch.setattr(worker, "stop", lambda: None)  # it waits for the front
+        worker.busy = True
+        found.versions["b"].want()
+        await found.until(lambda: found.versions["a"].state is State.UNLOADED)
+        asked = found.manager._leaving[found.versions["a"]]
+        await found.until(lambda: found.manager._leaving[found.versions["a"]] >= asked + 0.1)
+        assert not worker.ended.is_set()  # what it has begun is answered
+        worker.busy = False
+        await found.until(lambda: found.loaded() == {"b"})
+        assert worker.ended.is_set()
