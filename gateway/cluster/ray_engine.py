@@ -13,6 +13,7 @@ from gateway.cluster.ray_data import for_this_actor
 from gateway.embedded.options import ModelSpec
 from gateway.score.errors import CannotScore
 from gateway.score.scorer import Scored, ScoreOptions
+from gateway.score.sources.source import first_line
 
 # Batches at an actor: one that it scores, and two that wait, because results are taken in order.
 _PER_ACTOR = 3
@@ -61,7 +62,7 @@ class RayTask:
         try:
             return unpack(self._ray.get(self._task))
         except self._ray.exceptions.RayError as error:
-            raise CannotScore(f"Ray could not score a batch: {str(error).splitlines()[0]}") from None
+            raise CannotScore(f"Ray could not score a batch: {first_line(error)}") from None
 
     def cancel(self) -> None:
         self._ray.cancel(self._task)
@@ -82,7 +83,7 @@ def ray_engine(address: str, spec: ModelSpec, options: ScoreOptions) -> Iterator
         ray.init(address or None, **quiet if address else {**quiet, "include_dashboard": False})
     except Exception as error:  # Ray raises many kinds, and also Exception itself
         where = f"cannot connect to '{address}'" if address else "did not start"
-        raise CannotScore(f"Ray {where}: {str(error).splitlines()[0]}") from error
+        raise CannotScore(f"Ray {where}: {first_line(error)}") from error
     engine = RayEngine(ray, absolute(spec), options)
     try:
         yield engine

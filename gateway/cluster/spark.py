@@ -19,7 +19,7 @@ from gateway.embedded.model import Model
 from gateway.embedded.options import ModelSpec
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.score.output_columns import column_type
-from gateway.score.scorer import ScoreOptions, Scorer
+from gateway.score.scorer import ScoreOptions, Scorer, check_outputs
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -124,6 +124,7 @@ def output_types(model: Model, options: ScoreOptions) -> pa.Schema:
     """
     fields = []
     signature = model.signature
+    check_outputs(signature, options)
     for each in signature.outputs:
         if each.name in signature.refused or (options.outputs and each.name not in options.outputs):
             continue

@@ -16,6 +16,7 @@ from gateway.cluster.spark import for_this_task
 from gateway.embedded.options import ModelSpec
 from gateway.score.errors import CannotScore
 from gateway.score.scorer import Scored, ScoreOptions
+from gateway.score.sources.source import first_line
 
 # Batches of a task. A job costs some tens of milliseconds, whatever it does. Spark sends a task as one message of up to
 # 128 MiB (spark.rpc.message.maxSize), and a batch has 8 MiB unless the user asks for more rows.
@@ -66,13 +67,14 @@ class SparkEngine:
         try:
             packed = [each.packed for each in batches]
             rdd = self._context.parallelize(packed, min(self._cores, len(packed)))
-            results = rdd.mapPartitions(self._task).collect()
+            results = list(map(bytes, rdd.mapPartitions(self._task).collect()))
+            found = list(zip(batches, results, strict=True))
         except Exception as error:
             for each in batches:
                 each.found.set_exception(error)
         else:
-            for each, result in zip(batches, results, strict=True):
-                each.found.set_result(bytes(result))
+            for each, result in found:
+                each.found.set_result(result)
 
 
 class SparkBatch:
@@ -84,15 +86,14 @@ class SparkBatch:
         self.found = Future[bytes]()
 
     def result(self) -> Scored:
-        from py4j.protocol import Py4JError
-
         if not self.begun:
             self._begin()
         try:
-            return unpack(self.found.result())
-        except Py4JError as error:
-            reason = str(getattr(error, "java_exception", error)).splitlines()[0]
+            packed = self.found.result()
+        except Exception as error:  # of the JVM, of the way to it, or of a session that has ended
+            reason = str(getattr(error, "java_exception", "")).partition("\n")[0] or first_line(error)
             raise CannotScore(f"Spark could not score a batch: {reason}") from None
+        return unpack(packed)
 
     def cancel(self) -> None:
         """Its job ends with the engine."""
@@ -117,7 +118,7 @@ def spark_engine(master: str, spec: ModelSpec, options: ScoreOptions) -> Iterato
     try:
         session = builder.getOrCreate()
     except Exception as error:  # what the JVM raises, and a JVM that does not start
-        raise CannotScore(f"Spark did not start: {str(error).splitlines()[0]}") from error
+        raise CannotScore(f"Spark did not start: {first_line(error)}") from error
     session.sparkContext.setLogLevel("ERROR")
     engine = SparkEngine(session.sparkContext, absolute(spec), options)
     try:

@@ -22,7 +22,7 @@ from gateway.score.errors import CannotScore
 from gateway.score.parts import Parts, PartWriter, folder_of_parts
 from gateway.score.scorer import ScoreOptions, Scorer
 from gateway.score.sources.find import find_files, open_source
-from gateway.score.sources.source import BadInput, Chunk, Source, as_text, cannot_read
+from gateway.score.sources.source import BadInput, Chunk, Source, as_text, cannot_read, first_line
 from runtimes.contract import DATATYPES
 
 # A part is finished after this many rows, or seconds. Smaller parts cost files; larger ones are lost with a crash.
@@ -246,7 +246,7 @@ def _finish(request: ScoreRequest, scorer: Scorer, parts: Parts) -> Summary:
             request.bad_file.unlink(missing_ok=True)  # of an output that was replaced
         _sync(request.output.parent)  # before the parts are removed
     except pa.ArrowException as error:
-        raise CannotScore(f"{request.output} cannot be written: {str(error).splitlines()[0]}") from None
+        raise CannotScore(f"{request.output} cannot be written: {first_line(error)}") from None
     except OSError as error:
         raise CannotScore(f"{request.output} cannot be written: {error.strerror or error}") from None
     finally:

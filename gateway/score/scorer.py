@@ -14,6 +14,7 @@ from gateway.score.column_values import Rows, read_rows
 from gateway.score.json_columns import is_json
 from gateway.score.matching import InputColumns, match
 from gateway.score.output_columns import column_type, observed_type, to_column
+from runtimes.contract import Signature
 
 # What a request to a model that batches should have: some batches, so that the worker is busy while the next request
 # is made, but not more bytes than this.
@@ -76,9 +77,7 @@ class Scorer:
         keep = list(schema.names) if keep == ["all"] and "all" not in schema.names else keep
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
-        names = [spec.name for spec in self._signature.outputs]
-        if names and (unknown := [name for name in options.outputs if name not in names]):
-            raise InvalidRequest(f"the model has no output '{unknown[0]}'; it has {', '.join(names)}")
+        check_outputs(self._signature, options)
         self._kept = pa.schema([schema.field(name) for name in keep])
         self._outputs = self._known_outputs()
         if self._outputs is not None:
@@ -269,6 +268,13 @@ class Submitted:
                 single = [row for part in parts for row in part]
                 found[name] = [single[each] for each in np.argsort(order)]
         return found
+
+
+def check_outputs(signature: Signature, options: ScoreOptions) -> None:
+    """Raises InvalidRequest if an output is asked for that the model, if it names them, does not have."""
+    names = [spec.name for spec in signature.outputs]
+    if names and (unknown := [name for name in options.outputs if name not in names]):
+        raise InvalidRequest(f"the model has no output '{unknown[0]}'; it has {', '.join(names)}")
 
 
 def score_batch(

@@ -1,7 +1,9 @@
 """npy and npz files: the first dimension of each array counts rows. They are read in pieces, never as a whole."""
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -15,6 +17,9 @@ from gateway.score.output_columns import fixed_type, to_column
 from gateway.score.sources.source import Chunk, cannot_read, whole
 from runtimes.contract import datatype_of
 
+# What is raised for archives that are damaged, encrypted, or compressed by a method that Python lacks.
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
 
 class _Stored(NamedTuple):
     """An array in a file. open: returns a stream of its bytes, from the header on."""
@@ -22,7 +27,7 @@ class _Stored(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
 
 
 class ArraysSource:
@@ -31,7 +36,7 @@ class ArraysSource:
         self._file = file
         try:
             self._arrays = list(_stored(file))
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except _UNREADABLE as error:
             raise cannot_read(file, error) from None
         if single := [each.name for each in self._arrays if not each.shape]:
             raise CannotScore(f"'{single[0]}' of {file} is a single value; the first dimension of an array counts rows")
@@ -52,7 +57,7 @@ class ArraysSource:
                 columns = [to_column(array, field.type) for array, field in zip(arrays, self.schema, strict=True)]
                 batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
                 yield whole(at, batch, "", at + batch.num_rows)
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except _UNREADABLE as error:
             raise cannot_read(self._file, error) from None
 
 
@@ -68,8 +73,10 @@ def _stored(file: Path) -> Iterator[_Stored]:
             yield _Stored(member.removesuffix(".npy"), shape, dtype, partial(_open, file, member))
 
 
-def _open(file: Path, member: str) -> IO[bytes]:
-    return zipfile.ZipFile(file).open(member)
+@contextmanager
+def _open(file: Path, member: str) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
+        yield stream
 
 
 def _header(stream: IO[bytes], file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -23,7 +23,7 @@ class ParquetSource:
             self.schema: pa.Schema = pq.read_schema(files[0])
             for file in files[1:]:
                 _check_same(file, pq.read_schema(file), files[0], self.schema)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise cannot_read(_culprit(files), error) from None
         self._starts = [0, *accumulate(each.num_rows for each in metadata)]
         self._groups = [[each.row_group(number).num_rows for number in range(each.num_row_groups)] for each in metadata]
@@ -49,7 +49,7 @@ class ParquetSource:
                             if not batch.schema.equals(self.schema):
                                 batch = batch.cast(self.schema)
                             yield whole(at - batch.num_rows, batch, name, at)
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise cannot_read(file, error) from None
 
 
@@ -66,7 +66,7 @@ class ArrowSource:
                 with pa.memory_map(str(file)) as mapped, pa.ipc.open_file(mapped) as reader:
                     schemas.append(reader.schema)
                     self._counts.append([reader.get_batch(each).num_rows for each in range(reader.num_record_batches)])
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise cannot_read(file, error) from None
             _check_same(file, schemas[-1], files[0], schemas[0])
         self.schema: pa.Schema = schemas[0]
@@ -84,7 +84,7 @@ class ArrowSource:
                                 part = batch.slice(offset, rows)
                                 yield whole(at + offset, part, name, at + offset + part.num_rows)
                         at += count
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise cannot_read(file, error) from None
 
 
@@ -97,6 +97,6 @@ def _culprit(files: Sequence[Path]) -> Path:
     for file in files:
         try:
             pq.read_metadata(file)
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             return file
     return files[0]

@@ -137,5 +137,10 @@ def as_text(path: str | os.PathLike[str]) -> str:
 
 
 def cannot_read(file: Path, error: Exception) -> CannotScore:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
     return CannotScore(f"{file} cannot be read: {reason}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return what the error says, or its kind if it says nothing, as some of the standard library do."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -28,6 +28,7 @@ from gateway.score.scorer import ScoreOptions
 from gateway.score.sources.arrays import ArraysSource
 from gateway.score.sources.csv_text import CsvSource
 from gateway.score.sources.json_lines import JsonLinesSource
+from gateway.score.sources.source import cannot_read
 from tests.support.embedded_models import add_model, use_fake_runtime
 
 LINE = '{"x": [1, 2, 3, 4]}\n'
@@ -298,3 +299,23 @@ def test_columns_that_a_format_lacks_are_refused_before_anything_is_scored() -> 
     with pytest.raises(CannotScore, match=r"\.parquet cannot hold column 'k'"):
         sinks.check_schema(Path("out.parquet"), schema)
     sinks.check_schema(Path("out.jsonl"), schema)
+
+
+def damage(file: Path, compressed: bool) -> None:
+    """Write an npz whose directory is right and whose values are not."""
+    (np.savez_compressed if compressed else np.savez)(file, x=np.arange(1000, 5000, dtype=np.float32).reshape(-1, 4))
+    data = bytearray(file.read_bytes())
+    data[2000:2400] = b"\xff" * 400
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_damaged_archive_is_a_sentence(asked: ScoreRequest, tmp_path: Path, compressed: bool) -> None:
+    damage(tmp_path / "in.npz", compressed)
+    request = replace(asked, inputs=("in.npz",), batch_rows=100)
+    with pytest.raises(CannotScore, match=r"in\.npz cannot be read: "):
+        score(request, Watching())
+
+
+def test_an_error_without_words_is_named() -> None:
+    assert str(cannot_read(Path("x.npz"), EOFError())) == "x.npz cannot be read: EOFError"
