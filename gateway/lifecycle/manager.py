@@ -494,6 +494,7 @@ class Manager:
         key = version.key[:2]
         self._past_counts[key] = self._past_counts.get(key, WorkerCounts()).plus(version.counts)
         self.versions.pop(version.key, None)
+        self.on_demand.needs.forget([version.key])
         await self._sweep()  # of the files that a client has sent for it
         if self._tasks.get(version.key) is asyncio.current_task():  # it may be back already
             del self._tasks[version.key]

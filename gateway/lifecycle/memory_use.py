@@ -49,7 +49,7 @@ class LoadNeeds:
         self._learned[key] = max(int(used * _GROWTH), self._learned.get(key, 0))
 
     def forget(self, keys: Iterable[VersionKey]) -> None:
-        """Drop versions that are no longer in the repository."""
+        """Drop versions that are no longer served. New files are other versions."""
         for key in keys:
             self._learned.pop(key, None)
             self._files.pop(key, None)
