@@ -36,6 +36,11 @@ def fetched(location: str) -> Path:
     return path
 
 
+def absolute(location: str) -> str:
+    """Return the location for processes with other working directories. Remote ones stay as they are."""
+    return location if _SCHEME in location else os.path.abspath(os.path.expanduser(location))
+
+
 def find_model(path: Path, version: str, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
     """Return the chosen version of the model, then the models that it runs if it is a pipeline.
 

@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus, compl
 from gateway.embedded.arrays import named_inputs, to_arrays, to_rows, to_tensors
 from gateway.embedded.background import Background, background
 from gateway.embedded.host import Host
-from gateway.embedded.location import fetched, find_model
+from gateway.embedded.location import absolute, fetched, find_model
 from gateway.embedded.options import ModelSpec
 from gateway.embedded.progress import Ahead, print_progress, tracked
 from gateway.environments.runtime import discover
@@ -37,14 +38,14 @@ class Model:
     All methods may be called from any thread. Requests of several threads run in one batch where the model allows it.
     If the worker process dies, it is replaced, and its requests are sent again, as in a gateway.
 
-    spec     how it was loaded
+    spec     how it was loaded; its location means the same in other working directories
     name     as a gateway would serve it
     version  a number
     """
 
     def __init__(self, spec: ModelSpec, progress: bool = True) -> None:
         """Raises ModelportError. Use `modelport.load`."""
-        self.spec = spec
+        self.spec = replace(spec, location=absolute(spec.location))
         try:
             settings = read_settings(Sources())
         except SettingsError as error:

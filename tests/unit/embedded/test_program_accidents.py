@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -140,6 +141,13 @@ def test_odd_locations_do_not_exist() -> None:
     for location in ("~nobody-has-this-name/model", "x" * 5000, "a\0b"):
         with pytest.raises(NotFound, match="does not exist"):
             modelport.load(location)
+
+
+def test_a_spec_means_the_same_elsewhere(tmp_path: Path) -> None:
+    add_model(tmp_path)
+    with modelport.load("repository/m") as model:
+        spec = pickle.loads(pickle.dumps(model.spec))
+    assert spec.location == str(tmp_path / "repository/m")
 
 
 def test_a_version_may_be_a_number(tmp_path: Path) -> None:
