@@ -221,9 +221,13 @@ class OnDemand:
         """Give turns until cancelled."""
         while True:
             self._kick.clear()
-            if self.limit:
-                await self._measure_if_due()
-            self._give_turns()
+            try:
+                if self.limit:
+                    await self._measure_if_due()
+                self._give_turns()
+            except Exception:  # a bug; without further turns, nothing could be loaded any more
+                log.exception("the memory of models could not be managed; it is tried again")
+                await asyncio.sleep(_MEASURE_LOADING_S)
             timeout = _RETRY_S if self._turns else _MEASURE_LOADING_S if self._loading else _MEASURE_S
             try:
                 async with asyncio.timeout(timeout if self.limit else None):

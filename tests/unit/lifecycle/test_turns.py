@@ -309,3 +309,22 @@ async def test_a_front_that_hangs_does_not_keep_the_memory_of_a_model(
         worker.busy = False
         await found.until(lambda: found.loaded() == {"b"})
         assert worker.ended.is_set()
+
+
+@run
+async def test_turns_go_on_after_an_unexpected_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        broken = []
+
+        def measure(root: int) -> dict[int, Resident]:
+            monkeypatch.setattr(on_demand, "measure", found._measure)
+            broken.append(root)
+            raise KeyError("Pss")
+
+        monkeypatch.setattr(on_demand, "measure", measure)
+        await found.until(lambda: bool(broken))
+        await found.use("a")
+        assert found.loaded() == {"a"}
+    assert "KeyError: 'Pss'" in caplog.text
