@@ -277,18 +277,6 @@ def check_outputs(signature: Signature, options: ScoreOptions) -> None:
         raise InvalidRequest(f"the model has no output '{unknown[0]}'; it has {', '.join(names)}")
 
 
-def score_batch(
-    model: Model,
-    batch: pa.RecordBatch,
-    options: ScoreOptions = ScoreOptions(),
-) -> Scored:
-    """Score one batch. Use a Scorer for several, which matches the columns only once.
-
-    Raises InvalidRequest if the columns do not fit the model, and Unavailable if the model is gone.
-    """
-    return Scorer(model, batch.schema, options).score(batch)
-
-
 def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:
     if len(each.columns) == 1:
         field = batch.schema.field(each.columns[0])
