@@ -5,7 +5,6 @@ import json
 import math
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ from gateway.repository.scan import artifact_files, is_model_folder, is_version
 
 _BLOCK = 3 << 18  # bytes; a multiple of 3, so that base64 of all blocks can be joined
 _LOADING_S = 3600  # an environment may have to be built
-_FRONTS_S = 5.0
 _MAX_VALUES = 64  # of an input, in the line for curl
 
 
@@ -53,21 +51,9 @@ def _push(connection: Connection, model: str, path: Path, version: str, config: 
         body = _parts(configuration, files, lambda name: _blocks(files[name], sizes[name], advance))
         http_client.send(connection, load, Request(body, "application/json", "", length), _LOADING_S)
     out.print(f"sent {len(files)} file{'s'[: len(files) != 1]}, {total} bytes")
-    _describe(out, connection, model, _metadata(connection, model))
+    _, metadata = http_client.send(connection, "/v2/models" + model_path(model, ""))
+    _describe(out, connection, model, json.loads(metadata))
     return 0
-
-
-def _metadata(connection: Connection, model: str) -> Mapping[str, Any]:
-    """Return the model's metadata. One of several fronts may hear a moment later that there is such a model."""
-    ends = time.monotonic() + _FRONTS_S
-    while True:
-        try:
-            _, found = http_client.send(connection, "/v2/models" + model_path(model, ""))
-            return json.loads(found)  # type: ignore[no-any-return]
-        except CommandError:
-            if time.monotonic() > ends:
-                raise
-            time.sleep(0.05)
 
 
 def collect(path: Path, version: str = "1") -> dict[str, Path]:

@@ -479,7 +479,7 @@ class Supervisor:
         handlers.add(GetIndex, lambda _: manager.index())
         handlers.add(LoadModel, self._load)
         handlers.add(GetPlaces, lambda _: manager.places())
-        handlers.add(UnloadModel, lambda request: manager.unload(request.name))
+        handlers.add(UnloadModel, self._unload)
         handlers.add(GetConfiguration, lambda request: manager.configuration(request.name, request.version))
         handlers.add(ExplainConfiguration, self._explain)
         handlers.add(GetArtifact, self._artifact)
@@ -511,6 +511,11 @@ class Supervisor:
         elif request.configuration is not None:
             override = Override(request.configuration)
         await self.manager.load(request.name, override)
+        await self._until_fronts_know()
+
+    async def _unload(self, request: UnloadModel) -> None:
+        await self.manager.unload(request.name)
+        await self._until_fronts_know()
 
     async def _request_metrics(self) -> None:
         await asyncio.gather(*[front.request_metrics() for front in self._fronts.values()])
@@ -580,12 +585,16 @@ class Supervisor:
         return Message(TRACE_SETTINGS, self._traces.to_front(front.number, self.settings.fronts))
 
     async def _publish_to_all(self) -> None:
-        """Have all fronts apply the table before the client's next request, which any of them may get.
+        """Have all fronts apply the table."""
+        self._publish(self._table)
+        await self._until_fronts_know()
+
+    async def _until_fronts_know(self) -> None:
+        """Wait until all fronts have applied what they were sent: any of them may get the client's next request.
 
         A front that is stopped is not waited for.
         """
-        self._publish(self._table)
-        await self._request_metrics()  # their answers come after they have read the table
+        await self._request_metrics()  # their answers come after they have read what was sent before
 
     async def _register(self, request: RegisterRegion) -> None:
         self._shared_memory.register(Region(request.name, request.key, request.offset, request.byte_size))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gateway.config import Settings, SettingsError
-from gateway.domain.control import GetTraffic
+from gateway.domain.control import GetTraffic, LoadModel, UnloadModel
 from gateway.supervisor import supervisor as supervisor_module
 from gateway.supervisor.supervisor import Supervisor
 
@@ -132,14 +132,25 @@ def test_a_change_is_answered_when_all_fronts_have_applied_it(tmp_path: Path) ->
             await asyncio.sleep(0)
             events.append(f"{self.name} answers")
 
+    async def load(name: str, override: Any = None) -> None:
+        events.append(f"{name} changes its state")
+
     async def main() -> None:
         supervisor = Supervisor(tmp_path, Settings(http="127.0.0.1:0", grpc="127.0.0.1:0", metrics=""), {})
         supervisor._fronts = {1: Front("1"), 2: Front("2")}  # type: ignore[dict-item]
+        supervisor.manager.load = supervisor.manager.unload = load  # type: ignore[method-assign]
         supervisor.traffic.get = lambda name: {"model": name}  # type: ignore[method-assign]
         try:
             assert await supervisor._changing(lambda request: events.append("change"))(GetTraffic("m")) == {
                 "model": "m"
             }
+            changed = list(events)
+            for request in (LoadModel("m"), UnloadModel("m")):
+                events.clear()
+                await supervisor.handlers(request)
+                assert events[0] == "m changes its state"
+                assert events[-2:] == ["1 answers", "2 answers"]
+            events[:] = changed
         finally:
             supervisor.close()
 
