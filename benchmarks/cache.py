@@ -15,7 +15,6 @@ turns, and each ratio is that of neighbors in one round.
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import numpy as np
 from onnx import TensorProto
 
 from benchmarks import models
-from benchmarks.pipelines import Client
+from benchmarks.pipelines import Client, Measured
 from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import Server, first_core, gateway, other_cores
 
@@ -36,15 +35,14 @@ _MODELS: dict[str, tuple[Callable[[Path], None], tuple[int, ...], int]] = {
 }
 
 
-class Contender:
+class Contender(Measured):
     """Seconds, and CPU seconds of client and gateway, for each request of a turn."""
 
     def __init__(self, server: Server, client: Client, model: str, array: np.ndarray, vary: bool) -> None:
-        self._server, self._client, self._model, self._vary = server, client, model, vary
+        super().__init__(server, self.once)
+        self._client, self._model, self._vary = client, model, vary
         self._array = array.copy()
         self._number = 0
-        self.elapsed: list[float] = []
-        self.cpu: list[float] = []
 
     def once(self) -> bytes:
         if self._vary:
@@ -52,13 +50,6 @@ class Contender:
             self._array.flat[0] = self._number
         data = memoryview(self._array).cast("B")
         return bytes(self._client.infer(self._model, data, list(self._array.shape))[0])
-
-    def turn(self, count: int) -> None:
-        before, start = self._server.cpu_seconds() + time.process_time(), time.perf_counter()
-        for _ in range(count):
-            self.once()
-        self.elapsed.append((time.perf_counter() - start) / count)
-        self.cpu.append((self._server.cpu_seconds() + time.process_time() - before) / count)
 
 
 def main() -> None:
