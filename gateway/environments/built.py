@@ -33,7 +33,7 @@ def of_models(home: Path, runtimes: Mapping[str, Runtime]) -> Iterator[Environme
     """Yield the complete environments that have packages of a model in addition to those of its runtime."""
     for name, each in folders(home).items():
         base = runtimes.get(name.rpartition("-")[0])
-        if name in runtimes or base is None or not base.model_requirements:
+        if name in runtimes or base is None or not (base.model_requirements or base.extras):
             continue
         for folder in each:
             marker, interpreter = marker_in(folder), interpreters.chosen(steps.python_of(folder))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from gateway.environments.versions import humanize, minors_within
 _MAX_BYTES = 1 << 18
 
 
-def with_model_packages(runtime: Runtime, folder: Path, python: str = "") -> Runtime:
+def with_model_packages(runtime: Runtime, folder: Path, python: str = "", extras: tuple[str, ...] = ()) -> Runtime:
     """Return the runtime of a model in `folder`, whose environment has the runtime's packages and the model's.
 
     Models that ask for the same packages and Python version, in any order, get the same runtime, and so share an
     environment. A model that asks for nothing gets `runtime` itself.
 
     python: a version such as "3.12"; "" for any that `runtime` supports
+    extras: names of packages that the runtime has for models that ask for them
 
     Raises BrokenRequirements.
     """
@@ -32,16 +33,23 @@ def with_model_packages(runtime: Runtime, folder: Path, python: str = "") -> Run
         raise BrokenRequirements(
             f"its model.toml names Python {python}, but {runtime.title} chooses its own; remove it"
         )
-    return with_packages(runtime, read_requirements(folder / file) if file else (), python)
+    return with_packages(runtime, read_requirements(folder / file) if file else (), python, extras=extras)
 
 
-def with_packages(runtime: Runtime, requested: tuple[str, ...], python: str, source: str = "its model.toml") -> Runtime:
-    """Return the runtime with these requirements and this Python version, which `source` names; `runtime` if none.
+def with_packages(
+    runtime: Runtime,
+    requested: tuple[str, ...],
+    python: str,
+    source: str = "its model.toml",
+    extras: tuple[str, ...] = (),
+) -> Runtime:
+    """Return the runtime with these requirements, this Python version, which `source` names, and these extras.
 
-    Raises BrokenRequirements.
+    If there are none of them, that is `runtime` itself. Raises BrokenRequirements.
     """
-    if not requested and not python:
+    if not requested and not python and not extras:
         return runtime
+    runtime = replace(runtime, requirements=_with_extras(runtime, sorted(set(extras))))
     pythons = _pythons(runtime, python, source)
     key = json.dumps([runtime.requirements, requested, pythons], default=dict)
     return replace(
@@ -52,6 +60,22 @@ def with_packages(runtime: Runtime, requested: tuple[str, ...], python: str, sou
         requirements={name: (*packages, *requested) for name, packages in runtime.requirements.items()},
         download_mb={} if requested else runtime.download_mb,
     )
+
+
+def _with_extras(runtime: Runtime, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the packages of the runtime and of its extras by accelerator. Raises BrokenRequirements."""
+    for name in names:
+        if name not in runtime.extras:
+            known = f"it has {', '.join(sorted(runtime.extras))}" if runtime.extras else "it has none; remove the key"
+            raise BrokenRequirements(f"its model.toml asks for the extra '{name}' of {runtime.title}, but {known}")
+    return {
+        accelerator: sum((_packages(runtime.extras[name], accelerator) for name in names), packages)
+        for accelerator, packages in runtime.requirements.items()
+    }
+
+
+def _packages(extra: Mapping[str, tuple[str, ...]], accelerator: str) -> tuple[str, ...]:
+    return extra[accelerator] if accelerator in extra else extra.get("cpu", ())
 
 
 def _pythons(runtime: Runtime, python: str, source: str) -> str:

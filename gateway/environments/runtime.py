@@ -66,6 +66,7 @@ class Runtime:
     model_code            whether its artifacts are programs of their authors, which the operator must allow. An
                           artifact of another runtime beside one of them has precedence
     model_requirements    a file next to the artifact that names further packages; "" if its models name none
+    extras                packages that models may ask for by name: name → accelerator → what pip installs
     base                  the runtime that this one adds a model's packages to; "" for one that is installed
     """
 
@@ -86,6 +87,7 @@ class Runtime:
     gpu_image: str = "cuda"
     model_code: bool = False
     model_requirements: str = ""
+    extras: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     start_method: str = "fork"
     base: str = ""
 
@@ -146,10 +148,10 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
     table.allow(
         "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
         "env", "formats", "fallback_for", "licenses", "gpu_image", "model_code", "model_requirements",
-        "start_method",
+        "extras", "start_method",
     )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
-    requirements.allow(*ACCELERATORS)
+    extras = table.table("extras")
     sizes.allow(*ACCELERATORS)
     return Runtime(
         name,
@@ -157,7 +159,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         folder,
         table.specifiers("pythons"),
         table.texts("platforms", among=PLATFORMS),
-        {accelerator: requirements.texts(accelerator) for accelerator in requirements.values},
+        _packages(requirements),
         {accelerator: sizes.number(accelerator) for accelerator in sizes.values},
         {variable: env.text(variable) for variable in env.values},
         tuple(_format(each) for each in table.tables("formats")),
@@ -169,8 +171,14 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         table.text("gpu_image", "cuda", among=GPU_IMAGE),
         table.flag("model_code"),
         _optional(table, "model_requirements"),
+        {name: _packages(extras.table(name)) for name in extras.values},
         table.text("start_method", "fork", among=START_METHODS),
     )
+
+
+def _packages(table: Table) -> dict[str, tuple[str, ...]]:
+    table.allow(*ACCELERATORS)
+    return {accelerator: table.texts(accelerator) for accelerator in table.values}
 
 
 def _optional(table: Table, key: str) -> str:

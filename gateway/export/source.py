@@ -176,7 +176,7 @@ async def describe(
     decide     whether to find out how a worker would batch requests
     """
     assert config.artifact is not None
-    environment = await workspace.environments.get(config.artifact.runtime.name)
+    environment = await workspace.environments.of(config.artifact.runtime)
     load = plan_launch(config, environment, "cpu", 1, 1 << 40).load
     candidates = _candidate_shapes(config, recorded, requested)
     shapes = {name: shape for each in candidates.values() for name, shape in each.items()}

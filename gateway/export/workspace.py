@@ -27,10 +27,15 @@ class Environments:
 
     async def get(self, name: str) -> Environment:
         """Return the environment, built if necessary. Raises CannotExport."""
+        return await self.of(self.known[name])
+
+    async def of(self, runtime: Runtime) -> Environment:
+        """Return the runtime's environment, which may have extras, built if necessary. Raises CannotExport."""
+        name = runtime.name
         try:
-            environment = self._locator.locate(self.known[name])
+            environment = self._locator.locate(runtime)
             if not environment.ready:
-                size = self.known[name].download_mb.get("cpu", 0)
+                size = runtime.download_mb.get("cpu", 0)
                 self._on_progress(f"building the environment {name}, once: about {size:.0f} MB to download")
                 await build(environment, lambda line: self._on_progress(f"  {name}: {line}"))
         except EnvironmentUnavailable as error:

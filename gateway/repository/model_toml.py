@@ -164,6 +164,7 @@ class ModelToml(_Strict):
     artifact: str = ""
     runtime: str = ""
     python: str = Field("", pattern=r"^(3\.\d{1,2})?$")
+    extras: tuple[str, ...] = ()
     inputs: tuple[DeclaredTensor, ...] = ()
     outputs: tuple[DeclaredTensor, ...] = ()
     decoupled: bool = False

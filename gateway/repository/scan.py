@@ -418,10 +418,11 @@ def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:
     """Return the artifact with a runtime that has the packages which the model asks for. Raises BrokenRequirements."""
     folder = artifact.path.parent
     if artifact.path.name != MLMODEL:
-        return artifact._replace(runtime=with_model_packages(artifact.runtime, folder, toml.python))
+        return artifact._replace(runtime=with_model_packages(artifact.runtime, folder, toml.python, toml.extras))
     requested, python = read_mlflow_packages(folder)
     source = "its model.toml" if toml.python else "it was made with MLflow, which"
-    return artifact._replace(runtime=with_packages(artifact.runtime, requested, toml.python or python, source))
+    runtime = with_packages(artifact.runtime, requested, toml.python or python, source, toml.extras)
+    return artifact._replace(runtime=runtime)
 
 
 def _with_tensors(toml: ModelToml, artifact: Artifact) -> ModelToml:

@@ -11,7 +11,7 @@ import torch
 from runtimes.checks import known_parameters, parameter
 from runtimes.contract import LoadError, LoadOptions
 
-from . import exported, precision, scripted
+from . import exported, extras, precision, scripted
 from .cuda import CUDA, DeviceModel
 from .program import TorchModel
 
@@ -41,7 +41,11 @@ def load(options: LoadOptions) -> TorchModel:
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
     form = exported if options.artifact.endswith(".pt2") else scripted
-    program = precision.apply_parameters(form.load(options), options.parameters)
+    broken = extras.import_installed()
+    try:
+        program = precision.apply_parameters(form.load(options), options.parameters)
+    except LoadError as error:
+        raise extras.explain(error, broken) from error
     if options.device != "cpu" and graphs and not program.pure:
         raise LoadError("'parameters.cuda_graphs' is true, but this model writes to its tensors in place")
     if options.device == "cpu":

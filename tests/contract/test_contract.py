@@ -230,6 +230,13 @@ def test_ranges_in_graphs_of_pytorch(runtime_python: PythonOf) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.runtime("torchscript")
+def test_an_operator_of_an_extra_is_there_before_the_model_is_loaded(runtime_python: PythonOf) -> None:
+    command = [runtime_python("torchscript"), "-I", HERE / "torch_extras.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.runtime("tflite")
 def test_what_an_interpreter_gathers_is_met(runtime_python: PythonOf, make: Callable[[str, str | Path], Path]) -> None:
     python = runtime_python("tflite")
