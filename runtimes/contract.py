@@ -17,7 +17,7 @@ A worker has one model, in one process, on one thread. It calls `load` once, the
 at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 if TYPE_CHECKING:
     import numpy as np  # imported when it is needed, because the gateway's supervisor never needs it
@@ -122,12 +122,22 @@ class Signature(NamedTuple):
 
     `refused` maps outputs that exist but cannot be served to the reason, in words. Requesting one is the client's
     error. A request that names no outputs gets all others. `optional` names the inputs that a request may leave out.
+
+    `needs` is for models whose outputs depend on different inputs, such as a classifier that was saved with its loss:
+    output → the inputs that it depends on. A request that names outputs needs the inputs of these; one that names none
+    needs those that are not optional, and gets the outputs that can be computed from what it has.
     """
 
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
     refused: Dict[str, str] = {}
     optional: Tuple[str, ...] = ()
+    needs: Dict[str, Tuple[str, ...]] = {}
+
+    def outputs_from(self, given: Iterable[str]) -> List[str]:
+        """Return the outputs that a request gets that names none and has the inputs `given`."""
+        names = [spec.name for spec in self.outputs if spec.name not in self.refused]
+        return [name for name in names if set(self.needs.get(name, ())) <= set(given)] if self.needs else names
 
 
 class LoadOptions(NamedTuple):

@@ -19,7 +19,7 @@ from gateway.embedded.model import Model
 from gateway.embedded.options import ModelSpec
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.score.output_columns import column_type
-from gateway.score.scorer import ScoreOptions, Scorer, check_outputs
+from gateway.score.scorer import ScoreOptions, Scorer, check_outputs, wanted_outputs
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -125,8 +125,9 @@ def output_types(model: Model, options: ScoreOptions) -> pa.Schema:
     fields = []
     signature = model.signature
     check_outputs(signature, options)
+    wanted = wanted_outputs(signature, options)
     for each in signature.outputs:
-        if each.name in signature.refused or (options.outputs and each.name not in options.outputs):
+        if each.name in signature.refused or (wanted and each.name not in wanted):
             continue
         kind = column_type(each, model.has_rows or (each.shape or ())[:1] in ((-1,), (1,)))
         if kind is None:

@@ -1,6 +1,6 @@
 """Checks requests against a model's signatures before they are queued. Errors are one sentence for the client."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -110,22 +110,33 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
     for name in given:
         if name not in expected:
             raise unknown_input(name, status.name, expected)
-    for name, spec in expected.items():
-        if name not in given:
-            if name in signature.optional:
-                continue
-            raise InvalidRequest(f"input '{name}' is missing; model '{status.name}' needs {_names(expected)}")
-        _check(given[name], spec)
+    _check_outputs(request.outputs, signature, status.name)
+    _check_missing(given, request.outputs, signature, status.name)
+    for name, tensor in given.items():
+        _check(tensor, expected[name])
     if status.max_batch_size and signature is status.signature():
         _check_rows(request.inputs, status.batch_dim)
         _check_empty_rows(request.inputs, status)
-    _check_outputs(request.outputs, signature, status.name)
     return signature
 
 
 def unknown_input(name: str, model: str, known: Iterable[str]) -> InvalidRequest:
     """Return the error for an input that the model does not have."""
     return InvalidRequest(f"model '{model}' has no input '{name}'; it has {_names(known)}")
+
+
+def _check_missing(given: Container[str], outputs: Sequence[str], signature: Signature, model: str) -> None:
+    """Raises InvalidRequest if an input is missing that these outputs need, or, without outputs, any answer needs."""
+    if outputs and signature.needs:
+        for output in outputs:
+            for name in signature.needs.get(output, ()):
+                if name not in given:
+                    raise InvalidRequest(f"input '{name}' is missing; output '{output}' needs it")
+        return
+    for spec in signature.inputs:
+        if spec.name not in given and spec.name not in signature.optional:
+            needed = _names(each.name for each in signature.inputs if each.name not in signature.optional)
+            raise InvalidRequest(f"input '{spec.name}' is missing; model '{model}' needs {needed}")
 
 
 def _check(tensor: Tensor, spec: TensorSpec) -> None:

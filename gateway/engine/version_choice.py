@@ -92,7 +92,7 @@ class VersionChoice:
         if division is None or request.outputs or division.primary.version == version:
             return request
         chosen = next(status for status in self._versions[request.model] if status.version == version)
-        expected, served = _outputs(division.primary, request.signature), _outputs(chosen, request.signature)
+        expected, served = _outputs(division.primary, request), _outputs(chosen, request)
         if expected == served or not expected or not set(expected) <= set(served):
             return request
         return request._replace(outputs=expected, layout=None)
@@ -121,7 +121,7 @@ class VersionChoice:
         return any(status.version == version and status.admits for status in self._versions.get(model, ()))
 
 
-def _outputs(status: ModelStatus, name: str) -> tuple[str, ...]:
-    """Return the names of a signature's outputs that are served, in their order."""
-    signature = status.signature(name)
-    return () if signature is None else tuple([s.name for s in signature.outputs if s.name not in signature.refused])
+def _outputs(status: ModelStatus, request: InferRequest) -> tuple[str, ...]:
+    """Return the names of the outputs with which a version answers a request that names none, in their order."""
+    signature = status.signature(request.signature)
+    return () if signature is None else tuple(signature.outputs_from([tensor.name for tensor in request.inputs]))

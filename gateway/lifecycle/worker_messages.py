@@ -38,6 +38,7 @@ def _check_signature(signature: Signature) -> None:
     _check_specs(signature.outputs)
     _require(all(isinstance(reason, str) for reason in dict(signature.refused).values()))
     _require(all(isinstance(name, str) for name in signature.optional))
+    _require(all(isinstance(name, str) for names in signature.needs.values() for name in names))
 
 
 def _check_specs(specs: Iterable[TensorSpec]) -> None:

@@ -78,6 +78,7 @@ class Scorer:
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
         check_outputs(self._signature, options)
+        self._wanted = wanted_outputs(self._signature, options)
         self._kept = pa.schema([schema.field(name) for name in keep])
         self._outputs = self._known_outputs()
         if self._outputs is not None:
@@ -99,7 +100,7 @@ class Scorer:
     # ----- for Submitted
 
     def send(self, rows: Arrays) -> "Future[Arrays]":
-        return self._model.submit(rows, outputs=self._options.outputs)
+        return self._model.submit(rows, outputs=self._wanted)
 
     @property
     def single(self) -> bool:
@@ -154,8 +155,8 @@ class Scorer:
 
     def _known_outputs(self) -> dict[str, pa.Field] | None:
         wanted = [each for each in self._signature.outputs if each.name not in self._signature.refused]
-        if self._options.outputs:
-            wanted = [each for each in wanted if each.name in self._options.outputs]
+        if self._wanted:
+            wanted = [each for each in wanted if each.name in self._wanted]
         fields = dict[str, pa.Field]()
         for spec in wanted:
             first = None if spec.shape is None else spec.shape[:1]
@@ -275,6 +276,16 @@ def check_outputs(signature: Signature, options: ScoreOptions) -> None:
     names = [spec.name for spec in signature.outputs]
     if names and (unknown := [name for name in options.outputs if name not in names]):
         raise InvalidRequest(f"the model has no output '{unknown[0]}'; it has {', '.join(names)}")
+
+
+def wanted_outputs(signature: Signature, options: ScoreOptions) -> list[str]:
+    """Return the outputs that are asked for; empty for all.
+
+    A table may well have a column of labels, so a model that was saved with its loss answers without it by default.
+    """
+    if options.outputs or not signature.needs:
+        return list(options.outputs)
+    return signature.outputs_from([spec.name for spec in signature.inputs if spec.name not in signature.optional])
 
 
 def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:

@@ -65,11 +65,9 @@ def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: 
         return spec._replace(shape=shape[:dim] + (-1,) + shape[dim + 1 :])
 
     return {
-        name: Signature(
-            tuple(with_free_dim(spec) for spec in signature.inputs),
-            tuple(with_free_dim(spec) for spec in signature.outputs),
-            signature.refused,
-            signature.optional,
+        name: signature._replace(
+            inputs=tuple(with_free_dim(spec) for spec in signature.inputs),
+            outputs=tuple(with_free_dim(spec) for spec in signature.outputs),
         )
         if any(is_fixed(spec) for spec in signature.inputs)
         else signature

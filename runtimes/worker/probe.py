@@ -82,11 +82,10 @@ def fill_gaps(
         return spec_of(spec.name, arrays[spec.name]) if _is_gap(spec) and spec.name in arrays else spec
 
     known_outputs = signature.outputs or tuple(TensorSpec(name) for name in outputs)
-    return Signature(
-        tuple(fill(spec, inputs) for spec in signature.inputs),
-        tuple(fill(spec, outputs) for spec in known_outputs if spec.name not in refused),
-        refused,
-        signature.optional,
+    return signature._replace(
+        inputs=tuple(fill(spec, inputs) for spec in signature.inputs),
+        outputs=tuple(fill(spec, outputs) for spec in known_outputs if spec.name not in refused),
+        refused=refused,
     )
 
 

@@ -7,7 +7,7 @@ This module translates between the two.
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from runtimes.checks import has_shape
-from runtimes.contract import InvalidInput, Model, Request, ResponseSender, Signature, TensorSpec
+from runtimes.contract import InvalidInput, Model, Request, ResponseSender, TensorSpec
 from runtimes.control import Reshapes
 from runtimes.worker.rows import Arrays
 from runtimes.worker.streams import close
@@ -38,11 +38,9 @@ class Reshaped(Wrapped):
         self._default = next(iter(model.signatures))
         self.signatures = dict(model.signatures)
         own = model.signatures[self._default]
-        self.signatures[self._default] = Signature(
-            tuple(_client_spec(spec, inputs) for spec in own.inputs),
-            tuple(_client_spec(spec, outputs) for spec in own.outputs),
-            own.refused,
-            own.optional,
+        self.signatures[self._default] = own._replace(
+            inputs=tuple(_client_spec(spec, inputs) for spec in own.inputs),
+            outputs=tuple(_client_spec(spec, outputs) for spec in own.outputs),
         )
 
     def infer(self, inputs: Arrays, outputs: Sequence[str], signature: str) -> Arrays:

@@ -214,6 +214,11 @@ class SequenceModel(Model):
                 tuple([spec for spec in signature.outputs if spec.name not in self._hidden_outputs]),
                 {key: why for key, why in signature.refused.items() if key not in self._hidden_outputs},
                 tuple([each for each in signature.optional if each not in self._hidden_inputs]),
+                {
+                    key: tuple([each for each in names if each not in self._hidden_inputs])
+                    for key, names in signature.needs.items()
+                    if key not in self._hidden_outputs
+                },
             )
             for name, signature in signatures.items()
         }

@@ -49,3 +49,25 @@ def test_an_optional_input_may_be_left_out_and_others_not() -> None:
     assert len(validator.check(both._replace(inputs=both.inputs[1:])).layout[2]) == 1
     with pytest.raises(InvalidRequest, match="input 's' is missing"):
         validator.check(both._replace(inputs=both.inputs[:1]))
+
+
+def test_the_outputs_of_a_request_decide_which_inputs_it_needs() -> None:
+    inputs = TensorSpec("n", "INT8", (1,)), TensorSpec("s", "BYTES", (2,))
+    needs = {"z": ("n",), "loss": ("n", "s"), "other": ("s",)}
+    outputs = tuple(TensorSpec(name, "FP32", (1,)) for name in needs)
+    signature = Signature(inputs, outputs, {}, ("s",), needs)
+    validator = LayoutValidator(ModelStatus("m", "1", "READY", signatures={"d": signature}))
+    both = _request(TWO_STRINGS)
+    first, second = [both._replace(inputs=[tensor]) for tensor in both.inputs]
+
+    for accepted in (both, first, first._replace(outputs=["z"]), second._replace(outputs=["other"])):
+        validator.check(accepted)
+    for refused, message in (
+        (first._replace(outputs=["z", "loss"]), "input 's' is missing; output 'loss' needs it"),
+        (second._replace(outputs=["z"]), "input 'n' is missing; output 'z' needs it"),
+        (second, "input 'n' is missing; model 'm' needs 'n'"),
+    ):
+        with pytest.raises(InvalidRequest, match=message):
+            validator.check(refused)
+    assert signature.outputs_from(["n"]) == ["z"]
+    assert signature.outputs_from(["n", "s"]) == ["z", "loss", "other"]

@@ -40,7 +40,7 @@ def test_honest_messages_are_read() -> None:
 
 
 def spec(name: Any = "x", datatype: Any = "FP32", shape: Any = (1,)) -> dict[str, Any]:
-    return {"signatures": {"default": [[[name, datatype, shape]], [], {}, []]}}
+    return {"signatures": {"default": [[[name, datatype, shape]], [], {}, [], {}]}}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def spec(name: Any = "x", datatype: Any = "FP32", shape: Any = (1,)) -> dict[str
     [
         {"window": "2"}, {"window": -1}, {"max_batch_size": None}, {"batching_off": 1}, {"note": []}, {"more": 1},
         spec(name=1), spec(datatype="EVIL"), spec(datatype=[]), spec(shape=[-2]), spec(shape=[1.5]),
-        spec(shape=[1 << 63]), spec(shape="12"), {"signatures": {"default": [[], [], {"y": 1}, []]}},
-        {"signatures": {"default": [[], [], {}, [1]]}},
+        spec(shape=[1 << 63]), spec(shape="12"), {"signatures": {"default": [[], [], {"y": 1}, [], {}]}},
+        {"signatures": {"default": [[], [], {}, [1], {}]}}, {"signatures": {"default": [[], [], {}, [], {"y": [1]}]}},
     ],
 )  # fmt: skip
 def test_facts_that_no_worker_has_are_refused(changes: dict[str, Any]) -> None:
