@@ -185,9 +185,9 @@ def _fetched(location: str) -> Path:
 
     if "://" not in location:
         return Path(location)
+    from gateway.contents.errors import StoreError
     from gateway.remote.fetch import fetch  # imports what only remote models need
     from gateway.remote.location import BadLocation
-    from gateway.remote.store import StoreError
 
     try:
         return fetch(location)

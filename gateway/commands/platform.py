@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gateway.repository.formats import is_foreign
+from gateway.contents.names import is_foreign
 
 REPOSITORY = Path("model_repo")
 SAGEMAKER_FOLDER = Path("/opt/ml/model")

@@ -20,9 +20,9 @@ def fetched(location: str) -> Path:
     Raises NotFound, InvalidRequest, or Unavailable if a store does not answer.
     """
     if _SCHEME in location:
+        from gateway.contents.errors import StoreError
         from gateway.remote.fetch import fetch
         from gateway.remote.location import BadLocation
-        from gateway.remote.store import StoreError
 
         try:
             return fetch(location)

@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from gateway.remote.store import RemoteObject, StoreError
+from gateway.contents.errors import StoreError
+from gateway.remote.store import RemoteObject
 
 
 class FakeStore:

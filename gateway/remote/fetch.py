@@ -7,10 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from gateway.config import home
-from gateway.remote.cache import Cache
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
 from gateway.remote.location import Location, is_remote, parse
 from gateway.remote.names import wanted
-from gateway.remote.store import StoreError, open_store
+from gateway.remote.store import open_store
 from gateway.remote.transfer import keep
 
 log = logging.getLogger("models")

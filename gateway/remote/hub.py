@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.contents.errors import StoreError
 from gateway.remote.location import Location
-from gateway.remote.store import RemoteObject, StoreError
+from gateway.remote.store import RemoteObject
 
 EXTRA = "pip install 'modelport[hf]'"
 _TIMEOUT_S = 30.0

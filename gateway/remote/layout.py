@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.remote.names import check_name, is_hidden, wanted
-from gateway.remote.store import RemoteObject, StoreError
+from gateway.contents.errors import StoreError
+from gateway.contents.names import check_name, is_hidden
+from gateway.remote.names import wanted
+from gateway.remote.store import RemoteObject
 from gateway.repository.scan import is_version
 
 Shape = Literal["repository", "model", "artifact"]

@@ -10,12 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.remote.cache import Cache, digest_of
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
+from gateway.contents.names import is_hidden, is_name
 from gateway.remote.layout import RemoteModel, models_in, numbers_of, shape_of
 from gateway.remote.location import Location
 from gateway.remote.mirror_folder import MirrorFolder, put, remove_others, target
-from gateway.remote.names import is_hidden, is_name, wanted
-from gateway.remote.store import RemoteObject, Store, StoreError
+from gateway.remote.names import wanted
+from gateway.remote.store import RemoteObject, Store, digest_of
 from gateway.remote.transfer import download, keep
 
 log = logging.getLogger("models")

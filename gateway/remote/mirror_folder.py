@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.remote.cache import Cache, lock_file
+from gateway.contents.cache import Cache, lock_file
 from gateway.repository.scan import is_version
 
 # model → name of a file → its size and etag

@@ -8,11 +8,12 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
 from gateway.environments.runtime import Runtime
-from gateway.remote.cache import Cache
 from gateway.remote.location import parse
 from gateway.remote.mirror import Choose, Mirror
-from gateway.remote.store import Store, StoreError, open_store
+from gateway.remote.store import Store, open_store
 from gateway.repository.model_toml import ModelConfigError, ModelToml
 from gateway.repository.scan import ModelFolder, read_configuration
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.contents.errors import StoreError
 from gateway.remote.location import Location
-from gateway.remote.store import RemoteObject, StoreError
+from gateway.remote.store import RemoteObject
 
 if TYPE_CHECKING:
     import obstore

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.contents.names import is_name
 from gateway.environments.runtime import Runtime
 from gateway.remote.location import is_remote
 from gateway.remote.mirror import Mirror
 from gateway.remote.mirrors import Mirrors
-from gateway.remote.names import is_name
 from gateway.repository.model_toml import ModelConfigError, ModelToml
 from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, read_configuration, scan, scan_model
 from gateway.repository.scan_cache import ScanCache

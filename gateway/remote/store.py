@@ -1,6 +1,8 @@
 """A store of objects, as this package needs one: it lists what is below a location, and reads it."""
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,8 +17,10 @@ class RemoteObject(NamedTuple):
     etag: str
 
 
-class StoreError(Exception):
-    """The store failed. The message is one sentence without secrets, whose subject is what is missing or failed."""
+def digest_of(location: str, objects: Iterable[RemoteObject]) -> str:
+    """Return a name for a content. An etag may be the same elsewhere, so the location is part of it."""
+    text = json.dumps([location, *sorted(objects)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Store(Protocol):

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from gateway.remote.cache import Cache, digest_of
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
 from gateway.remote.location import Location
 from gateway.remote.names import wanted
 from gateway.remote.parallel import run_all
-from gateway.remote.store import RemoteObject, Store, StoreError
+from gateway.remote.store import RemoteObject, Store, digest_of
 
 # Stores answer each connection slowly, and several fast.
 _CONNECTIONS = 4
@@ -46,7 +47,7 @@ def keep(cache: Cache, location: Location, store: Store, objects: Sequence[Remot
 
     def fill(folder: Path) -> None:
         if location.is_archive:
-            from gateway.remote.archive import unpack  # imports what only archives need
+            from gateway.contents.archive import unpack  # imports what only archives need
 
             with cache.scratch() as scratch:
                 download(store, objects, scratch)

@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.contents.names import is_foreign
 from gateway.domain.table_schema import TableSchema
 from gateway.environments.mlflow_packages import MLMODEL
 from gateway.environments.runtime import Format, Runtime
@@ -133,16 +134,6 @@ def _with_fallback(first: Artifact | None, other: Artifact) -> Artifact:
         return other
     is_fallback = first.fallback is None and other.runtime.fallback_for == first.runtime.name
     return first._replace(fallback=other) if is_fallback else first
-
-
-# Files and folders that operating systems, NAS devices, archivers and Python create on their own.
-_FOREIGN = {"lost+found", "@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"}
-_FOREIGN |= {"Thumbs.db", "desktop.ini", "__pycache__"}
-
-
-def is_foreign(name: str) -> bool:
-    """Return whether a file or folder with this name is not part of the repository, such as ._model.onnx or .git."""
-    return name.startswith(".") or name in _FOREIGN
 
 
 def describe_formats(runtimes: Iterable[Runtime]) -> str:

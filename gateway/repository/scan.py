@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
+from gateway.contents.names import is_foreign
 from gateway.domain.pipeline import Step
 from gateway.environments.errors import BrokenRequirements
 from gateway.environments.mlflow_packages import MLMODEL, read_mlflow_packages
 from gateway.environments.model_packages import with_model_packages, with_packages
 from gateway.environments.runtime import Runtime
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, is_foreign, resolve_runtime
+from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, resolve_runtime
 from gateway.repository.model_toml import DeclaredTensor, ModelConfigError, ModelToml, read_model_toml
 from gateway.repository.pipeline_graph import graph_problem
 from gateway.repository.scan_cache import ScanCache

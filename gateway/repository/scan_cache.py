@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.repository.formats import is_foreign
+from gateway.contents.names import is_foreign
 
 if TYPE_CHECKING:
     from gateway.repository.scan import ModelConfig

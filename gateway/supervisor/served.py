@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from gateway.config import Settings, SettingsError, split_names
+from gateway.contents.errors import StoreError
 from gateway.environments.runtime import Runtime
 from gateway.remote.fetch import cache_folder, shared_cache
 from gateway.remote.location import BadLocation, is_remote
 from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
-from gateway.remote.store import StoreError
 from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig, Scan, is_repository, models_in, scan
 from gateway.repository.scan_cache import ScanCache

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import modelport
-from gateway.remote.store import StoreError
+from gateway.contents.errors import StoreError
 from modelport import InvalidRequest, Model, NotFound, Unavailable
 from tests.support.embedded_models import add_model, use_fake_runtime
 

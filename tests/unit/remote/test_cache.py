@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gateway.remote.cache import Cache
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
 from gateway.remote.fake_store import FakeStore
 from gateway.remote.location import parse
 from gateway.remote.names import wanted
-from gateway.remote.store import StoreError
 from gateway.remote.transfer import keep
 
 PLACE = parse("s3://bucket/models")

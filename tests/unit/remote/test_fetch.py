@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.contents.errors import StoreError
 from gateway.remote import fetch as fetching
 from gateway.remote.fake_store import FakeStore
 from gateway.remote.fetch import fetch, shared_cache
-from gateway.remote.store import StoreError
 
 
 @pytest.fixture

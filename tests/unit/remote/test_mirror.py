@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
 from gateway.environments.runtime import discover
-from gateway.remote.cache import Cache
 from gateway.remote.fake_store import FakeStore
 from gateway.remote.location import parse
 from gateway.remote.mirror import NOT_LOADED, Mirror
 from gateway.remote.mirrors import chooser
 from gateway.remote.repositories import scan_mirror
-from gateway.remote.store import StoreError
 from gateway.repository.scan import scan
 
 RUNTIMES = discover()

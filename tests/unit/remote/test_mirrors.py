@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
 from gateway.environments.runtime import discover
-from gateway.remote.cache import Cache
 from gateway.remote.fake_store import FakeStore
 from gateway.remote.location import BadLocation
 from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
-from gateway.remote.store import StoreError
 from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig
 from gateway.supervisor.supervisor_metrics import repository_families

@@ -7,12 +7,13 @@ from typing import Any
 import obstore
 import pytest
 
+from gateway.contents.errors import StoreError
 from gateway.remote import object_store
 from gateway.remote.layout import models_in, shape_of
 from gateway.remote.location import parse
 from gateway.remote.names import wanted
 from gateway.remote.object_store import ObjectStore, Opened
-from gateway.remote.store import Store, StoreError, open_store
+from gateway.remote.store import Store, open_store
 from tests.support.web_files import WebFiles
 
 

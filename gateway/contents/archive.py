@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from gateway.remote.names import check_name, is_hidden
-from gateway.remote.store import StoreError
+from gateway.contents.errors import StoreError
+from gateway.contents.names import check_name, is_hidden
 
 # Far more than models have. Each file takes an inode, and a place in every scan.
 _MAX_FILES = 100_000

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.remote import archive as archives
-from gateway.remote.archive import unpack
-from gateway.remote.store import StoreError
+from gateway.contents import archive as archives
+from gateway.contents.archive import unpack
+from gateway.contents.errors import StoreError
 
 
 def tar(path: Path, *entries: tuple[str, bytes] | tarfile.TarInfo) -> Path:

@@ -8,7 +8,6 @@ processes/<process>              locked while the process runs; lists the conten
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -19,13 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gateway.remote.store import RemoteObject, StoreError
-
-
-def digest_of(location: str, objects: Iterable[RemoteObject]) -> str:
-    """Return a name for a content. An etag may be the same elsewhere, so the location is part of it."""
-    text = json.dumps([location, *sorted(objects)])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+from gateway.contents.errors import StoreError
 
 
 class Cache:

@@ -1,0 +1,5 @@
+"""The error of everything that fetches, unpacks or keeps content."""
+
+
+class StoreError(Exception):
+    """The store failed. The message is one sentence without secrets, whose subject is what is missing or failed."""
