@@ -126,6 +126,13 @@ class Signature(NamedTuple):
     `needs` is for models whose outputs depend on different inputs, such as a classifier that was saved with its loss:
     output → the inputs that it depends on. A request that names outputs needs the inputs of these; one that names none
     needs those that are not optional, and gets the outputs that can be computed from what it has.
+
+    `unbatched` are further optional inputs, which have no rows: for example, constants of the graph that a request may
+    replace. A request that gives one runs alone. The model runs without them when it is tried and warmed up.
+
+    `json` names those of `refused` whose values are lists and objects. Only an answer in JSON can have them (POST
+    /predict): `infer` returns a BYTES array of one dimension, whose elements are the JSON texts of a list's elements,
+    or one without dimensions for any other value. A request for one runs alone.
     """
 
     inputs: Tuple[TensorSpec, ...]
@@ -133,6 +140,8 @@ class Signature(NamedTuple):
     refused: Dict[str, str] = {}
     optional: Tuple[str, ...] = ()
     needs: Dict[str, Tuple[str, ...]] = {}
+    unbatched: Tuple[TensorSpec, ...] = ()
+    json: Tuple[str, ...] = ()
 
     def outputs_from(self, given: Iterable[str]) -> List[str]:
         """Return the outputs that a request gets that names none and has the inputs `given`."""

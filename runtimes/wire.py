@@ -201,9 +201,16 @@ def unpack_json(body: Buffer) -> Dict[str, Any]:
 
 def signature_from_json(raw: Sequence[Any]) -> Signature:
     """Return the signature that JSON wrote as a list of its fields, since a Signature is a tuple."""
-    inputs, outputs, refused, optional, needs = raw
-    needed = {output: tuple(names) for output, names in needs.items()}
-    return Signature(specs_from_json(inputs), specs_from_json(outputs), refused, tuple(optional), needed)
+    inputs, outputs, refused, optional, needs, unbatched, json_names = raw
+    return Signature(
+        specs_from_json(inputs),
+        specs_from_json(outputs),
+        refused,
+        tuple(optional),
+        {output: tuple(names) for output, names in needs.items()},
+        specs_from_json(unbatched),
+        tuple(json_names),
+    )
 
 
 def specs_from_json(raw: Sequence[Any]) -> Tuple[TensorSpec, ...]:

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import orjson
 
 from gateway.codecs.json_text import numbers
 from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
@@ -102,6 +103,12 @@ def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any
     nested = np.empty(len(values), dtype=object)
     nested[:] = values
     return nested.reshape(tensor.shape).tolist()
+
+
+def json_elements(tensor: Tensor) -> Any:
+    """Return what `json_text.dumps` writes for a BYTES tensor whose elements are JSON texts: a list, or one value."""
+    elements = [orjson.Fragment(element) for element in unpack_bytes(tensor.data, prod(tensor.shape))]
+    return elements if tensor.shape else elements[0]
 
 
 def _flatten(name: str, data: Any) -> tuple[list[int], list[Any], set[type]]:

@@ -145,6 +145,12 @@ def _unlike(one: Signature, other: Signature, version: str) -> str:
     for spec in one.outputs:
         if outputs.get(spec.name) != spec.datatype:
             return f"its output '{spec.name}' differs from that of version {version}"
+    for name in one.json:
+        if name not in other.json:
+            return f"its output '{name}' differs from that of version {version}"
+    for spec in one.unbatched:
+        if spec not in other.unbatched:
+            return f"its input '{spec.name}' differs from that of version {version}"
     return ""
 
 

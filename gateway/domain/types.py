@@ -30,6 +30,7 @@ class InferRequest(NamedTuple):
     record      what is recorded of it; None if nobody observes it
     parameters  the client's own, as it sent them, without those that the protocol defines
     sequence    the sequence to which it belongs; None for none
+    json        those of `outputs` that are in Signature.json, if the answer is JSON
     affinity    what keeps it at one version if it names none: the value of the model's sticky header; "" for nothing
     """
 
@@ -46,6 +47,7 @@ class InferRequest(NamedTuple):
     parameters: Parameters = NO_PARAMETERS
     sequence: SequenceControl | None = None
     affinity: str = ""
+    json: Sequence[str] = ()
 
 
 class InferResponse(NamedTuple):
@@ -141,6 +143,8 @@ class ModelStatus:
     @property
     def is_plain(self) -> bool:
         """Whether the model is one function from tensors to tensors. Only requests for such models take fast paths."""
+        if any(signature.json for signature in self.signatures.values()):
+            return False
         return not (self.decoupled or self.calls_models or self.takes_context or self.sequence or self.steps)
 
     @property

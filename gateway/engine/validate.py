@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.domain.tensor_checks import check_datatype, check_shape, check_strings, describe_shape
 from gateway.domain.types import InferRequest, ModelStatus
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, Unavailable
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.layouts import TensorLayout, by_row, cached, known_layout, new_layout
@@ -45,9 +45,9 @@ class ValidRequest(NamedTuple):
 class LayoutValidator:
     """Calls `validate` once per layout of one version, since a request's layout decides whether it fits the model.
 
-    There are two exceptions. The lengths of strings are in the bytes, not in the layout, and are checked each time.
-    And if the model's outputs are unknown, clients could fill the cache with output names of their own, so that all of
-    the request is validated each time.
+    There are exceptions. The lengths of strings are in the bytes, not in the layout, and are checked each time. And all
+    of the request is validated each time if the model's outputs are unknown, because clients could fill the cache with
+    output names of their own, and if it has inputs or outputs without rows, which only some dialects allow.
     """
 
     def __init__(self, status: ModelStatus) -> None:
@@ -69,10 +69,11 @@ class LayoutValidator:
         layout = new_layout(request.signature or status.default_signature, request.outputs, request.inputs)
         size = sum(length for _, _, _, length in layout[2] if length > 0)
         strings = tuple([position for position, each in enumerate(layout[2]) if each[1] == "BYTES"])
-        if status.max_batch_size:
+        runs_alone = _runs_alone(request, signature)
+        if status.max_batch_size and not runs_alone:
             layout = by_row(layout, status.batch_dim)
-        valid = ValidRequest(_rows(request, status), size, known_layout(layout), strings)
-        if signature.outputs:
+        valid = ValidRequest(1 if runs_alone else _rows(request, status), size, known_layout(layout), strings)
+        if signature.outputs and not runs_alone:
             valid = valid._replace(layout=cached(layout))
             self._valid.put(key, valid)
         return _with_strings(valid, request.inputs) if strings else valid
@@ -85,6 +86,14 @@ def _with_strings(valid: ValidRequest, inputs: Sequence[Tensor]) -> ValidRequest
         _check_strings(inputs[position])
         size += len(inputs[position].data)
     return ValidRequest(rows, size, layout, strings)
+
+
+def _runs_alone(request: InferRequest, signature: Signature) -> bool:
+    """Whether the request has an input or an output without rows."""
+    if not signature.unbatched and not signature.json:
+        return False
+    names = {spec.name for spec in signature.unbatched}
+    return any(tensor.name in names for tensor in request.inputs) or not set(signature.json).isdisjoint(request.outputs)
 
 
 def _rows(request: InferRequest, status: ModelStatus) -> int:
@@ -107,16 +116,18 @@ def validate(request: InferRequest, status: ModelStatus) -> Signature:
             raise InvalidRequest(f"input '{tensor.name}' is given twice")
         given[tensor.name] = tensor
     expected = {spec.name: spec for spec in signature.inputs}
+    unbatched = {spec.name: spec for spec in signature.unbatched}
     for name in given:
-        if name not in expected:
-            raise unknown_input(name, status.name, expected)
-    _check_outputs(request.outputs, signature, status.name)
+        if name not in expected and name not in unbatched:
+            raise unknown_input(name, status.name, [*expected, *unbatched])
+    _check_outputs(request, signature)
     _check_missing(given, request.outputs, signature, status.name)
     for name, tensor in given.items():
-        _check(tensor, expected[name])
+        _check(tensor, expected.get(name) or unbatched[name])
     if status.max_batch_size and signature is status.signature():
-        _check_rows(request.inputs, status.batch_dim)
-        _check_empty_rows(request.inputs, status)
+        with_rows = [tensor for tensor in request.inputs if tensor.name not in unbatched]
+        _check_rows(with_rows, status.batch_dim)
+        _check_empty_rows(with_rows, status)
     return signature
 
 
@@ -217,21 +228,28 @@ def _check_empty_rows(inputs: Sequence[Tensor], status: ModelStatus) -> None:
         )
 
 
-def _check_outputs(requested: Sequence[str], signature: Signature, model: str) -> None:
-    check_count(len(requested), "outputs")
+def _check_outputs(request: InferRequest, signature: Signature) -> None:
+    check_count(len(request.outputs), "outputs")
+    if not set(request.json) <= set(signature.json):
+        raise Unavailable(f"model '{request.model}' has just been replaced, and has other outputs now; try again")
+    if signature.json and not signature.outputs and not request.outputs:
+        name = signature.json[0]
+        raise InvalidRequest(f"output '{name}' cannot be served: {signature.refused[name]}")
     known = {spec.name for spec in signature.outputs}
     seen: set[str] = set()
-    for name in requested:
+    for name in request.outputs:
         if name in seen:
             raise InvalidRequest(f"output '{name}' is requested twice")
         seen.add(name)
         if len(name.encode()) > _MAX_NAME_LENGTH:
             raise InvalidRequest(f"an output's name has {len(name)} characters; no model has such an output")
+        if name in request.json:
+            continue
         if name in signature.refused:
             raise InvalidRequest(f"output '{name}' cannot be served: {signature.refused[name]}")
         # If the outputs are unknown until the model has answered once, the worker checks the names.
         if known and name not in known:
-            raise InvalidRequest(f"model '{model}' has no output '{name}'; it has {_names(sorted(known))}")
+            raise InvalidRequest(f"model '{request.model}' has no output '{name}'; it has {_names(sorted(known))}")
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

@@ -36,6 +36,8 @@ def read_message(frame: Frame) -> Ready | Failed | Learned:
 def _check_signature(signature: Signature) -> None:
     _check_specs(signature.inputs)
     _check_specs(signature.outputs)
+    _check_specs(signature.unbatched)
+    _require(all(name in signature.refused for name in signature.json))
     _require(all(isinstance(reason, str) for reason in dict(signature.refused).values()))
     _require(all(isinstance(name, str) for name in signature.optional))
     _require(all(isinstance(name, str) for names in signature.needs.values() for name in names))

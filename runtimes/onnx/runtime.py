@@ -1,8 +1,8 @@
 """Runs ONNX models with ONNX Runtime.
 
 Names, datatypes and shapes come from the artifact; a symbolic dimension is -1. Outputs that are not tensors, such as
-scikit-learn's sequences of maps, are refused; the model's other outputs work. ONNX strings are text, so BYTES that are
-not UTF-8 are invalid input.
+scikit-learn's sequences of maps, are in answers in JSON only. Initializers that the graph lists as inputs, and inputs
+of type optional, may be left out. ONNX strings are text, so BYTES that are not UTF-8 are invalid input.
 
     [parameters]
     disabled_optimizers = ["Pad_Fusion"]  # graph optimizers of ONNX Runtime to disable; default: _WRONG_OPTIMIZERS
@@ -46,6 +46,7 @@ from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .direct import Run, direct_run
 from .io_binding import bind_to_device
+from .json_texts import is_written, texts
 from .private import private_copy
 
 _DATATYPES = {
@@ -79,6 +80,7 @@ _SMALLEST = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
+_JSON_ONLY = "it is %s, which no tensor can hold; POST /predict has it in an answer in JSON"
 PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
 # The origin of a message: a path and the complete type of a function, or the names of a file and a function.
@@ -142,19 +144,29 @@ class OnnxModel(Model):
     def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
         self._run, self._options = run, ort.RunOptions()
         self.options = options  # with which a profile loads the artifact again
-        inputs, refused_inputs = _specs(session.get_inputs())
+        inputs, refused_inputs = _specs([node for node in session.get_inputs() if not _is_optional(node)])
         outputs, refused = _specs(session.get_outputs())
         for name, reason in refused_inputs.items():
             raise LoadError("input '%s' cannot be served: %s" % (name, reason))
-        if not outputs:
-            raise LoadError("none of the model's outputs is a tensor that can be served")
+        self._json = {node.name: node.type for node in session.get_outputs() if is_written(node.type)}
+        refused.update((name, _JSON_ONLY % kind) for name, kind in self._json.items())
+        if not outputs and not self._json:
+            raise LoadError(
+                "none of the model's outputs can be served: %s" % next(iter(refused.values()), "it has none")
+            )
+        unbatched = _unbatched(session)
         self._inputs = {spec.name: spec for spec in inputs}
-        self._outputs = {spec.name: spec for spec in outputs}
+        self._texts = {spec.name for spec in inputs + unbatched + outputs if spec.datatype == "BYTES"}
         signature = Signature(
-            declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), refused
+            declared_inputs(options.inputs, inputs),
+            declared_outputs(options.outputs, outputs),
+            refused,
+            unbatched=unbatched,
+            json=tuple(self._json),
         )
-        self._all = [spec.name for spec in signature.outputs]
-        self._has_text = any(spec.datatype == "BYTES" for spec in inputs + outputs)
+        self._all = [spec.name for spec in signature.outputs] or list(self._json)
+        self._named = [*(spec.name for spec in signature.outputs), *self._json]
+        self._run_unbound = direct_run(session)
         self.signatures = {"default": signature}
         # Read now, because the file may be replaced or deleted later.
         self._analysis, self._ranges = _read_graph(model, signature)
@@ -166,11 +178,13 @@ class OnnxModel(Model):
         return self._ranges
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        names = wanted_outputs(outputs, self._all) if outputs else self._all
-        if self._has_text:
+        names = wanted_outputs(outputs, self._named) if outputs else self._all
+        if self._texts:
             inputs = {name: self._to_text(name, array) for name, array in inputs.items()}
+        as_json = bool(self._json) and not self._json.keys().isdisjoint(names)
+        run = self._run_unbound if as_json else self._run  # only tensors can be bound
         try:
-            results = self._run(names, inputs, self._options)
+            results = run(names, inputs, self._options)
         except InvalidInput:
             raise
         except Exception as error:
@@ -184,13 +198,15 @@ class OnnxModel(Model):
             if not isinstance(error, _INPUT_ERRORS) or _DEVICE_ERROR.search(str(error)):
                 raise
             raise InvalidInput(_sentence(error)) from error
-        if self._has_text:
+        if as_json:
+            pairs = zip(names, results)
+            results = [texts(each, self._json[name]) if name in self._json else each for name, each in pairs]
+        if self._texts:
             results = [self._to_bytes(name, result) for name, result in zip(names, results)]
         return dict(zip(names, results))
 
     def _to_text(self, name: str, array: np.ndarray) -> np.ndarray:
-        spec = self._inputs.get(name)
-        if spec is None or spec.datatype != "BYTES" or array.dtype != object:
+        if name not in self._texts or array.dtype != object:
             return array  # ONNX Runtime itself refuses invalid inputs, and names them
         # ONNX Runtime would use the repr() of bytes.
         text = np.empty(array.shape, dtype=object)
@@ -201,7 +217,7 @@ class OnnxModel(Model):
         return text
 
     def _to_bytes(self, name: str, array: np.ndarray) -> np.ndarray:
-        if self._outputs[name].datatype != "BYTES":
+        if name not in self._texts:
             return array
         encoded = np.empty(array.shape, dtype=object)
         encoded.flat = [element.encode() for element in array.flat]
@@ -253,6 +269,18 @@ def _read_graph(
         return None, {}
 
 
+def _is_optional(node: Any) -> bool:
+    return node.type.startswith("optional(")
+
+
+def _unbatched(session: ort.InferenceSession) -> Tuple[TensorSpec, ...]:
+    """Return the initializers that a request may replace, and the inputs that it may leave out, if they are tensors."""
+    optional = [node for node in session.get_inputs() if _is_optional(node)]
+    kinds = [(node, node.type) for node in session.get_overridable_initializers()]
+    kinds += [(node, node.type[len("optional(") : -1]) for node in optional]
+    return tuple(TensorSpec(node.name, _DATATYPES[kind], _shape(node)) for node, kind in kinds if kind in _DATATYPES)
+
+
 def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
     """Return the specs of a session's tensors, and the reasons why its other inputs or outputs cannot be served."""
     specs, refused = [], {}
@@ -261,9 +289,12 @@ def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]
         if datatype is None:
             refused[node.name] = "it is %s, which the protocol lacks" % node.type
             continue
-        shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-        specs.append(TensorSpec(node.name, datatype, shape))
+        specs.append(TensorSpec(node.name, datatype, _shape(node)))
     return tuple(specs), refused
+
+
+def _shape(node: Any) -> Tuple[int, ...]:
+    return tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
 
 
 def _sentence(error: BaseException) -> str:

@@ -33,6 +33,7 @@ class Batching(NamedTuple):
     sizes       the only batch sizes that the model may see, ascending; smaller batches are padded. Empty: any size
     target      seconds from a request's arrival at the gateway to its response; 0: no target. With a target, fronts
                 set a request's deadline no later than that
+    unbatched   the names of inputs and outputs without rows: a request that has one runs alone
     """
 
     max_rows: int = 0
@@ -41,6 +42,7 @@ class Batching(NamedTuple):
     delay: float = 0.0
     sizes: Tuple[int, ...] = ()
     target: float = 0.0
+    unbatched: FrozenSet[str] = frozenset()
 
 
 def _runs(priorities: Sequence[int]) -> List[Tuple[int, int, int, int]]:
@@ -246,8 +248,10 @@ class Batcher:
         return unit_and_key
 
     def _unit(self, layout: TensorLayout) -> int:
-        batching, (signature, _, inputs) = self.batching, layout
+        batching, (signature, outputs, inputs) = self.batching, layout
         if not batching.max_rows or signature not in batching.signatures or not inputs:
+            return 0
+        if batching.unbatched and not batching.unbatched.isdisjoint([*outputs, *(each[0] for each in inputs)]):
             return 0
         counts = {shape[batching.dim] if len(shape) > batching.dim else 0 for _, _, shape, _ in inputs}
         # If the inputs disagree about the number of rows, the request is passed to the model alone and as it is: the

@@ -4,7 +4,7 @@ A declaration is the owner's decision; if the graph contradicts it, that is only
 wrong number of rows, here or in any later batch, and a difference that an audit finds.
 """
 
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Dict, FrozenSet, NamedTuple, Optional, Sequence
 
 from runtimes.contract import BatchAnalysis, LoadError, Model, Signature, TensorSpec, first_line
 from runtimes.control import BatchingOptions
@@ -75,6 +75,13 @@ def with_free_rows(signatures: Dict[str, Signature], sizes: Sequence[int], dim: 
     }
 
 
+def unbatched(signatures: Dict[str, Signature]) -> FrozenSet[str]:
+    """Return the inputs and outputs without rows."""
+    return frozenset(
+        name for each in signatures.values() for name in (*(spec.name for spec in each.unbatched), *each.json)
+    )
+
+
 def decide_batching(model: Model, options: BatchingOptions, on_card: bool = False) -> BatchingDecision:
     """Return how the model is batched. Raises LoadError if the declaration cannot be right.
 
@@ -107,7 +114,15 @@ def _decide(evidence: "_Evidence", model: Model, options: BatchingOptions) -> Ba
             off, objection.reason, "batching is off: " + objection.text + objection.advice, evidence.stateful
         )
     sizes = tuple(sorted(options.sizes))
-    batching = Batching(evidence.rows, frozenset(batched), options.dim, options.delay, sizes, options.target)
+    batching = Batching(
+        evidence.rows,
+        frozenset(batched),
+        options.dim,
+        options.delay,
+        sizes,
+        options.target,
+        unbatched(model.signatures),
+    )
     return BatchingDecision(
         batching, "", _note(evidence, objections), evidence.stateful, evidence.rows_are_independent(batched)
     )

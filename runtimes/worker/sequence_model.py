@@ -219,7 +219,7 @@ class SequenceModel(Model):
                     for key, names in signature.needs.items()
                     if key not in self._hidden_outputs
                 },
-            )
+            )  # without inputs that have no rows: requests of other sequences may run at the same time
             for name, signature in signatures.items()
         }
 

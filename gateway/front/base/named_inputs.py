@@ -48,7 +48,7 @@ def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Sig
         named = document["inputs"]
     else:
         named = {only_input(signature, status.name): document["inputs"]}
-    declared = {spec.name: spec.datatype for spec in signature.inputs}
+    declared = {spec.name: spec.datatype for spec in signature.inputs + signature.unbatched}
     for name in named:  # before any values are read, because a request may have a million names
         if name not in declared:
             raise unknown_input(name, status.name, declared)

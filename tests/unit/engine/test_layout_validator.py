@@ -4,7 +4,7 @@ import pytest
 
 from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.validate import LayoutValidator
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
 
@@ -71,3 +71,37 @@ def test_the_outputs_of_a_request_decide_which_inputs_it_needs() -> None:
             validator.check(refused)
     assert signature.outputs_from(["n"]) == ["z"]
     assert signature.outputs_from(["n", "s"]) == ["z", "loss", "other"]
+
+
+def test_inputs_and_outputs_without_rows_leave_the_rows_of_a_request_as_they_are() -> None:
+    """Such requests are not cached, so a dialect that must not ask for an output cannot do so after one that may."""
+    signature = Signature(
+        (TensorSpec("x", "INT8", (-1,)),),
+        (TensorSpec("y", "INT8", (-1,)),),
+        {"maps": "it is a sequence"},
+        unbatched=(TensorSpec("w", "INT8", (3,)),),
+        json=("maps",),
+    )
+    validator = LayoutValidator(ModelStatus("m", "1", "READY", signatures={"d": signature}, max_batch_size=8))
+    x, w = Tensor("x", "INT8", (2,), b"12"), Tensor("w", "INT8", (3,), b"123")
+    request = InferRequest("m", [x])
+    assert validator.check(request)[0] == 2
+    assert validator.check(request).layout[2][0][2] == (-1,)
+    for alone in (request._replace(inputs=[x, w]), request._replace(outputs=["y", "maps"], json=["maps"])):
+        rows, _, layout, _ = validator.check(alone)
+        assert (rows, layout[2][0][2]) == (1, (2,))
+    with pytest.raises(InvalidRequest, match="output 'maps' cannot be served: it is a sequence"):
+        validator.check(request._replace(outputs=["y", "maps"]))
+    with pytest.raises(InvalidRequest, match="input 'w' has shape"):
+        validator.check(request._replace(inputs=[x, w._replace(shape=(2,), data=b"12")]))
+    with pytest.raises(Unavailable, match="has just been replaced"):
+        validator.check(request._replace(outputs=["y"], json=["y"]))
+
+
+def test_a_model_without_tensors_refuses_to_answer_with_tensors() -> None:
+    signature = Signature((TensorSpec("x", "INT8", (-1,)),), (), {"maps": "it is a sequence"}, json=("maps",))
+    validator = LayoutValidator(ModelStatus("m", "1", "READY", signatures={"d": signature}))
+    request = InferRequest("m", [Tensor("x", "INT8", (2,), b"12")])
+    with pytest.raises(InvalidRequest, match="output 'maps' cannot be served"):
+        validator.check(request)
+    assert validator.check(request._replace(outputs=["maps"], json=["maps"])).rows == 1

@@ -6,7 +6,8 @@
 
 A request may also have "outputs" (names), "signature" and "parameters", and "model" and "version" if the path does not
 name them. The body may also be a numpy file: application/x-npy for one input, application/x-npz for several by name.
-The answer is {"model", "version", "outputs": {name: nested lists}}, or a numpy file if Accept asks for it.
+The answer is {"model", "version", "outputs": {name: nested lists}}, or a numpy file if Accept asks for it. Outputs that
+are not tensors, such as sequences of maps, are lists and objects; other answers than JSON lack them.
 
 image_request.py reads images and forms of images. If model.toml has [postprocess], the answer to these is
 {"model", "version", "predictions": [{"label", "index", "score"}, ...]}.
@@ -15,7 +16,7 @@ image_request.py reads images and forms of images. If model.toml has [postproces
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.codecs.json_tensors import json_values
+from gateway.codecs.json_tensors import json_elements, json_values
 from gateway.codecs.json_text import dumps, loads
 from gateway.codecs.media_types import media_type
 from gateway.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
@@ -72,8 +73,19 @@ def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
         _check_npy(count)
 
 
-def write_response(response: InferResponse, accept: str, limits: Limits) -> tuple[str, bytes]:
-    """Return the content type and the body of an answer.
+def with_json_outputs(engine: Engine, request: InferRequest) -> InferRequest:
+    """Return the request for an answer in JSON, which can have the outputs of Signature.json. Raises NotFound."""
+    signature = engine.model(request.model, request.version).signature(request.signature)
+    if signature is None or not signature.json:
+        return request
+    outputs = request.outputs or [*signature.outputs_from([each.name for each in request.inputs]), *signature.json]
+    return request._replace(outputs=outputs, json=[name for name in signature.json if name in outputs], layout=None)
+
+
+def write_response(
+    response: InferResponse, accept: str, limits: Limits, texts: Sequence[str] = ()
+) -> tuple[str, bytes]:
+    """Return the content type and the body of an answer. texts: the outputs whose elements are JSON texts.
 
     Raises InvalidRequest if the type that `accept` asks for cannot represent the answer, and TooLarge.
     """
@@ -83,7 +95,10 @@ def write_response(response: InferResponse, accept: str, limits: Limits) -> tupl
         _check_npy(len(response.outputs))
         return NPY, write_npy(response.outputs[0])
     check_json_answer(response.outputs, limits)
-    outputs = {tensor.name: json_values(tensor) for tensor in response.outputs}
+    outputs = {
+        tensor.name: json_elements(tensor) if tensor.name in texts else json_values(tensor)
+        for tensor in response.outputs
+    }
     return "application/json", dumps({"model": response.model, "version": response.version, "outputs": outputs})
 
 

@@ -1,5 +1,6 @@
 """The plain dialect over REST."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from gateway.codecs.media_types import is_image_body, is_image_type, media_type
@@ -29,18 +30,20 @@ def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: 
     request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
     if headers.accept:
         predict.check_accept(engine, request, headers.accept)
-    return request, partial(_write, limits, headers.accept)
+    if not predict.is_numpy(headers.accept):
+        request = predict.with_json_outputs(engine, request)
+    return request, partial(_write, limits, headers.accept, request.json)
 
 
-def _write(limits: Limits, accept: str, response: InferResponse) -> Reply:
+def _write(limits: Limits, accept: str, texts: Sequence[str], response: InferResponse) -> Reply:
     check_answer(response, limits)
-    content_type, text = predict.write_response(response, accept, limits)
+    content_type, text = predict.write_response(response, accept, limits, texts)
     return Reply(200, [text], content_type.encode())
 
 
 def _write_images(limits: Limits, accept: str, image_request: ImageRequest, response: InferResponse) -> Reply:
     if not image_request.is_classified or predict.is_numpy(accept):
-        return _write(limits, accept, response)
+        return _write(limits, accept, (), response)
     check_answer(response, limits)
     return Reply(200, [predict.write_predictions(response, image_request.predictions(response))])
 

@@ -58,6 +58,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         tensor_format = f"FORMAT_{served['formats'].get(tensor['name']) or 'NONE'}"
         added: Any = config.input.add(format=tensor_format, optional=tensor["name"] in signature.optional)
         _describe(added, tensor, served["reshape"]["inputs"], batched)
+    for spec in signature.unbatched:
+        _describe(config.input.add(optional=True), {**spec._asdict(), "shape": spec.shape or ()}, {}, False)
     for tensor in metadata["outputs"]:
         added = config.output.add(label_filename=served["labels"].get(tensor["name"], ""))
         _describe(added, tensor, served["reshape"]["outputs"], batched)

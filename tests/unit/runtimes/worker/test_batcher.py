@@ -199,3 +199,12 @@ def test_requests_that_wait_follow_a_change_of_batching() -> None:
     assert first is not None
     assert second is not None
     assert [(first.ids, first.rows), (second.ids, second.rows)] == [([0], 0), ([1], 0)]
+
+
+def test_requests_with_an_input_or_output_without_rows_run_alone() -> None:
+    weight = from_array("w", np.zeros((1, 2), np.float32))
+    with_input = frame()._replace(inputs=[*frame().inputs, weight])
+    with_output = frame()._replace(outputs=["maps"])
+    batching = BATCHING._replace(unbatched=frozenset({"w", "maps"}))
+    batcher = batcher_with(frame(), with_input, with_output, with_input, frame(), batching=batching)
+    assert [ids(batcher) for _ in range(4)] == [[0, 4], [1], [2], [3]]
