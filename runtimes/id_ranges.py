@@ -9,7 +9,8 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
-from runtimes.contract import InputRange, Model, first_line
+from runtimes.contract import InputRange, Model, datatype_of, first_line, kind_of
+from runtimes.tensors import integer_range
 
 Arrays = Dict[str, np.ndarray]
 Limit = Union[int, Sequence[int]]  # the number of rows of an input's table, or of the table of each of its columns
@@ -48,7 +49,8 @@ def sample_range(known: InputRange, fraction: np.ndarray, dtype: np.dtype) -> np
 
     Indices stay within the range. Other numbers exceed it by an eighth at both ends, as real inputs may.
     """
-    is_integer = dtype.kind in "iu"
+    datatype = datatype_of(dtype)
+    is_integer = kind_of(datatype) in ("int", "uint")
     low, high = known.low, known.high
     if known.rows:
         low, high = np.ceil(low), np.floor(high)
@@ -57,7 +59,8 @@ def sample_range(known: InputRange, fraction: np.ndarray, dtype: np.dtype) -> np
         margin = max((high - low) / 8, 1.0 if is_integer else 0.0)
         numbers = low - margin + fraction * (high - low + 2 * margin)
     if is_integer:
-        numbers = np.clip(np.rint(numbers), float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
+        least, most = integer_range(datatype)
+        numbers = np.clip(np.rint(numbers), float(least), float(most))
     return numbers.astype(dtype)
 
 

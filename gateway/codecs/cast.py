@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from gateway.codecs.json_tensors import read_tensor
+from gateway.codecs.json_tensors import read_tensor, rounded
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import to_array
+from runtimes.tensors import integer_range, to_array, widened
 
 
 def cast(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
@@ -14,11 +14,15 @@ def cast(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
     Arrays of another kind are returned as they are, and the engine refuses them. Raises InvalidRequest if a value is
     out of range.
     """
-    if datatype not in DATATYPES or DATATYPES[datatype].typestr is None:
+    if datatype not in DATATYPES:
         return array
-    dtype, input_kind, kind = numpy_dtype(datatype), DATATYPES[datatype].kind, array.dtype.kind
+    dtype, input_kind = numpy_dtype(datatype), DATATYPES[datatype].kind
     if array.dtype == dtype:
         return array
+    array = widened(array)
+    kind = array.dtype.kind
+    if input_kind == "float" and kind in "iuf" and DATATYPES[datatype].typestr is None:
+        return rounded(name, array, datatype)
     if input_kind == "float" and kind in "iuf":
         with np.errstate(over="ignore"):
             converted = array.astype(dtype)
@@ -26,8 +30,8 @@ def cast(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
             raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}")
         return converted
     if input_kind in ("int", "uint") and kind in "iu":
-        limits = np.iinfo(dtype)
-        if not array.size or (int(array.min()) >= limits.min and int(array.max()) <= limits.max):
+        least, most = integer_range(datatype)
+        if not array.size or (int(array.min()) >= least and int(array.max()) <= most):
             return array.astype(dtype)
     if input_kind in ("bool", "int", "uint") and kind in "iu":
         return to_array(read_tensor(name, array.tolist(), datatype)).reshape(array.shape)

@@ -18,13 +18,15 @@ import orjson
 from gateway.codecs.json_text import numbers
 from gateway.domain.tensor_checks import MAX_RANK, check_datatype, check_strings
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import Buffer, Tensor, pack_bytes, to_array, unpack_bytes
+from runtimes.contract import DATATYPES, NARROW_RANGES, numpy_dtype
+from runtimes.tensors import Buffer, Tensor, integer_range, pack_bytes, to_array, unpack_bytes, widened
 
+# Datatypes that have fewer values than their bytes.
+CHECKED = frozenset({"BOOL", *NARROW_RANGES})
 _NUMBERS = frozenset({int, float})
 # The format characters of struct, which are the same as numpy's.
 FLOAT_CODES = {
-    each.name: each.dtype.char for each in DATATYPES.values() if each.kind == "float" and each.dtype is not None
+    each.name: each.dtype.char for each in DATATYPES.values() if each.kind == "float" and each.typestr is not None
 }
 _DESCRIPTIONS = {
     str: "a string",
@@ -85,6 +87,11 @@ def raw_tensor(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> 
     check_datatype(name, datatype)
     if datatype == "BOOL" and len(data) and np.frombuffer(data, np.uint8).max() > 1:
         raise InvalidRequest(f"input '{name}' has datatype BOOL, and its bytes must be 0 or 1")
+    if datatype in NARROW_RANGES and len(data):
+        values = np.frombuffer(data, np.uint8 if datatype == "UINT4" else np.int8)
+        # ml_dtypes has zeros in the upper bits of negative numbers, too.
+        if not -8 <= values.min() <= values.max() <= 15:
+            _check_range(name, datatype, values)
     return Tensor(name, datatype, tuple(shape), data)
 
 
@@ -94,7 +101,7 @@ def json_values(tensor: Tensor, flat: bool = False, binary: bool = False) -> Any
     BYTES elements become text, or {"b64": "…"} if they are not UTF-8 or `binary` is set.
     """
     if tensor.datatype != "BYTES":
-        array = to_array(tensor)
+        array = widened(to_array(tensor))
         return numbers(array.reshape(-1) if flat else array)
     encode = _base64 if binary else _text
     values = [encode(element) for element in unpack_bytes(tensor.data, prod(tensor.shape))]
@@ -158,12 +165,12 @@ def _check_kinds(name: str, kinds: set[type], allowed: Set[type], datatype: str,
         )
 
 
-def _floats(name: str, flat: list[Any], datatype: str) -> bytes:
+def _floats(name: str, flat: list[Any], datatype: str) -> Buffer:
     try:
+        if datatype not in FLOAT_CODES:
+            return rounded(name, np.array(flat, np.float64), datatype).view(np.uint8).data if flat else b""
         # As fast as numpy. struct rejects numbers that overflow, while numpy converts them to infinity.
         return struct.pack(f"<{len(flat)}{FLOAT_CODES[datatype]}", *flat)
-    except KeyError:
-        raise InvalidRequest(f"input '{name}' has datatype {datatype}, which JSON lacks; send its bytes") from None
     except (OverflowError, struct.error):
         raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}") from None
 
@@ -176,14 +183,40 @@ def _integers(name: str, flat: list[Any], datatype: str) -> np.ndarray:
         wide = np.array(flat, dtype=object)
     if not flat or wide.dtype == dtype:
         return wide.astype(dtype, copy=False)
-    low, high, limits = int(wide.min()), int(wide.max()), np.iinfo(dtype)
-    if low < limits.min or high > limits.max:
-        culprit = low if low < limits.min else high
+    _check_range(name, datatype, wide)
+    return wide.astype(np.int8 if datatype in NARROW_RANGES else dtype)
+
+
+def rounded(name: str, array: np.ndarray, datatype: str) -> np.ndarray:
+    """Round numbers to a datatype that numpy lacks: to the nearest value, of two the even one.
+
+    Raises InvalidRequest for numbers that are too large for it, and for infinity if it has none.
+    """
+    wide = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        single = wide.astype(np.float32)
+    # ml_dtypes would round twice, first to FP32. Here, an FP32 that is not exact is odd, and therefore never halfway
+    # between two values of a smaller type.
+    bits, exact = single.view(np.uint32), (single == wide) | np.isnan(wide)
+    bits -= np.abs(single.astype(np.float64)) > np.abs(wide)
+    bits |= ~exact
+    made = single.astype(numpy_dtype(datatype))
+    if not np.array_equal(np.isfinite(made), np.isfinite(wide)):
+        raise InvalidRequest(f"the data of input '{name}' holds a number too large for {datatype}")
+    if not np.array_equal(np.isnan(made), np.isnan(wide)):
+        raise InvalidRequest(f"the data of input '{name}' holds infinity, which {datatype} does not have")
+    return made
+
+
+def _check_range(name: str, datatype: str, array: np.ndarray) -> None:
+    """Raises InvalidRequest if an integer is out of the datatype's range."""
+    low, high, (least, most) = int(array.min()), int(array.max()), integer_range(datatype)
+    if low < least or high > most:
+        culprit = low if low < least else high
         value = str(culprit) if abs(culprit) < 1 << 64 else "an integer beyond 64 bits"
         raise InvalidRequest(
-            f"the data of input '{name}' holds {value}, out of the range of {datatype}: {limits.min} to {limits.max}"
+            f"the data of input '{name}' holds {value}, out of the range of {datatype}: {least} to {most}"
         )
-    return wide.astype(dtype)
 
 
 def _binary(name: str, element: Any) -> bytes | str:

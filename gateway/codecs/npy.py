@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.domain.tensor_checks import check_shape, check_strings
 from gateway.errors import InvalidRequest, TooLarge
-from runtimes.contract import datatype_of
+from runtimes.contract import DATATYPES, datatype_of
 from runtimes.tensors import Buffer, Tensor, from_array, to_array
 
 NPY, NPZ = "application/x-npy", "application/x-npz"
@@ -69,7 +69,13 @@ def read_npz(data: bytes, max_bytes: int) -> list[Tensor]:
 
 
 def write_npy(tensor: Tensor) -> bytes:
-    """Write a tensor. Raises InvalidRequest for strings that are not UTF-8, because numpy would have to pickle them."""
+    """Write a tensor.
+
+    Raises InvalidRequest for strings that are not UTF-8, because numpy would have to pickle them, and for datatypes
+    that numpy lacks, because it would write them as bytes without a type.
+    """
+    if DATATYPES[tensor.datatype].typestr is None:
+        raise InvalidRequest(f"output '{tensor.name}' is {tensor.datatype}, which npy cannot represent; ask for JSON")
     array = to_array(tensor)
     if tensor.datatype == "BYTES":
         try:
@@ -112,4 +118,8 @@ def _tensor(name: str, body: memoryview, shape: tuple[int, ...], fortran: bool, 
 def _describe(dtype: np.dtype) -> str:
     if dtype.hasobject:
         return "Python objects"
-    return "records" if dtype.fields or dtype.subdtype else dtype.name
+    if dtype.fields or dtype.subdtype:
+        return "records"
+    if dtype.kind == "V":
+        return f"{dtype.itemsize} bytes without a type for each element, as numpy writes BF16 and others that it lacks"
+    return dtype.name

@@ -7,7 +7,7 @@ import numpy as np
 
 from gateway.errors import InvalidRequest
 from runtimes.contract import numpy_dtype
-from runtimes.tensors import Buffer
+from runtimes.tensors import Buffer, integer_range
 
 
 def field(tag: int, data: Buffer) -> tuple[bytes, Buffer]:
@@ -35,12 +35,11 @@ def typed_array(name: str, datatype: str, values: Sequence[Any], own: np.dtype) 
     # With the field's own dtype, the protobuf runtime passes the whole field to numpy at once.
     array = np.array(values, dtype=own)
     if array.dtype != dtype:
-        low, high, limits = array.min(), array.max(), np.iinfo(dtype)
-        if low < limits.min or high > limits.max:
-            culprit = low if low < limits.min else high
+        low, high, (least, most) = array.min(), array.max(), integer_range(datatype)
+        if low < least or high > most:
+            culprit = low if low < least else high
             raise InvalidRequest(
-                f"the data of input '{name}' holds {culprit}, out of the range of {datatype}: "
-                f"{limits.min} to {limits.max}"
+                f"the data of input '{name}' holds {culprit}, out of the range of {datatype}: {least} to {most}"
             )
         array = array.astype(dtype)
     return array

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gateway.domain import differences
-from runtimes.tensors import Tensor, to_array
+from runtimes.tensors import Tensor, to_array, widened
 
 
 class OutputComparison(NamedTuple):
@@ -43,5 +43,5 @@ def compare(original: Sequence[Tensor], shadow: Sequence[Tensor]) -> tuple[str, 
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:
-    array = to_array(tensor)
+    array = widened(to_array(tensor))
     return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -12,7 +12,7 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import DeviceLost, first_line
-from runtimes.tensors import Tensor, to_array
+from runtimes.tensors import Tensor, to_array, widened
 from runtimes.wire import InferFrame, ResultFrame
 from runtimes.worker.budget import Budget
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
@@ -168,7 +168,7 @@ def _range(tensors: Sequence[Tensor]) -> str:
         lengths = [len(text) for array in arrays for text in array.ravel()]
         return "of %d to %d bytes" % (min(lengths), max(lengths)) if lengths else "empty"
     # One tensor at a time, and in its own datatype: all of them together can be large.
-    finite = [array[np.isfinite(array)] if array.dtype.kind == "f" else array for array in arrays]
+    finite = [array[np.isfinite(array)] if array.dtype.kind == "f" else array for array in map(widened, arrays)]
     ends = [(float(numbers.min()), float(numbers.max())) for numbers in finite if numbers.size]
     description = "without a finite value"
     if ends:

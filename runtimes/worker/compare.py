@@ -9,6 +9,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from runtimes.contract import datatype_of
+from runtimes.tensors import widened
 from runtimes.worker.random_arrays import Random
 
 Arrays = Dict[str, np.ndarray]
@@ -17,15 +19,21 @@ Arrays = Dict[str, np.ndarray]
 # float noise because BLAS orders its sums by the size of a batch. Tighter values would find differences in safe models
 # and switch their batching off; looser ones would miss small influences between rows. With these, the trial refuses
 # none of 500 safe random graphs and misses 5 of 430 unsafe ones (docs/batching.md, "What the nets catch").
-_RTOL, _ROW_RTOL, _ATOL = 1e-3, 1e-5, 1e-6
-# The same for FP16, which has about three decimal digits (an epsilon of 1e-3).
-_HALF_RTOL, _HALF_ROW_RTOL, _HALF_ATOL = 2e-2, 4e-3, 1e-4
+_TOLERANCES = 1e-3, 1e-5, 1e-6
+# The same for types with fewer digits. Their epsilons are 1e-3, 8e-3, 0.13 and 0.25.
+_COARSE_TOLERANCES = {
+    "FP16": (2e-2, 4e-3, 1e-4),
+    "BF16": (1e-1, 3e-2, 1e-3),
+    "FP8_E4M3FN": (0.4, 0.2, 1e-2),
+    "FP8_E5M2": (0.8, 0.4, 1e-2),
+}
 # A difference of up to this many times the effect of a perturbation counts as noise. A perturbation is some units in
 # the last place, and so is the noise, but a few perturbed runs show only part of what noise can do. A larger factor or
 # more perturbation would let a model that amplifies noise hide real influences; a smaller one would accuse it wrongly.
 _NOISE_FACTOR = 8.0
 _PERTURBED_RUNS = 3
-_PERTURBATION, _HALF_PERTURBATION = 1e-6, 2e-3
+_PERTURBATION = 1e-6
+_COARSE_PERTURBATIONS = {"FP16": 2e-3, "BF16": 1.6e-2, "FP8_E4M3FN": 0.25, "FP8_E5M2": 0.5}
 
 
 class Difference(NamedTuple):
@@ -66,18 +74,19 @@ class Noise:
         if self._cached_reruns is None:
             random = Random(0)
             self._cached_reruns = [self._infer(self._inputs)]
-            if any(array.dtype.kind == "f" for array in self._inputs.values()):
+            if any(widened(array).dtype.kind == "f" for array in self._inputs.values()):
                 for _ in range(_PERTURBED_RUNS):
                     self._cached_reruns.append(self._infer({k: _perturbed(v, random) for k, v in self._inputs.items()}))
         return self._cached_reruns
 
 
 def _perturbed(array: np.ndarray, random: Random) -> np.ndarray:
-    if array.dtype.kind != "f":
+    wide = widened(array)
+    if wide.dtype.kind != "f":
         return array
     signs = 2 * random.randint(0, 2, array.shape) - 1
-    factors = 1 + (_HALF_PERTURBATION if array.dtype.itemsize == 2 else _PERTURBATION) * signs
-    return np.asarray(array * factors).astype(array.dtype)
+    factors = 1 + _COARSE_PERTURBATIONS.get(datatype_of(array.dtype), _PERTURBATION) * signs
+    return np.asarray(wide * factors).astype(array.dtype)
 
 
 def difference(got: Arrays, expected: Arrays, dim: int, reruns: Optional[List[Arrays]] = None) -> Optional[Difference]:
@@ -99,6 +108,8 @@ def _array_difference(
     got: np.ndarray, expected: np.ndarray, dim: int, others: List[np.ndarray]
 ) -> Optional[Tuple[float, float]]:
     """Return (largest difference, scale) as in Difference, or None."""
+    tolerances = _COARSE_TOLERANCES.get(datatype_of(expected.dtype), _TOLERANCES)
+    got, expected, others = widened(got), widened(expected), [widened(other) for other in others]
     if got.shape != expected.shape or got.dtype.kind != expected.dtype.kind:
         shape_varies = any(other.shape != expected.shape for other in others)
         return None if shape_varies else (np.inf, np.nan)
@@ -111,12 +122,13 @@ def _array_difference(
         for other in comparable:
             differs &= ~np.any(other != expected_rows, axis=1)
         return (np.inf, np.nan) if differs.any() else None
-    return _float_difference(got_rows, expected_rows, comparable)
+    return _float_difference(got_rows, expected_rows, comparable, tolerances)
 
 
-def _float_difference(got: np.ndarray, expected: np.ndarray, others: List[np.ndarray]) -> Optional[Tuple[float, float]]:
-    half = expected.dtype.itemsize == 2
-    rtol, row_rtol, atol = (_HALF_RTOL, _HALF_ROW_RTOL, _HALF_ATOL) if half else (_RTOL, _ROW_RTOL, _ATOL)
+def _float_difference(
+    got: np.ndarray, expected: np.ndarray, others: List[np.ndarray], tolerances: Tuple[float, float, float]
+) -> Optional[Tuple[float, float]]:
+    rtol, row_rtol, atol = tolerances
     with np.errstate(all="ignore"):
         got, expected = got.astype(np.float64), expected.astype(np.float64)
         scale = np.max(np.where(np.isfinite(expected), np.abs(expected), 0.0), axis=1, keepdims=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from runtimes.contract import InputRange, Signature, kind_of, numpy_dtype
 from runtimes.id_ranges import sample_range
+from runtimes.tensors import integer_range
 from runtimes.worker.random_arrays import Random
 
 # Ways to fill a row. There are two plain ones, the first of them at the start, so that models that refuse all others
@@ -64,7 +65,8 @@ def values(random: Random, kind: str, datatype: str, shape: List[int], free: int
         return array
     dtype, kind_of_number = numpy_dtype(datatype), kind_of(datatype)
     if kind_of_number == "float":
-        return _floats(random, kind, shape).astype(dtype)
+        with np.errstate(over="ignore"):  # the huge ones may be infinite in FP8
+            return _floats(random, kind, shape).astype(dtype)
     if kind_of_number == "bool":
         return (
             random.randint(0, 2, shape).astype(dtype)
@@ -72,9 +74,10 @@ def values(random: Random, kind: str, datatype: str, shape: List[int], free: int
             else np.full(shape, kind == "high")
         )
     # A single integer per row is a length more often than anything else, and lengths start at 1.
-    largest_id = min(largest_id, int(np.iinfo(dtype).max) + 1)
+    least, most = integer_range(datatype)
+    largest_id = min(largest_id, most + 1)
     low, high = _lengths(kind, free) if np.prod(shape) == 1 and largest_id > 2 else _ids(kind, largest_id)
-    return random.randint(max(low, int(np.iinfo(dtype).min)), high + 1, shape).astype(dtype)
+    return random.randint(max(low, least), high + 1, shape).astype(dtype)
 
 
 def _floats(random: Random, kind: str, shape: List[int]) -> np.ndarray:

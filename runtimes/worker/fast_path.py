@@ -24,7 +24,7 @@ import numpy as np
 
 from runtimes import wire
 from runtimes.bounded_cache import BoundedCache
-from runtimes.contract import DATATYPES, datatype_of, numpy_dtype
+from runtimes.contract import DATATYPES, NARROW_RANGES, datatype_of, numpy_dtype
 from runtimes.layouts import ALIGNMENT, TensorLayout, pack_layout
 from runtimes.status_page import StatusPage
 from runtimes.wire import RequestGroup
@@ -193,6 +193,8 @@ class FastPath:
             for each in shape:
                 size *= each
             if dtype.kind in "OSU" or not size or dtype != numpy_dtype(datatype_of(dtype)):
+                return False
+            if datatype_of(dtype) in NARROW_RANGES:
                 return False
             tensors.append((name, datatype_of(dtype), (-1,) + shape if has_rows else shape, size))
         prepared.outputs, prepared.packed = described, pack_layout(("", (), tuple(tensors)))

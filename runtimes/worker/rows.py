@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 
 from runtimes.bounded_cache import BoundedCache
-from runtimes.contract import DATATYPES, numpy_dtype
+from runtimes.contract import DATATYPES, has_dtype, numpy_dtype
 from runtimes.layouts import TensorLayout, with_rows
 from runtimes.tensors import Buffer, Tensor, to_array
 from runtimes.worker.batcher import padded_size
@@ -101,15 +101,15 @@ def _names(layout: TensorLayout) -> List[str]:
 
 
 def sizes_fit(layout: TensorLayout) -> bool:
-    """Return whether the sizes of all numbers fit their shapes, and numpy has their datatypes."""
+    """Return whether the sizes of all numbers fit their shapes, and arrays can have their datatypes."""
     found = _known_layouts.entries.get(layout)
     if found is None:
         found = True
         for _, datatype, shape, size in layout[2]:
-            count, typestr = DATATYPES[datatype].itemsize, DATATYPES[datatype].typestr
+            count = DATATYPES[datatype].itemsize
             for each in with_rows(shape, 1):
                 count *= each
-            found = found and (datatype == "BYTES" or (size == count and typestr is not None))
+            found = found and (datatype == "BYTES" or (size == count and has_dtype(datatype)))
         if type(layout) is not tuple:  # the others are too long to be cached
             _known_layouts.put(layout, found)
     return found

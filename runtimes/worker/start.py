@@ -10,7 +10,7 @@ import types
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from runtimes import memory, wire
-from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line
+from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line, numpy_dtype
 from runtimes.control import AuditOptions, BatchingOptions, Failed, Load
 from runtimes.redaction import redacted
 from runtimes.sandbox.box import Box, Denials, seal
@@ -154,6 +154,10 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
     model = module.load(options)
     if not model.signatures:
         raise LoadError("the model has no signature that can be served")
+    for each in model.signatures.values():
+        for spec in each.inputs + each.outputs:
+            if spec.datatype:
+                _check_dtype(spec)
     if load.decoupled and not model.decoupled:
         raise LoadError("decoupled is configured, but the model gives one answer to each request: remove it")
     optional = next(iter(model.signatures.values())).optional
@@ -161,6 +165,13 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
         if name not in optional:
             raise LoadError("input '%s' is declared optional, but the model needs it" % name)
     return reshaped(model, load.reshape)
+
+
+def _check_dtype(spec: TensorSpec) -> None:
+    try:
+        numpy_dtype(spec.datatype)
+    except ValueError as error:
+        raise LoadError("'%s' cannot be served: %s" % (spec.name, error)) from None
 
 
 def _with_fixed_batch(specs: Sequence[TensorSpec], batching: BatchingOptions) -> Tuple[TensorSpec, ...]:

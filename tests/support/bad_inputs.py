@@ -109,7 +109,7 @@ def _shared(subject: Subject) -> Iterator[tuple[str, Call, str, str]]:
     yield "output with a long name", Call(model, (good,), outputs=("n" * 70_000,)), "name has 70000", INVALID
     yield "wrong datatype", one(1, width, data=[1] * width, datatype="INT64"), "datatype INT64, expected FP32", INVALID
     yield "unknown datatype", one(1, width, datatype="FLOAT"), "datatypes are", INVALID
-    yield "datatype that JSON and we lack", one(1, width, datatype="BF16"), "datatypes are", INVALID
+    yield "datatype without a standard", one(1, width, datatype="FP8"), "datatypes are", INVALID
     yield "no datatype", one(1, width, datatype=""), "datatypes are", INVALID
     yield "wrong rank", one(width), f"shape [{width}]", INVALID
     yield "wrong dimension", one(1, width + 1, data=[*row, 1.0]), f"shape [1, {width + 1}]", INVALID

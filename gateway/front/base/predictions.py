@@ -12,7 +12,7 @@ from gateway.domain.image_processing import Postprocess
 from gateway.domain.types import InferResponse
 from gateway.errors import Internal
 from runtimes.contract import kind_of
-from runtimes.tensors import Tensor, to_array
+from runtimes.tensors import Tensor, to_array, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def read_predictions(
             f"for each image; correct [postprocess] in the model's model.toml"
         )
     check_size(tensor)
-    scores = to_array(tensor).reshape(rows, -1)
+    scores = widened(to_array(tensor)).reshape(rows, -1)
     if postprocess.softmax:
         scores = _softmax(scores)
     order = largest(scores, min(postprocess.top_k, scores.shape[1]))

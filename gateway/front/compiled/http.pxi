@@ -201,7 +201,8 @@ cdef class Http:
         texts = Texts.__new__(Texts)
         texts.layout, texts.before, texts.end = group.layout, found.before, found.end + b"]"
         texts.strings = bool(found.strings)
-        texts.dtypes = tuple([numpy_dtype(each[1]) if each[1] != "BYTES" else None for each in group.layout[2]])
+        # The Python code writes strings, and what numpy lacks.
+        texts.dtypes = tuple([numpy_dtype(each[1]) if character_of(each[1]) not in (0, c"s") else None for each in group.layout[2]])
         return model.remember(form.kind, texts, group.rows_of(index))
 
 

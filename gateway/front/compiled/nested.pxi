@@ -231,7 +231,7 @@ cdef Texts nested_texts(Http http, Model model, Results group, Py_ssize_t member
     cdef tuple tensors = group.layout_of(member)[2]
     cdef Py_ssize_t size = 0
     for _, datatype, shape, length in tensors:
-        if datatype == "BYTES" or not length or length != prod(shape) * DATATYPES[datatype].itemsize:
+        if datatype == "BYTES" or DATATYPES[datatype].typestr is None or not length or length != prod(shape) * DATATYPES[datatype].itemsize:
             return None
         if not 0 < len(shape) <= MAX_RANK:
             return None

@@ -10,18 +10,18 @@ import pytest
 from gateway.codecs.json_tensors import guess_tensor, json_values, raw_tensor, read_tensor
 from gateway.codecs.json_text import dumps, loads
 from gateway.errors import InvalidRequest
-from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import from_array, to_array
+from runtimes.contract import DATATYPES
+from runtimes.tensors import from_array, integer_range, to_array
 
 INTEGERS = [name for name, known in DATATYPES.items() if known.kind in ("int", "uint")]
 
 
 @pytest.mark.parametrize("datatype", INTEGERS)
 def test_integers_are_accepted_up_to_their_limits(datatype: str) -> None:
-    limits = np.iinfo(numpy_dtype(datatype))
-    tensor = read_tensor("x", [[int(limits.min), int(limits.max)]], datatype)
-    assert to_array(tensor).tolist() == [[limits.min, limits.max]]
-    for beyond in (int(limits.min) - 1, int(limits.max) + 1):
+    least, most = integer_range(datatype)
+    tensor = read_tensor("x", [[least, most]], datatype)
+    assert to_array(tensor).tolist() == [[least, most]]
+    for beyond in (least - 1, most + 1):
         with pytest.raises(InvalidRequest, match="out of the range"):
             read_tensor("x", [0, beyond], datatype)
 

@@ -31,7 +31,7 @@ from gateway.front.base.named_inputs import find_signature, only_input
 from gateway.front.base.named_outputs import are_named
 from gateway.front.dialects.mlflow.table import Table, from_csv, from_records, from_rows, from_split, read_table
 from runtimes.contract import Signature, TensorSpec
-from runtimes.tensors import Buffer, Tensor, to_array
+from runtimes.tensors import Buffer, Tensor, to_array, widened
 
 Write = Callable[[InferResponse], bytes]
 
@@ -262,4 +262,4 @@ def _elements(tensor: Tensor) -> list[Any]:
     if tensor.datatype == "BYTES":
         values: list[Any] = json_values(tensor)
         return values
-    return [numbers(row) for row in to_array(tensor)]
+    return [numbers(row) for row in widened(to_array(tensor))]

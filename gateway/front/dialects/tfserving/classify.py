@@ -18,7 +18,7 @@ from gateway.front.base.limits import MAX_OBJECTS
 from gateway.front.base.named_inputs import find_signature
 from gateway.front.dialects.tfserving.model_spec import signature_key
 from runtimes.contract import Signature, kind_of
-from runtimes.tensors import Tensor, to_array, unpack_bytes
+from runtimes.tensors import Tensor, to_array, unpack_bytes, widened
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
 # Method → output → kind of its datatype.
@@ -109,7 +109,7 @@ def read_classes(response: InferResponse, examples: int, class_labels: Mapping[s
             f"the answer has {shape[1]} classes for each of {shape[0]} examples, over the limit of {MAX_OBJECTS} "
             "in all; send fewer examples, or use Predict"
         )
-    scores = to_array(outputs["scores"]) if "scores" in outputs else np.zeros(shape, np.float32)
+    scores = widened(to_array(outputs["scores"])) if "scores" in outputs else np.zeros(shape, np.float32)
     if "classes" not in outputs:
         names = [*class_labels.get("scores", ())[: shape[1]]]
         return Classes([names + [""] * (shape[1] - len(names))] * examples, scores)
@@ -122,7 +122,7 @@ def read_regressions(response: InferResponse, examples: int) -> np.ndarray:
     (tensor,) = response.outputs
     if tensor.shape not in ((examples,), (examples, 1)) or kind_of(tensor.datatype) != "float":
         raise _wrong_output(tensor, f"[{examples}]")
-    return to_array(tensor).reshape(-1)
+    return widened(to_array(tensor)).reshape(-1)
 
 
 def regressions_json(values: np.ndarray) -> bytes:

@@ -19,7 +19,7 @@ from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_json_answer
 from gateway.front.base.named_inputs import find_signature, read_inputs
 from gateway.front.dialects.tfserving.model_spec import signature_key
-from runtimes.tensors import Buffer, Tensor, to_array
+from runtimes.tensors import Buffer, Tensor, to_array, widened
 
 
 def read_object(body: Buffer) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _rows(tensor: Tensor) -> Iterator[Any]:
     """Yield each row as an object that `dumps` can write."""
     if tensor.datatype == "BYTES":
         return iter(_values(tensor))
-    array = to_array(tensor)
+    array = widened(to_array(tensor))
     if array.size and (array.dtype.kind != "f" or np.isfinite(array).all()):
         return iter(array)
     return map(numbers, array)

@@ -39,6 +39,11 @@ _TYPES = {
     tf.DT_FLOAT: _Type("FP32", "float_val"),
     tf.DT_DOUBLE: _Type("FP64", "double_val"),
     tf.DT_STRING: _Type("BYTES", "string_val"),
+    tf.DT_BFLOAT16: _Type("BF16", "half_val"),
+    tf.DT_FLOAT8_E4M3FN: _Type("FP8_E4M3FN", "float8_val"),
+    tf.DT_FLOAT8_E5M2: _Type("FP8_E5M2", "float8_val"),
+    tf.DT_INT4: _Type("INT4", "int_val"),
+    tf.DT_UINT4: _Type("UINT4", "int_val"),
 }
 # "" is a datatype that is not known yet.
 DTYPES = {"": tf.DT_INVALID, **{each.datatype: dtype for dtype, each in _TYPES.items()}}
@@ -98,7 +103,9 @@ def _data(name: str, kind: _Type, shape: Sequence[int], values: Sequence[Any], m
         return _strings(name, values, count, max_bytes)
     _check_size(name, count * DATATYPES[kind.datatype].itemsize, max_bytes)
     if kind.field == "half_val":
-        array = typed_array(name, "UINT16", values, np.dtype(np.int32))
+        array = typed_array(name, "UINT16", values, np.dtype(np.int32))  # the bits of FP16 or BF16
+    elif kind.field == "float8_val":
+        array = np.frombuffer(values, np.uint8)  # type: ignore[call-overload]  # one string, with a byte for each
     else:
         own = np.dtype(np.int32) if kind.field == "int_val" else numpy_dtype(kind.datatype)
         array = typed_array(name, kind.datatype, values, own)

@@ -14,7 +14,7 @@ from gateway.codecs.top_k import check_size, largest
 from gateway.domain.types import InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, NotFound, TooLarge
-from runtimes.tensors import Tensor, pack_bytes, to_array
+from runtimes.tensors import Tensor, pack_bytes, to_array, widened
 
 # Formatting a string takes about a microsecond, on the event loop.
 _MAX_STRINGS = 1 << 15
@@ -47,7 +47,7 @@ def _classes(tensor: Tensor, count: int, status: ModelStatus) -> Tensor:
     if tensor.datatype == "BYTES":
         raise InvalidRequest(f"output '{name}' is BYTES, which cannot be classified; ask for it as it is")
     check_size(tensor)
-    array = to_array(tensor)
+    array = widened(to_array(tensor))
     by_row = status.has_rows and array.ndim > status.batch_dim
     rows = np.moveaxis(array, status.batch_dim, 0) if by_row else array[np.newaxis]
     rows = rows.reshape(len(rows), -1) if rows.size else np.empty((len(rows), 0), array.dtype)

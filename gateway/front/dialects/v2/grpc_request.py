@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from gateway.codecs.json_tensors import raw_tensor
+from gateway.codecs.json_tensors import CHECKED, raw_tensor
 from gateway.domain.shared_memory import RegionRange
 from gateway.domain.types import InferRequest
 from gateway.engine.protocol import Engine
@@ -108,7 +108,7 @@ class RequestReader:
         message = pb.ModelInferRequest.FromString(described)
         if len(message.inputs) != len(contents):
             return None
-        if any(each.parameters or each.HasField("contents") or each.datatype == "BOOL" for each in message.inputs):
+        if any(each.parameters or each.HasField("contents") or each.datatype in CHECKED for each in message.inputs):
             return None
         inputs = [
             raw_tensor(each.name, each.datatype, each.shape, data)

@@ -36,7 +36,7 @@ class KnownInput(NamedTuple):
     def of(cls, tensor: Tensor) -> "KnownInput | None":
         """Return None for an input that is not remembered: clients choose names and shapes, and could fill the memory.
 
-        Nor is it for BOOL, whose bytes must be looked at, or for scalars.
+        Nor is it for BOOL, whose bytes must be looked at, for datatypes that numpy lacks, or for scalars.
         """
         datatype, count = DATATYPES[tensor.datatype], prod(tensor.shape)
         if datatype.kind not in ("float", "int", "uint", "bytes") or not 0 < len(tensor.shape) <= _MAX_RANK:
@@ -55,6 +55,8 @@ class KnownInput(NamedTuple):
 def code_of(name: str) -> str:
     """Return the struct module's format character of a numeric datatype; "" if it has none."""
     datatype = DATATYPES[name]
+    if datatype.typestr is None:
+        return ""
     if datatype.kind == "int":
         return _INTEGER_CODES[datatype.itemsize]
     if datatype.kind == "uint":

@@ -10,7 +10,7 @@ from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.protocol import Engine
 from gateway.front.base.loading import loaded_model
 from gateway.front.dialects.v2.metadata import model_metadata
-from gateway.front.dialects.v2.sequence_batching import sequence_batching
+from gateway.front.dialects.v2.sequence_batching import data_type, sequence_batching
 from gateway.generated import model_config_pb2 as pb
 
 _KIND_GPU, _KIND_CPU = pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_CPU
@@ -69,7 +69,7 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
 def _describe(described: Any, tensor: Mapping[str, Any], reshapes: Mapping[str, Sequence[int]], batched: bool) -> None:
     name, datatype = tensor["name"], tensor["datatype"] or "INVALID"
     described.name = name
-    described.data_type = pb.DataType.Value(f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}")
+    described.data_type = data_type(datatype)
     described.dims.extend(tensor["shape"][batched:])
     if name in reshapes:
         described.reshape.shape.extend(reshapes[name][batched:])

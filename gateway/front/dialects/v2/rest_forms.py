@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.codecs.json_tensors import CHECKED
 from gateway.domain.types import InferRequest, Parameters
 from gateway.front.dialects.v2.known_input import KnownInput
 from gateway.front.dialects.v2.output_options import OutputOptions
@@ -219,8 +220,8 @@ def _form(
             index += 1
             continue
         size = (described.get("parameters") or {}).get("binary_data_size")
-        # None, if the data are in shared memory or a bare value. The bytes of BOOL must be looked at.
-        if not size or tensor.datatype == "BOOL":
+        # None, if the data are in shared memory or a bare value. The bytes of some must be looked at.
+        if not size or tensor.datatype in CHECKED:
             return None
         inputs.append(Section(section_bytes, section_bytes + size, *tensor[:3]))
         section_bytes += size

@@ -20,7 +20,7 @@ from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON, Outpu
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import numpy_dtype
 from runtimes.layouts import GroupedTensors, TensorGroup, TensorLayout, with_rows
-from runtimes.tensors import Buffer, Tensor, unpack_bytes
+from runtimes.tensors import Buffer, Tensor, unpack_bytes, widened
 
 # The shapes of outputs follow from those of requests, which clients choose; an entry takes some 300 bytes.
 _MAX_TEXTS = 1024
@@ -199,5 +199,5 @@ def _values(tensor: Tensor) -> bytes:
 
 
 def _array(data: Buffer, datatype: str) -> "np.ndarray[Any, Any]":
-    array = np.frombuffer(data, numpy_dtype(datatype))
+    array = widened(np.frombuffer(data, numpy_dtype(datatype)))
     return array if array.flags.aligned else array.copy()

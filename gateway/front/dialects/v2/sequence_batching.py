@@ -21,7 +21,7 @@ def sequence_batching(served: Mapping[str, Any]) -> pb.ModelSequenceBatching:
     for control in served["controls"]:
         _add_control(batching, control)
     for state in served["states"]:
-        datatype = _datatype(state["datatype"])
+        datatype = data_type(state["datatype"])
         added = batching.state.add(
             input_name=state["input"], output_name=state["output"], data_type=datatype, dims=state["shape"]
         )
@@ -39,11 +39,13 @@ def _add_control(batching: pb.ModelSequenceBatching, control: Mapping[str, Any])
     added: Any = batching.control_input.add(name=control["input"]).control.add()
     added.kind = added.Kind.Value(f"CONTROL_SEQUENCE_{kind}")
     if kind == "CORRID":
-        added.data_type = _datatype(datatype or "UINT64")
+        added.data_type = data_type(datatype or "UINT64")
         return
     datatype = datatype or "INT32"
     getattr(added, _FLAGS[datatype]).extend(_TYPES[datatype](value) for value in control["values"])
 
 
-def _datatype(name: str) -> Any:
-    return pb.DataType.Value(f"TYPE_{'STRING' if name == 'BYTES' else name}")
+def data_type(name: str) -> Any:
+    """Return Triton's number for a datatype; TYPE_INVALID for those that Triton lacks, and for unknown ones."""
+    text = f"TYPE_{'STRING' if name == 'BYTES' else name}"
+    return dict(pb.DataType.items()).get(text, pb.TYPE_INVALID)

@@ -313,8 +313,6 @@ class Grower(Adder):
 
 @pytest.mark.parametrize("datatype", sorted(DATATYPES))
 def test_states_of_every_datatype_and_of_sizes_that_vary(datatype: str) -> None:
-    if DATATYPES[datatype].typestr is None:
-        pytest.skip("numpy lacks it")
     options = oldest(states=(SequenceState("total", "new_total", datatype, (-1,), (1,)),))
     served = Worker(Grower(options), options, BatchingOptions(4, trial=False))
     assert served.run((1, 1, 1, "start"), (2, 2, 1, "start")) == {1: 2, 2: 2}

@@ -13,7 +13,8 @@ from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.dialects.tfserving.tensor_proto import _TYPES, DTYPES, read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
 from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import Tensor, from_array, to_array
+from runtimes.tensors import Tensor, from_array, to_array, widened
+from tests.unit.front.test_round_trips import every_value
 
 MOST = 1 << 20
 SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
@@ -22,6 +23,9 @@ SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 def arrays(datatype: str) -> st.SearchStrategy[np.ndarray]:
     if datatype == "BYTES":
         return npst.arrays(object, SHAPES, elements=st.binary(max_size=8), fill=st.just(b""))
+    if DATATYPES[datatype].typestr is None:
+        every = every_value(datatype)
+        return npst.arrays(np.uint16, SHAPES, elements=st.integers(0, len(every) - 1)).map(every.__getitem__)
     return npst.arrays(numpy_dtype(datatype), SHAPES)
 
 
@@ -40,7 +44,7 @@ def same(tensor: Tensor, array: np.ndarray) -> None:
     if array.dtype == object:
         assert found.tolist() == array.tolist()
     else:
-        np.testing.assert_array_equal(found, array)
+        np.testing.assert_array_equal(widened(found), widened(array))
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
@@ -62,6 +66,8 @@ def test_values_one_by_one_are_read(datatype: str, data: st.DataObject) -> None:
     array = data.draw(arrays(datatype))
     field = _TYPES[DTYPES[datatype]].field
     values = array.view(np.uint16).ravel().tolist() if field == "half_val" else array.ravel().tolist()
+    if field == "float8_val":
+        values = array.tobytes()
     same(read(proto(DTYPES[datatype], array.shape, **{field: values})), array)
 
 
@@ -69,27 +75,36 @@ def test_values_one_by_one_are_read(datatype: str, data: st.DataObject) -> None:
 def test_the_last_value_stands_for_all_that_follow(dtype: int) -> None:
     kind = _TYPES[dtype]
     first: Any = [b"a", b"bc"] if kind.datatype == "BYTES" else [1, 0]
+    if kind.field == "float8_val":
+        first = b"\1\0"
     for some, expected in ((first[:1], first[:1] * 6), (first, first + first[1:] * 4)):
         tensor = read(proto(dtype, (2, 3), **{kind.field: some}))
         found = to_array(tensor)
         if kind.field == "half_val":
             found = found.view(np.uint16)
-        assert found.ravel().tolist() == expected
+        if kind.field == "float8_val":
+            found = found.view(np.uint8)
+        assert found.ravel().tolist() == list(expected)
 
 
 @pytest.mark.parametrize("dtype", _TYPES)
 def test_a_scalar_has_no_dimension(dtype: int) -> None:
     kind = _TYPES[dtype]
-    assert read(proto(dtype, (), **{kind.field: [b"x" if kind.datatype == "BYTES" else 1]})).shape == ()
+    values: Any = b"x" if kind.field == "float8_val" else [b"x" if kind.datatype == "BYTES" else 1]
+    assert read(proto(dtype, (), **{kind.field: values})).shape == ()
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         (
-            proto(tf.DT_BFLOAT16, (1,), half_val=[1]),
-            "dtype DT_BFLOAT16, which is not supported; supported are DT_BOOL, ",
+            proto(tf.DT_QINT8, (1,), int_val=[1]),
+            "dtype DT_QINT8, which is not supported; supported are DT_BOOL, ",
         ),
+        (proto(tf.DT_INT4, (1,), int_val=[8]), "holds 8, out of the range of INT4: -8 to 7"),
+        (proto(tf.DT_UINT4, (1,), tensor_content=b"\x10"), "holds 16, out of the range of UINT4: 0 to 15"),
+        (proto(tf.DT_BFLOAT16, (1,), half_val=[1 << 16]), "holds 65536, out of the range"),
+        (proto(tf.DT_FLOAT8_E5M2, (2,), float8_val=b"123"), "has 3 values in float8_val"),
         (proto(tf.DT_COMPLEX64, (1,)), "dtype DT_COMPLEX64, which is not supported"),
         (proto(tf.DT_INVALID, (1,)), "dtype DT_INVALID, which is not supported"),
         (proto(77, (1,)), r"dtype 77 \(unknown\), which is not supported"),

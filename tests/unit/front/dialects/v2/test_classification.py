@@ -13,8 +13,8 @@ from gateway.errors import InvalidRequest, TooLarge
 from gateway.front.dialects.v2.classification import classify, read_class_count
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
-from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import Tensor, from_array, unpack_bytes
+from runtimes.contract import DATATYPES, kind_of, numpy_dtype
+from runtimes.tensors import Tensor, from_array, integer_range, unpack_bytes
 from tests.support.front_server import Serving, answer, models
 from tests.support.v2_calls import Call, Value, as_message
 
@@ -50,7 +50,7 @@ def class_strings(array: np.ndarray, count: int, **status: Any) -> list[str]:
         ([0.0, -0.0], 2, [0, 1]),
     ],
 )
-@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "BF16", "FP8_E5M2"])
 def test_the_largest_are_first(values: list[float], count: int, expected: list[int], datatype: str) -> None:
     strings = class_strings(np.array(values, numpy_dtype(datatype)), count)
     assert [int(string.split(":")[1]) for string in strings] == expected
@@ -62,16 +62,15 @@ def test_every_row_is_sorted_as_python_does(datatype: str) -> None:
     for _ in range(50):
         dtype, (rows, width) = numpy_dtype(datatype), random.integers(1, 7, 2)
         # Few different values, so that some are equal, and the limits of the range.
-        ends = [0, 1] if dtype.kind in "fb" else [np.iinfo(dtype).min, np.iinfo(dtype).max]
-        array = random.choice(np.array([*ends, 0, 1, 1], dtype), (rows, width))
+        is_float = kind_of(datatype) == "float"
+        ends = [0, 1] if is_float or dtype.kind == "b" else integer_range(datatype)
+        array = np.array([*ends, 0, 1, 1], dtype)[random.integers(5, size=(rows, width))]
         count = int(random.integers(1, width + 1))
         found = class_strings(array, count, max_batch_size=8)
         expected = []
         for row in array.tolist():
             best = sorted(range(width), key=lambda index, row=row: (-row[index], index))[:count]
-            expected += [
-                f"{row[index]:f}:{index}" if dtype.kind == "f" else f"{int(row[index])}:{index}" for index in best
-            ]
+            expected += [f"{row[index]:f}:{index}" if is_float else f"{int(row[index])}:{index}" for index in best]
         assert found == expected
 
 

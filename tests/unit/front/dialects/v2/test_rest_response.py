@@ -70,7 +70,7 @@ def check(each: list[list[Tensor]], grouped: Callable[[list[list[Tensor]]], list
 def test_members_are_written_as_if_they_were_alone(datatype: str, shape: tuple[int, ...]) -> None:
     chance, itemsize = np.random.default_rng(1), DATATYPES[datatype].itemsize
     size = int(np.prod(shape)) * itemsize
-    limit = 2 if datatype == "BOOL" else 256  # any bytes: floats are NaN and infinite, too
+    limit = {"BOOL": 2, "INT4": 8, "UINT4": 16}.get(datatype, 256)  # any bytes: floats are NaN and infinite, too
     each = [[Tensor("y", datatype, shape, chance.integers(limit, size=size, dtype=np.uint8).tobytes())] for _ in "abc"]
     check(each)
     check(each[:1])
