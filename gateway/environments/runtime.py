@@ -1,6 +1,7 @@
 """Reads runtime.toml files, and finds the installed runtimes and converters, without importing any of their code."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
@@ -29,6 +30,7 @@ class Format:
     platform        its name in model metadata
     files           globs, relative to a version's folder; one match is enough
     zip_entry       glob of an entry that the file, a zip archive, must contain
+    head            regular expression for the first bytes of the file, as Latin-1
     beside          globs that must each match a file in the same folder
     artifact        what `load` gets: the "file" that matched, or the "folder" that contains it
     triton_backend  Triton's backend for it; `platform` is then Triton's name as well. "" if Triton has none
@@ -44,6 +46,7 @@ class Format:
     triton_backend: str = ""
     export_format: str = ""
     undeclared: bool = False
+    head: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,15 @@ def _optional(table: Table, key: str) -> str:
     return table.text(key) if key in table.values else ""
 
 
+def _expression(table: Table, key: str) -> str:
+    text = _optional(table, key)
+    try:
+        re.compile(text)
+    except re.error:
+        raise table.wrong(key, "a regular expression") from None
+    return text
+
+
 def _script(table: Table, folder: Path) -> str:
     name = table.text("prepare")
     if Path(name).name != name or not (folder / name).is_file():
@@ -193,7 +205,9 @@ def _script(table: Table, folder: Path) -> str:
 
 
 def _format(table: Table) -> Format:
-    table.allow("platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format", "undeclared")
+    table.allow(
+        "platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format", "undeclared", "head",
+    )  # fmt: skip
     files = table.texts("files")
     if not files:
         raise table.wrong("files", 'a list of file patterns, such as ["*.onnx"]')
@@ -206,6 +220,7 @@ def _format(table: Table) -> Format:
         _optional(table, "triton_backend"),
         _optional(table, "export_format"),
         table.flag("undeclared"),
+        _expression(table, "head"),
     )
 
 

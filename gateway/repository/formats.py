@@ -1,5 +1,6 @@
 """Finds a version's artifact and the runtime that reads it, by file names and content. Nothing has to be declared."""
 
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
@@ -13,6 +14,8 @@ from gateway.environments.runtime import Format, Runtime
 from gateway.environments.yaml_file import BrokenYaml
 from gateway.repository.mlmodel import is_mlflow_model, read_mlmodel
 from runtimes.contract import TensorSpec
+
+_HEAD_BYTES = 1024  # of a file: enough for Format.head
 
 
 class Artifact(NamedTuple):
@@ -155,6 +158,8 @@ def _problem(file: Path, file_format: Format) -> str:
     for pattern in file_format.beside:
         if not any(file.parent.glob(pattern)):
             return f"'{file.name}' needs a file {pattern} in the same folder"
+    if file_format.head and not _begins(file, file_format.head):
+        return f"'{file.name}' is not a {file_format.platform}: its first bytes are not those of one"
     if file_format.zip_entry:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -164,6 +169,14 @@ def _problem(file: Path, file_format: Format) -> str:
         except Exception:  # zipfile raises many kinds of errors for corrupt files
             return f"'{file.name}' is not a {file_format.platform} archive: it is not a readable zip file"
     return ""
+
+
+def _begins(file: Path, head: str) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return re.match(head, opened.read(_HEAD_BYTES).decode("latin-1"), re.DOTALL) is not None
+    except OSError:
+        return False
 
 
 def _artifact(file: Path, file_format: Format, runtime: Runtime) -> Artifact:

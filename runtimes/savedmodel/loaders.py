@@ -2,198 +2,141 @@
 
 import os
 from functools import partial
-from typing import Any, Callable, Dict, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
 
-from runtimes.contract import BatchAnalysis, InputRange, LoadOptions, Signature, TensorSpec, datatype_of
+from runtimes.contract import BatchAnalysis, InputRange, LoadOptions
 
 from .analysis.ranges import input_ranges, variables
-from .analysis.read import of_function, of_graph
+from .analysis.read import of_function
+from .composites import parts_of, tensors_of
+from .session import joined, new_session, of_session
+from .signatures import LoadedSignature, describe, has_python_nodes, reason
 
-_PYTHON_OPERATORS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
-
-
-class LoadedSignature(NamedTuple):
-    """
-    run         computes outputs: arrays by input name, and names of outputs → arrays by output name
-    analyze     analyzes the rows in the signature's graph, without running it
-    ranges      reads the input ranges from the signature's graph, without running it
-    definition  returns the GraphDef with the shapes of tensors, and the names of placeholders that stand for variables
-    problem     why it cannot be served; "" if it can
-    """
-
-    signature: Signature
-    run: Callable[[Dict[str, np.ndarray], Sequence[str]], Dict[str, Any]]
-    analyze: Callable[[], BatchAnalysis]
-    ranges: Callable[[], Dict[str, InputRange]]
-    definition: Callable[[], Tuple[Any, Set[str]]]
-    problem: str
+# Signature → input → the array for requests that leave it out, as `SignatureDef.defaults` has it.
+Defaults = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def load_functions(folder: str, tags: Sequence[str]) -> Dict[str, LoadedSignature]:
+def defaults_of(graph: Any) -> Defaults:
+    """Return the default values in a MetaGraphDef."""
+    return {
+        name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}
+        for name, definition in graph.signature_def.items()
+    }
+
+
+def load_functions(folder: str, tags: Sequence[str], defaults: Defaults) -> Dict[str, LoadedSignature]:
     loaded = tf.saved_model.load(folder, tags=tags)
     calls_python = _mentions(folder, b"PyFunc")
     scalar_tables = not _mentions(folder, b"MutableDenseHashTable", b"MutableHashTableOfTensors")
-    entries = {}
-    for name, function in loaded.signatures.items():
-        inputs = function.structured_input_signature[1]
-
-        # The default `loaded` keeps the variables alive as long as the function.
-        def run(arrays: Any, names: Any, function: Any = function, loaded: Any = loaded, inputs: Any = inputs) -> Any:
-            results = function(**{key: tf.constant(arrays[key], spec.dtype) for key, spec in inputs.items()})
-            return {key: results[key].numpy() for key in names}
-
-        needs_python = calls_python and _has_python_nodes(function.graph.as_graph_def())
-        analyze = partial(of_function, function, _results(function), scalar_tables)
-        ranges = partial(_ranges_of_function, function)
-        definition = partial(_definition_of_function, function)
-        entries[name] = _signature(inputs, function.structured_outputs, run, analyze, ranges, definition, needs_python)
-    return entries
-
-
-def _results(function: Any) -> Dict[str, tf.Tensor]:
-    """Return the served outputs as tensors of the function's graph."""
-    flat = iter(function.outputs)
-    tensors = {
-        key: [next(flat) for _ in tf.nest.flatten(value, expand_composites=True)]
-        for key, value in sorted(function.structured_outputs.items())
+    return {
+        name: _of_function(loaded, function, defaults.get(name, {}), calls_python, scalar_tables)
+        for name, function in loaded.signatures.items()
     }
-    return {key: tensors[key][0] for key in _served(function.structured_outputs)}
 
 
-def load_session(options: LoadOptions, tags: Sequence[str]) -> Dict[str, LoadedSignature]:
-    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=options.threads, inter_op_parallelism_threads=1)
-    config.gpu_options.allow_growth = True
-    config.allow_soft_placement = True  # as in TensorFlow 2, a graph placed on a GPU also runs without one
+def _of_function(
+    loaded: Any, function: Any, defaults: Mapping[str, np.ndarray], calls_python: bool, scalar_tables: bool
+) -> LoadedSignature:
+    inputs = function.structured_input_signature[1]
+    structured = function.structured_outputs
+    split = {key: parts_of(key, value) for key, value in sorted(structured.items())}
+    outputs = {name: spec for each in split.values() for name, spec in each.items()}
+    # Where each output is: the key, and the position in its ragged or sparse tensor.
+    places = {name: (key, index) for key, each in split.items() for index, name in enumerate(each)}
+
+    # The default `loaded` keeps the variables alive as long as the function.
+    def run(arrays: Any, names: Any, loaded: Any = loaded) -> Any:
+        given = {key: arrays[key] if key in arrays else defaults[key] for key in inputs}
+        results = function(**{key: tf.constant(given[key], spec.dtype) for key, spec in inputs.items()})
+        found = {}
+        for name in names:
+            key, index = places[name]
+            result = results[key]
+            part = result if key == name else tf.nest.flatten(result, expand_composites=True)[index]
+            found[name] = part.numpy()
+        return found
+
+    needs_python = calls_python and has_python_nodes(function.graph.as_graph_def())
+    signature, problem = describe(inputs, outputs, tuple(key for key in inputs if key in defaults), needs_python)
+    analyze = partial(_analyze, function, split, scalar_tables, defaults)
+    definition = partial(_definition, function)
+    parts = tuple(name for name, (key, _) in places.items() if name != key)
+    return LoadedSignature(signature, run, analyze, partial(_ranges, function, split), definition, problem, parts)
+
+
+def load_session(options: LoadOptions, tags: Sequence[str], defaults: Defaults) -> Dict[str, LoadedSignature]:
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=config)
+    session = new_session(graph, options.threads)
     with graph.as_default():
         loaded = tf.compat.v1.saved_model.load(session, tags, options.artifact)
-    calls_python = _mentions(options.artifact, b"PyFunc")
     entries = {}
     for name, definition in loaded.signature_def.items():
         # Old versions of TensorFlow wrote wrong datatypes and shapes into the definition; the graph has the right ones.
-        inputs = {key: _tensor(graph, info) for key, info in definition.inputs.items()}
-        outputs = {key: _tensor(graph, info) for key, info in definition.outputs.items()}
-
-        def run(arrays: Any, names: Any, inputs: Any = inputs, outputs: Any = outputs) -> Any:
-            fetches = {key: outputs[key] for key in names}
-            return session.run(fetches, {inputs[key]: arrays[key] for key in inputs})
-
-        fetched = [tensor.op.name for tensor in outputs.values() if tensor is not None]
-        needs_python = calls_python and _has_python_nodes(
-            tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
-        )
-        fed = [tensor for tensor in inputs.values() if tensor is not None]
-        analyze = partial(of_graph, graph, fed, _served(outputs))
-        ranges = partial(_ranges_of_graph, graph, inputs, _served(outputs))
-        definition = partial(_definition_of_graph, graph, fetched)
-        entries[name] = _signature(inputs, outputs, run, analyze, ranges, definition, needs_python)
+        inputs = {key: _tensor(graph, info.name, info) for key, info in definition.inputs.items()}
+        split = {key: tensors_of(key, info) for key, info in definition.outputs.items()}
+        outputs = {
+            name: _tensor(graph, tensor, definition.outputs[key])
+            for key, each in split.items()
+            for name, tensor in each.items()
+        }
+        parts = tuple(name for key, each in split.items() for name in each if name != key)
+        entries[name] = of_session(session, inputs, outputs, defaults.get(name, {}))._replace(parts=parts)
     return entries
 
 
-def _mentions(folder: str, *words: bytes) -> bool:
-    """Whether the file contains one of these words. This is cheap, and avoids searching large graphs in vain."""
-    with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
-        content = file.read()
-    return any(word in content for word in words)
-
-
-def _has_python_nodes(graph: Any) -> bool:
-    """Whether a graph or one of its functions calls a Python function, which is not part of the file."""
-    functions = [function.node_def for function in graph.library.function]
-    return any(node.op in _PYTHON_OPERATORS for nodes in [graph.node, *functions] for node in nodes)
-
-
-def _tensor(graph: tf.Graph, info: Any) -> Any:
-    """Return the tensor of a signature's input or output; None if it is something else (an operation, sparse)."""
-    if info.WhichOneof("encoding") != "name" or ":" not in info.name:
+def _tensor(graph: tf.Graph, name: str, info: Any) -> Any:
+    """Return the tensor of a signature's input or output; None if it is something else, such as an operation."""
+    if ":" not in name:
         return None
-    tensor = graph.get_tensor_by_name(info.name)
-    if tensor.shape.rank is None and info.tensor_shape.dim:
+    tensor = graph.get_tensor_by_name(name)
+    if tensor.shape.rank is None and info.tensor_shape.dim and info.WhichOneof("encoding") == "name":
         tensor.set_shape([None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim])
     return tensor
 
 
-def _served(outputs: Dict[str, Any]) -> Dict[str, Any]:
-    return {key: value for key, value in outputs.items() if not _reason(value)}
+def _mentions(folder: str, *words: bytes) -> bool:
+    """Whether the file contains one of these words. This is cheap, and avoids searching large graphs in vain."""
+    path = os.path.join(folder, "saved_model.pb")
+    with open(path if os.path.exists(path) else path + "txt", "rb") as file:
+        content = file.read()
+    return any(word in content for word in words)
 
 
-def _ranges_of_function(function: Any) -> Dict[str, InputRange]:
-    captured = variables(function)
-    arguments = [tensor.name for tensor in function.inputs if tensor.name not in captured]
-    keys = sorted(function.structured_input_signature[1])
-    outputs = [tensor.name for tensor in _results(function).values()]
-    return input_ranges(function.graph.as_graph_def(), dict(zip(arguments, keys)), captured, outputs)
+def _analyze(
+    function: Any, split: Mapping[str, Any], scalar_tables: bool, defaults: Mapping[str, np.ndarray]
+) -> BatchAnalysis:
+    """Analyze the function for requests with all inputs, and for those that leave out what has a default value."""
+    outputs = _results(function, split)
+    found = of_function(function, outputs, scalar_tables, {})
+    left_out = {name: defaults[key] for name, key in _arguments(function).items() if key in defaults}
+    return joined(found, of_function(function, outputs, scalar_tables, left_out)) if left_out else found
 
 
-def _ranges_of_graph(graph: tf.Graph, inputs: Dict[str, Any], outputs: Dict[str, Any]) -> Dict[str, InputRange]:
-    keys = {tensor.name: key for key, tensor in inputs.items() if tensor is not None}
-    return input_ranges(graph.as_graph_def(), keys, {}, [tensor.name for tensor in outputs.values()])
+def _ranges(function: Any, split: Mapping[str, Any]) -> Dict[str, InputRange]:
+    outputs = [tensor.name for tensor in _results(function, split).values()]
+    return input_ranges(function.graph.as_graph_def(), _arguments(function), variables(function), outputs)
 
 
-def _definition_of_function(function: Any) -> Tuple[Any, Set[str]]:
+def _definition(function: Any) -> Tuple[Any, Set[str]]:
     captured = {inner.op.name for _, inner in function.graph.captures}
     return function.graph.as_graph_def(add_shapes=True), captured
 
 
-def _definition_of_graph(graph: tf.Graph, fetched: Sequence[str]) -> Tuple[Any, Set[str]]:
-    definition = graph.as_graph_def(add_shapes=True)
-    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(fetched)), set()
+def _arguments(function: Any) -> Dict[str, str]:
+    """Return the tensors of the function's graph that are its inputs → the names of these."""
+    captured = variables(function)
+    arguments = [tensor.name for tensor in function.inputs if tensor.name not in captured]
+    return dict(zip(arguments, sorted(function.structured_input_signature[1])))
 
 
-def _signature(
-    inputs: Dict[str, Any],
-    outputs: Dict[str, Any],
-    run: Any,
-    analyze: Any,
-    ranges: Any,
-    definition: Any,
-    calls_python: bool,
-) -> LoadedSignature:
-    refused = {key: reason for key, reason in ((key, _reason(value)) for key, value in outputs.items()) if reason}
-    served = _served(outputs)
-    problem = ""
-    if calls_python:
-        problem = (
-            "it calls a Python function (tf.py_function or tf.numpy_function), which exists only in the process that "
-            "saved it"
-        )
-    for key, value in inputs.items():
-        if _reason(value):
-            problem = "input '%s' cannot be served: %s" % (key, _reason(value))
-    if not served:
-        reasons = "; ".join("output '%s' cannot be served: %s" % each for each in refused.items())
-        problem = problem or reasons or "it has no outputs"
-    if problem:
-        return LoadedSignature(Signature((), ()), run, analyze, ranges, definition, problem)
-    return LoadedSignature(Signature(_specs(inputs), _specs(served), refused), run, analyze, ranges, definition, "")
-
-
-def _reason(value: Any) -> str:
-    """Return why an input or output cannot be served; "" if it can."""
-    if isinstance(value, (tf.TensorSpec, tf.Tensor)):
-        return "" if _datatype(value.dtype) else "it is %s, which the protocol lacks" % value.dtype.name
-    kind = type(value).__name__
-    layout = next((word for word in ("ragged", "sparse") if word in kind.lower()), "")
-    return "it is a %s tensor, which the protocol lacks" % layout if layout else "it is not a tensor"
-
-
-def _specs(values: Dict[str, Any]) -> Tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(key, _datatype(value.dtype), _shape(value.shape)) for key, value in sorted(values.items()))
-
-
-def _shape(shape: tf.TensorShape) -> Any:
-    return None if shape.rank is None else tuple(-1 if size is None else size for size in shape.as_list())
-
-
-def _datatype(dtype: tf.DType) -> str:
-    """Return the protocol's name of a datatype; "" if it has none."""
-    if dtype.base_dtype in (tf.resource, tf.variant):  # TensorFlow maps these to numpy's object, like strings
-        return ""
-    try:
-        return datatype_of(dtype.base_dtype.as_numpy_dtype)
-    except (KeyError, TypeError):
-        return ""
+def _results(function: Any, split: Mapping[str, Any]) -> Dict[str, tf.Tensor]:
+    """Return the served outputs as tensors of the function's graph."""
+    flat = iter(function.outputs)
+    found = {}
+    for key, parts in split.items():
+        tensors = [next(flat) for _ in tf.nest.flatten(function.structured_outputs[key], expand_composites=True)]
+        found.update((name, tensor) for name, tensor in zip(parts, tensors) if not reason(parts[name]))
+    return found

@@ -1,25 +1,28 @@
-"""TensorFlow SavedModels, written by TensorFlow 1, 2 or Keras.
+"""TensorFlow's SavedModels, written by TensorFlow 1, 2 or Keras, and GraphDefs of TensorFlow 1.
 
-The graph tagged exactly {serve} is served, or else the one without tags, but never a graph for training or for a TPU.
-It is loaded with `tf.saved_model.load`. If that fails (old optimizer slots, unusual graphs of TensorFlow 1), TensorFlow
-1's loader runs the same graph in a session. Clients can request every signature whose inputs are tensors by name;
-`serving_default` is the default, or else the first by name. Ragged and sparse outputs are refused, and signatures that
-call Python functions are not served at all.
+Of a SavedModel, the graph tagged exactly {serve} is served, or else the one without tags, but never a graph for
+training or for a TPU. It is loaded with `tf.saved_model.load`. If that fails (old optimizer slots, unusual graphs of
+TensorFlow 1), TensorFlow 1's loader runs the same graph in a session. Clients can request every signature whose inputs
+are tensors by name; `serving_default` is the default, or else the first by name. Signatures that call Python functions
+are not served at all.
 """
 
+import os
 import re
 from typing import Any, Dict, Iterable, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
+from runtimes.checks import declared_inputs, declared_outputs, given_inputs, known_parameters, wanted_outputs
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
 from runtimes.redaction import redacted
 
 from .assets import PrivateCopy
-from .loaders import LoadedSignature, load_functions, load_session
-from .tags import serving_tags
+from .graph_def import load_graph_def
+from .loaders import defaults_of, load_functions, load_session
+from .signatures import LoadedSignature
+from .tags import serving_graph, tags_of
 
 _DEFAULT = "serving_default"
 # Decoders raise DataLossError for bytes that they cannot decode.
@@ -37,27 +40,35 @@ def load(options: LoadOptions) -> Model:
     _configure(options)
     private = PrivateCopy(options.artifact)
     options = options._replace(artifact=private.folder)
+    if os.path.isfile(options.artifact):
+        found = {_DEFAULT: load_graph_def(options)}
+    else:
+        found = _load_saved_model(options)
+    entries = {name: entry for name, entry in found.items() if not entry.problem}
+    problems = ["the signature '%s': %s" % (name, entry.problem) for name, entry in found.items() if entry.problem]
+    if not entries:
+        raise LoadError("this model has no signature that can be served: %s" % ("; ".join(problems) or "none"))
+    for problem in problems:
+        print("not served: " + problem)
+    return SavedModel(entries, options, private)
+
+
+def _load_saved_model(options: LoadOptions) -> Dict[str, LoadedSignature]:
     try:
-        tags = serving_tags(options.artifact)
+        graph = serving_graph(options.artifact)
+        tags, defaults = tags_of(graph), defaults_of(graph)
     except LoadError:
         raise
     except Exception as error:
         raise LoadError("TensorFlow cannot load this SavedModel: %s" % _client_message(error)) from error
     try:
-        found = load_functions(options.artifact, tags)
+        return load_functions(options.artifact, tags, defaults)
     except Exception as error:
         print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % _client_message(error))
-        try:
-            found = load_session(options, tags)
-        except Exception as second:
-            raise LoadError("TensorFlow cannot load this SavedModel: %s" % _client_message(second)) from second
-    entries = {name: entry for name, entry in found.items() if not entry.problem}
-    problems = ["the signature '%s': %s" % (name, entry.problem) for name, entry in found.items() if entry.problem]
-    if not entries:
-        raise LoadError("this SavedModel has no signature that can be served: %s" % ("; ".join(problems) or "none"))
-    for problem in problems:
-        print("not served: " + problem)
-    return SavedModel(entries, options, private)
+    try:
+        return load_session(options, tags, defaults)
+    except Exception as error:
+        raise LoadError("TensorFlow cannot load this SavedModel: %s" % _client_message(error)) from error
 
 
 def _configure(options: LoadOptions) -> None:
@@ -79,14 +90,21 @@ class SavedModel(Model):
         self.entries = {name: entries[name] for name in names}
         self.signatures = {name: entries[name].signature for name in names}
         default = self.signatures[names[0]]
+        # A declaration may leave out optional inputs, which are then not served.
+        wanted = {spec.name for spec in options.inputs or default.inputs}
+        known = tuple(spec for spec in default.inputs if spec.name in wanted or spec.name not in default.optional)
         self.signatures[names[0]] = Signature(
-            declared_inputs(options.inputs, default.inputs),
+            declared_inputs(options.inputs, known),
             declared_outputs(options.outputs, default.outputs),
             default.refused,
+            tuple(name for name in default.optional if name in wanted),
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        return self.entries[signature].analyze()
+        entry, served = self.entries[signature], self.signatures[signature].outputs
+        found = entry.analyze()
+        part = next((spec.name for spec in served if spec.name in entry.parts), "")
+        return found._replace(alone="output '%s' is part of a ragged or sparse tensor" % part) if part else found
 
     def input_ranges(self, signature: str) -> Dict[str, InputRange]:
         return self.entries[signature].ranges()
@@ -98,7 +116,7 @@ class SavedModel(Model):
         entry = self.entries[name]
         names = wanted_outputs(outputs, [spec.name for spec in self.signatures[name].outputs])
         # TensorFlow's error messages name internals, and its functions accept any shape, so inputs are checked here.
-        arrays = {spec.name: check_input(spec, inputs) for spec in entry.signature.inputs}
+        arrays = given_inputs(entry.signature, inputs)
         try:
             results = entry.run(arrays, names)
         except tf.errors.ResourceExhaustedError as error:
@@ -131,7 +149,7 @@ def _quotes_a_value(message: str, arrays: Iterable[np.ndarray]) -> bool:
 def _client_message(error: BaseException) -> str:
     """Return the part of TensorFlow's message that is useful to clients, without node names, traces and paths."""
     text = re.split(r"\[\[\{\{|\[Op:|Original stack trace", str(getattr(error, "message", "") or error))[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() not in ("", "Graph execution error:")]
     if "Detected at node" in text:  # a trace of the graph's construction, after which the reason follows
         lines = lines[-1:]
     line = lines[0] if lines else type(error).__name__

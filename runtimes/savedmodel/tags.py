@@ -1,6 +1,6 @@
 """Selects the graph of a SavedModel that is served, by the set of tags that each graph has."""
 
-from typing import List, Sequence
+from typing import Any, List, Sequence
 
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
@@ -11,7 +11,18 @@ SERVE = "serve"
 
 def serving_tags(folder: str) -> List[str]:
     """Return the tags of the graph to serve. Raises LoadError, and TensorFlow's errors for an unreadable file."""
-    return choose([sorted(graph.meta_info_def.tags) for graph in parse_saved_model(folder).meta_graphs])
+    return tags_of(serving_graph(folder))
+
+
+def serving_graph(folder: str) -> Any:
+    """Return the MetaGraphDef to serve. Raises the same."""
+    graphs = parse_saved_model(folder).meta_graphs
+    chosen = choose([tags_of(graph) for graph in graphs])
+    return next(graph for graph in graphs if tags_of(graph) == chosen)
+
+
+def tags_of(graph: Any) -> List[str]:
+    return sorted(graph.meta_info_def.tags)
 
 
 def choose(tag_sets: Sequence[Sequence[str]]) -> List[str]:

@@ -161,7 +161,7 @@ RANDOM = {
 
 def read(function, spec):
     traced = tf.function(function, input_signature=[spec]).get_concrete_function()
-    return of_function(traced, {"y": traced.outputs[0]}, scalar_tables=True)._asdict()
+    return of_function(traced, {"y": traced.outputs[0]}, scalar_tables=True, defaults={})._asdict()
 
 
 groups = {"independent": INDEPENDENT, "mixes": MIXING, "unknown": UNKNOWN, "random": RANDOM}

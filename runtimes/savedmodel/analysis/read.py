@@ -1,7 +1,8 @@
 """Analyzes what a signature does to the rows of its inputs, which state it changes, and where it is random."""
 
-from typing import Any, Dict, Iterable, List, Set
+from typing import Any, Dict, Iterable, List, Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from runtimes.contract import BatchAnalysis
@@ -9,6 +10,7 @@ from runtimes.dataflow.sizes import MAX_DIMENSIONS
 from runtimes.dataflow.values import MAX_CONTENTS, Value, constant, operator_label
 from runtimes.dataflow.walk import TooLarge, Walk, batch_analysis, batch_input
 
+from ..ends import needed as operations_for
 from . import (
     ops,  # noqa: F401  registers the rules
     state,
@@ -17,34 +19,36 @@ from .graph import model_of, shape_of
 from .operators import OPERATORS, TABLE, marked
 
 
-def of_function(function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: bool) -> BatchAnalysis:
+def of_function(
+    function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: bool, defaults: Mapping[str, Any]
+) -> BatchAnalysis:
     """Analyze a concrete function, in which every operator with an effect runs, whichever outputs are requested.
 
     outputs        the served outputs by name
     scalar_tables  whether all tables of the model have a single value per key
+    defaults       tensor → array, for inputs that are left out
     """
     definition = function.graph.as_graph_def(add_shapes=True)
     captured = {inner.name: _captured(outer, scalar_tables) for outer, inner in function.graph.captures}
+    captured.update(_constants(defaults))
     inputs = [tensor for tensor in function.inputs if tensor.name not in captured]
     rows = _rows(definition, inputs, outputs, captured)
     return _joined(rows, state.of_nodes(definition.node, definition.library.function))
 
 
-def of_graph(graph: tf.Graph, inputs: Iterable[tf.Tensor], outputs: Dict[str, tf.Tensor]) -> BatchAnalysis:
-    """Analyze a session's graph, in which only the dependencies of the outputs run, up to the inputs that are fed."""
+def of_graph(
+    graph: tf.Graph, inputs: Iterable[tf.Tensor], outputs: Dict[str, tf.Tensor], defaults: Mapping[str, Any]
+) -> BatchAnalysis:
+    """Analyze a session's graph, in which only the dependencies of the outputs run, up to the inputs that are fed.
+
+    defaults  tensor → array, for inputs that are left out
+    """
     fed = list(inputs)
-    fed_names = {tensor.name for tensor in fed}
-    needed: Set[str] = set()
-    stack = [tensor.op for tensor in outputs.values() if tensor.name not in fed_names]
-    while stack:
-        operation = stack.pop()
-        if operation.name not in needed:
-            needed.add(operation.name)
-            stack.extend(tensor.op for tensor in operation.inputs if tensor.name not in fed_names)
-            stack.extend(operation.control_inputs)
+    stops = {tensor.name for tensor in fed}.union(defaults)
+    needed = {each.name for each in operations_for(outputs.values(), stops)}
     whole = graph.as_graph_def(add_shapes=True)
     nodes = [node for node in whole.node if node.name in needed]
-    return _joined(_rows(whole, fed, outputs, {}), state.of_nodes(nodes, whole.library.function))
+    return _joined(_rows(whole, fed, outputs, _constants(defaults)), state.of_nodes(nodes, whole.library.function))
 
 
 def _rows(
@@ -82,6 +86,16 @@ def _captured(tensor: Any, scalar_tables: bool) -> Value:
         return constant()
     few = tensor.shape.num_elements() <= MAX_CONTENTS and (tensor.dtype.is_integer or tensor.dtype.is_bool)
     return constant(shape, tensor.numpy().ravel().tolist() if few and hasattr(tensor, "numpy") else None)
+
+
+def _constants(arrays: Mapping[str, Any]) -> Dict[str, Value]:
+    found = {}
+    for name, array in arrays.items():
+        value = np.asarray(array)
+        few = value.size <= MAX_CONTENTS and value.dtype.kind in "biu"
+        known = value.ndim <= MAX_DIMENSIONS
+        found[name] = constant(value.shape, value.ravel().tolist() if few else None) if known else constant()
+    return found
 
 
 def _joined(rows: BatchAnalysis, effects: BatchAnalysis) -> BatchAnalysis:

@@ -296,7 +296,14 @@ def main(root):
     write("no_default_signature", module, {"expected_signature": {"outputs": [["y", "FP32", [-1, 1]]]}}, unnamed)
     write("no_signature", module, {"load_error": True}, {})
     write("assertion", Lookup(), {"values": {"i": [0, 2]}, "bad": [{"i": [1, 5]}]})
-    ragged = {"values": {"x": [[1.0, 0.0]]}, "refused": ["rows"], "expected_values": {"y": [[2.0, 0.0]]}}
+    ragged = {
+        "values": {"x": [[1.0, 0.0]]},
+        "not_batchable": True,
+        "expected_signature": {
+            "outputs": [["rows.row_splits", "INT64", [-1]], ["rows.values", "FP32", [-1]], ["y", "FP32", [-1, 2]]]
+        },
+        "expected_values": {"y": [[2.0, 0.0]], "rows.values": [1.0]},
+    }
     write("ragged_beside", Ragged(), ragged)
     write("calls_python", CallsPython(), {"load_error": "calls a Python function"})
     both = CallsPython()

@@ -31,6 +31,7 @@ artifact = "folder"
 [[formats]]
 platform = "acme_text"
 files = ["*.txt", "*.text"]
+head = "acme[0-9]"
 """
 
 
@@ -56,7 +57,7 @@ def test_everything_that_it_may_say(folder):
     assert runtime.env == {"ACME_THREADS": "{threads}"}
     assert runtime.formats == (
         Format("acme_model", ("*.acme",), "*/code/*", ("*.params",), "folder"),
-        Format("acme_text", ("*.txt", "*.text"), None, (), "file"),
+        Format("acme_text", ("*.txt", "*.text"), None, (), "file", head="acme[0-9]"),
     )
 
 
@@ -84,6 +85,7 @@ def test_what_it_may_leave_out(folder):
         ('files = ["*.acme"]', "", "'formats[0].files' is missing; expected a list of file patterns"),
         ('"folder"', '"disk"', "'formats[0].artifact' is 'disk'; expected one of file, folder"),
         ('"acme_text"', "[]", "'formats[1].platform' is []; expected a string"),
+        ('"acme[0-9]"', '"acme["', "'formats[1].head' is 'acme['; expected a regular expression"),
         (
             "[requirements]",
             'prepare = "../x.py"\n[requirements]',

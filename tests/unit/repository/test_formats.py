@@ -21,6 +21,17 @@ def exported(file: Path) -> None:
         archive.writestr("model/models/model.json", "{}")
 
 
+def frozen(file: Path) -> None:
+    """A GraphDef of one node, whose attributes are longer than a byte can count."""
+    node = b"\n\x07scope/x\x12\x0bPlaceholder" + b"*\xc8\x01" + bytes(200)
+    file.write_bytes(b"\n\xe1\x01" + node)
+
+
+def netdef(file: Path) -> None:
+    """What Caffe2 wrote: the name of a net, and an operator."""
+    file.write_bytes(b"\n\x03net\x12\x0c\n\x01x\x12\x01y\x22\x04Relu")
+
+
 def empty(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -32,6 +43,14 @@ CASES = {
     "torch.export": ({"model.pt2": exported}, "torchscript", "model.pt2"),
     "SavedModel as TF Serving has it": ({"saved_model.pb": empty}, "savedmodel", "."),
     "SavedModel as Triton has it": ({"model.savedmodel/saved_model.pb": empty}, "savedmodel", "model.savedmodel"),
+    "SavedModel as text": ({"saved_model.pbtxt": empty}, "savedmodel", "."),
+    "frozen graph": ({"frozen.pb": frozen}, "savedmodel", "frozen.pb"),
+    "frozen graph as Triton has it": ({"model.graphdef": frozen}, "savedmodel", "model.graphdef"),
+    "SavedModel of Keras": (
+        {"saved_model.pb": empty, "keras_metadata.pb": empty, "fingerprint.pb": empty},
+        "savedmodel",
+        ".",
+    ),
     "MXNet": ({"m-symbol.json": empty, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
     "ONNX": ({"any.onnx": empty}, "onnx", "any.onnx"),
     "LiteRT": ({"any.tflite": empty}, "tflite", "any.tflite"),
@@ -47,6 +66,10 @@ CASES = {
 
 WRONG = {
     "a state dict": ({"model.pt": exported}, "'model.pt' is not a pytorch_libtorch archive: it has no entry"),
+    "Caffe2": (
+        {"predict_net.pb": netdef},
+        "'predict_net.pb' is not a tensorflow_graphdef: its first bytes are not those of one",
+    ),
     "no zip": ({"model.pt": empty}, "'model.pt' is not a pytorch_libtorch archive: it is not a readable zip file"),
     "MXNet without parameters": ({"m-symbol.json": empty}, "'m-symbol.json' needs a file"),
     "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; supported are"),

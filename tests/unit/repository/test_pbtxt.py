@@ -289,7 +289,7 @@ WRONG = [
         'backend: "python" parameters { key: "EXECUTION_ENV_PATH" value: { string_value: "e.tar.gz" } }',
         "name its packages in a requirements.txt next to model.py",
     ),
-    ('platform: "tensorflow_graphdef" backend: "tensorflow"', "asks for 'tensorflow_graphdef', which is not supported"),
+    ('platform: "caffe2_netdef" backend: "tensorflow"', "asks for 'caffe2_netdef', which is not supported"),
     ('input [ { name: "x" data_type: TYPE_INT4 } ]', "no value named TYPE_INT4"),
     ('input [ { name: "x" data_type: 77 } ]', "'x' has the data_type 77, which Triton does not define"),
     ('input [ { name: "x" format: 9 } ]', "'x' has the format 9, which Triton does not define"),
