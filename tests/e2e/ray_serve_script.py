@@ -18,6 +18,7 @@ import psutil
 from ray import serve
 
 from gateway.cluster.ray_serve import serve_app
+from tests.support.ended_processes import wait_ended
 from tests.support.ray_cluster import two_nodes
 
 X = {"name": "x", "shape": [1, 4], "datatype": "FP32"}
@@ -130,7 +131,7 @@ def check_accidents(port: int) -> None:
     second = gateways()
     replica = second[0].parent()
     replica.send_signal(signal.SIGKILL)
-    second[0].wait()
+    assert wait_ended(second[:1]) == []
     until(lambda: len(gateways()) == 2)
     assert infer(port, "/models", "plain") == [2, 4, 6, 8]
 
@@ -174,7 +175,7 @@ def main() -> None:
         check_scaling(port, folder / "gate")
         left = gateways()
         serve.shutdown()
-        psutil.wait_procs(left)
+        assert wait_ended(left) == []
     print("all of it worked")
 
 

@@ -11,13 +11,13 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 from pyspark.sql import functions as f
 
 import modelport
 import modelport.spark
 from gateway.score.scorer import Scorer
+from tests.support.ended_processes import wait_ended
 from tests.support.spark_session import executors, kill, spark_cluster, workers
 
 ROWS = 400
@@ -114,7 +114,7 @@ def check_killed(spark: Any, folder: Path) -> None:
     kill(before[0])
     thread.join()
     check(answers[0])
-    psutil.wait_procs(below)  # its workers have ended with it
+    assert wait_ended(below) == []  # its workers have ended with it
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def main() -> None:
         check_killed(spark, folder)
         left = [each for executor in executors() for each in workers(executor)]
         assert left
-    psutil.wait_procs(left)
+    assert wait_ended(left) == []
     print("all of it worked")
 
 

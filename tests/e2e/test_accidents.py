@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from tests.support.ended_processes import wait_ended
 from tests.support.gateway_process import Gateway
 from tests.support.load_generator import Load
 from tests.support.model_repositories import add_fake
@@ -128,7 +129,7 @@ def test_a_child_of_a_worker_neither_hides_its_death_nor_survives_it(gateway: St
     running.wait_for(r"m version 1: its worker was killed by SIGKILL; restarting", mark)
     running.wait_for(r"worker\.m: child", mark)
     assert running.infer("m", {"x": [1, 2]}) == {"y": [1, 2]}
-    assert psutil.wait_procs([child], timeout=60)[1] == []
+    assert wait_ended([child]) == []
 
 
 def test_files_that_are_put_back_find_their_worker_again(gateway: Start, tmp_path: Path) -> None:

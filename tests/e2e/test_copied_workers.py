@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from runtimes.sandbox import landlock, seccomp
 from tests.e2e.test_failures import harmless, row, wrong_answers
+from tests.support.ended_processes import wait_ended
 from tests.support.gateway_process import Gateway
 from tests.support.load_generator import Load
 from tests.support.model_repositories import add_fake
@@ -86,8 +86,7 @@ def test_models_load_and_serve_while_the_process_that_is_copied_is_killed(gatewa
     assert not killed & set(left)
     running.process.kill()
     running.process.wait(60)
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in left if psutil.pid_exists(pid)], timeout=60)
-    assert alive == []
+    assert wait_ended(left) == []
 
 
 @pytest.mark.skipif(

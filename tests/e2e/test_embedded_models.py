@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 import modelport
 from tests.support import ROOT
+from tests.support.ended_processes import wait_ended
 
 REPORTED = json.loads((ROOT / "examples/digits/accuracy.json").read_text())
 ONNX_PROGRAM = """
@@ -95,7 +96,6 @@ def test_a_program_that_just_ends_leaves_no_process(runtime_environment: Callabl
     )
     pids = [int(pid) for pid in done.stdout.split()]
     assert pids
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)
-    assert alive == []
+    assert wait_ended(pids) == []
     assert done.stderr == ""
     assert list(tmp_path.glob("modelport-*")) == []

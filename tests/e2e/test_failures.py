@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
+from tests.support.ended_processes import wait_ended
 from tests.support.gateway_process import Gateway
 from tests.support.load_generator import Load
 from tests.support.model_repositories import add_fake
@@ -40,9 +40,7 @@ def wrong_answers(load: Load) -> list[tuple[int, Any, Any]]:
 
 def gone(pids: list[int]) -> bool:
     """Wait until the processes have ended. Return whether they have."""
-    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = psutil.wait_procs(processes, timeout=60)
-    return not alive
+    return wait_ended(pids) == []
 
 
 def test_workers_killed_again_and_again_lose_no_request(gateway: Start, tmp_path: Path) -> None:

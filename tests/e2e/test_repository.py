@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.support.ended_processes import wait_ended
 from tests.support.gateway_process import Gateway
 from tests.support.load_generator import Load
 from tests.support.model_repositories import add_fake
@@ -58,7 +59,7 @@ def test_new_content_of_a_version_takes_over_under_load(gateway: Start, tmp_path
         load.wait_answers(100)
     assert load.failures() == []
     running.wait_for(r"worker\.m: the second content")
-    psutil.wait_procs([psutil.Process(before)] if psutil.pid_exists(before) else [], timeout=60)
+    assert wait_ended([before]) == []
     assert before not in running.worker_pids("m")
 
 
@@ -87,7 +88,7 @@ def test_unloading_returns_the_memory_and_loading_brings_the_model_back(gateway:
     (pid,) = running.worker_pids("big")
     worker, before = psutil.Process(pid), resident()
     assert running.post("/v2/repository/models/big/unload").status == 200
-    psutil.wait_procs([worker], timeout=60)
+    assert wait_ended([worker]) == []
     assert before - resident() > 300e6
     assert running.post("/predict/big", row(1)).status == 404
     assert running.post("/v2/repository/models/big/load").status == 200

@@ -4,11 +4,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from tests.support.client_environments import engines_python, run_client
+from tests.support.ended_processes import wait_ended
 from tests.support.environments import skip_or_fail
 from tests.support.model_repositories import add_fake
 from tests.support.scored_tables import check_scored, make_table, score_command
@@ -44,7 +44,7 @@ def test_an_executor_of_spark_is_killed(folder: Path, monkeypatch: pytest.Monkey
     kill(started[0])
     assert running.poll() is None, "it was not in the middle"
     check_scored(folder, "spark", running)
-    psutil.wait_procs(below)
+    assert wait_ended(below) == []
 
 
 def test_actors_of_ray_are_killed(folder: Path) -> None:

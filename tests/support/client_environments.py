@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -52,15 +53,22 @@ def _built(folder: Path, requirements: tuple[str, ...], alone: tuple[str, ...]) 
 
 
 def run_client(python: Path, script: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> str:
-    """Return the script's output. Fails with it if the script fails. environment: additional variables."""
-    done = subprocess.run(
-        [str(python), "-I", str(script), *arguments],
-        capture_output=True,
+    """Return the script's output. Fails with it if the script fails, or takes 240 s.
+
+    environment: additional variables.
+    """
+    process = subprocess.Popen(
+        [str(python), "-I", "-X", "faulthandler", str(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
-        check=False,
         cwd=cwd,
         env=os.environ | environment,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    try:
+        stdout, stderr = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # Python writes where it waits, since faulthandler is on
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0, stdout + stderr
+    return stdout

@@ -20,6 +20,7 @@ import modelport
 from gateway.contents.errors import StoreError
 from modelport import InvalidRequest, Model, NotFound, Unavailable
 from tests.support.embedded_models import add_model, use_fake_runtime
+from tests.support.ended_processes import wait_ended
 
 # Nothing here takes long; the limit only turns an endless wait into a failure.
 _WAIT_S = 60.0
@@ -52,8 +53,7 @@ def workers() -> set[int]:
 
 
 def until_gone(pids: set[int]) -> None:
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], _WAIT_S)
-    assert alive == []
+    assert wait_ended(pids, _WAIT_S) == []
 
 
 def test_it_has_a_signature_and_answers(model: Model) -> None:
