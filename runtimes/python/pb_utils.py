@@ -8,16 +8,16 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, ModelFailed, ResponseSender
+from runtimes.contract import DATATYPES, ModelFailed, ResponseSender, has_dtype, numpy_dtype
 
 from .arrays import encoded
 
 # TRITONSERVER_DataType, by its numbers.
 _NUMBERED = (
     "", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
-    "BYTES",
+    "BYTES", "BF16",
 )  # fmt: skip
-_NUMPY = {name: np.object_ if name == "BYTES" else np.dtype(each.typestr).type for name, each in DATATYPES.items()}
+_NUMPY = {name: np.object_ if name == "BYTES" else numpy_dtype(name).type for name in DATATYPES if has_dtype(name)}
 TRITON_STRING_TO_NUMPY = {"TYPE_" + ("STRING" if name == "BYTES" else name): kind for name, kind in _NUMPY.items()}
 TRITON_STRING_TO_NUMPY["TYPE_BOOL"] = bool
 

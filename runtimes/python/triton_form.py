@@ -173,7 +173,7 @@ def _as_declared(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     if "INT" not in spec.datatype or array.dtype.kind not in "iu":
         return array
     converted = array.astype(numpy_dtype(spec.datatype))
-    return converted if np.array_equal(converted, array) else array
+    return converted if np.array_equal(converted.astype(array.dtype), array) else array
 
 
 class _Collector(ResponseSender):

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 import torch
 
+from .dtypes import to_array, to_tensor
 from .graphs import Graphs
 from .program import ERRORS, Program, TorchModel, to_contract_error, unservable
 
@@ -77,9 +78,9 @@ class DeviceModel(TorchModel):
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         torch_dtype = self._dtypes.get(dtype)
         if torch_dtype is None:
-            torch_dtype = self._dtypes[dtype] = torch.from_numpy(np.empty(0, dtype)).dtype
+            torch_dtype = self._dtypes[dtype] = to_tensor(np.empty(0, dtype)).dtype
         # PyTorch reuses the pinned memory once the array has been garbage-collected.
-        return torch.empty(tuple(shape), dtype=torch_dtype, pin_memory=self._device.pinned).numpy()
+        return to_array(torch.empty(tuple(shape), dtype=torch_dtype, pin_memory=self._device.pinned))
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
         return self.finish(self.start(inputs, outputs, signature))
@@ -125,7 +126,7 @@ class DeviceModel(TorchModel):
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """Return the array as a tensor in pinned memory, which is a copy unless the worker used `empty`."""
-        tensor = torch.from_numpy(array)
+        tensor = to_tensor(array)
         if self._device.pinned and tensor.is_pinned():
             return tensor
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=self._device.pinned).copy_(tensor)

@@ -15,9 +15,10 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from runtimes.checks import declared_inputs, declared_outputs
-from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, datatype_of, unnamed_outputs
+from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
 
 from .analysis import ranges, read
+from .dtypes import datatype_of_tensors
 from .program import Program, client_message, datatype_problem
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
@@ -161,7 +162,7 @@ def _describe(value: Any) -> Tuple[str, Any]:
     problem = datatype_problem(value.dtype)
     if problem:
         return "", problem
-    datatype = datatype_of(torch.empty(0, dtype=value.dtype).numpy().dtype)
+    datatype = datatype_of_tensors(value.dtype)
     return datatype, tuple(size if isinstance(size, int) else -1 for size in value.shape)
 
 

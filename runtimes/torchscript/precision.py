@@ -15,17 +15,11 @@ from typing import Any, Dict, List
 import torch
 
 from runtimes.checks import parameter
-from runtimes.contract import DATATYPES
 
+from .dtypes import FLOATS
 from .program import Program
 
 _DTYPES = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
-# PyTorch uses the same names as numpy.
-_FLOATS = {
-    each.name: getattr(torch, each.dtype.name)
-    for each in DATATYPES.values()
-    if each.kind == "float" and each.dtype is not None
-}
 
 
 def apply_parameters(program: Program, parameters: Dict[str, Any]) -> Program:
@@ -54,7 +48,7 @@ def _is_image(value: Any) -> bool:
 def _with_precision(program: Program, dtype: torch.dtype) -> Program:
     program.module.to(dtype)
     call = program.call
-    declared = {spec.name: _FLOATS.get(spec.datatype, torch.float32) for spec in program.signature.outputs}
+    declared = {spec.name: FLOATS.get(spec.datatype, torch.float32) for spec in program.signature.outputs}
 
     def call_with(values: List[Any]) -> Any:
         return call([value.to(dtype) if _is_floating(value) else value for value in values])

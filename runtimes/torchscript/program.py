@@ -22,11 +22,12 @@ from runtimes.contract import (
     Signature,
     TensorSpec,
     Unsupported,
-    datatype_of,
     first_line,
     unnamed_outputs,
 )
 from runtimes.redaction import redacted
+
+from .dtypes import datatype_of_tensors, to_array, to_tensor
 
 SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
 # Exceptions that PyTorch raises when it calls a model. torch.OutOfMemoryError is a RuntimeError.
@@ -157,7 +158,7 @@ class TorchModel(Model):
         return self._tensor(array)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array if self.program.pure else array.copy())
+        return to_tensor(array if self.program.pure else array.copy())
 
     def _name(self, result: Any) -> Dict[str, Any]:
         if isinstance(result, dict):
@@ -200,7 +201,7 @@ class TorchModel(Model):
             return np.asarray(value)
         if isinstance(value, str):
             return np.asarray(value.encode(), dtype=object)
-        array = value.detach().cpu().numpy()
+        array = to_array(value.detach().cpu())
         return array if self.program.pure else array.copy()
 
 
@@ -220,7 +221,7 @@ def unservable(value: Any) -> str:
 def datatype_problem(dtype: torch.dtype) -> str:
     """Return why tensors of this type cannot be served, or "" if they can."""
     try:
-        datatype_of(torch.empty(0, dtype=dtype).numpy().dtype)
+        datatype_of_tensors(dtype)
     except (TypeError, KeyError, RuntimeError):
         return "it is %s, which the protocol lacks" % str(dtype).replace("torch.", "")
     return ""

@@ -116,7 +116,7 @@ def test_an_input_that_the_model_calls_optional_may_be_left_out(loaded: Loader) 
         ('config.add_input({"name": "X", "data_type": "TYPE_INT8", "dims": [2]})', "gives input 'X' the data_type"),
         ('config.add_input({"name": "Z", "dims": [2]})', "an input that auto_complete_config adds has no 'data_type'"),
         ('config.add_output({"name": "Z", "kind": 1, "data_type": "", "dims": []})', "has the unknown key 'kind'"),
-        ('config.add_output({"name": "Z", "data_type": "TYPE_BF16", "dims": []})', "TYPE_BF16, which is not supported"),
+        ('config.add_output({"name": "Z", "data_type": "TYPE_INT2", "dims": []})', "TYPE_INT2, which is not supported"),
         ("config = None", "auto_complete_config returned NoneType, not the ModelConfig"),
     ],
 )
