@@ -2,7 +2,7 @@
 
 import os
 from functools import partial
-from typing import Any, Dict, Mapping, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,26 +31,46 @@ def load_functions(folder: str, tags: Sequence[str], defaults: Defaults) -> Dict
     loaded = tf.saved_model.load(folder, tags=tags)
     calls_python = _mentions(folder, b"PyFunc")
     scalar_tables = not _mentions(folder, b"MutableDenseHashTable", b"MutableHashTableOfTensors")
-    return {
-        name: _of_function(loaded, function, defaults.get(name, {}), calls_python, scalar_tables)
-        for name, function in loaded.signatures.items()
-    }
+    entries = {}
+    for name, function in loaded.signatures.items():
+        inputs = function.structured_input_signature[1]
+
+        # The default `loaded` keeps the variables alive as long as the function.
+        def call(arguments: Any, function: Any = function, loaded: Any = loaded) -> Any:
+            return function(**arguments)
+
+        ordered = {key: inputs[key] for key in sorted(inputs)}
+        entries[name] = of_concrete_function(
+            function, ordered, call, defaults.get(name, {}), calls_python, scalar_tables
+        )
+    return entries
 
 
-def _of_function(
-    loaded: Any, function: Any, defaults: Mapping[str, np.ndarray], calls_python: bool, scalar_tables: bool
+def of_concrete_function(
+    function: Any,
+    inputs: Mapping[str, tf.TensorSpec],
+    call: Callable[[Dict[str, tf.Tensor]], Dict[str, Any]],
+    defaults: Mapping[str, np.ndarray],
+    calls_python: bool,
+    scalar_tables: bool,
 ) -> LoadedSignature:
-    inputs = function.structured_input_signature[1]
+    """Return the signature of a concrete function whose outputs are a dict.
+
+    inputs         in the order of the function's arguments
+    call           calls the function with tensors by input name
+    defaults       input → the array for requests that leave it out
+    calls_python   whether its graph has to be searched for operators that call Python
+    scalar_tables  whether all tables of the model have a single value per key
+    """
     structured = function.structured_outputs
     split = {key: parts_of(key, value) for key, value in sorted(structured.items())}
     outputs = {name: spec for each in split.values() for name, spec in each.items()}
     # Where each output is: the key, and the position in its ragged or sparse tensor.
     places = {name: (key, index) for key, each in split.items() for index, name in enumerate(each)}
 
-    # The default `loaded` keeps the variables alive as long as the function.
-    def run(arrays: Any, names: Any, loaded: Any = loaded) -> Any:
+    def run(arrays: Any, names: Any) -> Any:
         given = {key: arrays[key] if key in arrays else defaults[key] for key in inputs}
-        results = function(**{key: tf.constant(given[key], spec.dtype) for key, spec in inputs.items()})
+        results = call({key: tf.constant(given[key], spec.dtype) for key, spec in inputs.items()})
         found = {}
         for name in names:
             key, index = places[name]
@@ -61,10 +81,11 @@ def _of_function(
 
     needs_python = calls_python and has_python_nodes(function.graph.as_graph_def())
     signature, problem = describe(inputs, outputs, tuple(key for key in inputs if key in defaults), needs_python)
-    analyze = partial(_analyze, function, split, scalar_tables, defaults)
-    definition = partial(_definition, function)
+    arguments = _arguments(function, inputs)
+    analyze = partial(_analyze, function, arguments, split, scalar_tables, defaults)
+    ranges = partial(_ranges, function, arguments, split)
     parts = tuple(name for name, (key, _) in places.items() if name != key)
-    return LoadedSignature(signature, run, analyze, partial(_ranges, function, split), definition, problem, parts)
+    return LoadedSignature(signature, run, analyze, ranges, partial(_definition, function), problem, parts)
 
 
 def load_session(options: LoadOptions, tags: Sequence[str], defaults: Defaults) -> Dict[str, LoadedSignature]:
@@ -106,18 +127,22 @@ def _mentions(folder: str, *words: bytes) -> bool:
 
 
 def _analyze(
-    function: Any, split: Mapping[str, Any], scalar_tables: bool, defaults: Mapping[str, np.ndarray]
+    function: Any,
+    arguments: Mapping[str, str],
+    split: Mapping[str, Any],
+    scalar_tables: bool,
+    defaults: Mapping[str, np.ndarray],
 ) -> BatchAnalysis:
     """Analyze the function for requests with all inputs, and for those that leave out what has a default value."""
     outputs = _results(function, split)
     found = of_function(function, outputs, scalar_tables, {})
-    left_out = {name: defaults[key] for name, key in _arguments(function).items() if key in defaults}
+    left_out = {name: defaults[key] for name, key in arguments.items() if key in defaults}
     return joined(found, of_function(function, outputs, scalar_tables, left_out)) if left_out else found
 
 
-def _ranges(function: Any, split: Mapping[str, Any]) -> Dict[str, InputRange]:
+def _ranges(function: Any, arguments: Mapping[str, str], split: Mapping[str, Any]) -> Dict[str, InputRange]:
     outputs = [tensor.name for tensor in _results(function, split).values()]
-    return input_ranges(function.graph.as_graph_def(), _arguments(function), variables(function), outputs)
+    return input_ranges(function.graph.as_graph_def(), dict(arguments), variables(function), outputs)
 
 
 def _definition(function: Any) -> Tuple[Any, Set[str]]:
@@ -125,11 +150,10 @@ def _definition(function: Any) -> Tuple[Any, Set[str]]:
     return function.graph.as_graph_def(add_shapes=True), captured
 
 
-def _arguments(function: Any) -> Dict[str, str]:
+def _arguments(function: Any, inputs: Iterable[str]) -> Dict[str, str]:
     """Return the tensors of the function's graph that are its inputs → the names of these."""
     captured = variables(function)
-    arguments = [tensor.name for tensor in function.inputs if tensor.name not in captured]
-    return dict(zip(arguments, sorted(function.structured_input_signature[1])))
+    return dict(zip([tensor.name for tensor in function.inputs if tensor.name not in captured], inputs))
 
 
 def _results(function: Any, split: Mapping[str, Any]) -> Dict[str, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModels, written by TensorFlow 1, 2 or Keras, and GraphDefs of TensorFlow 1.
+"""TensorFlow's SavedModels, written by TensorFlow 1, 2 or Keras, GraphDefs of TensorFlow 1, and Keras' own files.
 
 Of a SavedModel, the graph tagged exactly {serve} is served, or else the one without tags, but never a graph for
 training or for a TPU. It is loaded with `tf.saved_model.load`. If that fails (old optimizer slots, unusual graphs of
@@ -36,14 +36,10 @@ _EITHER_ERRORS = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.e
 
 
 def load(options: LoadOptions) -> Model:
-    known_parameters(options.parameters, ())
     _configure(options)
     private = PrivateCopy(options.artifact)
     options = options._replace(artifact=private.folder)
-    if os.path.isfile(options.artifact):
-        found = {_DEFAULT: load_graph_def(options)}
-    else:
-        found = _load_saved_model(options)
+    found = _load_file(options) if os.path.isfile(options.artifact) else _load_saved_model(options)
     entries = {name: entry for name, entry in found.items() if not entry.problem}
     problems = ["the signature '%s': %s" % (name, entry.problem) for name, entry in found.items() if entry.problem]
     if not entries:
@@ -53,7 +49,17 @@ def load(options: LoadOptions) -> Model:
     return SavedModel(entries, options, private)
 
 
+def _load_file(options: LoadOptions) -> Dict[str, LoadedSignature]:
+    if options.artifact.endswith((".keras", ".h5", ".hdf5")):
+        from .keras_files import load_keras  # importing Keras takes seconds
+
+        return {_DEFAULT: load_keras(options)}
+    known_parameters(options.parameters, ())
+    return {_DEFAULT: load_graph_def(options)}
+
+
 def _load_saved_model(options: LoadOptions) -> Dict[str, LoadedSignature]:
+    known_parameters(options.parameters, ())
     try:
         graph = serving_graph(options.artifact)
         tags, defaults = tags_of(graph), defaults_of(graph)

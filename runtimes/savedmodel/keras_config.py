@@ -1,0 +1,155 @@
+"""Checks the configuration of a Keras model before Keras reads it: it must not name code, or files outside the model.
+
+A configuration is JSON in which {"class_name": …, "config": …} stands for an object. Keras' own safe mode covers only
+some of what such an object can do, and less in .h5 files than in .keras files; it stays on as well.
+"""
+
+import json
+import re
+from typing import Any, Dict, Iterator, Tuple
+
+from runtimes.contract import LoadError
+
+MAX_CONFIG = 64 << 20
+_MAX_DEPTH = 200
+_PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
+_CODE = {
+    "Lambda": "Python code in the file",
+    "__lambda__": "Python code in the file",
+    "TorchModuleWrapper": "pickled Python objects in the file",
+    "TFSMLayer": "a SavedModel outside the file",
+    "JaxLayer": "a JAX function that is not in the file",
+    "FlaxLayer": "a Flax module that is not in the file",
+    "TensorFlowOpLayer": "any operator of TensorFlow, including those that read and write files",
+    "ClassMethod": "any method of TensorFlow's classes",
+    "InstanceMethod": "any method of a tensor",
+    "__typespec__": "a class that is not a layer",
+}
+# Parts of Keras that only contain what a model is made of; others load files, for example keras.utils.
+_MODULES = (
+    "activations", "constraints", "dtype_policies", "engine", "initializers", "layers", "losses", "metrics",
+    "mixed_precision", "models", "ops", "optimizers", "quantizers", "random", "regularizers",
+)  # fmt: skip
+_FUNCTION_MODULES = ("activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers")
+# TFOpLambda, which Keras 2 made of a call such as `tf.reshape(x, …)`, names a function of TensorFlow's API.
+_TF_MODULES = ("__operators__", "bitwise", "image", "linalg", "math", "nn", "sets", "signal", "sparse", "strings")
+_TF_FUNCTIONS = frozenset(
+    "abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh batch_to_space boolean_mask "
+    "broadcast_dynamic_shape broadcast_static_shape broadcast_to cast clip_by_norm clip_by_value concat "
+    "convert_to_tensor cos cosh cumsum divide dynamic_partition dynamic_stitch einsum ensure_shape equal exp "
+    "expand_dims eye fill floor gather gather_nd greater greater_equal identity less less_equal linspace logical_and "
+    "logical_not logical_or matmul maximum meshgrid minimum multiply negative norm not_equal one_hot ones ones_like "
+    "pad pow range rank realdiv reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod "
+    "reduce_sum repeat reshape reverse reverse_sequence roll round saturate_cast scatter_nd searchsorted sequence_mask "
+    "shape sigmoid sign sin sinh size slice sort space_to_batch split sqrt square squeeze stack stop_gradient "
+    "strided_slice subtract tan tanh tensordot tile transpose truediv unravel_index unstack where zeros "
+    "zeros_like".split()
+)
+_LOOKUPS = ("StringLookup", "IntegerLookup", "TextVectorization")
+_FILES = ("vocabulary", "idf_weights")  # lists, or the path of a file
+
+
+def parse(text: str, has_assets: bool) -> Dict[str, Any]:
+    """Return a configuration that is safe to load. Raises LoadError.
+
+    has_assets: whether the file can hold vocabularies outside of the configuration.
+    """
+    if len(text) > MAX_CONFIG:
+        raise LoadError("the model's configuration has more than %d MiB" % (MAX_CONFIG >> 20))
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LoadError(
+            "the model's configuration is not JSON (%s): save the model again" % type(error).__name__
+        ) from None
+    if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
+        raise LoadError("the model's configuration does not describe a model: save the whole model with model.save")
+    check(config, has_assets)
+    return config
+
+
+def check(config: Any, has_assets: bool = False) -> None:
+    """Raise LoadError if the configuration names code or a file, or lacks a vocabulary."""
+    for each, layer in _objects(config, "", 0):
+        _check_object(each, layer)
+        inner = each.get("config")
+        if (
+            each["class_name"] in _LOOKUPS
+            and not has_assets
+            and isinstance(inner, dict)
+            and not inner.get("vocabulary")
+        ):
+            raise LoadError(
+                "the vocabulary of layer '%.60s' is not in the file: save the model as a .keras file, or create the "
+                "layer with its vocabulary" % layer
+            )
+
+
+def _objects(value: Any, layer: str, depth: int) -> Iterator[Tuple[Dict[str, Any], str]]:
+    """Yield all objects in a configuration, each with the name of the innermost layer that contains it."""
+    if depth > _MAX_DEPTH:
+        raise LoadError("the model's configuration is nested deeper than %d" % _MAX_DEPTH)
+    if isinstance(value, dict):
+        inner = value.get("config")
+        if "class_name" in value:
+            name = inner.get("name") if isinstance(inner, dict) else None
+            layer = str(name or layer)
+            yield value, layer
+        for each in value.values():
+            yield from _objects(each, layer, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            if isinstance(each, (dict, list)):
+                yield from _objects(each, layer, depth + 1)
+
+
+def _check_object(each: Dict[str, Any], layer: str) -> None:
+    name, module = each["class_name"], each.get("module")
+    where = " in layer '%.60s'" % layer if layer else ""
+    if not isinstance(name, str):
+        raise LoadError("a class name in the model's configuration%s is not a string" % where)
+    kind = re.split("[>.]", name)[-1]
+    if kind in _CODE:
+        raise LoadError(
+            "the model contains %s%s, which runs %s; that is never executed: build the model from Keras' own layers, "
+            "or serve it as a SavedModel (model.export)" % (kind, where, _CODE[kind])
+        )
+    if name in _PLAIN:
+        return
+    config = each.get("config")
+    registered = str(each.get("registered_name") or "")
+    custom = next((text for text in (name, registered) if ">" in text), "")
+    if name == "function":
+        known = module in (None, "builtins") or _part(module) in _FUNCTION_MODULES
+        custom = custom or ("" if known else str(config))
+    elif not kind[:1].isupper() or not (module in (None, "keras") or _part(module) in _MODULES):
+        custom = custom or name
+    if custom:
+        source = " of module '%.60s'" % module if isinstance(module, str) else ""
+        raise LoadError(
+            "the model needs '%.60s'%s%s, which is code outside of Keras and not in the file: build the model from "
+            "Keras' own layers, or serve it as a SavedModel (model.export)" % (custom.split(">")[-1], source, where)
+        )
+    if name == "TFOpLambda":
+        _check_function(config.get("function") if isinstance(config, dict) else None, where)
+    for key in _FILES:
+        if isinstance(config, dict) and isinstance(config.get(key), str):
+            raise LoadError(
+                "the %s%s is the path of a file outside the model: create the layer with the words themselves, or "
+                "with adapt()" % (key, where)
+            )
+
+
+def _part(module: Any) -> str:
+    """Return the part of Keras that a module belongs to, such as "layers"; "" if it is not a part of Keras."""
+    match = re.fullmatch(r"(?:tf_)?keras\.(?:src\.)?(\w+)(\.\w+)*", module) if isinstance(module, str) else None
+    return match[1] if match else ""
+
+
+def _check_function(function: Any, where: str) -> None:
+    top, dot, _ = str(function).partition(".")
+    if not (top in _TF_MODULES if dot else top in _TF_FUNCTIONS):
+        raise LoadError(
+            "the model calls tf.%.60s%s, which is not among the functions that only compute with tensors: serve the "
+            "model as a SavedModel" % (function, where)
+        )
