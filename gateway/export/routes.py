@@ -65,8 +65,12 @@ _TO_ONNX = {
     "cntk": [_route("modelport's translation", "cntk_onnx", "cntk_to_onnx")],
     "dl4j": [_route("modelport's translation", "dl4j", "dl4j_to_onnx")],
 }
+# What TensorFlow loads, but its converters do not read.
+_AS_SAVEDMODEL = {
+    "keras": _route("Keras", "savedmodel", "keras_to_savedmodel"),
+}
 # The formats that can be exported; the key export_format of runtime.toml is one of them.
-SOURCES = tuple(_TO_ONNX)
+SOURCES = (*_TO_ONNX, *_AS_SAVEDMODEL)
 _BY_ONNX2TF = _route("onnx2tf", "export-tf", "onnx_to_tflite")
 _BY_ONNX2TF_ONE = _route("onnx2tf", "export-tf", "onnx_to_tflite", _ONE, batch=1)
 _TO_SAVEDMODEL = _route("onnx2tf", "export-tf", "onnx_to_savedmodel")
@@ -98,6 +102,8 @@ def translation(source: str, runtime: str) -> Tool | None:
 
 def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
     """Return the routes from one format to a target, best first. Raises CannotExport if there are none."""
+    if source in _AS_SAVEDMODEL:
+        return [_AS_SAVEDMODEL[source] + route for route in routes("savedmodel", target, precision)]
     if target == "web":
         return _to_web(source, precision)
     if target == "onnx":

@@ -12,30 +12,32 @@ from runtimes.contract import LoadError, LoadOptions
 from runtimes.redaction import redacted
 
 from .keras_archive import read_keras_archive, read_keras_h5
-from .keras_model import signature_of
+from .keras_model import Traced, signature_of, trace
 from .loaders import LoadedSignature
 
-_UNKNOWN = re.compile(r"(?:Unknown|Could not locate) \w+:? '([^']+)'")
+_UNKNOWN = re.compile(r"(?:Unknown|Could not locate) \w+:? '([^']+)'|Cannot deserialize object of type `([^`]+)`")
 
 
 def load_keras(options: LoadOptions) -> Dict[str, LoadedSignature]:
     """Load a file. Raises LoadError."""
     known_parameters(options.parameters, ("keep_state",))
-    keep_state = parameter(options.parameters, "keep_state", (False, True))
-    path = options.artifact
+    traced = read_keras(options.artifact, parameter(options.parameters, "keep_state", (False, True)))
+    return {"serving_default": signature_of(traced)}
+
+
+def read_keras(path: str, keep_state: bool = False) -> Traced:
+    """Read and trace a file. keep_state: see `trace`. Raises LoadError."""
     if path.endswith(".keras"):
         with open(path, "rb") as file:
             description = read_keras_archive(file)
     else:
         description = read_keras_h5(path)
     try:
-        model = _read_3(path) if description.major >= 3 else _read_2(path)
-        entry = signature_of(model, keep_state)
+        return trace(_read_3(path) if description.major >= 3 else _read_2(path), keep_state)
     except (LoadError, MemoryError):
         raise
     except Exception as error:
         raise LoadError(_reason(error, description.version)) from error
-    return {"serving_default": entry}
 
 
 def _read_3(path: str) -> Any:
@@ -57,7 +59,7 @@ def _reason(error: Exception, version: str) -> str:
     if unknown:
         return (
             "the model needs '%.60s', which is code outside of Keras and not in the file: build the model from Keras' "
-            "own layers, or serve it as a SavedModel" % unknown[1].split(">")[-1]
+            "own layers, or serve it as a SavedModel" % (unknown[1] or unknown[2]).split(">")[-1]
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = redacted(lines[0])[:300] if lines else type(error).__name__

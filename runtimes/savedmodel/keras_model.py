@@ -1,6 +1,6 @@
 """Makes one function with named inputs and outputs of a Keras model, whichever Keras loaded it."""
 
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import tensorflow as tf
 
@@ -11,16 +11,38 @@ from .loaders import LoadedSignature, of_concrete_function
 Structure = Any  # dicts, lists and tuples of something
 
 
-def signature_of(model: Any, keep_state: bool = False) -> LoadedSignature:
+class Traced(NamedTuple):
+    """
+    function  computes a dict of outputs, from tensors in the order of `inputs`
+    inputs    by name
+    reset     what to call before each run
+    keep      what the function's variables belong to
+    """
+
+    function: Any
+    inputs: Dict[str, tf.TensorSpec]
+    reset: List[Callable[[], None]]
+    keep: Any
+
+
+def signature_of(traced: Traced) -> LoadedSignature:
+    def call(arguments: Dict[str, tf.Tensor]) -> Dict[str, Any]:
+        for reset in traced.reset:
+            reset()
+        return traced.function(*(arguments[name] for name in traced.inputs))
+
+    return of_concrete_function(traced.function, traced.inputs, call, scalar_tables=True, may_call_python=False)
+
+
+def trace(model: Any, keep_state: bool = False) -> Traced:
     """Trace a model of Keras 3 or tf_keras in inference mode. Raises LoadError if it cannot be served.
 
     keep_state: whether stateful recurrent layers start from where the run before ended, rather than from zero.
     """
     inputs = _inputs(model)
     output_names = list(getattr(_functional(model), "output_names", None) or ())
-    leaves = list(_leaves(inputs, ""))
     specs: Dict[str, tf.TensorSpec] = {}
-    for key, tensor in leaves:
+    for key, tensor in _leaves(inputs, ""):
         name = key or tensor.name
         if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
             raise LoadError("input '%s' cannot be served: it is sparse or ragged, which the protocol lacks" % name)
@@ -33,17 +55,9 @@ def signature_of(model: Any, keep_state: bool = False) -> LoadedSignature:
         return _named(model(_filled(inputs, lambda: next(rest)), training=False), output_names)
 
     function = tf.function(serve, autograph=False).get_concrete_function(*specs.values())
-
-    stateful = [] if keep_state else [layer for layer in _layers(model) if getattr(layer, "stateful", False)]
-    resets = [reset for layer in stateful for reset in [_reset(layer)] if reset is not None]
-
-    # The default `keep` keeps the variables alive as long as the function.
-    def call(arguments: Dict[str, tf.Tensor], keep: Any = model) -> Dict[str, Any]:
-        for reset in resets:
-            reset()
-        return function(*(arguments[name] for name in specs))
-
-    return of_concrete_function(function, specs, call, scalar_tables=True, may_call_python=False)
+    stateful = [] if keep_state else [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    resets = [getattr(layer, "reset_state", None) or getattr(layer, "reset_states", None) for layer in stateful]
+    return Traced(function, specs, [reset for reset in resets if reset is not None], model)
 
 
 def _functional(model: Any) -> Any:
@@ -62,15 +76,6 @@ def _inputs(model: Any) -> Structure:
         return _functional(model)._inputs_struct
     nested = getattr(model, "_nested_inputs", None)  # in tf_keras, where a Sequential has none
     return model.inputs[0] if nested is None else nested
-
-
-def _layers(model: Any) -> List[Any]:
-    """Return the layers of a model and of the models in it, in Keras 3 or tf_keras."""
-    return list(model._flatten_layers())
-
-
-def _reset(layer: Any) -> Optional[Callable[[], None]]:
-    return getattr(layer, "reset_state", None) or getattr(layer, "reset_states", None)
 
 
 def _leaves(value: Structure, key: str) -> Iterator[Tuple[str, Any]]:

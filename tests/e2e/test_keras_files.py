@@ -1,0 +1,120 @@
+"""Files of Keras 3, also on PyTorch, and of Keras 2: each returns what Keras itself computed, in every protocol."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.client_environments import run_client
+from tests.support.gateway_process import Gateway, start_gateway
+from tests.support.model_repositories import add_copy
+from tests.support.protocols import PROTOCOLS, Arrays
+
+MAKE = Path(__file__).parent / "make_keras.py"
+SERVED = {
+    "keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
+    "tf_keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
+    "torch": ("mixed.keras",),
+}
+CODE = "which is code outside of Keras and not in the file"
+REFUSED = {
+    "lambda.keras": "the model contains Lambda in layer 'lambda', which runs Python code in the file",
+    "lambda_h5.h5": "the model contains Lambda in layer 'lambda', which runs Python code in the file",
+    "custom.keras": CODE,
+    "custom_h5.h5": CODE,
+    "alone.weights.h5": "this file holds weights alone, without the model that they belong to",
+}
+MODELS = [(which, file) for which, files in SERVED.items() for file in files]
+
+
+@pytest.fixture(scope="module")
+def made(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Keras → a folder with its files and answers."""
+    savedmodel, torch = (runtime_environment(name).python for name in ("savedmodel", "torchscript"))
+    # Keras itself is the same package for all backends.
+    (packages,) = savedmodel.parent.parent.glob("lib/python3*/site-packages")
+    folders = {}
+    for which in SERVED:
+        folders[which] = tmp_path_factory.mktemp(which)
+        more = [str(packages)] if which == "torch" else []
+        run_client(torch if which == "torch" else savedmodel, MAKE, which, str(folders[which]), *more)
+    return folders
+
+
+def name_of(which: str, file: str) -> str:
+    return f"{which}_{file.replace('.', '_')}"
+
+
+@pytest.fixture(scope="module")
+def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    scratch = tmp_path_factory.mktemp("serving")
+    for which, file in MODELS:
+        add_copy(scratch / "repository", name_of(which, file), [made[which] / file])
+    for which in ("keras", "tf_keras"):
+        for file in REFUSED:
+            add_copy(scratch / "repository", name_of(which, file), [made[which] / file])
+    running = start_gateway(scratch / "repository", scratch).wait_ready()
+    yield running
+    running.close()
+
+
+def case(folder: Path, file: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return inputs, and the outputs that Keras computed for them."""
+    with np.load(folder / f"{file.partition('.')[0]}.npz", allow_pickle=False) as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    given = {name[3:]: array for name, array in found.items() if name.startswith("in:")}
+    encode = np.vectorize(str.encode, otypes=[object])
+    given = {name: encode(array) if array.dtype.kind == "U" else array for name, array in given.items()}
+    return given, {name[4:]: array for name, array in found.items() if name.startswith("out:")}
+
+
+def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    def data(array: np.ndarray) -> Any:
+        return np.vectorize(bytes.decode, otypes=[object])(array).tolist() if array.dtype == object else array.tolist()
+
+    body = {"inputs": {name: data(array) for name, array in inputs.items()}}
+    reply = gateway.post(f"/v1/models/{model}:predict", body)
+    assert reply.status == 200, reply
+    outputs = reply.json()["outputs"]
+    named = outputs if isinstance(outputs, dict) else {"": outputs}
+    return {name: np.array(array, np.float32) for name, array in named.items()}
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "tfserving"])
+@pytest.mark.parametrize(("which", "file"), MODELS)
+def test_answers_equal_those_of_keras(
+    made: dict[str, Path], serving: Gateway, which: str, file: str, protocol: str
+) -> None:
+    given, wanted = case(made[which], file)
+    ask = ask_tfserving if protocol == "tfserving" else PROTOCOLS[protocol]
+    answer = ask(serving, name_of(which, file), given)
+    if list(answer) == [""]:  # TensorFlow Serving does not name the only output
+        answer = dict(zip(wanted, answer.values(), strict=True))
+    assert sorted(answer) == sorted(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(answer[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_batching_is_decided_by_the_graph(serving: Gateway) -> None:
+    for which in SERVED:
+        serving.wait_for(rf"{which}_mixed_keras version 1 is READY, batching up to 32 rows")
+    serving.wait_for(r"tf_keras_stateful_h5 version 1 is READY, (?!batching up)")
+
+
+def test_a_state_starts_from_zero_in_each_request(made: dict[str, Path], serving: Gateway) -> None:
+    """The tests above have asked before."""
+    given, wanted = case(made["keras"], "stateful.h5")
+    answers = [PROTOCOLS["grpc"](serving, "keras_stateful_h5", given)["state"] for _ in range(2)]
+    for answer in answers:
+        np.testing.assert_allclose(answer, wanted["state"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("file", REFUSED)
+@pytest.mark.parametrize("which", ["keras", "tf_keras"])
+def test_code_and_weights_alone_are_refused(made: dict[str, Path], serving: Gateway, which: str, file: str) -> None:
+    status = serving.index()[name_of(which, file), "1"]
+    assert status["state"] == "UNAVAILABLE"
+    assert REFUSED[file] in status["reason"]
+    assert not (made[which] / "executed").exists()
