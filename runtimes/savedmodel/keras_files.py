@@ -5,7 +5,7 @@ Nothing in a file is executed: `keras_config` refuses a file that names code bef
 
 import os
 import re
-from typing import Any, Dict
+from typing import Any
 
 from runtimes.checks import known_parameters, parameter
 from runtimes.contract import LoadError, LoadOptions
@@ -13,16 +13,16 @@ from runtimes.redaction import redacted
 
 from .keras_archive import read_keras_archive, read_keras_h5
 from .keras_model import Traced, signature_of, trace
-from .loaders import LoadedSignature
+from .signatures import LoadedSignature
 
 _UNKNOWN = re.compile(r"(?:Unknown|Could not locate) \w+:? '([^']+)'|Cannot deserialize object of type `([^`]+)`")
 
 
-def load_keras(options: LoadOptions) -> Dict[str, LoadedSignature]:
-    """Load a file. Raises LoadError."""
+def load_keras(options: LoadOptions) -> LoadedSignature:
+    """Return the signature of the model in a file. Raises LoadError."""
     known_parameters(options.parameters, ("keep_state",))
     traced = read_keras(options.artifact, parameter(options.parameters, "keep_state", (False, True)))
-    return {"serving_default": signature_of(traced)}
+    return signature_of(traced)
 
 
 def read_keras(path: str, keep_state: bool = False) -> Traced:

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from runtimes.contract import LoadError
 
-from .loaders import LoadedSignature, of_concrete_function
+from .loaders import of_concrete_function
+from .signatures import LoadedSignature
 
 Structure = Any  # dicts, lists and tuples of something
 
@@ -31,7 +32,7 @@ def signature_of(traced: Traced) -> LoadedSignature:
             reset()
         return traced.function(*(arguments[name] for name in traced.inputs))
 
-    return of_concrete_function(traced.function, traced.inputs, call, scalar_tables=True, may_call_python=False)
+    return of_concrete_function(traced.function, traced.inputs, call, {}, calls_python=False, scalar_tables=True)
 
 
 def trace(model: Any, keep_state: bool = False) -> Traced:
