@@ -17,6 +17,7 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import NotFound, Unavailable, from_kind, shorten, unknown_model
 from gateway.lifecycle.entries import TableEntries
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.needs_file import NeedsFile
 from gateway.lifecycle.on_demand import OnDemand
 from gateway.lifecycle.overrides import Override, Overrides
 from gateway.lifecycle.pipeline_version import PipelineVersion
@@ -45,6 +46,7 @@ class ManagerOptions:
 
     load          when models are loaded whose model.toml does not say so
     memory_limit  the bytes that all processes may take, for which models on demand are unloaded; 0: any
+    needs        where it is kept what models need, for the next start; None: nowhere
     is_complete  whether the scan finds everything; False while a remote repository has not been read yet
     prepare      downloads models that are about to be loaded; returns why that failed, or ""
     finished     called with them when they have been loaded or not: their files need not be kept for that any more
@@ -59,6 +61,7 @@ class ManagerOptions:
     load_model: tuple[str, ...] = ()
     load: ModelLoading = "always"
     memory_limit: int = 0
+    needs: NeedsFile | None = None
     scan: Scan = scan
     is_complete: Callable[[], bool] = lambda: True
     prepare: Callable[[Collection[str]], Awaitable[str]] | None = None
@@ -108,6 +111,7 @@ class Manager:
             lambda: self._state_change,
             self.zygotes.end_idle if self.zygotes is not None else lambda: False,
             options.grace_s,
+            options.needs,
         )
 
     async def run(self) -> None:
@@ -137,6 +141,7 @@ class Manager:
     async def close(self) -> None:
         """Stop every worker. The fronts have ended already, so no request waits for an answer."""
         self._closing = True
+        self.on_demand.save()
         for version in self.versions.values():
             version.unloading = True
             version.stop()

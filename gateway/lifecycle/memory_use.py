@@ -16,10 +16,15 @@ _GROWTH = 1.5
 
 
 class LoadNeeds:
-    """How many bytes each model needs: learned from the last time it was loaded, guessed before the first."""
+    """How many bytes each model needs: learned from the last time it was loaded, guessed before the first.
 
-    def __init__(self) -> None:
+    remembered: what was learned before this gateway started. It is a better guess, but no more than that: a model that
+    had grown with its requests needs less to be loaded.
+    """
+
+    def __init__(self, remembered: Mapping[VersionKey, int] | None = None) -> None:
         self._learned: dict[VersionKey, int] = {}
+        self._remembered = dict(remembered or {})
         self._files: dict[VersionKey, int] = {}
         self._runtimes: dict[str, int] = {}  # what a worker of a runtime needs besides its files: the most so far
 
@@ -33,8 +38,14 @@ class LoadNeeds:
         artifact, toml = config.artifact, config.toml
         assert artifact is not None
         self._files[key] = files
+        if key in self._remembered:
+            return self._remembered[key]
         one = self._runtimes.get(artifact.runtime.name, _FIRST_GUESS) + _FILES_IN_MEMORY * files
         return (min(one, toml.memory_limit) if toml.memory_limit else one) * toml.workers
+
+    def learned(self) -> dict[VersionKey, int]:
+        """Return what this gateway has learned of the versions that it serves."""
+        return dict(self._learned)
 
     def learn(self, key: VersionKey, config: ModelConfig, needed: int, starts: bool = False) -> None:
         """Note what a model takes. starts: whether it has just been loaded, so that what was known is outdated."""
@@ -52,6 +63,7 @@ class LoadNeeds:
         """Drop versions that are no longer served. New files are other versions."""
         for key in keys:
             self._learned.pop(key, None)
+            self._remembered.pop(key, None)
             self._files.pop(key, None)
 
 

@@ -22,6 +22,7 @@ from gateway.errors import OutOfMemory
 from gateway.lifecycle.eviction import Candidate, Known, Uses, choose, worths
 from gateway.lifecycle.memory_use import LoadNeeds, MemoryUse, file_bytes, measure
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.needs_file import NeedsFile
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.cores import available_cores
 from gateway.process.resident import Resident, resident
@@ -48,6 +49,8 @@ _MAX_WAIT_S = 60.0
 _IDLE_STREAMS_S = 60.0
 # After a load has failed, requests are refused for this long, doubled with each failure in a row, up to the longest.
 _BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
+# How often what models need is written to disk, if it has changed. Less often, more of it is lost with the supervisor.
+_SAVE_S = 60.0
 # Room for one more load is made in advance, unless that takes more than this part of the limit.
 _MAX_HEADROOM = 1 / 16
 # What is kept free because processes grow between two measurements: so many bytes, but at most this part of the limit.
@@ -89,6 +92,7 @@ class OnDemand:
     succeeds  returns whether a version replaces one that is loaded
     grace_s   how long an idle worker may wait for the fronts to disconnect from it
     end_idle  ends processes that have no workers, but would help to start some; returns whether there were any
+    needs     where it is kept what models need; None: nowhere
     """
 
     def __init__(
@@ -99,12 +103,16 @@ class OnDemand:
         changed: Callable[[], asyncio.Event],
         end_idle: Callable[[], bool] = lambda: False,
         grace_s: float = default.GRACE_S,
+        needs: NeedsFile | None = None,
     ) -> None:
         self.limit = limit
         self._target = limit - min(int(limit * _MAX_MARGIN), _MARGIN_BYTES)
         self.counts = OnDemandCounts()
         self.memory = MemoryUse()
-        self.needs = LoadNeeds()
+        self._needs_file = needs if limit else None
+        self.needs = LoadNeeds(self._needs_file.read() if self._needs_file is not None else None)
+        self._saved: dict[VersionKey, int] = {}
+        self._next_save = time.monotonic() + _SAVE_S
         self._start, self._succeeds, self._changed, self._end_idle = start, succeeds, changed, end_idle
         self._uses: dict[tuple[str, str], Uses] = {}
         # By worker: the requests that it had begun when it was last looked at.
@@ -225,6 +233,8 @@ class OnDemand:
             try:
                 if self.limit:
                     await self._measure_if_due()
+                    if time.monotonic() >= self._next_save:
+                        await asyncio.to_thread(self.save)
                 self._give_turns()
             except Exception:  # a bug; without further turns, nothing could be loaded any more
                 log.exception("the memory of models could not be managed; it is tried again")
@@ -235,6 +245,19 @@ class OnDemand:
                     await self._kick.wait()
             except TimeoutError:
                 pass
+
+    def save(self) -> None:
+        """Write what models need to disk, if it has changed."""
+        self._next_save = time.monotonic() + _SAVE_S
+        needs = self.needs.learned()
+        changed = {key: size for key, size in needs.items() if self._saved.get(key) != size}
+        if self._needs_file is None or not changed:
+            return
+        try:
+            self._needs_file.write(changed)
+        except OSError as error:
+            log.warning("what models need cannot be kept for the next start: %s", error.strerror)
+        self._saved = needs
 
     def _give_turns(self) -> None:
         while self._turns and len(self._loading) < available_cores():

@@ -54,6 +54,7 @@ from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.front.options import FrontOptions
 from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.needs_file import NeedsFile
 from gateway.lifecycle.overrides import Override
 from gateway.lifecycle.run_dir import new_run_dir
 from gateway.lifecycle.sandbox import SandboxPolicy
@@ -191,6 +192,7 @@ class Supervisor:
             load_model=tuple(split_names(settings.load_model)),
             load=settings.load,
             memory_limit=settings.memory_limit,
+            needs=NeedsFile(environments / "needs.json"),
             scan=served.scan,
             is_complete=served.mirrors.is_complete,
             prepare=served.mirrors.prepare,

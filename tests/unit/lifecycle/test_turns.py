@@ -13,6 +13,7 @@ import pytest
 from gateway.environments.runtime import read_runtime
 from gateway.lifecycle import on_demand
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.needs_file import NeedsFile
 from gateway.lifecycle.on_demand import OnDemand
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.resident import Resident
@@ -66,7 +67,13 @@ class Machine:
         self.changed = asyncio.Event()
         self.workers: dict[str, Worker] = {}
         self.others_mib = 0  # what processes take that serve no model
-        self.manager = OnDemand(limit_mib * _MIB, self._start, lambda _: False, lambda: self.changed)
+        self.manager = OnDemand(
+            limit_mib * _MIB,
+            self._start,
+            lambda _: False,
+            lambda: self.changed,
+            needs=NeedsFile(tmp_path / "needs.json"),
+        )
         self.versions = {name: self._version(name, tmp_path) for name in sizes}
         monkeypatch.setattr(on_demand, "_MARGIN_BYTES", 0)
         monkeypatch.setattr(on_demand, "_MEASURE_S", 0.01)
@@ -277,6 +284,32 @@ async def test_a_load_waits_for_what_was_reserved_for_another_one_and_is_not_nee
         await found.use("pinned")
         await found.use("a")
         assert found.loaded() == {"a", "pinned"}
+
+
+@run
+async def test_what_models_need_is_known_after_a_restart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=25) as found:
+        await found.use("a")
+        found.manager.save()
+    async with machine(monkeypatch, 30, tmp_path, a=8, b=1) as found:
+        needs = found.manager.needs
+        a, b = (found.versions[name] for name in "ab")
+        assert needs.of(a.key, a.config) == 25 * _MIB
+        assert needs.of(b.key, b.config) == 1 * _MIB, "a model that was never loaded is guessed"
+        await found.use("a")
+        assert needs.of(a.key, a.config) == 8 * _MIB
+
+
+@run
+async def test_what_a_model_grew_to_before_a_restart_does_not_refuse_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 100, tmp_path, a=80) as found:
+        await found.use("a")
+        found.manager.save()
+    async with machine(monkeypatch, 50, tmp_path, a=20) as found:
+        await found.use("a")
+        assert found.loaded() == {"a"}
 
 
 @run
