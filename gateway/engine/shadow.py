@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 # Copies of a front in progress at all shadows, and their bytes, answers included. With more, a shadow that is slower
-# than the original takes more memory before copies are dropped; with fewer, bursts are compared in part only.
+# than the original takes more memory before copies are dropped; with fewer, bursts are compared in part only. One of
+# several shadows may take as much as it leaves free, so that one that hangs leaves room for the others.
 _MAX_COPIES = 32
 _MAX_BYTES = 32 << 20
 
@@ -80,6 +81,18 @@ class ShadowRequest(QueuedRequest):
         self.on_end(outcome)
 
 
+@dataclass(slots=True)
+class ShadowUse:
+    """Copies in progress, including those whose answers are being compared, and their bytes."""
+
+    count: int = 0
+    size: int = 0
+
+    def add(self, count: int, size: int) -> None:
+        self.count += count
+        self.size += size
+
+
 class Shadows:
     """The copies of one front."""
 
@@ -89,8 +102,8 @@ class Shadows:
         self.random = random or Random()
         self.copies: set[ShadowRequest] = set()
         self.late: set[ShadowRequest] = set()  # those that have ended, and that their workers still have
-        self.size = 0
-        self.count = 0  # of copies, including those whose answers are being compared
+        self.use = ShadowUse()
+        self._uses: dict[Key, ShadowUse] = {}  # the same by shadow
         self._models: dict[Key, ShadowedModel] = {}
         self._executor: ThreadPoolExecutor | None = None
 
@@ -124,8 +137,24 @@ class Shadows:
             metrics.in_flight -= 1
             metrics.queued -= copy.worker is None
 
-    def has_room(self, size: int) -> bool:
-        return self.count < _MAX_COPIES and self.size + size <= _MAX_BYTES
+    def take(self, key: Key, size: int) -> bool:
+        """Take room for a copy to this shadow. Returns whether there was any."""
+        own = self._uses.setdefault(key, ShadowUse())
+        count, free = _MAX_COPIES - self.use.count, _MAX_BYTES - self.use.size
+        if len(self._models) > 1:
+            count, free = count - own.count, free - own.size
+        if count <= 0 or size > free:
+            return False
+        self.use.add(1, size)
+        own.add(1, size)
+        return True
+
+    def free(self, key: Key, size: int) -> None:
+        self.use.add(-1, -size)
+        own = self._uses[key]
+        own.add(-1, -size)
+        if not own.count:
+            del self._uses[key]
 
     def compare(self, original: Sequence[Tensor], shadow: Sequence[Tensor]) -> "asyncio.Future[_Compared]":
         """Compare two answers in a thread: arrays may be large, and clients must not wait for it."""
@@ -174,14 +203,15 @@ class ShadowedModel(ServableWrapper):
             found.count("unavailable")
             return
         size += 2 * sum(len(tensor.data) for tensor in outputs)  # the shadow's answer is as large
-        if not shadows.has_room(size):
-            found.count("dropped")
-            return
         request = request._replace(record=None, parameters=NO_PARAMETERS, deadline=None)
         try:
             rows, _, layout, _ = self.target.validator.check(request)
         except ModelportError:
             found.count("form")
+            return
+        key = (status.name, status.version)
+        if not shadows.take(key, size):
+            found.count("dropped")
             return
         # The answer may be in memory that the worker needs for the next ones.
         original = [tensor._replace(data=bytes(tensor.data)) for tensor in outputs]
@@ -194,8 +224,6 @@ class ShadowedModel(ServableWrapper):
         )
         copy.on_end = partial(self._on_end, copy, original)
         shadows.copies.add(copy)
-        shadows.count += 1
-        shadows.size += size
         host.expirations.add(copy, None)
         self.target.put(copy)
 
@@ -224,8 +252,7 @@ class ShadowedModel(ServableWrapper):
             self._found.observe(*each)
 
     def _free(self, copy: ShadowRequest) -> None:
-        self._shadows.count -= 1
-        self._shadows.size -= copy.size
+        self._shadows.free((self.target.status.name, self.target.status.version), copy.size)
 
 
 def _is_at_worker(copy: ShadowRequest) -> bool:

@@ -76,7 +76,7 @@ class Bench:
 
     async def settled(self) -> None:
         """Wait until no copy is in progress."""
-        while self.engine.shadows.count:  # noqa: ASYNC110 - it ends within a few turns of the loop
+        while self.engine.shadows.use.count:  # noqa: ASYNC110 - it ends within a few turns of the loop
             await asyncio.sleep(0)
 
     def found(self, version: str = "4") -> dict[str, Any]:
@@ -163,16 +163,41 @@ def test_whatever_happens_to_a_copy_the_original_is_answered(how: str) -> None:
                 bench.ask(request())
                 bench.answer("3", scores(1, 2))
                 await asyncio.sleep(0)
-            assert bench.engine.shadows.count == 32
+            assert bench.engine.shadows.use.count == 32
             assert bench.shadow["outcomes"]["dropped"] == 69
             bench.engine.routes._queues["m", "4"].fail_all(Internal("killed"))
         await bench.settled()
         assert bench.shadow["outcomes"]["failed"] == (32 if how == "hangs" else 1)
         assert all(isinstance(each, InferResponse) for each in bench.outcomes)
-        assert (bench.engine.shadows.size, bench.engine.shadows.copies) == (0, set())
+        assert (bench.engine.shadows.use.size, bench.engine.shadows.copies) == (0, set())
         bench.ask(request())
         bench.answer("3", scores(1, 2))
         assert isinstance(bench.outcomes[-1], InferResponse)
+
+    run(test)
+
+
+def test_a_shadow_that_hangs_leaves_room_for_others() -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.traffic["n"] = Traffic({"3": 1}, shadow=Shadow("4", "3", 1.0))
+        others = [ModelStatus("n", version, "READY", signatures=SIGNATURES, admits=True) for version in "34"]
+        bench.apply(status("3"), status("4"), *others)
+        for _ in range(100):
+            bench.ask(request())
+            bench.answer("3", scores(1, 2))
+            await asyncio.sleep(0)
+        assert bench.engine.shadows.use.count == 16
+        bench.engine.submit(request()._replace(model="n"), bench.outcomes.append)
+        (queued,) = bench.engine.routes._queues["n", "3"]._queued.items.values()  # type: ignore[union-attr]
+        group = TensorGroup(layout_of("", (), scores(1)), [1], memoryview(scores(1)[0].data), 0)
+        queued.answer(ResultGroup((queued.id,), (1,), 2, 3, 4, 1, group, first_of_batch=True), 0)
+        await asyncio.sleep(0)
+        assert bench.engine.shadows.use.count == 17
+        bench.engine.routes._queues["m", "4"].fail_all(Internal("killed"))
+        bench.engine.routes._queues["n", "4"].fail_all(Internal("killed"))
+        await bench.settled()
+        assert bench.engine.shadows._uses == {}
 
     run(test)
 
@@ -184,7 +209,7 @@ def test_the_bytes_of_copies_are_bounded() -> None:
             bench.ask(request(size=4 << 20))  # 16 MiB each
             bench.answer("3", scores(1, 2))
             await asyncio.sleep(0)
-        assert bench.engine.shadows.count == 1
+        assert bench.engine.shadows.use.count == 1
         assert bench.shadow["outcomes"]["dropped"] == 2
 
     run(test)
@@ -340,7 +365,7 @@ def test_no_copy_waits_for_a_shadow_that_is_unloaded() -> None:
         queue.update_status(entry)  # the last answer is on its way
         bench.answer("3", scores(1, 2))
         await asyncio.sleep(0)
-        assert (bench.engine.shadows.count, bench.shadow["outcomes"]["unavailable"]) == (0, 1)
+        assert (bench.engine.shadows.use.count, bench.shadow["outcomes"]["unavailable"]) == (0, 1)
 
     run(test)
 
