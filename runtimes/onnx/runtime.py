@@ -48,6 +48,7 @@ from .direct import Run, direct_run
 from .io_binding import bind_to_device
 from .json_texts import is_written, texts
 from .private import private_copy
+from .small_types import SMALL_TYPES, run_with_small_types
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -63,6 +64,7 @@ _DATATYPES = {
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
+    **SMALL_TYPES,
 }
 # Errors of a run if the shape or a value of a tensor is wrong for a node inside the model. ONNX Runtime has no separate
 # kind of error for that, so FAIL and RUNTIME_EXCEPTION count as the fault of the inputs.
@@ -112,7 +114,8 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
 def in_session(session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, model, options, bind_to_device(session, "cuda") if on_device else direct_run(session))
+    run = bind_to_device(session, "cuda") if on_device else direct_run(session)
+    return kind(session, model, options, run_with_small_types(session, run))
 
 
 def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.SessionOptions) -> ort.InferenceSession:
