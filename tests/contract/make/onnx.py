@@ -18,10 +18,18 @@ FLOAT, HALF, DOUBLE, BOOL = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.
 SCALARS = {"string_scalar": "end\0", "string_scalar_empty": ""}
 # For cases whose graph shows that rows do not influence each other.
 FOLLOWED = {"analysis": "independent"}
-INT64, STRING, BFLOAT16 = TensorProto.INT64, TensorProto.STRING, TensorProto.BFLOAT16
+INT64, STRING, FNUZ = TensorProto.INT64, TensorProto.STRING, TensorProto.FLOAT8E4M3FNUZ
+# Values of each type, in three columns, and twice as much. The last bytes of INT4 are half empty.
+SMALL_TYPES = {
+    "b": (TensorProto.BFLOAT16, "BF16", [[1.0, -0.5, 2.0**126], [0.0, 2.0**-133, 255.0]]),
+    "e": (TensorProto.FLOAT8E4M3FN, "FP8_E4M3FN", [[1.0, -0.5, 224.0], [0.0, 0.001953125, 15.0]]),
+    "f": (TensorProto.FLOAT8E5M2, "FP8_E5M2", [[1.0, -0.5, 28672.0], [0.0, 1.52587890625e-05, 14.0]]),
+    "i": (TensorProto.INT4, "INT4", [[1, -4, 3], [0, -1, 2]]),
+    "u": (TensorProto.UINT4, "UINT4", [[1, 7, 3], [0, 4, 2]]),
+}
 
 
-def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=False):
+def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=False, opset=17):
     """Write a model and its case. beside: whether the weights are in a separate file."""
     folder = Path(root, name)
     folder.mkdir(parents=True)
@@ -29,10 +37,37 @@ def write(root, name, nodes, inputs, outputs, case, initializers=(), beside=Fals
         [helper.make_tensor_value_info(key, kind, shape) for key, kind, shape in group] for group in (inputs, outputs)
     ]
     graph = helper.make_graph(nodes, name, *values, initializer=list(initializers))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 19 else 10)
     where = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0} if beside else {}
     save(model, str(folder / "model.onnx"), **where)
     (folder / "case.json").write_text(json.dumps({"artifact": "model.onnx", **case}))
+
+
+def write_small_types(root, node):
+    """Write a model whose inputs and outputs have the types that numpy lacks. Few operators have kernels for them."""
+    nodes, inputs, outputs = [], [], []
+    for name, (kind, _, _) in SMALL_TYPES.items():
+        nodes += [
+            node("Cast", [name], [name + "_wide"], to=FLOAT),
+            node("Add", [name + "_wide", name + "_wide"], [name + "_twice"]),
+            node("Cast", [name + "_twice"], [name + "2"], to=kind),
+        ]
+        inputs.append((name, kind, ["n", 3]))
+        outputs.append((name + "2", kind, ["n", 3]))
+    case = {
+        "values": {name: values for name, (_, _, values) in SMALL_TYPES.items()},
+        "expected_values": {
+            name + "2": [[2 * value for value in row] for row in values] for name, (_, _, values) in SMALL_TYPES.items()
+        },
+        "expected_signature": {
+            "inputs": [[name, datatype, [-1, 3]] for name, (_, datatype, _) in SMALL_TYPES.items()],
+            "outputs": [[name + "2", datatype, [-1, 3]] for name, (_, datatype, _) in SMALL_TYPES.items()],
+        },
+    }
+    write(root, "small_types", nodes, inputs, outputs, {**case, **FOLLOWED}, opset=21)
+    adds = [node("Add", ["x", "x"], ["y"])]
+    kind = TensorProto.BFLOAT16
+    write(root, "no_kernel", adds, [("x", kind, ["n"])], [("y", kind, ["n"])], {"load_error": "implementation for Add"})
 
 
 def write_faults(root, node):
@@ -112,10 +147,10 @@ def main(root):
         [
             node("Mul", ["x", "two"], ["double"]),
             node("ReduceSum", ["x", "axes"], ["sum"]),
-            node("Cast", ["x"], ["small"], to=BFLOAT16),
+            node("Cast", ["x"], ["small"], to=FNUZ),
         ],
         [("x", DOUBLE, ["n", 3])],
-        [("double", DOUBLE, ["n", 3]), ("small", BFLOAT16, ["n", 3]), ("sum", DOUBLE, ["n", 1])],
+        [("double", DOUBLE, ["n", 3]), ("small", FNUZ, ["n", 3]), ("sum", DOUBLE, ["n", 1])],
         {
             "refused": ["small"],
             "expected_signature": {"outputs": [["double", "FP64", [-1, 3]], ["sum", "FP64", [-1, 1]]]},
@@ -123,6 +158,7 @@ def main(root):
         },
         [numpy_helper.from_array(np.array(2.0), "two"), numpy_helper.from_array(np.array([1]), "axes")],
     )
+    write_small_types(root, node)
     # A weight that is listed as an input, as in models before IR 4, need not be in a request.
     weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
     write(
