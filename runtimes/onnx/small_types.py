@@ -1,7 +1,7 @@
 """Runs a session that has inputs or outputs of BF16, FP8, INT4 or UINT4, which `run` refuses because numpy lacks them.
 
-They are passed as ONNX Runtime's own values, which are made of bytes. Four-bit integers take half a byte each there, the
-first of two in the lower bits, and a byte each in arrays.
+They are passed as ONNX Runtime's own values, which are made of bytes. Four-bit integers take half a byte each there,
+the first of two in the lower bits, and a byte each in arrays.
 """
 
 import ctypes

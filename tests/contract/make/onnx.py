@@ -7,6 +7,7 @@ that folder is removed again.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
@@ -20,7 +21,7 @@ SCALARS = {"string_scalar": "end\0", "string_scalar_empty": ""}
 FOLLOWED = {"analysis": "independent"}
 INT64, STRING, FNUZ = TensorProto.INT64, TensorProto.STRING, TensorProto.FLOAT8E4M3FNUZ
 # Values of each type, in three columns, and twice as much. The last bytes of INT4 are half empty.
-SMALL_TYPES = {
+SMALL_TYPES: dict[str, Any] = {
     "b": (TensorProto.BFLOAT16, "BF16", [[1.0, -0.5, 2.0**126], [0.0, 2.0**-133, 255.0]]),
     "e": (TensorProto.FLOAT8E4M3FN, "FP8_E4M3FN", [[1.0, -0.5, 224.0], [0.0, 0.001953125, 15.0]]),
     "f": (TensorProto.FLOAT8E5M2, "FP8_E5M2", [[1.0, -0.5, 28672.0], [0.0, 1.52587890625e-05, 14.0]]),

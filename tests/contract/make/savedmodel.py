@@ -36,7 +36,29 @@ class Scalar(tf.Module):
 class UnknownRank(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, "x")])
     def __call__(self, x):
-        return {"y": x * 2.0, "small": tf.cast(x, tf.bfloat16)}
+        return {"y": x * 2.0, "small": tf.cast(x, tf.bfloat16), "complex": tf.complex(x, x)}
+
+
+class SmallTypes(tf.Module):
+    """TensorFlow computes with BF16, and converts the others to wider types."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 3], dtype, name)
+            for name, dtype in (
+                ("b", tf.bfloat16),
+                ("e", tf.dtypes.experimental.float8_e4m3fn),
+                ("f", tf.dtypes.experimental.float8_e5m2),
+                ("i", tf.dtypes.experimental.int4),
+                ("u", tf.dtypes.experimental.uint4),
+            )
+        ]
+    )
+    def __call__(self, b, e, f, i, u):
+        wide = {"e2": tf.cast(e, tf.float32), "f2": tf.cast(f, tf.float32), "i2": tf.cast(i, tf.int8)}
+        wide["u2"] = tf.cast(u, tf.uint8)
+        own = {"e2": e.dtype, "f2": f.dtype, "i2": i.dtype, "u2": u.dtype}
+        return {"b2": b + b, **{name: tf.cast(each + each, own[name]) for name, each in wide.items()}}
 
 
 class Tables(tf.Module):
@@ -279,7 +301,7 @@ def main(root):
         write(name, Echo(), {"values": texts, "expected_values": texts, "strings": True})
     write("int64_scalar", Scalar(), {"expected_signature": {"inputs": [["step", "INT64", []], ["x", "INT64", [-1]]]}})
     write(
-        "unknown_rank", UnknownRank(), {"expected_signature": {"inputs": [["x", "FP32", None]]}, "refused": ["small"]}
+        "unknown_rank", UnknownRank(), {"expected_signature": {"inputs": [["x", "FP32", None]]}, "refused": ["complex"]}
     )
     ends = {"values": {"ids": [39999, 0], "a": [4.0, 99.0]}, "expected_values": {"y": [40000.0, 6.0]}}
     write("tables", Tables(), dict(ends, ranges={"ids": [0, 39999, True], "a": [2, 14, False]}))

@@ -219,7 +219,14 @@ class Complains(nn.Module):
 
 class Bfloat16(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"small": x.bfloat16(), "same": x * 1}
+        return {"small": x.bfloat16(), "same": x * 1, "other": x.to(torch.float8_e4m3fnuz)}
+
+
+class SmallTypes(nn.Module):
+    """Takes and returns the types that numpy lacks; e.T is not contiguous."""
+
+    def forward(self, b: Tensor, e: Tensor, f: Tensor) -> dict[str, Tensor]:
+        return {"b2": b + b, "e2": (e.float() * 2).to(torch.float8_e4m3fn).T.T, "f2": (f.float() * 2).to(f.dtype)}
 
 
 LINEAR = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["OUTPUT__0", "FP32", [-1, 3]]]}
@@ -409,7 +416,8 @@ def main(root):
     export("exported", Linear(), dict(case, operators={"layer/linear": "aten::addmm"}))
     dictionary = expected_outputs(["double", "FP32", [-1, 4]], ["half", "FP32", [-1, 4]])
     export("exported_dict", ReturnsDict(), dictionary)
-    export("exported_bfloat16", Bfloat16(), {"refused": ["small"], **expected_outputs(["same", "FP32", [-1, 4]])})
+    both = expected_outputs(["small", "BF16", [-1, 4]], ["same", "FP32", [-1, 4]])
+    export("exported_bfloat16", Bfloat16(), {"refused": ["other"], **both})
     export("exported_writes_to_input", WritesToInput(), {})
     export("exported_counts", Counts(), {"stateful": True, "analysis": {"writes": "buffer 'count' is written to"}})
     export("exported_nested", ReturnsNested(), {"refused": ["OUTPUT__1"]})
