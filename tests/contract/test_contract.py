@@ -34,14 +34,15 @@ MADE = {
         "signature_inside signature_broken declared declared_wrongly writes_to_input keeps_input complains "
         "numbered numbered_wrongly numbered_too_high "
         "precision exported_precision parameter_wrong parameter_unknown "
-        "half bool int64 exported exported_dict exported_bfloat16 exported_writes_to_input exported_nested "
+        "half bool int64 small_types exported exported_dict exported_bfloat16 exported_small_types "
+        "exported_writes_to_input exported_nested "
         "exported_counts "
         "faults state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
         "attention_without_weights no_rows complex_alone wants_a_card without_forward exported_by_2_7 "
         "exported_too_early exported_operator compiled tables exported_tables"
     ),
     "savedmodel": (
-        "half parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
+        "half small_types parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
         "default_signature other_signature no_default_signature no_signature assertion corrupt ragged_beside "
         "calls_python calls_python_beside tags_train_first tags_none_first tags_tpu_first tags_for_training_only "
         "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting "

@@ -303,6 +303,27 @@ def main(root):
     write(
         "unknown_rank", UnknownRank(), {"expected_signature": {"inputs": [["x", "FP32", None]]}, "refused": ["complex"]}
     )
+    values = {
+        "b": [[1.0, -0.5, 2.0**126], [0.0, 2.0**-126, 255.0]],  # TensorFlow replaces smaller ones by zero
+        "e": [[1.0, -0.5, 224.0], [0.0, 2.0**-9, 15.0]],
+        "f": [[1.0, -0.5, 28672.0], [0.0, 2.0**-16, 14.0]],
+        "i": [[1, -4, 3], [0, -1, 2]],
+        "u": [[1, 7, 3], [0, 4, 2]],
+    }
+    small = {
+        "values": values,
+        "expected_values": {
+            name + "2": [[2 * value for value in row] for row in rows] for name, rows in values.items()
+        },
+        "expected_signature": {
+            kind: [
+                [name + suffix, datatype, [-1, 3]]
+                for name, datatype in zip(values, ("BF16", "FP8_E4M3FN", "FP8_E5M2", "INT4", "UINT4"), strict=True)
+            ]
+            for kind, suffix in (("inputs", ""), ("outputs", "2"))
+        },
+    }
+    write("small_types", SmallTypes(), small)
     ends = {"values": {"ids": [39999, 0], "a": [4.0, 99.0]}, "expected_values": {"y": [40000.0, 6.0]}}
     write("tables", Tables(), dict(ends, ranges={"ids": [0, 39999, True], "a": [2, 14, False]}))
     module = Signatures()

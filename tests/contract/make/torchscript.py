@@ -407,6 +407,23 @@ def main(root):
     script("keeps_input", KeepsInput(), keeps)
     script("complains", Complains(), {**FP32_X, "values": X, "bad": [{"x": [[-1.0] * 4]}, {"x": [[100.0] * 4]}]})
     script("half", nn.Identity(), {"options": {"inputs": [["input", "FP16", [-1, 2]]]}})
+    small = {
+        "b": [[1.0, -0.5, 2.0**126], [0.0, 2.0**-132, 255.0]],
+        "e": [[1.0, -0.5, 224.0], [0.0, 2.0**-9, 15.0]],
+        "f": [[1.0, -0.5, 28672.0], [0.0, 2.0**-16, 14.0]],
+    }
+    twice = {name + "2": [[2 * value for value in row] for row in rows] for name, rows in small.items()}
+    inputs = [["b", "BF16", [-1, 3]], ["e", "FP8_E4M3FN", [-1, 3]], ["f", "FP8_E5M2", [-1, 3]]]
+    case = {"values": small, "expected_values": twice}
+    script("small_types", SmallTypes(), {**case, "options": {"inputs": inputs}})
+    types = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+    rows = {0: torch.export.Dim("n", min=1, max=64)}
+    program = torch.export.export(
+        SmallTypes(), tuple(torch.zeros(2, 3).to(dtype) for dtype in types), dynamic_shapes=dict.fromkeys("bef", rows)
+    )
+    outputs = [[name + "2", datatype, shape] for name, datatype, shape in inputs]
+    signature = {"expected_signature": {"inputs": inputs, "outputs": outputs}}
+    write("exported_small_types", lambda path: torch.export.save(program, path), {**case, **signature}, "pt2")
     script("bool", nn.Identity(), {"options": {"inputs": [["input", "BOOL", [-1, 2]]]}})
     script("int64", nn.Identity(), {"options": {"inputs": [["input", "INT64", [-1, 2]]]}})
     rows = {"ranges": {"x": [0, 39999, True]}}
