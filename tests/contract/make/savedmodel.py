@@ -303,7 +303,7 @@ def main(root):
     write(
         "unknown_rank", UnknownRank(), {"expected_signature": {"inputs": [["x", "FP32", None]]}, "refused": ["complex"]}
     )
-    values = {
+    values: dict[str, list[list[float]]] = {
         "b": [[1.0, -0.5, 2.0**126], [0.0, 2.0**-126, 255.0]],  # TensorFlow replaces smaller ones by zero
         "e": [[1.0, -0.5, 224.0], [0.0, 2.0**-9, 15.0]],
         "f": [[1.0, -0.5, 28672.0], [0.0, 2.0**-16, 14.0]],
