@@ -48,10 +48,11 @@ def check_input(spec: TensorSpec, inputs: Dict[str, np.ndarray]) -> np.ndarray:
 
 def given_inputs(signature: Signature, inputs: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
     """Return the arrays of a request as `check_input` does, in the model's order. Optional ones may be left out."""
+    needed = {spec.name for spec in signature.inputs}.difference(signature.optional)
     return {
         spec.name: check_input(spec, inputs)
-        for spec in signature.inputs
-        if spec.name in inputs or spec.name not in signature.optional
+        for spec in signature.inputs + signature.unbatched
+        if spec.name in inputs or spec.name in needed
     }
 
 

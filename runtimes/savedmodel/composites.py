@@ -11,7 +11,7 @@ _SPARSE = ["indices", "values", "dense_shape"]
 
 
 def parts_of(key: str, value: Any) -> Dict[str, Any]:
-    """Return the tensors, or specs, that a ragged or sparse tensor's spec stands for, in TensorFlow's order.
+    """Return the tensors of a ragged or sparse tensor, or the specs in its spec, by name, in TensorFlow's order.
 
     Anything else, and what contains a tensor that cannot be served, stands for itself.
     """
@@ -21,9 +21,9 @@ def parts_of(key: str, value: Any) -> Dict[str, Any]:
 
 
 def _names(key: str, value: Any) -> List[str]:
-    if isinstance(value, tf.SparseTensorSpec):
+    if isinstance(value, (tf.SparseTensorSpec, tf.SparseTensor)):
         return ["%s.%s" % (key, name) for name in _SPARSE]
-    if isinstance(value, tf.RaggedTensorSpec):
+    if isinstance(value, (tf.RaggedTensorSpec, tf.RaggedTensor)):
         return _ragged(key, value.ragged_rank)
     return []
 

@@ -70,6 +70,8 @@ def of_graph_def(
     if not fed:
         fed = {each.name: each.outputs[0] for each in needed if each.type in (*ends.PLACEHOLDERS, ends.WITH_DEFAULT)}
     optional = [name for name, tensor in fed.items() if tensor.op.type == ends.WITH_DEFAULT]
+    if len(optional) == len(fed):
+        optional = []  # a default value that all inputs have is for the graph's construction
     session = new_session(graph, threads)
     try:
         session.run([each for each in fills if each.inputs[0].op in needed])

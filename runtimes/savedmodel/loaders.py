@@ -12,7 +12,7 @@ from runtimes.contract import BatchAnalysis, InputRange, LoadOptions
 from .analysis.ranges import input_ranges, variables
 from .analysis.read import of_function
 from .composites import parts_of, tensors_of
-from .session import joined, new_session, of_session
+from .session import new_session, of_session
 from .signatures import LoadedSignature, describe, has_python_nodes, reason
 
 # Signature → input → the array for requests that leave it out, as `SignatureDef.defaults` has it.
@@ -20,9 +20,9 @@ Defaults = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def defaults_of(graph: Any) -> Defaults:
-    """Return the default values in a MetaGraphDef."""
+    """Return the default values in a MetaGraphDef, which TensorFlow's loaders ignore."""
     return {
-        name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}
+        name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items() if key in definition.inputs}
         for name, definition in graph.signature_def.items()
     }
 
@@ -79,8 +79,10 @@ def of_concrete_function(
             found[name] = part.numpy()
         return found
 
-    needs_python = calls_python and has_python_nodes(function.graph.as_graph_def())
-    signature, problem = describe(inputs, outputs, tuple(key for key in inputs if key in defaults), needs_python)
+    if calls_python:
+        graph = function.graph.as_graph_def()
+        calls_python = has_python_nodes(graph.node, graph.library)
+    signature, problem = describe(inputs, outputs, defaults, calls_python)
     arguments = _arguments(function, inputs)
     analyze = partial(_analyze, function, arguments, split, scalar_tables, defaults)
     ranges = partial(_ranges, function, arguments, split)
@@ -133,11 +135,8 @@ def _analyze(
     scalar_tables: bool,
     defaults: Mapping[str, np.ndarray],
 ) -> BatchAnalysis:
-    """Analyze the function for requests with all inputs, and for those that leave out what has a default value."""
-    outputs = _results(function, split)
-    found = of_function(function, outputs, scalar_tables, {})
     left_out = {name: defaults[key] for name, key in arguments.items() if key in defaults}
-    return joined(found, of_function(function, outputs, scalar_tables, left_out)) if left_out else found
+    return of_function(function, _results(function, split), scalar_tables, left_out)
 
 
 def _ranges(function: Any, arguments: Mapping[str, str], split: Mapping[str, Any]) -> Dict[str, InputRange]:

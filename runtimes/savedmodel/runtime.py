@@ -96,14 +96,14 @@ class SavedModel(Model):
         self.entries = {name: entries[name] for name in names}
         self.signatures = {name: entries[name].signature for name in names}
         default = self.signatures[names[0]]
-        # A declaration may leave out optional inputs, which are then not served.
-        wanted = {spec.name for spec in options.inputs or default.inputs}
-        known = tuple(spec for spec in default.inputs if spec.name in wanted or spec.name not in default.optional)
+        # What is declared is an input as any other, whether or not it has a default value.
+        declared = {spec.name for spec in options.inputs}
+        known = default.inputs + tuple(spec for spec in default.unbatched if spec.name in declared)
         self.signatures[names[0]] = Signature(
             declared_inputs(options.inputs, known),
             declared_outputs(options.outputs, default.outputs),
             default.refused,
-            tuple(name for name in default.optional if name in wanted),
+            unbatched=() if declared else default.unbatched,
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:

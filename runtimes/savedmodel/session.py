@@ -6,10 +6,11 @@ from typing import Any, Dict, Mapping, Sequence, Set, Tuple
 import numpy as np
 import tensorflow as tf
 
-from runtimes.contract import BatchAnalysis, InputRange
+from runtimes.contract import InputRange
 
 from .analysis.ranges import input_ranges
 from .analysis.read import of_graph
+from .ends import needed
 from .signatures import LoadedSignature, describe, has_python_nodes, served
 
 
@@ -30,44 +31,24 @@ def of_session(
     defaults         what is fed for inputs that a request leaves out; None if the graph itself has a default value
     """
     graph = session.graph
-    fetched = [tensor.op.name for tensor in outputs.values() if tensor is not None]
-    needed = tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), fetched)
-    signature, problem = describe(inputs, outputs, tuple(defaults), has_python_nodes(needed))
+    tensors = [tensor for tensor in outputs.values() if tensor is not None]
+    stops = {tensor.name for key, tensor in inputs.items() if tensor is not None and key not in defaults}
+    runs = {each.name for each in needed(tensors, stops)}
+    definition = graph.as_graph_def()
+    calls_python = has_python_nodes([node for node in definition.node if node.name in runs], definition.library)
+    signature, problem = describe(inputs, outputs, defaults, calls_python)
     fed = {spec.name: inputs[spec.name] for spec in signature.inputs}
-    always = {inputs[key]: value for key, value in defaults.items() if key not in fed and value is not None}
+    constants = {inputs[key]: value for key, value in defaults.items() if value is not None}
 
     def run(arrays: Dict[str, np.ndarray], names: Sequence[str]) -> Any:
-        feeds = dict(always)
-        for key, tensor in fed.items():
-            value = arrays[key] if key in arrays else defaults[key]
-            if value is not None:
-                feeds[tensor] = value
+        feeds = {**constants, **{inputs[key]: array for key, array in arrays.items()}}
         return session.run({key: outputs[key] for key in names}, feeds)
 
-    analyze = partial(_analyze, graph, fed, served(outputs), defaults)
+    known = {tensor.name: value for tensor, value in constants.items()}
+    analyze = partial(of_graph, graph, list(fed.values()), served(outputs), known)
     ranges = partial(_ranges, graph, fed, served(outputs))
+    fetched = [tensor.op.name for tensor in tensors]
     return LoadedSignature(signature, run, analyze, ranges, partial(_definition, graph, fetched), problem)
-
-
-def _analyze(
-    graph: tf.Graph, fed: Mapping[str, Any], outputs: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> BatchAnalysis:
-    """Analyze the graph for requests with all inputs, and for those without the optional ones."""
-    found = of_graph(graph, fed.values(), dict(outputs), {})
-    if not any(key in defaults for key in fed):
-        return found
-    needed = [tensor for key, tensor in fed.items() if key not in defaults]
-    known = {fed[key].name: value for key, value in defaults.items() if key in fed and value is not None}
-    return joined(found, of_graph(graph, needed, dict(outputs), known))
-
-
-def joined(one: BatchAnalysis, other: BatchAnalysis) -> BatchAnalysis:
-    """Return what holds if a request may run either way."""
-
-    def both(field: str) -> Tuple[str, ...]:
-        return tuple(dict.fromkeys(getattr(one, field) + getattr(other, field)))
-
-    return BatchAnalysis(both("mixes"), both("writes"), both("unknown"), random=one.random or other.random)
 
 
 def _ranges(graph: tf.Graph, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Dict[str, InputRange]:

@@ -1,6 +1,6 @@
 """A signature of a loaded model: what clients see of it, and how it runs."""
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Callable, Collection, Dict, Iterable, Mapping, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -32,23 +32,23 @@ class LoadedSignature(NamedTuple):
     parts: Tuple[str, ...] = ()
 
 
-def has_python_nodes(graph: Any) -> bool:
-    """Whether a graph or one of its functions calls a Python function, which is not part of the file."""
-    functions = [function.node_def for function in graph.library.function]
-    return any(node.op in _PYTHON_OPERATORS for nodes in [graph.node, *functions] for node in nodes)
+def has_python_nodes(nodes: Iterable[Any], library: Any) -> bool:
+    """Whether a graph's nodes or one of its functions call a Python function, which is not part of the file."""
+    functions = [function.node_def for function in library.function]
+    return any(node.op in _PYTHON_OPERATORS for body in [nodes, *functions] for node in body)
 
 
 def describe(
-    inputs: Mapping[str, Any], outputs: Mapping[str, Any], optional: Sequence[str] = (), calls_python: bool = False
+    inputs: Mapping[str, Any], outputs: Mapping[str, Any], optional: Collection[str] = (), calls_python: bool = False
 ) -> Tuple[Signature, str]:
     """Return what clients see of these tensors or specs, and why the signature cannot be served; "" if it can.
 
     optional  inputs that a request may leave out. Those that cannot be served are left out of every request
     """
-    inputs = {key: value for key, value in inputs.items() if key not in optional or not reason(value)}
+    needed = {key: value for key, value in inputs.items() if key not in optional}
     refused = {key: why for key, why in ((key, reason(value)) for key, value in outputs.items()) if why}
     problem = _CALLS_PYTHON if calls_python else ""
-    for key, value in inputs.items():
+    for key, value in needed.items():
         if reason(value):
             problem = "input '%s' cannot be served: %s" % (key, reason(value))
     if len(refused) == len(outputs):
@@ -56,8 +56,8 @@ def describe(
         problem = problem or reasons or "it has no outputs"
     if problem:
         return Signature((), ()), problem
-    left_out = tuple(spec.name for spec in _specs(inputs) if spec.name in optional)
-    return Signature(_specs(inputs), _specs(served(outputs)), refused, left_out), ""
+    left_out = {key: inputs[key] for key in optional if not reason(inputs[key])}
+    return Signature(_specs(needed), _specs(served(outputs)), refused, unbatched=_specs(left_out)), ""
 
 
 def served(outputs: Mapping[str, Any]) -> Dict[str, Any]:

@@ -44,6 +44,11 @@ def with_long_default():
     tf.add(x, v1.placeholder_with_default([1.0, 2.0], [None], "more"), name="y")
 
 
+def with_defaults_only():
+    x = v1.placeholder_with_default(tf.zeros([1, 2]), [None, 2], "x")
+    tf.identity(scored(x), name="y")
+
+
 def with_table():
     words = v1.placeholder(tf.string, [None], "words")
     rows = tf.lookup.KeyValueTensorInitializer(["a", "b"], [3, 4], tf.string, tf.int64)
@@ -111,6 +116,8 @@ CASES = {
     "with_default": (with_default, {}, [ROW, {**ROW, "scale": [[1.0, 2.0]]}]),
     "default_left_out": (with_default, {"inputs": ["x"]}, [ROW]),
     "with_long_default": (with_long_default, {}, [{"x": [1.0]}]),
+    "default_declared": (with_default, {"inputs": ["x", "scale"]}, [{**ROW, "scale": [[1.0, 2.0]]}]),
+    "with_defaults_only": (with_defaults_only, {}, [ROW]),
     "with_table": (with_table, {}, [{"words": ["b", "c"]}]),
     "with_empty_table": (with_empty_table, {}, []),
     "with_loop": (with_loop, {}, [{"x": [1.0], "flag": True}, {"x": [1.0], "flag": False}]),
@@ -163,7 +170,7 @@ def run(path, declared, requests):
         "inputs": [list(spec) for spec in signature.inputs],
         "outputs": [list(spec) for spec in signature.outputs],
         "refused": signature.refused,
-        "optional": signature.optional,
+        "unbatched": [list(spec) for spec in signature.unbatched],
         "answers": answers,
         "analysis": {**analysis._asdict(), "independent": analysis.independent},
     }

@@ -43,16 +43,22 @@ def test_declared_names_are_nodes_or_results_of_nodes(found: Any) -> None:
     assert found["instead_of_a_queue"]["answers"] == [{"y": [[5.5], [0.5]]}]
 
 
-def test_a_placeholder_with_a_default_is_an_optional_input(found: Any) -> None:
+def test_a_placeholder_with_a_default_may_be_left_out(found: Any) -> None:
     model = found["with_default"]
-    assert model["optional"] == ["scale"]
+    assert (model["inputs"], model["unbatched"]) == ([["x", "FP32", [-1, 2]]], [["scale", "FP32", [-1, 2]]])
     assert model["answers"] == [{"y": [[10.0, 20.0]]}, {"y": [[1.0, 4.0]]}]
     assert model["analysis"]["independent"]
-    only_x = found["default_left_out"]
-    assert [name for name, *_ in only_x["inputs"]] == ["x"]
-    assert only_x["answers"] == [{"y": [[10.0, 20.0]]}]
     # The default value has two rows, whatever the number of rows in a batch.
     assert found["with_long_default"]["analysis"]["mixes"] == ["AddV2 'y' allows one number of rows only"]
+
+
+def test_a_declaration_says_which_placeholders_are_inputs(found: Any) -> None:
+    only_x, both = found["default_left_out"], found["default_declared"]
+    assert (len(only_x["inputs"]), only_x["unbatched"]) == (1, [])
+    assert only_x["answers"] == [{"y": [[10.0, 20.0]]}]
+    assert (sorted(name for name, *_ in both["inputs"]), both["unbatched"]) == (["scale", "x"], [])
+    assert both["answers"] == [{"y": [[1.0, 4.0]]}]
+    assert found["with_defaults_only"]["inputs"] == [["x", "FP32", [-1, 2]]]
 
 
 def test_tables_are_filled_and_control_flow_of_tensorflow_1_runs(found: Any) -> None:
