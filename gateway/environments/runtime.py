@@ -36,6 +36,7 @@ class Format:
     triton_backend  Triton's backend for it; `platform` is then Triton's name as well. "" if Triton has none
     export_format   its name in gateway/export/routes.py; "" if it cannot be exported
     undeclared      whether its artifacts declare neither datatypes nor shapes, so that a description of them helps
+    by_name         whether it is only read for models that name this runtime, because another one usually reads it
     """
 
     platform: str
@@ -47,6 +48,7 @@ class Format:
     export_format: str = ""
     undeclared: bool = False
     head: str = ""
+    by_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ def _script(table: Table, folder: Path) -> str:
 def _format(table: Table) -> Format:
     table.allow(
         "platform", "files", "zip_entry", "beside", "artifact", "triton_backend", "export_format", "undeclared", "head",
+        "by_name",
     )  # fmt: skip
     files = table.texts("files")
     if not files:
@@ -221,6 +224,7 @@ def _format(table: Table) -> Format:
         _optional(table, "export_format"),
         table.flag("undeclared"),
         _expression(table, "head"),
+        table.flag("by_name"),
     )
 
 

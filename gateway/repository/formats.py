@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -39,19 +39,21 @@ class UnknownFormat(Exception):
     """No runtime reads the files. The message is one sentence that says what was found and what is supported."""
 
 
-def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
-    """Return the artifact in a version's folder; if there are several, the one named "model". Raises UnknownFormat."""
+def find_artifact(folder: Path, runtimes: Mapping[str, Runtime], named: bool = False) -> Artifact:
+    """Return the artifact in a version's folder; if there are several, the one named "model". Raises UnknownFormat.
+
+    named  whether the model names its runtime, which is then the only one of `runtimes`
+    """
     if is_mlflow_model(folder):
-        return _find_mlflow_artifact(folder, runtimes)
+        return _find_mlflow_artifact(folder, runtimes, named)
     near_misses: list[str] = []
     found: dict[Path, Artifact] = {}
-    for runtime in _fallbacks_last(runtimes):
-        for file_format in runtime.formats:
-            for file in _matching_files(folder, file_format.files):
-                if problem := _problem(file, file_format):
-                    near_misses.append(problem)
-                else:
-                    found[file] = _with_fallback(found.get(file), _artifact(file, file_format, runtime))
+    for runtime, file_format in _formats(runtimes, named):
+        for file in _matching_files(folder, file_format.files):
+            if problem := _problem(file, file_format):
+                near_misses.append(problem)
+            else:
+                found[file] = _with_fallback(found.get(file), _artifact(file, file_format, runtime))
     if not all(artifact.runtime.model_code for artifact in found.values()):
         # Source code is often next to the artifact that was made with it.
         found = {file: artifact for file, artifact in found.items() if not artifact.runtime.model_code}
@@ -69,7 +71,7 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
     raise UnknownFormat(f"no artifact that a runtime reads: {content}; supported are {supported}")
 
 
-def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
+def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime], named: bool) -> Artifact:
     """Return what MLflow has saved for a framework if a runtime of that framework reads it.
 
     Otherwise, return the MLmodel itself, which a runtime for programs loads with mlflow. Raises UnknownFormat.
@@ -85,7 +87,7 @@ def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Arti
         if not path.exists() or is_mlflow_model(path):
             continue
         try:
-            artifact = identify(path, frameworks)
+            artifact = identify(path, frameworks, named)
         except (UnknownFormat, OSError):
             continue  # a pickle, for example, which only mlflow loads
         declares_nothing = any(
@@ -99,19 +101,21 @@ def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime]) -> Arti
     return identify(folder / MLMODEL, runtimes)._replace(table=model.table)
 
 
-def identify(path: Path, runtimes: Mapping[str, Runtime]) -> Artifact:
-    """Return the artifact at this path, which is a file or a folder. Raises UnknownFormat."""
+def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False) -> Artifact:
+    """Return the artifact at this path, which is a file or a folder. Raises UnknownFormat.
+
+    named  whether the model names its runtime, which is then the only one of `runtimes`
+    """
     if path.is_dir():
-        return find_artifact(path, runtimes)
+        return find_artifact(path, runtimes, named)
     near_misses: list[str] = []
     found: Artifact | None = None
-    for runtime in _fallbacks_last(runtimes):
-        for file_format in runtime.formats:
-            if any(fnmatch(path.name, Path(pattern).name) for pattern in file_format.files):
-                if problem := _problem(path, file_format):
-                    near_misses.append(problem)
-                else:
-                    found = _with_fallback(found, _artifact(path, file_format, runtime))
+    for runtime, file_format in _formats(runtimes, named):
+        if any(fnmatch(path.name, Path(pattern).name) for pattern in file_format.files):
+            if problem := _problem(path, file_format):
+                near_misses.append(problem)
+            else:
+                found = _with_fallback(found, _artifact(path, file_format, runtime))
     if found:
         return found
     if near_misses:
@@ -127,8 +131,12 @@ def resolve_runtime(artifact: Artifact, is_available: Callable[[Runtime], bool])
     return artifact._replace(fallback=None)
 
 
-def _fallbacks_last(runtimes: Mapping[str, Runtime]) -> list[Runtime]:
-    return sorted(runtimes.values(), key=lambda runtime: bool(runtime.fallback_for))
+def _formats(runtimes: Mapping[str, Runtime], named: bool) -> Iterator[tuple[Runtime, Format]]:
+    """Yield the formats that may be chosen, those of fallbacks last."""
+    for runtime in sorted(runtimes.values(), key=lambda runtime: bool(runtime.fallback_for)):
+        for file_format in runtime.formats:
+            if named or not file_format.by_name:
+                yield runtime, file_format
 
 
 def _with_fallback(first: Artifact | None, other: Artifact) -> Artifact:

@@ -404,7 +404,7 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
             raise UnknownFormat(f"there is no runtime '{toml.runtime}'; there are {', '.join(sorted(runtimes))}")
         runtimes = {toml.runtime: runtimes[toml.runtime]}
     if not toml.artifact:
-        return find_artifact(folder, runtimes)
+        return find_artifact(folder, runtimes, named=bool(toml.runtime))
     # normpath, not resolve: a name with ".." must not leave the folder, but symbolic links in it may lead anywhere.
     # Anyone who can put a link there could also put the file itself there.
     path = Path(os.path.normpath(folder / toml.artifact))
@@ -412,7 +412,7 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
         raise UnknownFormat(
             f"its configuration names the artifact '{toml.artifact}', which is not in version {folder.name}"
         )
-    return identify(path, runtimes)
+    return identify(path, runtimes, named=bool(toml.runtime))
 
 
 def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:

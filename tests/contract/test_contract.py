@@ -24,6 +24,10 @@ DIGITS = PROJECT / "examples" / "digits"
 RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 
 MADE = {
+    "openvino": (
+        "dense half strings state gathering dividing unranked unnamed several beside parameter_unknown "
+        "on_a_card on_a_gpu weights_missing operator_unknown garbage"
+    ),
     "onnx": (
         "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input table_beside "
         "small_types no_kernel reshape pad_then_pool quantised_twice quantised_around_floats batch_norm_training "
@@ -161,6 +165,7 @@ OVERWRITTEN = [
         ("torchscript", "linear"),
         ("torchscript", "exported"),
         ("savedmodel", "reads_assets"),
+        ("openvino", "dense"),
     ]
 ]
 

@@ -32,6 +32,7 @@ artifact = "folder"
 platform = "acme_text"
 files = ["*.txt", "*.text"]
 head = "acme[0-9]"
+by_name = true
 """
 
 
@@ -57,7 +58,7 @@ def test_everything_that_it_may_say(folder):
     assert runtime.env == {"ACME_THREADS": "{threads}"}
     assert runtime.formats == (
         Format("acme_model", ("*.acme",), "*/code/*", ("*.params",), "folder"),
-        Format("acme_text", ("*.txt", "*.text"), None, (), "file", head="acme[0-9]"),
+        Format("acme_text", ("*.txt", "*.text"), None, (), "file", head="acme[0-9]", by_name=True),
     )
 
 

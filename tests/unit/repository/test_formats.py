@@ -32,6 +32,10 @@ def netdef(file: Path) -> None:
     file.write_bytes(b"\n\x03net\x12\x0c\n\x01x\x12\x01y\x22\x04Relu")
 
 
+def openvino(file: Path) -> None:
+    file.write_text('<?xml version="1.0"?>\n<net name="Model0" version="11">')
+
+
 def empty(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -61,6 +65,7 @@ CASES = {
     ),
     "Python": ({"model.py": empty, "helper.py": empty}, "python", "model.py"),
     "source code beside what it made": ({"model.onnx": empty, "model.py": empty}, "onnx", "model.onnx"),
+    "OpenVINO": ({"any.xml": openvino, "any.bin": empty}, "openvino", "any.xml"),
     "the one called model": ({"model.onnx": empty, "encoder.onnx": empty}, "onnx", "model.onnx"),
 }
 
@@ -74,6 +79,7 @@ WRONG = {
     "MXNet without parameters": ({"m-symbol.json": empty}, "'m-symbol.json' needs a file"),
     "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; supported are"),
     "nothing": ({}, "it is empty"),
+    "another XML file": ({"pom.xml": empty}, "'pom.xml' is not a openvino_ir: its first bytes are not those of one"),
     "several": ({"a.onnx": empty, "b.onnx": empty}, "it holds several artifacts: a.onnx, b.onnx; keep one, or name"),
 }
 
@@ -98,3 +104,13 @@ def test_the_error_says_what_is_missing(tmp_path: Path, name: str) -> None:
         find_artifact(tmp_path, RUNTIMES)
     assert said in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["any.onnx", "any.tflite", "model.savedmodel/saved_model.pb", "frozen_graph.pb"])
+def test_a_runtime_reads_some_formats_only_if_it_is_named(tmp_path: Path, file: str) -> None:
+    empty(tmp_path / file)
+    only = {"openvino": RUNTIMES["openvino"]}
+    assert find_artifact(tmp_path, only, named=True).runtime.name == "openvino"
+    assert identify(tmp_path / file, only, named=True).platform == find_artifact(tmp_path, only, named=True).platform
+    with pytest.raises(UnknownFormat):
+        find_artifact(tmp_path, only)

@@ -1,0 +1,173 @@
+"""Models that OpenVINO runs: its own IR, PaddlePaddle's, and those of other frameworks that ask for it by name.
+
+Names, datatypes and shapes come from the model. Sizes that it leaves open are dynamic. OpenVINO computes integers in 32
+bits and FP64 in FP32, so inputs outside of these ranges are refused. The state that a model keeps between runs
+(ReadValue, Assign) is reset before each run, because it belongs to another request.
+"""
+
+import warnings
+from functools import lru_cache
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import openvino as ov
+
+from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, quoted, wanted_outputs
+from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
+
+from .devices import PARAMETERS, chosen_device, compile_properties
+from .guards import guard
+from .lite_names import signature_names
+from .ports import Port, ports, renamed
+from .reading import client_message, read_model
+
+# A sentence for those who call it from Python: each result is copied here in any case.
+warnings.filterwarnings("ignore", "Result of a string type will be copied")
+_MAX_STRINGS = 1 << 30  # bytes of an array in which all strings take as much as the longest
+_INT32, _FP32 = np.iinfo(np.int32), np.finfo(np.float32)
+
+
+def load(options: LoadOptions) -> "OpenVinoModel":
+    known_parameters(options.parameters, PARAMETERS)
+    core = ov.Core()
+    # It would map the file, and overwriting it would change a running model.
+    core.set_property({"ENABLE_MMAP": False})
+    device = chosen_device(core, options)
+    properties = compile_properties(device, options)
+    model = read_model(core, options.artifact)
+    names = signature_names(options.artifact) if options.artifact.endswith(".tflite") else {}
+    inputs = renamed(options.inputs, ports(model.inputs, "INPUT__%d", False, names))
+    outputs = renamed(options.outputs, ports(model.outputs, "OUTPUT__%d", True, names))
+    try:
+        inputs = _ranked(model, inputs, options.inputs)
+        guarded = guard(model) if device.startswith("CPU") else ""
+        compiled = core.compile_model(model, device, properties)
+        return OpenVinoModel(model, compiled, inputs, outputs, guarded, options)
+    except (LoadError, MemoryError):
+        raise
+    except Exception as error:
+        raise LoadError("OpenVINO cannot compile this model: %s" % client_message(error)) from error
+
+
+def _ranked(model: Any, found: List[Port], declared: Sequence[TensorSpec]) -> List[Port]:
+    """Set the ranks that the model leaves open to those in model.toml, because OpenVINO needs them."""
+    shapes = {spec.name: spec.shape for spec in declared}
+    unknown = [index for index, port in enumerate(found) if port.spec.shape is None]
+    missing = [found[index].spec.name for index in unknown if shapes.get(found[index].spec.name) is None]
+    if missing:
+        raise LoadError("OpenVINO needs to know the number of dimensions of %s: declare the shapes" % quoted(missing))
+    if unknown:
+        model.reshape({index: ov.PartialShape(list(shapes[found[index].spec.name] or ())) for index in unknown})
+    return [
+        port._replace(spec=port.spec._replace(shape=shapes[port.spec.name])) if index in unknown else port
+        for index, port in enumerate(found)
+    ]
+
+
+class OpenVinoModel(Model):
+    def __init__(
+        self, model: Any, compiled: Any, inputs: List[Port], outputs: List[Port], guarded: str, options: LoadOptions
+    ) -> None:
+        self.model, self.compiled, self.options = model, compiled, options
+        self._guarded = guarded
+        self._request = compiled.create_infer_request()
+        self.keeps_state = bool(self._request.query_state())
+        for port in inputs:
+            if port.problem:
+                raise LoadError("the input '%s' cannot be served: %s" % (port.spec.name, port.problem))
+        self.bounds = [port.partial_shape for port in model.inputs]
+        self._positions = {port.spec.name: index for index, port in enumerate(outputs)}
+        served = [port.spec for port in outputs if not port.problem]
+        if outputs and not served:
+            raise LoadError("no output can be served: %s" % outputs[0].problem)
+        signature = Signature(
+            declared_inputs(options.inputs, tuple(port.spec for port in inputs)),
+            declared_outputs(options.outputs, tuple(served)),
+            {port.spec.name: port.problem for port in outputs if port.problem},
+        )
+        self.signatures = {"default": signature}
+        if any(not shape.is_static for shape in self.bounds):
+            self._shapes: Optional[Any] = model.clone()
+            self._check_shapes = lru_cache(maxsize=1024)(self._fit)
+        else:
+            self._shapes = None
+
+    def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        found = BatchAnalysis(unknown=("the graph is not followed",), max_rows=self._max_rows())
+        if self.keeps_state:
+            found = found._replace(alone="the model keeps state between the steps of a request")
+        return found
+
+    def _max_rows(self) -> Optional[int]:
+        firsts = [shape[0] for shape in self.bounds if not shape.rank.is_dynamic and len(shape)]
+        limits = [size.get_max_length() for size in firsts if size.is_dynamic and size.get_max_length() > 0]
+        return min(limits) if limits else None
+
+    def _fit(self, shapes: Tuple[Tuple[int, ...], ...]) -> None:
+        """Raise InvalidInput if the model does not accept inputs of these shapes, which OpenVINO itself may not check.
+
+        Its kernels read beyond a matrix that has too few columns.
+        """
+        assert self._shapes is not None
+        for spec, bound, shape in zip(self.signatures["default"].inputs, self.bounds, shapes):
+            if not bound.compatible(ov.PartialShape(list(shape))):
+                raise InvalidInput(
+                    "input '%s' has shape %s, but the model accepts %s" % (spec.name, list(shape), bound)
+                )
+        try:
+            self._shapes.reshape({index: ov.PartialShape(list(shape)) for index, shape in enumerate(shapes)})
+        except RuntimeError as error:
+            raise InvalidInput(client_message(error)) from error
+
+    def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
+        if signature not in ("", "default"):
+            raise InvalidInput("the model has no signature '%s'" % signature)
+        served = self.signatures["default"]
+        names = wanted_outputs(outputs, [spec.name for spec in served.outputs])
+        arrays = [check_input(spec, inputs) for spec in served.inputs]
+        if self._shapes is not None:
+            self._check_shapes(tuple(array.shape for array in arrays))
+        given = {index: _given(spec.name, array) for index, (spec, array) in enumerate(zip(served.inputs, arrays))}
+        if self.keeps_state:
+            self._request.reset_state()
+        try:
+            self._request.infer(given, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            if "bad_alloc" in str(error) or "allocate" in str(error):
+                raise MemoryError(client_message(error)) from error
+            raise InvalidInput(client_message(error)) from error
+        if self._guarded and bool(self._request.get_output_tensor(len(self._positions)).data.any()):
+            raise InvalidInput(self._guarded)
+        return {name: self._result(self._positions[name]) for name in names}
+
+    def _result(self, position: int) -> np.ndarray:
+        tensor = self._request.get_output_tensor(position)
+        if tensor.element_type == ov.Type.string:
+            texts = np.empty(tuple(tensor.shape), object)
+            texts.flat[:] = [bytes(text) for text in tensor.bytes_data.flat]
+            return texts
+        return np.array(tensor.data)  # a copy, because the next run writes to the same memory
+
+
+def _given(name: str, array: np.ndarray) -> np.ndarray:
+    """Return an input as OpenVINO accepts it. Raises InvalidInput for values that it would change."""
+    if array.dtype == object:
+        return _strings(name, array)
+    if not array.size:
+        return array
+    if array.dtype in (np.int64, np.uint64, np.uint32) and not _INT32.min <= array.min() <= array.max() <= _INT32.max:
+        raise InvalidInput("input '%s' has values outside of INT32, in which OpenVINO computes integers" % name)
+    if array.dtype == np.float64:
+        finite = np.abs(array[np.isfinite(array)])
+        if finite.size and finite.max() > _FP32.max:
+            raise InvalidInput("input '%s' has values outside of FP32, in which OpenVINO computes FP64" % name)
+    return array
+
+
+def _strings(name: str, array: np.ndarray) -> np.ndarray:
+    texts = list(array.flat)
+    if any(text.endswith(b"\0") for text in texts):
+        raise InvalidInput("input '%s' has a string that ends in a zero byte, which OpenVINO cuts off" % name)
+    if max(map(len, texts), default=0) * len(texts) > _MAX_STRINGS:
+        raise MemoryError("the strings are too long for one batch")
+    return np.array(texts, "S").reshape(array.shape) if texts else np.empty(array.shape, "S1")

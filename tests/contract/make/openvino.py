@@ -1,0 +1,136 @@
+"""Make small models of OpenVINO, each with a case: `PYTHON openvino.py FOLDER`, in the runtime's environment."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.pop(0)  # this file has the name of the package
+import openvino as ov
+from openvino import opset13 as ops
+
+WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def write(root, name, model, case, **how):
+    folder = Path(root, name)
+    folder.mkdir(parents=True)
+    if isinstance(model, bytes):
+        (folder / "model.xml").write_bytes(model)
+    else:
+        ov.save_model(model, folder / "model.xml", compress_to_fp16=False, **how)
+    (folder / "case.json").write_text(json.dumps({"artifact": "model.xml", **case}))
+    return folder
+
+
+def named(value, name):
+    result = ops.result(value)
+    result.output(0).tensor.set_names({name})
+    return result
+
+
+def taken(name, shape, datatype=np.float32):
+    value = ops.parameter(ov.PartialShape(shape), datatype, name=name)
+    value.output(0).tensor.set_names({name})
+    return value
+
+
+def dense(datatype=np.float32):
+    x = taken("x", [-1, 4], datatype)
+    return ov.Model([named(ops.matmul(x, ops.constant(WEIGHT.astype(datatype)), False, False), "y")], [x], "dense")
+
+
+def adder(shape, name="x"):
+    x = taken(name, shape)
+    return ov.Model([named(ops.add(x, x), "y")], [x], "adder")
+
+
+def state():
+    """Make y = x + h, h = y, where h is kept from one run to the next."""
+    x = taken("x", [-1, 2])
+    kept = ops.read_value(ops.constant(np.zeros((1, 2), np.float32)), "h", ov.Type.f32, ov.PartialShape([1, 2]))
+    y = ops.add(kept, x)
+    first = ops.reduce_sum(y, ops.constant(np.array([0])), True)
+    return ov.Model([named(y, "y")], [ops.assign(first, "h")], [x], "state")
+
+
+def gathering():
+    """Make a table that is read by an index, and by coordinates."""
+    table = ops.constant(np.arange(8, dtype=np.float32).reshape(4, 2))
+    one, other = taken("row", [-1], np.int64), taken("place", [-1, 1], np.int32)
+    rows = ops.gather(table, one, ops.constant(0))
+    return ov.Model([named(rows, "rows"), named(ops.gather_nd(table, other), "places")], [one, other], "gathering")
+
+
+def dividing():
+    x = taken("x", [-1], np.int32)
+    return ov.Model([named(ops.divide(ops.constant(np.array([12], np.int32)), x), "y")], [x], "dividing")
+
+
+def strings():
+    x = taken("y", [-1, 2], ov.Type.string)
+    return ov.Model([named(x, "y")], [x], "strings")
+
+
+def several():
+    a, b = taken("a", [-1, 2]), taken("b", [-1, 2])
+    return ov.Model([named(ops.add(a, b), "sum"), named(ops.multiply(a, b), "product")], [a, b], "several")
+
+
+def beside():
+    """Make an output whose datatype no protocol has, beside one that can be served."""
+    x = taken("x", [-1, 2])
+    return ov.Model([named(ops.add(x, x), "y"), named(ops.convert(x, "f8e8m0"), "scales")], [x], "beside")
+
+
+def unnamed():
+    x = ops.parameter(ov.PartialShape([-1, 2]), np.float32, name="x")
+    return ov.Model([ops.relu(x)], [x], "unnamed")
+
+
+def main(root):
+    signature = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["y", "FP32", [-1, 3]]]}
+    ones = {"values": {"x": [[1.0, 1, 1, 1]]}, "expected_values": {"y": [[18, 22, 26]]}}
+    bad = [{"x": [[1.0, 2, 3]]}, {"x": [1.0, 2, 3, 4]}]
+    write(root, "dense", dense(), {"expected_signature": signature, "bad": bad, **ones})
+    write(root, "half", dense(np.float16), {"expected_signature": {"inputs": [["x", "FP16", [-1, 4]]]}})
+    texts = [["ab", "grün"], ["", "c"]]
+    write(root, "strings", strings(), {"strings": True, "values": {"y": texts}, "expected_values": {"y": texts}})
+    added = {"values": {"x": [[1.0, 2]]}, "expected_values": {"y": [[1, 2]]}}
+    write(root, "state", state(), {"not_batchable": True, **added})
+    wrong = [{"row": [4], "place": [[0]]}, {"row": [0], "place": [[4]]}, {"row": [1 << 40], "place": [[0]]}]
+    right = {"values": {"row": [-1], "place": [[2]]}, "expected_values": {"rows": [[6, 7]], "places": [[4, 5]]}}
+    write(root, "gathering", gathering(), {"bad": wrong, **right})
+    divided = {"values": {"x": [3]}, "bad": [{"x": [1, 0]}]}
+    write(root, "dividing", dividing(), {**divided, "expected_signature": {"outputs": [["y", "INT32", [-1]]]}})
+    rank = {"options": {"inputs": [["x", "", [-1, 3]]]}, "expected_signature": {"inputs": [["x", "FP32", [-1, 3]]]}}
+    open_rank = ov.PartialShape.dynamic()
+    write(root, "unranked", adder(open_rank), rank)
+    declared = {"options": {"outputs": [["y", "FP32", [-1, 2]]]}}
+    write(root, "unnamed", unnamed(), {**declared, "expected_signature": {"outputs": [["y", "FP32", [-1, 2]]]}})
+    both = {"values": {"a": [[1.0, 2]], "b": [[3.0, 4]]}, "expected_values": {"sum": [[4, 6]], "product": [[3, 8]]}}
+    write(root, "several", several(), both)
+    write(
+        root, "beside", beside(), {"refused": ["scales"], "expected_signature": {"outputs": [["y", "FP32", [-1, 2]]]}}
+    )
+    write(
+        root,
+        "parameter_unknown",
+        dense(),
+        {"options": {"parameters": {"extensions": "a.so"}}, "load_error": "'device'"},
+    )
+    write(root, "on_a_card", dense(), {"options": {"device": "cuda"}, "load_error": "does not use CUDA"})
+    no_gpu = {"options": {"parameters": {"device": "NPU"}}, "load_error": "has no device 'NPU' here"}
+    write(root, "on_a_gpu", dense(), no_gpu)
+    without = write(root, "weights_missing", dense(), {"load_error": "there is no file 'model.bin' beside"})
+    (without / "model.bin").unlink()
+    text = (Path(root) / "dense" / "model.xml").read_text()
+    unknown = text.replace('type="MatMul"', 'type="Foo"')
+    folder = write(root, "operator_unknown", unknown.encode(), {"load_error": "Foo"})
+    (folder / "model.bin").write_bytes((Path(root) / "dense" / "model.bin").read_bytes())
+    write(root, "garbage", b'<net name="x"', {"load_error": True})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
