@@ -46,7 +46,7 @@ def analyze(function: Any, arguments: Dict[str, Any], results: Dict[str, Any]) -
             findings.unknown.append("%s has no rows of a batch" % operator_label("input", name))
     _visit(function, None, set(), findings)
     for name, variable in results.items():
-        if not _has_batch(variable):
+        if not has_batch(variable):
             findings.mixes.append("%s has no rows of a batch" % operator_label("output", name))
         elif not _first_is_batch(variable):
             findings.unknown.append(
@@ -80,15 +80,15 @@ def _visit(function: Any, bound: Optional[Dict[str, Any]], independent: Set[str]
             findings.writes.append("%s changes what the next run reads" % at)
         elif name not in _INDEPENDENT and name not in independent:
             findings.unknown.append("%s is not known" % at)
-        elif not all(_has_batch(output) for output in each.outputs):
+        elif not all(has_batch(output) for output in each.outputs):
             inputs = [(bound or {}).get(value.uid, value) for value in each.inputs]
-            if any(not value.is_placeholder and _has_batch(value) for value in inputs):
+            if any(not value.is_placeholder and has_batch(value) for value in inputs):
                 findings.mixes.append("%s takes the rows together" % at)
             elif any(value.is_placeholder for value in inputs):
                 findings.unknown.append("%s is not followed" % at)
 
 
-def _has_batch(variable: Any) -> bool:
+def has_batch(variable: Any) -> bool:
     return any(axis.name == _BATCH for axis in variable.dynamic_axes)
 
 

@@ -2,7 +2,8 @@
 
 Names are those of the model's arguments and outputs. A variable without a unique name is called by its uid. Shapes are
 those of CNTK's Python API, preceded by the dynamic axes: [batch, …], or [batch, time, …] for sequences. All sequences
-of a request have the same length. Sparse inputs are refused.
+of a request have the same length. Sparse inputs are dense here. An output that has one value for all rows is refused,
+unless there are no others.
 
 CNTK's functions are not thread-safe. A worker has a single thread.
 """
@@ -10,11 +11,11 @@ CNTK's functions are not thread-safe. A worker has a single thread.
 import re
 import warnings
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence
 
 import numpy as np
 
-from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, wanted_outputs
+from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters
 from runtimes.contract import (
     BatchAnalysis,
     InputRange,
@@ -28,12 +29,14 @@ from runtimes.contract import (
     datatype_of,
     first_line,
 )
+from runtimes.needs import chosen, with_needs
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about an unknown Linux distribution, and about missing GPUs
     import cntk
+    from scipy.sparse import csr_matrix
 
-    from .analysis import analyze
+    from .analysis import analyze, has_batch
     from .ranges import input_ranges
     from .unsafe import Lookups
 
@@ -51,22 +54,30 @@ def load(options: LoadOptions) -> "CntkModel":
 
 class CntkModel(Model):
     def __init__(self, function: Any, options: LoadOptions) -> None:
-        self.function = function
         self.options = options  # with which a profile loads the artifact again
-        self._arguments = _named(function.arguments, "input", {})
-        self._results = _named(function.outputs, "output", self._arguments)
-        for name, variable in self._arguments.items():
-            if variable.is_sparse:
-                raise LoadError(
-                    "input '%s' is sparse, and only dense inputs are supported: in CNTK, save a clone of the model "
-                    "with a dense input instead; if the model is a loss, save the network below it, without the labels"
-                    % name
-                )
+        if function.placeholders:
+            raise LoadError(
+                "the placeholder '%s' was never replaced, so the model is incomplete: replace it in CNTK "
+                "(Function.replace_placeholders) and save the model again" % function.placeholders[0].name
+            )
+        arguments = _named(function.arguments, "input", {})
+        results = _named(function.outputs, "output", arguments)
+        needs = {name: _needed(result, arguments) for name, result in results.items()}
+        refused = _refused(results, arguments, needs)
+        if refused and len(refused) == len(results):
+            raise LoadError("no output can be served: %s" % "; ".join(dict.fromkeys(refused.values())))
+        if refused:  # what only they need is left out
+            function = cntk.combine([result for name, result in results.items() if name not in refused])
+        self.function = function
+        needed = frozenset().union(*(found for name, found in needs.items() if name not in refused))
+        self._results = {name: result for name, result in results.items() if name not in refused}
+        self._arguments = {name: each for name, each in arguments.items() if not refused or name in needed}
         inputs = tuple(_spec(name, variable) for name, variable in self._arguments.items())
         outputs = tuple(_spec(name, variable) for name, variable in self._results.items())
-        self.signatures = {
-            "default": Signature(declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs))
-        }
+        signature = Signature(
+            declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), refused
+        )
+        self.signatures = {"default": with_needs(signature, needs)}
         self._lookups = Lookups(function)
         # With dynamic sizes, a RuntimeError of CNTK can mean that a request's sizes do not fit the model.
         self._has_dynamic_sizes = any(-1 in (spec.shape or ())[1:] for spec in inputs)
@@ -78,8 +89,9 @@ class CntkModel(Model):
         return input_ranges(self.function, self._arguments)
 
     def infer(self, inputs: Dict[str, np.ndarray], outputs: Sequence[str], signature: str) -> Dict[str, np.ndarray]:
-        names = wanted_outputs(outputs, list(self._results))
-        arrays = {spec.name: check_input(spec, inputs) for spec in self.signatures["default"].inputs}
+        own = self.signatures["default"]
+        names, needed = chosen(own, outputs, inputs)
+        arrays = {spec.name: check_input(spec, inputs) for spec in own.inputs if spec.name in needed}
         empty = [name for name, array in arrays.items() if not array.size]
         if empty:
             raise InvalidInput("input '%s' is empty, which CNTK does not support" % empty[0])
@@ -121,8 +133,37 @@ def _spec(name: str, variable: Any) -> TensorSpec:
     return TensorSpec(name, datatype, (-1,) * len(variable.dynamic_axes) + sizes)
 
 
+def _needed(result: Any, arguments: Dict[str, Any]) -> FrozenSet[str]:
+    """Return the names of the arguments that a result depends on."""
+    uids = {each.uid for each in cntk.combine([result]).arguments}
+    return frozenset(name for name, each in arguments.items() if each.uid in uids)
+
+
+def _refused(results: Dict[str, Any], arguments: Dict[str, Any], needs: Dict[str, FrozenSet[str]]) -> Dict[str, str]:
+    """Return why results cannot be served."""
+    refused = {}
+    for name, result in results.items():
+        sparse = [each for each in sorted(needs[name]) if arguments[each].is_sparse and len(arguments[each].shape) != 1]
+        if sparse:
+            refused[name] = (
+                "input '%s' is sparse with %d static axes, and sparse inputs are only supported with one: in CNTK, "
+                "save a clone of the model with a dense input instead" % (sparse[0], len(arguments[sparse[0]].shape))
+            )
+        elif result.is_sparse and not result.is_input:
+            refused[name] = "it is sparse"
+    # A value that is computed from all rows belongs to none. If there is nothing else, the model answers unbatched.
+    alone = [name for name, result in results.items() if not has_batch(result)]
+    of_batches = [name for name in alone if any(has_batch(arguments[each]) for each in needs[name])]
+    if len(of_batches) + len(refused) < len(results):
+        refused.update(dict.fromkeys(of_batches, "it is one value for all rows of a batch, and not one for each row"))
+    return refused
+
+
 def _value(variable: Any, array: np.ndarray) -> Any:
     """Convert an input for CNTK: sequences are a list with one array per row, anything else is one array."""
+    if variable.is_sparse:
+        steps = array if len(variable.dynamic_axes) > 1 else array[:, np.newaxis]
+        return [csr_matrix(row) for row in steps]
     array = np.ascontiguousarray(array)
     return list(array) if len(variable.dynamic_axes) > 1 else array
 

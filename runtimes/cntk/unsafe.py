@@ -37,6 +37,8 @@ class Lookups:
         """Compute and check all indices for these arguments. Raises InvalidInput for one outside its table."""
         for lookup in self._lookups:
             arguments = {variable: value for variable, value in feed.items() if variable in lookup.indices.arguments}
+            if len(arguments) < len(lookup.indices.arguments):
+                continue  # it is for an output that is not computed
             for row in lookup.indices.eval(arguments):
                 indices = np.asarray(row)
                 invalid = ~((indices > -1) & (indices < lookup.rows))  # also true for NaN

@@ -8,7 +8,7 @@ import numpy as np
 from runtimes.onnx.builder import TYPES, Graph
 
 from .dictionary import Axis
-from .functions import Function
+from .functions import BATCH, Function
 from .values import Value
 
 # Of one row. A few functions that double their input could otherwise demand any amount of memory. 2**28 elements are
@@ -18,6 +18,9 @@ _MAX_ELEMENTS = 1 << 28
 # small file could make loading take any amount of time.
 _MAX_COMPUTED = 1 << 30
 # CNTK uses indices far outside of this range for axes with a special meaning, such as all static axes.
+# How CNTK calls static axes: the second is what versions up to 2.0 write.
+_STATIC = ("staticAxisIdx=", "staticAxis_")
+_ALL_ROWS = ("AllAxes", BATCH)
 _MIN_STATIC_AXIS, _MAX_STATIC_AXIS = -1000, 1000
 
 
@@ -76,7 +79,9 @@ class TranslationContext:
         """Return the index of a static axis in a row-major shape of this rank. CNTK counts from the other end."""
         if not isinstance(axis, Axis):
             self.refuse("its axis is not what CNTK 2.7 writes")
-        if axis.name and not axis.name.startswith("staticAxisIdx="):
+        if axis.name in _ALL_ROWS:
+            self.refuse("it computes one value from all rows of a batch (along '%s'), and none for a row" % axis.name)
+        if axis.name and not axis.name.startswith(_STATIC):
             self.refuse("it works along the dynamic axis '%s', which is not covered" % axis.name)
         if not _MIN_STATIC_AXIS < axis.index < _MAX_STATIC_AXIS:
             self.refuse("it works along all axes together, which is not covered")

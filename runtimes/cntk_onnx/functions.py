@@ -24,6 +24,18 @@ DTYPES = {1: np.dtype(np.float32), 2: np.dtype(np.float64), 4: np.dtype(np.float
 _ROOT_VERSIONS = (1, 2, 3)
 # Of one row of an input, or of a parameter. Far more than fits in memory; it keeps products of sizes within 64 bits.
 _MAX_ELEMENTS = 1 << 40
+_ADVICE = "; serve the model by CNTK itself (the runtime cntk)"
+
+
+class NotCovered(LoadError):
+    """A function or an input that is not translated, so that outputs that depend on it are not served.
+
+    why  without the advice, which is said once for all of them
+    """
+
+    def __init__(self, why: str, advice: str = _ADVICE) -> None:
+        super().__init__(why + advice)
+        self.why, self.advice = why, advice
 
 
 class Variable(NamedTuple):
@@ -66,8 +78,7 @@ class Function(NamedTuple):
         return "%s, %s (uid %s)%s" % (self.op, name, shorten(self.uid), inside)
 
     def refuse(self, why: str) -> NoReturn:
-        message = "%s: %s; serve the model by CNTK itself (the runtime cntk)"
-        raise LoadError(message % (self.where, shorten(why, MAX_MESSAGE_LENGTH)))
+        raise NotCovered("%s: %s" % (self.where, shorten(why, MAX_MESSAGE_LENGTH)))
 
 
 class Result(NamedTuple):

@@ -1,11 +1,13 @@
 """The order in which functions are computed, and which of them form a loop."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Sequence, Tuple
 
 from .functions import Function, Network, producer
 
 # The functions of a loop and True, or a single function and False.
 Step = Tuple[List[Function], bool]
+# Of results that depend on different arguments. Real models have a few.
+_MAX_SETS = 1000
 
 
 def topological_order(network: Network) -> List[Step]:
@@ -50,6 +52,29 @@ def topological_order(network: Network) -> List[Step]:
             elif following in on_stack:
                 low[uid] = min(low[uid], number[following])
     return steps
+
+
+def sources_of(network: Network, order: Sequence[Step]) -> Dict[str, FrozenSet[str]]:
+    """Return, for each result, the uids of the arguments that it depends on; all, if results differ too much."""
+    arguments = [each.uid for each in network.arguments]
+    bits = {uid: 1 << number for number, uid in enumerate(arguments)}  # of sets, by uid of a variable or function
+    for functions, _ in order:
+        below = 0
+        for function in functions:
+            for uid in function.inputs:
+                below |= bits.get(producer(uid)[0] or uid, 0)
+        bits.update((function.uid, below) for function in functions)
+    found = {each.uid: bits.get(producer(each.uid)[0] or each.uid, 0) for each in network.results}
+    if len(set(found.values())) > _MAX_SETS:
+        return dict.fromkeys(found, frozenset(arguments))
+    sets = {below: frozenset(arguments[number] for number in _ones(below)) for below in set(found.values())}
+    return {uid: sets[below] for uid, below in found.items()}
+
+
+def _ones(bits: int) -> Iterator[int]:
+    while bits:
+        yield (bits & -bits).bit_length() - 1
+        bits &= bits - 1
 
 
 def _sources(function: Function, functions: Dict[str, Function]) -> List[str]:

@@ -112,10 +112,14 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
 
 
 def in_session(session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
-    on_device = providers.CUDA in session.get_providers()
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
+    return kind(session, model, options, run_of(session))
+
+
+def run_of(session: ort.InferenceSession) -> Run:
+    on_device = providers.CUDA in session.get_providers()
     run = bind_to_device(session, "cuda") if on_device else direct_run(session)
-    return kind(session, model, options, run_with_small_types(session, run))
+    return run_with_small_types(session, run)
 
 
 def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.SessionOptions) -> ort.InferenceSession:

@@ -8,7 +8,8 @@ from ..context import TranslationContext
 from ..dictionary import Axis
 from ..values import Value
 
-_ALL_STATIC = "AllStaticAxes"
+# All static axes together, as CNTK 2.7 calls them, and as versions up to 2.0 number them.
+_ALL_STATIC, _ALL_STATIC_INDEX = "AllStaticAxes", (1 << 31) - 2
 _OPS = {
     "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd", "LogSum": "ReduceLogSumExp",
 }  # fmt: skip
@@ -49,7 +50,7 @@ def _reduced_axes(context: TranslationContext, x: Value) -> List[int]:
     axes = context.function.attributes.get("axisVec", [context.function.attributes.get("axis")])
     if not isinstance(axes, list) or not all(isinstance(axis, Axis) for axis in axes):
         context.refuse("its axes are not what CNTK 2.7 writes")
-    if any(axis.name == _ALL_STATIC for axis in axes):
+    if any(axis.name == _ALL_STATIC or axis.index == _ALL_STATIC_INDEX for axis in axes):
         return list(range(len(x.shape)))
     return sorted({context.existing_axis(axis, len(x.shape)) for axis in axes})
 

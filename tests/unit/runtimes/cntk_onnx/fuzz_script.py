@@ -61,9 +61,9 @@ def load(random: Random) -> Any:
     """Load a random file. Raises LoadError; any other exception is a bug."""
     from runtimes.cntk_onnx.functions import network
     from runtimes.cntk_onnx.runtime import load as load_file
-    from runtimes.cntk_onnx.translate import serialized, translate_network
+    from runtimes.cntk_onnx.runtime import served
+    from runtimes.cntk_onnx.translate import translate_network
     from runtimes.contract import LoadOptions
-    from runtimes.onnx.runtime import served
 
     mutations = helpers()
     name = random.choice(names())
@@ -77,7 +77,7 @@ def load(random: Random) -> Any:
     for each in mutations.random_changes(random):
         root = mutations.changed(root, each)
     root = root if isinstance(root, dict) else {}
-    return served(serialized(translate_network(network(root))), LoadOptions(artifact=""))
+    return served(translate_network(network(root)), LoadOptions(artifact=""))
 
 
 def ask(model: Any) -> None:

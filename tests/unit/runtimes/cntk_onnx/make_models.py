@@ -19,6 +19,7 @@ import numpy as np
 warnings.simplefilter("ignore")
 import cntk as C  # noqa: E402
 from cntk import layers as L  # noqa: E402
+from scipy.sparse import csr_matrix  # noqa: E402
 
 ROWS, STEPS = 3, 5
 MODELS = collections.OrderedDict()
@@ -389,6 +390,36 @@ def losses():
     return C.combine([f(v, target) for f in (C.cross_entropy_with_softmax, C.squared_error, C.classification_error)])
 
 
+# ------------------------------------------------------------------ outputs that need different inputs
+
+
+@model
+def criterion():
+    """A classifier as its trainer saves it: with the loss of labels, and the mean of a batch's losses."""
+    z = L.Dense(3, name="z")(L.Dense(4, activation=C.tanh)(vector()))
+    labels = vector(3, "labels")
+    loss = C.cross_entropy_with_softmax(z, labels, name="loss")
+    return C.combine([loss, z, C.reduce_mean(loss, C.Axis.all_axes(), name="mean"), C.classification_error(z, labels)])
+
+
+@model
+def criterion_sparse():
+    """Sparse labels, and sparse words in a sequence."""
+    words = C.sequence.input_variable(7, is_sparse=True, name="words")
+    labels = vector(3, "labels", is_sparse=True)
+    z = L.Dense(3, name="z")(C.sequence.last(L.Recurrence(L.LSTM(4))(L.Embedding(5)(words))))
+    return C.combine([z, C.cross_entropy_with_softmax(z, labels, name="loss")])
+
+
+@model
+def refused_in_part():
+    """What is not covered is refused, and the other output is served."""
+    i = C.input_variable((1, 4, 4), name="i")
+    other = C.input_variable((1, 2, 2), name="other")
+    up = C.unpooling(other, i, C.MAX_UNPOOLING, (2, 2), (2, 2), name="up")
+    return C.combine([L.Convolution2D((2, 2), 2, name="c")(i), up])
+
+
 @model
 def products():
     v, i = vector(), image()
@@ -548,7 +579,15 @@ def refused_random():
 
 @model
 def refused_sparse():
-    return L.Embedding(3)(C.input_variable(5, is_sparse=True, name="words"))
+    return C.reduce_sum(C.input_variable((2, 3), is_sparse=True, name="pairs"))
+
+
+@model
+def refused_several():
+    """Each of the two functions that are not covered is named."""
+    i = C.input_variable((1, 4, 4), name="i")
+    up = C.unpooling(C.pooling(i, C.MAX_POOLING, (2, 2), (2, 2)), i, C.MAX_UNPOOLING, (2, 2), (2, 2), name="up")
+    return C.combine([C.dropout(up, name="d"), i + C.random.uniform_like(i, name="noise")])
 
 
 @model
@@ -624,9 +663,14 @@ def answers(function):
     for variable, name in zip(function.arguments, called(function.arguments)):
         array = stored["in." + name] = values(random, variable, name)
         feed[variable] = list(array) if len(variable.dynamic_axes) == 2 else array
+        if variable.is_sparse:
+            array[array < 1] = 0
+            feed[variable] = [csr_matrix(row if row.ndim > 1 else row[np.newaxis]) for row in array]
     outputs = list(function.outputs)
     results = function.eval(feed, device=C.cpu())
     for variable, name in zip(outputs, called(outputs, function.arguments)):
+        if name == "mean":  # of a batch, which is not served
+            continue
         result = results[variable] if isinstance(results, dict) else results
         stored["out." + name] = np.stack(result) if isinstance(result, list) else np.asarray(result)
     return stored

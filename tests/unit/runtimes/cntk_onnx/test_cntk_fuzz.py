@@ -62,8 +62,8 @@ def survives(made: Callable[[], Any]) -> None:
     began = time.process_time()
     try:
         found = made()
-        assert isinstance(found, onnx.ModelProto)
-        found.SerializeToString()
+        assert isinstance(found.model, onnx.ModelProto)
+        found.model.SerializeToString()
     except LoadError as error:
         message = str(error)
     else:

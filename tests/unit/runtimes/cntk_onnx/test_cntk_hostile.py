@@ -97,16 +97,16 @@ ROOTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a long name": (whole([function("f", 58, ["x"]) | {"name": "n" * 10**6}], [X]), "^Unpooling, 'n{79}…' .* covered"),
     "a long name of an input": (
-        whole([function("f", 3, ["x"])], [X | {"name": "n" * 10**6, "is_sparse": True}]),
-        "^input 'n{79}…' is sparse",
+        whole([function("f", 3, ["x"])], [X | {"name": "n" * 10**6, "data_type": 9}]),
+        "^input 'n{79}…' has a datatype",
     ),
     "a long shape": (whole([function("f", 16, ["x"], newShape=Shape([1 << 62] * 64))], [X]), "does not hold|…"),
     # ONNX Runtime computes these when it loads a model.
     "sums of parameters": (
         whole(
             [
-                *(function(f"f{n}", 19, ["a", "b"]) for n in range(9)),
-                function("all", 44, [f"f{n}_Output_0" for n in range(9)]),
+                function("f0", 19, ["a", "b"]),
+                *(function(f"f{n}", 19, [f"f{n - 1}_Output_0", "b"]) for n in range(1, 9)),
             ],
             [COLUMN, ROW],
         ),
@@ -153,13 +153,28 @@ def many_loops() -> dict[str, Any]:
     return whole([*functions, function("r", 3, [f"a{count - 1}_Output_0"])], [s, ZERO, *placeholders])
 
 
+def many_that_are_not_covered() -> dict[str, Any]:
+    """Each adds to what is not covered below the next."""
+    functions = [function(f"f{n}", 58, [f"f{n - 1}_Output_0" if n else "x"]) for n in range(MANY)]
+    return whole(
+        [*functions, function("r", 3, ["x"]), function("all", 44, ["r_Output_0", f"f{MANY - 1}_Output_0"])], [X]
+    )
+
+
+def many_needs() -> dict[str, Any]:
+    """Each output needs one input more than the one before."""
+    inputs = [variable(f"i{n}", 0, 4) for n in range(MANY // 8)]
+    functions = [function(f"f{n}", 19, [f"f{n - 1}_Output_0" if n else "i0", f"i{n}"]) for n in range(MANY // 8)]
+    return whole([*functions, function("all", 44, [f"f{n}_Output_0" for n in range(MANY // 8)])], inputs)
+
+
 def one_name() -> dict[str, Any]:
     inputs = [variable(f"i{n}", 0, 4, name="same") for n in range(MANY)]
     functions = [function(f"f{n}", 3, [f"i{n}"]) | {"name": "same"} for n in range(MANY)]
     return whole([*functions, function("all", 44, [f"f{n}_Output_0" for n in range(MANY)])], inputs)
 
 
-@pytest.mark.parametrize("build", [chain, chain_of_blocks, many_loops, one_name])
+@pytest.mark.parametrize("build", [chain, chain_of_blocks, many_loops, many_needs, many_that_are_not_covered, one_name])
 def test_long_models_take_time_by_their_length(build: Any) -> None:
     root = build()
     began = time.process_time()
@@ -173,7 +188,7 @@ def test_a_parameter_that_many_read_is_there_once() -> None:
     parameter = variable("w", 2, 100, 100, value=weights)
     functions = [function(f"f{n}", 31, ["w", f"f{n - 1}_Output_0" if n else "x"], outputRank=1) for n in range(50)]
     made = translate_network(network(whole(functions, [variable("x", 0, 100), parameter])))
-    assert [each.dims for each in made.graph.initializer if len(each.raw_data) > 1000] == [[100, 100]]
+    assert [each.dims for each in made.model.graph.initializer if len(each.raw_data) > 1000] == [[100, 100]]
 
 
 def test_constants_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,15 @@ TOLERANCE = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-6}
 # with ONNX Runtime.
 LOOPS = [
     *("float64_lstm", "fold", "gru", "loop_from_an_input", "loop_of_sums", "loop_of_two_steps", "lstm", "rnn"),
-    *("axis_called_as_the_batch", "lstm_both_ways", "lstm_peepholes", "lstm_relu", "lstm_stabilized", "tagger"),
+    *(
+        "axis_called_as_the_batch",
+        "criterion_sparse",
+        "lstm_both_ways",
+        "lstm_peepholes",
+        "lstm_relu",
+        "lstm_stabilized",
+        "tagger",
+    ),
 ]
 
 
@@ -29,13 +37,13 @@ def stored(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 
 def model(name: str) -> onnx.ModelProto:
-    return translate((MODELS / f"{name}.model").read_bytes())
+    return translate((MODELS / f"{name}.model").read_bytes()).model
 
 
 def test_all_are_here() -> None:
     assert len(NAMES) > 40
     others = sorted(path.stem for path in MODELS.glob("*.model") if path.stem not in NAMES)
-    assert others == sorted(f"refused_{kind}" for kind in [*REFUSED, *REFUSED_BY_CNTK])
+    assert others == sorted(f"refused_{kind}" for kind in [*REFUSED, *REFUSED_BY_CNTK, *REFUSED_IN_PART])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,8 +111,9 @@ def test_a_loop_is_one_scan() -> None:
 REFUSED = {
     "unpooling": ["Unpooling, 'up' (uid Unpooling", "not covered"],
     "random": ["RandomDistribution, 'noise' (uid ", "not covered"],
-    "sparse": ["input 'words' is sparse"],
-    "over_the_batch": ["in a block MultiAxisReduce", "the dynamic axis 'defaultBatchAxis'"],
+    "sparse": ["input 'pairs' is sparse with 2 static axes"],
+    "several": ["Unpooling, 'up' (uid Unpooling", "RandomDistribution, 'noise' (uid "],
+    "over_the_batch": ["in a block MultiAxisReduce", "one value from all rows of a batch (along 'defaultBatchAxis')"],
     "by_values": ["Where, without a name", "it selects positions by values"],
     "beyond_the_end": ["Pooling, without a name", "the center of its last window is outside its input"],
     "free_size_rounded_up": ["Pooling, without a name", "its last window depends on a dynamic size"],
@@ -112,6 +121,7 @@ REFUSED = {
 }
 
 REFUSED_BY_CNTK = ["dilated", "lookup_in_a_block"]
+REFUSED_IN_PART = ["in_part"]
 
 
 @pytest.mark.parametrize("kind", REFUSED_BY_CNTK)
@@ -127,3 +137,21 @@ def test_what_is_not_covered_is_named(kind: str) -> None:
         assert part in str(caught.value)
     # CNTK refuses sparse inputs as well, so the message does not recommend it.
     assert ("by CNTK itself (the runtime cntk)" in str(caught.value)) == (kind != "sparse")
+
+
+def test_outputs_that_are_not_covered_leave_the_others() -> None:
+    found = translate((MODELS / "refused_in_part.model").read_bytes())
+    assert [value.name for value in found.model.graph.input] == ["i"]
+    assert [value.name for value in found.model.graph.output] == ["c"]
+    assert list(found.refused) == ["up"]
+    assert found.refused["up"].startswith("Unpooling, 'up' (uid Unpooling")
+    assert found.needs == {"c": {"i"}}
+
+
+def test_a_loss_needs_the_labels_and_the_prediction_does_not() -> None:
+    found = translate((MODELS / "criterion.model").read_bytes())
+    (errors,) = set(found.needs) - {"z", "loss"}
+    assert found.needs == {"z": {"v"}, "loss": {"v", "labels"}, errors: {"v", "labels"}}
+    assert list(found.refused) == ["mean"]
+    assert "all rows of a batch" in found.refused["mean"]
+    assert [node.op_type for node in found.model.graph.node].count("ReduceMean") == 0
