@@ -1,7 +1,7 @@
 """Reads the signatures of a .tflite file with the generated code of its schema.
 
-LiteRT's interpreter reports bfloat16 as UINT16, packed int4 as INT8, and a tensor of unknown rank as a scalar, so the
-file is read directly. LiteRT has verified the buffer before.
+LiteRT's interpreter reports packed int4 as INT8, and a tensor of unknown rank as a scalar, so the file is read
+directly. LiteRT has verified the buffer before.
 """
 
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -24,7 +24,13 @@ _DATATYPES = {
     schema.TensorType.FLOAT32: "FP32",
     schema.TensorType.FLOAT64: "FP64",
     schema.TensorType.STRING: "BYTES",
+    schema.TensorType.BFLOAT16: "BF16",
+    schema.TensorType.INT4: "INT4",
+    schema.TensorType.UINT4: "UINT4",
 }
+# Our protocol has these, but LiteRT has no operator that reads or writes them.
+_WITHOUT_OPERATORS = (schema.TensorType.FLOAT8_E4M3FN, schema.TensorType.FLOAT8_E5M2)
+_LACKING = "which the protocol lacks"
 _TYPE_NAMES = {number: name for name, number in vars(schema.TensorType).items() if not name.startswith("_")}
 
 DEFAULT = "serving_default"  # the name that converters give to the only signature of most files
@@ -112,7 +118,8 @@ def _specs(graph: Any, tensors: Dict[str, int]) -> Tuple[Tuple[TensorSpec, ...],
         tensor = _tensor(graph, number)
         datatype = _DATATYPES.get(tensor.Type())
         if datatype is None:
-            refused[name] = "it is %s, which the protocol lacks" % _TYPE_NAMES.get(tensor.Type(), "of an unknown type")
+            lacking = "for which LiteRT has no operators" if tensor.Type() in _WITHOUT_OPERATORS else _LACKING
+            refused[name] = "it is %s, %s" % (_TYPE_NAMES.get(tensor.Type(), "of an unknown type"), lacking)
             continue
         # A tensor only has a shape signature if some size is dynamic.
         length, size = tensor.ShapeSignatureLength(), tensor.ShapeSignature

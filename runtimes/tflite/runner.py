@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from runtimes.contract import Unsupported
+from runtimes.contract import NARROW_RANGES, Unsupported, datatype_of
 from runtimes.redaction import redacted
 
 # The interpreter never clears its error messages: each error contains all previous ones. Beyond this length it is
@@ -95,11 +95,13 @@ class Runner:
 
 
 def _settable(array: np.ndarray) -> np.ndarray:
-    """Return the array in a form that LiteRT reads correctly. Raises Unsupported.
+    """Return the array in a form that LiteRT reads correctly: INT4 as INT8. Raises Unsupported.
 
     LiteRT would read the address of an object array of rank 0 as its text. It reads a fixed-width numpy string
     completely, including zeros at the end, but numpy has none of length 0.
     """
+    if array.dtype.isbuiltin == 2 and datatype_of(array.dtype) in NARROW_RANGES:
+        return array.astype(np.uint8 if datatype_of(array.dtype) == "UINT4" else np.int8)
     if array.dtype != object or array.ndim:
         return array
     text = array.item()

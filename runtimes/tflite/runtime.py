@@ -23,7 +23,17 @@ from runtimes.checks import (
     quoted,
     wanted_outputs,
 )
-from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import (
+    NARROW_RANGES,
+    BatchAnalysis,
+    InputRange,
+    InvalidInput,
+    LoadError,
+    LoadOptions,
+    Model,
+    Signature,
+    numpy_dtype,
+)
 
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
@@ -121,4 +131,8 @@ class LiteRtModel(Model):
         except LiteRtError as error:
             # Datatypes and fixed sizes match, so a node does not support a dynamic size or a value of this request.
             raise InvalidInput(client_message(error)) from error
+        datatypes = {spec.name: spec.datatype for spec in served.outputs}
+        for position, name in enumerate(names):
+            if datatypes[name] in NARROW_RANGES:  # LiteRT returns INT8
+                results[position] = results[position].astype(numpy_dtype(datatypes[name]))
         return dict(zip(names, results))

@@ -67,8 +67,8 @@ MADE = {
     "tflite": (
         "dense fixed declared twins unnamed several other_signature without_default part_left_out int8 strings scalar "
         "string_scalar string_scalar_zero string_scalar_long string_scalar_empty no_rows "
-        "unknown_rank bfloat16 fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex int4 "
-        "garbage truncated empty changes_no_state state_train state_perhaps noisy faults tables"
+        "unknown_rank small_types fixed_inside gathering state keeps_state parameter_unknown on_a_card custom flex "
+        "float8 garbage truncated empty changes_no_state state_train state_perhaps noisy faults tables"
     ),
 }
 

@@ -328,12 +328,17 @@ def strings(shape=(-1,)):
     return file
 
 
-def bfloat16():
-    """Make two outputs, one of a datatype that the protocol lacks and that LiteRT reports as UINT16."""
-    file = adder()
-    graph = Graph(file)
-    graph.made = file.made.subgraphs[0]
-    graph.run(Op.CAST, [0], [graph.output("small", [-1, 3], Type.BFLOAT16)], schema.CastOptionsT())
+def small_types():
+    """Make outputs of the datatypes that numpy lacks, and one of a datatype that the protocol lacks."""
+    file = File()
+    graph = file.graph()
+    for name, kind in (("b", Type.BFLOAT16), ("i", Type.INT4), ("u", Type.UINT4)):
+        wide = graph.tensor(name + "_wide", [-1, 3], Type.FLOAT32)
+        graph.run(Op.CAST, [graph.input(name, [-1, 3], kind)], [wide], schema.CastOptionsT())
+        twice = graph.tensor(name + "_twice", [-1, 3], Type.FLOAT32)
+        graph.run(Op.ADD, [wide, wide], [twice], schema.AddOptionsT())
+        graph.run(Op.CAST, [twice], [graph.output(name + "2", [-1, 3], kind)], schema.CastOptionsT())
+    graph.run(Op.CAST, [wide], [graph.output("complex", [-1, 3], Type.COMPLEX64)], schema.CastOptionsT())
     return file
 
 
@@ -389,7 +394,19 @@ def main(root):
     write(root, "scalar", scalar, {"values": {"x": 2.5}, "expected_signature": expects("y", "FP32", [])})
     unranked = one_operator(Op.NEG, [("x", [-1, 2])], [("y", [])], schema.NegOptionsT(), ranked=False)
     write(root, "unknown_rank", unranked, {"expected_signature": {"outputs": [["y", "FP32", None]]}})
-    write(root, "bfloat16", bfloat16(), {"refused": ["small"], "expected_signature": expects("y", "FP32", [-1, 3])})
+    values: dict[str, list[list[float]]] = {
+        "b": [[1.0, -0.5, 2.0**126], [0.0, 2.0**-126, 255.0]],
+        "i": [[1, -4, 3], [0, -1, 2]],
+        "u": [[1, 7, 3], [0, 4, 2]],
+    }
+    twice = {name + "2": [[2 * value for value in row] for row in rows] for name, rows in values.items()}
+    kinds = {"b": "BF16", "i": "INT4", "u": "UINT4"}
+    signature = {
+        "inputs": [[name, kind, [-1, 3]] for name, kind in kinds.items()],
+        "outputs": [[name + "2", kind, [-1, 3]] for name, kind in kinds.items()],
+    }
+    small = {"values": values, "expected_values": twice, "expected_signature": signature, "refused": ["complex"]}
+    write(root, "small_types", small_types(), small)
     two_rows = {"bad": [{"x": [[1.0] * 4] * 2}], "not_batchable": True}
     write(root, "fixed_inside", fixed_inside(), {"values": {"x": [[1, 2, 3, 4]]}, **two_rows})
     write(root, "gathering", gathering(), {"values": {"numbers": [2, 0]}, "bad": [{"numbers": [7]}, {"numbers": [-1]}]})
@@ -420,7 +437,7 @@ def main(root):
     write(root, "on_a_card", adder(), {"options": {"device": "cuda"}, "load_error": True})
     write(root, "custom", one_operator("NoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
     write(root, "flex", one_operator("FlexNoSuch", [("x", [1])], [("y", [1])]), {"load_error": True})
-    write(root, "int4", adder(datatype=Type.INT4), {"load_error": True})
+    write(root, "float8", adder(datatype=Type.FLOAT8_E5M2), {"load_error": "for which LiteRT has no operators"})
     write(root, "garbage", b"no model at all" * 9, {"load_error": True})
     write(root, "truncated", dense().bytes()[:-40], {"load_error": True})
     write(root, "empty", b"", {"load_error": True})
