@@ -13,7 +13,8 @@ from runtimes.contract import LoadOptions, Model
 from runtimes.dataflow.graph import Graph, Node
 from runtimes.profiling import GraphNode, Names, scope_of
 
-from .analysis.file import of_bytes, of_file
+from .analysis.file import of_file
+from .ort_format import read_model
 from .private import private_copy
 from .runtime import OnnxModel, new_session
 
@@ -50,8 +51,7 @@ def optimized(model: Union[str, bytes], options: LoadOptions, settings: ort.Sess
         except Exception as error:  # noqa: BLE001 - more than 2 GiB, or a provider that does not write what it made
             print("ONNX Runtime does not write the optimized graph, so the original is shown: %s" % error)
     settings.optimized_model_filepath = ""
-    original = of_bytes(model) if isinstance(model, bytes) else of_file(model)
-    return Optimized(new_session(model, options, settings), *_Reader().read(original.graph))
+    return Optimized(new_session(model, options, settings), *_Reader().read(read_model(model).graph))
 
 
 class _Reader:

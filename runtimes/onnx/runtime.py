@@ -1,4 +1,4 @@
-"""Runs ONNX models with ONNX Runtime.
+"""Runs ONNX models, also in ONNX Runtime's own format (.ort), with ONNX Runtime.
 
 Names, datatypes and shapes come from the artifact; a symbolic dimension is -1. Outputs that are not tensors, such as
 scikit-learn's sequences of maps, are in answers in JSON only. Initializers that the graph lists as inputs, and inputs
@@ -41,12 +41,12 @@ from runtimes.contract import (
 from runtimes.redaction import redacted
 
 from . import providers
-from .analysis.file import of_bytes, of_file
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .direct import Run, direct_run
 from .io_binding import bind_to_device
 from .json_texts import is_written, texts
+from .ort_format import is_ort_format, read_model
 from .private import private_copy
 from .small_types import SMALL_TYPES, run_with_small_types
 
@@ -129,6 +129,8 @@ def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.Se
     settings.log_severity_level = 4
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
+    if isinstance(model, str):  # whatever the file is called
+        settings.add_session_config_entry("session.load_model_format", "ORT" if is_ort_format(model) else "ONNX")
     known_parameters(options.parameters, PARAMETERS)
     disabled = names_parameter(options.parameters, "disabled_optimizers", _WRONG_OPTIMIZERS)
     requested = providers.requested(options.device, options.parameters)
@@ -269,7 +271,7 @@ def _read_graph(
 ) -> Tuple[Optional[BatchAnalysis], Dict[str, InputRange]]:
     """Return what the graph shows about batching and about the ranges of the inputs."""
     try:
-        graph = of_bytes(model) if isinstance(model, bytes) else of_file(model)
+        graph = read_model(model)
         return analyze(graph, signature), input_ranges(graph)
     except Exception as error:  # an unreadable graph proves nothing; ONNX Runtime decides whether the file is valid
         print("the model's graph could not be read: %s" % first_line(error))
