@@ -390,6 +390,7 @@ class Model:
     sends_answers   whether a model that is decoupled and takes requests sends its answers when it likes: it implements
                 `serve_request` in place of `stream_request`
     calls_models  whether the model may send requests to other models, by LoadOptions.calls
+    execution     what runs the model, in words for its configuration, where that is not obvious: "" if it is
     """
 
     signatures: Dict[str, Signature] = {}
@@ -398,6 +399,7 @@ class Model:
     takes_requests: bool = False
     sends_answers: bool = False
     calls_models: bool = False
+    execution: str = ""
 
     def infer(self, inputs: "Dict[str, np.ndarray]", outputs: Sequence[str], signature: str) -> "Dict[str, np.ndarray]":
         """Run the model once.

@@ -190,6 +190,7 @@ class Ready(NamedTuple):
     calls_models    whether the model may send requests to other models
     varies          why the same inputs may get another answer the next time, as far as the graph shows it; "" if not
     batched         the signatures that are batched
+    execution       what runs the model, in words; "" if that is obvious
     """
 
     signatures: Dict[str, Signature]
@@ -202,6 +203,7 @@ class Ready(NamedTuple):
     calls_models: bool = False
     varies: str = ""
     batched: Tuple[str, ...] = ()
+    execution: str = ""
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

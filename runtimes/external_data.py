@@ -31,10 +31,19 @@ _CHILDREN = {
     "sparse": {_SPARSE_VALUES: "tensor", _SPARSE_INDICES: "tensor"},
 }  # fmt: skip
 _MAX_DEPTH = 100  # of nested messages: the default recursion limit of protobuf's parsers
+_ORT_FORMAT = b"ORTM"  # at byte 4, where flatbuffers have the identifier of their format
+
+
+def is_ort_format(path: str) -> bool:
+    """Return whether it is ONNX Runtime's own format, a flatbuffer, whatever the file is called. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == _ORT_FORMAT
 
 
 def weight_files(path: str) -> List[str]:
     """Return the names of the files, relative to the model's folder and with '/'. Raises LoadError, OSError."""
+    if is_ort_format(path):
+        return []  # it contains its weights
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         try:

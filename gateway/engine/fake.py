@@ -64,6 +64,7 @@ CONFIGURATION: Mapping[str, Any] = MappingProxyType(
         "memory_limit": 0,
         "sequence": None,
         "batching": "batching up to 32 rows",
+        "execution": "",
     }
 )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from gateway.environments.errors import BrokenRequirements
 from gateway.environments.runtime import Runtime
@@ -68,8 +69,12 @@ def _with_extras(runtime: Runtime, names: Sequence[str]) -> dict[str, tuple[str,
         if name not in runtime.extras:
             known = f"it has {', '.join(sorted(runtime.extras))}" if runtime.extras else "it has none; remove the key"
             raise BrokenRequirements(f"its model.toml asks for the extra '{name}' of {runtime.title}, but {known}")
+    replaced = {canonicalize_name(each) for name in names for each in runtime.extras[name].get("without", ())}
     return {
-        accelerator: sum((_packages(runtime.extras[name], accelerator) for name in names), packages)
+        accelerator: sum(
+            (_packages(runtime.extras[name], accelerator) for name in names),
+            tuple(each for each in packages if canonicalize_name(Requirement(each).name) not in replaced),
+        )
         for accelerator, packages in runtime.requirements.items()
     }
 

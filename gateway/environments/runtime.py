@@ -71,7 +71,8 @@ class Runtime:
     model_code            whether its artifacts are programs of their authors, which the operator must allow. An
                           artifact of another runtime beside one of them has precedence
     model_requirements    a file next to the artifact that names further packages; "" if its models name none
-    extras                packages that models may ask for by name: name → accelerator → what pip installs
+    extras                packages that models may ask for by name: name → accelerator → what pip installs, and
+                          "without" → the runtime's packages that these replace
     base                  the runtime that this one adds a model's packages to; "" for one that is installed
     """
 
@@ -176,14 +177,14 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         table.text("gpu_image", "cuda", among=GPU_IMAGE),
         table.flag("model_code"),
         _optional(table, "model_requirements"),
-        {name: _packages(extras.table(name)) for name in extras.values},
+        {name: _packages(extras.table(name), "without") for name in extras.values},
         table.text("start_method", "fork", among=START_METHODS),
     )
 
 
-def _packages(table: Table) -> dict[str, tuple[str, ...]]:
-    table.allow(*ACCELERATORS)
-    return {accelerator: table.texts(accelerator) for accelerator in table.values}
+def _packages(table: Table, *others: str) -> dict[str, tuple[str, ...]]:
+    table.allow(*ACCELERATORS, *others)
+    return {key: table.texts(key) for key in table.values}
 
 
 def _optional(table: Table, key: str) -> str:

@@ -122,6 +122,10 @@ class ModelVersion(Version):
         return self._loaded.note if self._loaded else ""
 
     @property
+    def execution_note(self) -> str:
+        return self._loaded.execution if self._loaded else ""
+
+    @property
     def counts(self) -> WorkerCounts:
         total = self._past
         for worker in list(self.workers):

@@ -98,6 +98,11 @@ class Version:
         return ""
 
     @property
+    def execution_note(self) -> str:
+        """What runs it, in words; "" if that is obvious, or not known yet."""
+        return ""
+
+    @property
     def counts(self) -> WorkerCounts:
         return WorkerCounts()
 
@@ -132,6 +137,7 @@ class Version:
             "memory_limit": toml.memory_limit,
             "sequence": toml.sequence.model_dump(mode="json") if toml.sequence else None,
             "batching": self.batching_note,
+            "execution": self.execution_note,
         }
 
     def stop(self) -> None:

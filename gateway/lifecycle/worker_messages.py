@@ -16,6 +16,7 @@ def read_message(frame: Frame) -> Ready | Failed | Learned:
         _require(isinstance(ready.max_batch_size, int) and ready.max_batch_size >= 0)
         _require(isinstance(ready.window, int) and ready.window >= 0)
         _require(isinstance(ready.batching_off, str) and isinstance(ready.note, str))
+        _require(isinstance(ready.execution, str))
         _require(isinstance(ready.decoupled, bool) and isinstance(ready.takes_context, bool))
         _require(isinstance(ready.calls_models, bool) and isinstance(ready.varies, str))
         _require(all(name in ready.signatures for name in ready.batched))

@@ -22,6 +22,8 @@ from gateway.environments.runtime import Runtime
 from gateway.errors import shorten
 from gateway.generated import model_config_pb2 as pb
 from gateway.repository.model_toml import ModelConfigError, ModelToml, VersionPolicy
+from gateway.repository.pbtxt_accelerators import USED as ACCELERATOR
+from gateway.repository.pbtxt_accelerators import accelerator_values
 from gateway.repository.pbtxt_sequence import SEQUENCE_USED, sequence_values
 from runtimes.contract import DATATYPES
 
@@ -120,6 +122,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
             "model works without it"
         )
     parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config)
+    accelerators = accelerator_values(config, runtime)
     if steps and config.response_cache.enable:
         ignored = [*ignored, "response_cache.enable (the models of its steps may have one)"]
     instances, ignored_groups = _instances(config.instance_group)
@@ -140,6 +143,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
         "version_policy": _version_policy(config.version_policy, path),
         **instances,
         **parameters,
+        **accelerators,
         "response_cache": (config.response_cache.enable and not steps) or None,
         "steps": steps,
     }
@@ -153,7 +157,8 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
     # a single request. sequence_batching combines those of several sequences.
     if config.max_batch_size > 0 and not config.WhichOneof("scheduling_choice"):
         toml = toml.without_batching_declared()
-    return toml, [*_unused(config, _PROGRAM_USED if is_program else _USED), *ignored, *ignored_groups]
+    used = {*(_PROGRAM_USED if is_program else _USED), *([ACCELERATOR] if accelerators else [])}
+    return toml, [*_unused(config, used), *ignored, *ignored_groups]
 
 
 def _parse(file: Path, path: str) -> tuple[pb.ModelConfig, list[str]]:

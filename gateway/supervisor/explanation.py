@@ -123,8 +123,9 @@ class _Explanation:
     def _device(self) -> Value:
         wanted = ", ".join(self._toml.device)
         devices = list(self._version.devices)
-        note = f"device = {wanted}" if devices and devices != list(self._toml.device) else ""
-        return Value("device", devices or wanted, self._source("device"), note)
+        notes = [f"device = {wanted}"] if devices and devices != list(self._toml.device) else []
+        notes += filter(None, [self._version.execution_note])
+        return Value("device", devices or wanted, self._source("device"), "; ".join(notes))
 
     def _computed(self) -> Iterator[Value]:
         """Yield what is computed when a worker starts, if the file does not set it."""

@@ -10,16 +10,10 @@ from typing import Union
 import onnxruntime as ort
 
 from runtimes.dataflow.graph import Model
+from runtimes.external_data import is_ort_format
 
 from .analysis.file import of_bytes, of_file
-
-_IDENTIFIER = b"ORTM"  # at byte 4, where flatbuffers have the identifier of their format
-
-
-def is_ort_format(path: str) -> bool:
-    """Raises OSError."""
-    with open(path, "rb") as file:
-        return file.read(8)[4:] == _IDENTIFIER
+from .extensions import register_operators
 
 
 def read_model(model: Union[str, bytes]) -> Model:
@@ -32,6 +26,7 @@ def read_model(model: Union[str, bytes]) -> Model:
     settings.log_severity_level = 4
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     settings.add_session_config_entry("session.load_model_format", "ORT")
+    register_operators(settings)
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # the graph as it is
     with tempfile.TemporaryDirectory(prefix="modelport-graph-") as folder:
         settings.optimized_model_filepath = os.path.join(folder, "graph.onnx")

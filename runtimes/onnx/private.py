@@ -11,8 +11,6 @@ from typing import Iterator, Tuple
 from runtimes.contract import LoadError
 from runtimes.external_data import weight_files
 
-from .ort_format import is_ort_format
-
 
 @contextlib.contextmanager
 def private_copy(path: str) -> Iterator[str]:
@@ -24,7 +22,7 @@ def private_copy(path: str) -> Iterator[str]:
     or while it was copied.
     """
     before = _state(path)
-    external = [] if is_ort_format(path) else weight_files(path)
+    external = weight_files(path)
     if not external:
         yield path
         _check(path, before)

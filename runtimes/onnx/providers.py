@@ -1,29 +1,54 @@
 """Selects ONNX Runtime's execution providers for a model, and checks that the session uses them.
 
     [parameters]
+    execution_providers = ["OpenVINO"]            # in order of preference; the CPU's is always the last
+    provider_options.OpenVINO = {device_type = "CPU"}
     tensorrt = true            # prefer TensorRT to CUDA
-    allow_cpu_fallback = true  # serve on the CPU, slowly, if the device cannot be used
+    allow_cpu_fallback = true  # serve on the CPU, slowly, if a provider cannot be used
 
-The check is needed because ONNX Runtime only logs when a provider does not work, and continues on the CPU.
+The check is needed because ONNX Runtime only logs when a provider does not work, and continues on the CPU. Operators
+that a provider lacks run on the CPU as well, so the log and the model's configuration say how many each of them runs.
 """
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
-from runtimes.checks import parameter
+from runtimes.checks import names_parameter, parameter
 from runtimes.contract import LoadError
 
+_SUFFIX = "ExecutionProvider"
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-PARAMETERS = ("tensorrt", "allow_cpu_fallback")
+PARAMETERS = ("execution_providers", "provider_options", "tensorrt", "allow_cpu_fallback")
+# What ONNX Runtime calls them in its documentation. Those of cards need device = "cuda" in model.toml.
+_CARDS = ("CUDA", "TensorRT", "NvTensorRTRTX", "MIGraphX")
+_TITLES = (*_CARDS, "CPU", "OpenVINO", "XNNPACK", "DNNL", "ACL", "ArmNN", "CoreML", "QNN")
+_EXTRAS = {"OpenVINO": 'extras = ["openvino"] in model.toml adds it'}
+_MAX_OPERATORS = 3  # that are named
 
 
 def requested(device: str, parameters: Dict[str, Any]) -> List[str]:
     """Return the providers for a device, in order of preference. Raises LoadError for an invalid parameter."""
     tensorrt = parameter(parameters, "tensorrt", (False, True))
+    titles = [_title_of(name) for name in names_parameter(parameters, "execution_providers", ())]
+    if tensorrt:
+        titles.insert(0, "TensorRT")
     if device == "cpu":
-        return [
-            CPU
-        ]  # no error, because with device = "auto" the same model.toml is used on machines with and without a GPU
-    return [TENSORRT, CUDA, CPU] if tensorrt else [CUDA, CPU]
+        # No error, because with device = "auto" the same model.toml is used on machines with and without a GPU.
+        for title in titles:
+            if title in _CARDS and not tensorrt:
+                print("%s is not used: the model does not run on a card (device in model.toml)" % title)
+        titles = [title for title in titles if title not in _CARDS]
+    else:
+        titles.append("CUDA")
+    return [_name_of(title) for title in dict.fromkeys([each for each in titles if each != "CPU"] + ["CPU"])]
+
+
+def with_options(names: Sequence[str], parameters: Dict[str, Any]) -> List[Any]:
+    """Return the providers as a session takes them. Raises LoadError for options that are invalid."""
+    options = parameters.get("provider_options", {})
+    if not isinstance(options, dict) or not all(isinstance(each, dict) for each in options.values()):
+        raise LoadError("'parameters.provider_options' in model.toml must have a table for each provider")
+    by_name = {_name_of(_title_of(name)): each for name, each in options.items()}
+    return [(name, {key: _text(value) for key, value in by_name.get(name, {}).items()}) for name in names]
 
 
 def may_fall_back(parameters: Dict[str, Any]) -> bool:
@@ -33,7 +58,9 @@ def may_fall_back(parameters: Dict[str, Any]) -> bool:
 def available(requested_names: Sequence[str], built_in: Sequence[str], parameters: Dict[str, Any]) -> List[str]:
     """Return those of the providers that this build of ONNX Runtime has. Raises LoadError if one is missing."""
     missing = [name for name in requested_names if name not in built_in]
-    _report(missing, "this build of ONNX Runtime has no %s", parameters)
+    known = [_title_of(name) for name in built_in if name[: -len(_SUFFIX)].lower() in _BY_KEY]
+    how = "".join("; " + _EXTRAS[_title_of(name)] for name in missing[:1] if _title_of(name) in _EXTRAS)
+    _report(missing, "this build of ONNX Runtime has no %%s, only %s%s" % (" and ".join(known), how), parameters)
     return [name for name in requested_names if name in built_in]
 
 
@@ -41,14 +68,58 @@ def check(requested_names: Sequence[str], running: Sequence[str], parameters: Di
     """Raise LoadError if a session does not use all of the requested providers."""
     missing = [name for name in requested_names if name not in running]
     _report(
-        missing, "ONNX Runtime cannot use %s here, because there is no device or a library cannot be loaded", parameters
+        missing,
+        "ONNX Runtime cannot use %s here: there is no device, a library is missing, or its options are wrong (the log "
+        "says more)",
+        parameters,
     )
+
+
+def describe(requested_names: Sequence[str], assigned: Sequence[Tuple[str, str]]) -> str:
+    """Return how many operators each provider runs, and which the CPU runs; "" if only the CPU is requested.
+
+    assigned: for each operator, its provider and its type
+    """
+    if list(requested_names) == [CPU]:
+        return ""
+    if not assigned:
+        return "ONNX Runtime does not say which operators %s runs" % _title_of(requested_names[0])
+    counts = dict.fromkeys(requested_names, 0)
+    for name, _ in assigned:
+        counts[name] = counts.get(name, 0) + 1
+    text = ", ".join("%s runs %d" % (_title_of(name), count) for name, count in counts.items())
+    on_cpu = list(dict.fromkeys(operator for name, operator in assigned if name == CPU))
+    if on_cpu:
+        more = len(on_cpu) - _MAX_OPERATORS
+        text += " (%s%s)" % (", ".join(on_cpu[:_MAX_OPERATORS]), ", …" if more > 0 else "")
+    return "of %d operators, %s" % (len(assigned), text)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _title_of(name: str) -> str:
+    """Return a provider's title for "openvino", "OpenVINO" or "OpenVINOExecutionProvider". Raises LoadError."""
+    key = name[: -len(_SUFFIX)] if name.endswith(_SUFFIX) else name
+    if key.lower() not in _BY_KEY:
+        raise LoadError("there is no execution provider '%s'; there are %s" % (name, ", ".join(_TITLES)))
+    return _BY_KEY[key.lower()]
+
+
+def _name_of(title: str) -> str:
+    return {"TensorRT": TENSORRT, "XNNPACK": "XnnpackExecutionProvider", "DNNL": "DnnlExecutionProvider"}.get(
+        title, title + _SUFFIX
+    )
+
+
+_BY_KEY = {title.lower(): title for title in _TITLES}
 
 
 def _report(missing: Sequence[str], message: str, parameters: Dict[str, Any]) -> None:
     if not missing:
         return
-    reason = message % missing[0].replace("ExecutionProvider", "").replace("Tensorrt", "TensorRT")
+    reason = message % _title_of(missing[0])
     if not may_fall_back(parameters):
         raise LoadError(reason + "; allow_cpu_fallback = true in [parameters] serves the model without it")
     print(reason + "; continuing without it, as model.toml allows")

@@ -38,15 +38,17 @@ from runtimes.contract import (
     TensorSpec,
     first_line,
 )
+from runtimes.external_data import is_ort_format
 from runtimes.redaction import redacted
 
 from . import providers
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .direct import Run, direct_run
+from .extensions import register_operators
 from .io_binding import bind_to_device
 from .json_texts import is_written, texts
-from .ort_format import is_ort_format, read_model
+from .ort_format import read_model
 from .private import private_copy
 from .small_types import SMALL_TYPES, run_with_small_types
 
@@ -84,6 +86,8 @@ _SMALLEST = (
 )
 _JSON_ONLY = "it is %s, which no tensor can hold; POST /predict has it in an answer in JSON"
 PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
+_EXTENSIONS = re.compile(r"ai\.onnx\.contrib|com\.microsoft\.extensions")
+_NEEDS_EXTENSIONS = '; extras = ["extensions"] in model.toml adds the operators of onnxruntime-extensions'
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
 # The origin of a message: a path and the complete type of a function, or the names of a file and a function.
 _FUNCTION = re.compile(r"/\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)?( \[with [^\]]*\])? ")
@@ -131,16 +135,25 @@ def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.Se
     settings.inter_op_num_threads = 1
     if isinstance(model, str):  # whatever the file is called
         settings.add_session_config_entry("session.load_model_format", "ORT" if is_ort_format(model) else "ONNX")
+    register_operators(settings)
     known_parameters(options.parameters, PARAMETERS)
     disabled = names_parameter(options.parameters, "disabled_optimizers", _WRONG_OPTIMIZERS)
     requested = providers.requested(options.device, options.parameters)
     offered = providers.available(requested, ort.get_available_providers(), options.parameters)
+    if offered != [providers.CPU]:
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if options.device == "cuda":
         ort.preload_dlls()  # CUDA and cuDNN are in wheels, where the dynamic linker does not search
+    chosen = providers.with_options(offered, options.parameters)
     try:
-        session = ort.InferenceSession(model, settings, providers=offered, disabled_optimizers=disabled)
+        session = ort.InferenceSession(model, settings, providers=chosen, disabled_optimizers=disabled)
     except Exception as error:  # whatever the reason, retrying would not help
-        raise LoadError("ONNX Runtime cannot load this model: %s" % _sentence(error)) from error
+        reason = "ONNX Runtime cannot load this model: %s" % _sentence(error)
+        if offered == [providers.CPU] or not providers.may_fall_back(options.parameters):
+            raise LoadError(reason + (_NEEDS_EXTENSIONS if _EXTENSIONS.search(str(error)) else "")) from error
+        print(reason + "; trying the CPU alone, as model.toml allows")
+        alone = {**options.parameters, "execution_providers": [], "tensorrt": False}
+        return new_session(model, options._replace(device="cpu", parameters=alone), settings)
     providers.check(offered, session.get_providers(), options.parameters)
     if not providers.may_fall_back(options.parameters):
         session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
@@ -177,6 +190,7 @@ class OnnxModel(Model):
         self._named = [*(spec.name for spec in signature.outputs), *self._json]
         self._run_unbound = direct_run(session)
         self.signatures = {"default": signature}
+        self.execution = _execution(session, options)
         # Read now, because the file may be replaced or deleted later.
         self._analysis, self._ranges = _read_graph(model, signature)
 
@@ -276,6 +290,18 @@ def _read_graph(
     except Exception as error:  # an unreadable graph proves nothing; ONNX Runtime decides whether the file is valid
         print("the model's graph could not be read: %s" % first_line(error))
         return None, {}
+
+
+def _execution(session: ort.InferenceSession, options: LoadOptions) -> str:
+    """Return which provider runs how many operators, for the configuration, and write it to the log."""
+    if session.get_providers() == [providers.CPU]:
+        return ""
+    subgraphs = session.get_provider_graph_assignment_info()
+    assigned = [(each.ep_name, node.op_type) for each in subgraphs for node in each.get_nodes()]
+    text = providers.describe(session.get_providers(), assigned)
+    if text:
+        print(text)
+    return text
 
 
 def _is_optional(node: Any) -> bool:

@@ -22,7 +22,7 @@ class Facts(NamedTuple):
     note           a sentence about batching, for the log and the model's configuration
     decoupled      whether a request gets any number of answers
     takes_context  as in Ready
-    calls_models, varies  likewise
+    calls_models, varies, execution  likewise
     """
 
     signatures: Dict[str, Signature]
@@ -35,6 +35,7 @@ class Facts(NamedTuple):
     takes_context: bool = False
     calls_models: bool = False
     varies: str = ""
+    execution: str = ""
 
     def without_batching(self, reason: str, note: str) -> "Facts":
         """Return the facts after batching was switched off."""
@@ -58,4 +59,5 @@ class Facts(NamedTuple):
             calls_models=self.calls_models,
             varies=self.varies,
             batched=tuple(sorted(self.batching.signatures)),
+            execution=self.execution,
         )

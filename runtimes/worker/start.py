@@ -53,7 +53,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         model = load_model(load, on_import, calls)
         if load.sequence is not None:
             model = Joined(model, load.sequence, load.batching)
-        options, fixed = load.batching, model.signatures
+        options, fixed, execution = load.batching, model.signatures, model.execution
         model.signatures = with_free_rows(fixed, options.sizes, options.dim)
         on_card = load.device != "cpu"
         if isinstance(model, Joined):
@@ -87,6 +87,7 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         takes_context=model.takes_requests or load.sequence is not None,
         calls_models=model.calls_models,
         varies=decision.varies,
+        execution=execution,
     )
     control.sendall(wire.pack_json(wire.READY, facts.ready().to_json()))
     executor = Executor(model, batching, load.max_response_bytes)

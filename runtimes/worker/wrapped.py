@@ -15,7 +15,7 @@ class Wrapped(Model):
         self.signatures = model.signatures
         self.pipelined, self.decoupled = model.pipelined, model.decoupled
         self.takes_requests, self.sends_answers = model.takes_requests, model.sends_answers
-        self.calls_models = model.calls_models
+        self.calls_models, self.execution = model.calls_models, model.execution
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._model.analyze_batch(signature)

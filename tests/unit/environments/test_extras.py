@@ -37,6 +37,11 @@ def test_models_that_ask_for_the_same_extras_share_an_environment(base):
     assert len({each.name for each in (base, both, of(base, "vision"), of(base, "audio"))}) == 4
 
 
+def test_an_extra_may_replace_packages_of_the_runtime(base):
+    other = replace(base, extras={"other": {"cpu": ("tiny-fast==1.0",), "without": ("Tiny",)}})
+    assert of(other, "other").requirements == {"cpu": ("tiny-fast==1.0",), "cuda": ("tiny-fast==1.0",)}
+
+
 def test_an_unknown_extra_is_refused_with_those_that_there_are(base):
     with pytest.raises(BrokenRequirements, match=r"the extra 'video' of Tiny, but it has audio, vision$"):
         of(base, "vision", "video")

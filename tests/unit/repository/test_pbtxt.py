@@ -226,6 +226,10 @@ LEFT = [
         "instance_group [ { kind: KIND_GPU gpus: 0 }, { count: 2 kind: KIND_GPU gpus: 1 } ]",
         ["instance_group (all but the first)"],
     ),
+    (
+        'optimization { execution_accelerators { gpu_execution_accelerator: [ { name: "tensorrt" } ] } }',
+        ["optimization"],
+    ),
     ("a_field_of_tomorrow: 3", ["a_field_of_tomorrow"]),
     ('tomorrow { name: "a" deep { deeper: "b: c { d: 1 }" } } # e: 1', ["tomorrow", "deep", "deeper"]),
     ("dims: [ 3 ]", ["dims"]),
@@ -451,3 +455,21 @@ def test_a_response_cache_is_the_one_that_models_share(tmp_path: Path) -> None:
     for enable, expected in (("true", True), ("false", False)):
         toml, left = read(tmp_path, f'name: "m" max_batch_size: 2 response_cache {{ enable: {enable} }}')
         assert (toml.response_cache, left) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "extras", "left"),
+    [
+        ("", ("openvino",), []),
+        ("instance_group [ { kind: KIND_CPU } ]", ("openvino",), []),
+        ("instance_group [ { kind: KIND_GPU } ]", (), ["optimization"]),
+    ],
+)
+def test_openvino_on_the_cpu_is_an_execution_provider(
+    tmp_path: Path, text: str, extras: tuple[str, ...], left: list[str]
+) -> None:
+    asked = 'optimization { execution_accelerators { cpu_execution_accelerator: [ { name: "openvino" } ] } }'
+    toml, ignored = read(tmp_path, f'name: "m" backend: "onnxruntime" {asked} {text}')
+    assert (toml.extras, ignored) == (extras, left)
+    assert toml.parameters == ({"execution_providers": ["OpenVINO"]} if extras else {})
+    assert read(tmp_path, f'name: "m" backend: "pytorch" {asked}')[1] == ["optimization"]

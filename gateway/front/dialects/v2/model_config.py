@@ -51,6 +51,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
     elif batched and not status.steps:
         config.dynamic_batching.max_queue_delay_microseconds = round(served["queue_delay_ms"] * 1000)
     config.parameters["batching"].string_value = served["batching"]
+    if served["execution"]:
+        config.parameters["execution"].string_value = served["execution"]
     if served["memory_limit"]:
         config.parameters["memory_limit"].string_value = str(served["memory_limit"])  # bytes
     metadata = model_metadata(engine, status.name, status.version)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from runtimes.contract import LoadError
-from runtimes.onnx.providers import CPU, CUDA, TENSORRT, available, check, requested
+from runtimes.onnx.providers import CPU, CUDA, TENSORRT, available, check, describe, requested, with_options
 
+OPENVINO = "OpenVINOExecutionProvider"
 ALLOWED = {"allow_cpu_fallback": True}
 
 
@@ -17,6 +18,9 @@ ALLOWED = {"allow_cpu_fallback": True}
         ("cpu", {"tensorrt": True}, [CPU]),
         ("cuda", {}, [CUDA, CPU]),
         ("cuda", {"tensorrt": True}, [TENSORRT, CUDA, CPU]),
+        ("cuda", {"execution_providers": ["TensorrtExecutionProvider", "CPU"]}, [TENSORRT, CUDA, CPU]),
+        ("cpu", {"execution_providers": ["openvino", "OpenVINO"]}, [OPENVINO, CPU]),
+        ("cpu", {"execution_providers": ["cuda", "XNNPACK"]}, ["XnnpackExecutionProvider", CPU]),
     ],
 )
 def test_what_is_asked_for(device: str, parameters: dict[str, Any], wanted: list[str]) -> None:
@@ -30,8 +34,15 @@ def test_a_wrong_parameter_is_refused(value: Any) -> None:
 
 
 def test_a_provider_that_the_build_lacks_is_reported() -> None:
-    with pytest.raises(LoadError, match="this build of ONNX Runtime has no TensorRT; allow_cpu_fallback = true"):
-        available([TENSORRT, CUDA, CPU], [CUDA, CPU], {})
+    built_in = ["AzureExecutionProvider", CUDA, CPU]
+    with pytest.raises(
+        LoadError, match="this build of ONNX Runtime has no TensorRT, only CUDA and CPU; allow_cpu_fallback = true"
+    ):
+        available([TENSORRT, CUDA, CPU], built_in, {})
+    with pytest.raises(
+        LoadError, match=r"has no OpenVINO, only CUDA and CPU; extras = \[\"openvino\"\] in model.toml adds"
+    ):
+        available([OPENVINO, CPU], built_in, {})
     assert available([TENSORRT, CUDA, CPU], [CUDA, CPU], ALLOWED) == [CUDA, CPU]
 
 
@@ -45,3 +56,38 @@ def test_a_session_that_fell_back_is_reported(capsys: pytest.CaptureFixture[str]
 def test_a_session_that_runs_where_it_should_is_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
     check([CUDA, CPU], [CUDA, CPU], {})
     assert capsys.readouterr().out == ""
+
+
+def test_an_unknown_provider_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(LoadError, match=r"there is no execution provider 'GPU'; there are CUDA, TensorRT, .*OpenVINO"):
+        requested("cpu", {"execution_providers": ["GPU"]})
+
+
+def test_a_card_is_not_used_without_a_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert requested("cpu", {"execution_providers": ["CUDA"]}) == [CPU]
+    assert "CUDA is not used: the model does not run on a card" in capsys.readouterr().out
+
+
+def test_options_are_texts() -> None:
+    options = {"openvino": {"device_type": "CPU", "num_of_threads": 2, "disable_dynamic_shapes": True}}
+    texts = {"device_type": "CPU", "num_of_threads": "2", "disable_dynamic_shapes": "true"}
+    assert with_options([OPENVINO, CPU], {"provider_options": options}) == [(OPENVINO, texts), (CPU, {})]
+    for wrong in ([], {"OpenVINO": "CPU"}):
+        with pytest.raises(LoadError, match="must have a table for each provider"):
+            with_options([OPENVINO, CPU], {"provider_options": wrong})
+
+
+@pytest.mark.parametrize(
+    ("assigned", "expected"),
+    [
+        ([(OPENVINO, "Conv"), (OPENVINO, "Relu")], "of 2 operators, OpenVINO runs 2, CPU runs 0"),
+        (
+            [(OPENVINO, "Conv"), *((CPU, operator) for operator in ("ZipMap", "A", "B", "C", "ZipMap"))],
+            "of 6 operators, OpenVINO runs 1, CPU runs 5 (ZipMap, A, B, …)",
+        ),
+        ([], "ONNX Runtime does not say which operators OpenVINO runs"),
+    ],
+)
+def test_what_falls_back_to_the_cpu_is_said(assigned: list[tuple[str, str]], expected: str) -> None:
+    assert describe([OPENVINO, CPU], assigned) == expected
+    assert describe([CPU], assigned) == ""
