@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable
 import numpy as np
 
 from runtimes.checks import has_shape
-from runtimes.contract import TensorSpec, datatype_of, numpy_dtype
+from runtimes.contract import TensorSpec, datatype_of, kind_of, numpy_dtype
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def as_output(spec: TensorSpec, value: Any) -> np.ndarray:
 def as_datatype(spec: TensorSpec, value: Any) -> np.ndarray:
     """Return values in the datatype of `spec`. Raises ValueError if integers or booleans do not stay the same."""
     array = np.asarray(value, numpy_dtype(spec.datatype))
-    if array.dtype.kind in "biu" and not np.array_equal(array, value):
+    if kind_of(spec.datatype) in ("bool", "int", "uint") and not np.array_equal(array, value):
         raise ValueError("output '%s' has values that are not %s" % (spec.name, spec.datatype))
     return array
 

@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from runtimes.contract import DATATYPES, ModelFailed, ResponseSender, has_dtype, numpy_dtype
+from runtimes.contract import ModelFailed, ResponseSender, has_dtype, numpy_dtype
 
+from . import dlpack
 from .arrays import encoded
 
 # TRITONSERVER_DataType, by its numbers.
@@ -17,7 +18,9 @@ _NUMBERED = (
     "", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
     "BYTES", "BF16",
 )  # fmt: skip
-_NUMPY = {name: np.object_ if name == "BYTES" else numpy_dtype(name).type for name in DATATYPES if has_dtype(name)}
+_NUMPY = {
+    name: np.object_ if name == "BYTES" else numpy_dtype(name).type for name in _NUMBERED if name and has_dtype(name)
+}
 TRITON_STRING_TO_NUMPY = {"TYPE_" + ("STRING" if name == "BYTES" else name): kind for name, kind in _NUMPY.items()}
 TRITON_STRING_TO_NUMPY["TYPE_BOOL"] = bool
 
@@ -78,9 +81,11 @@ class Tensor:
         return True
 
     def to_dlpack(self) -> Any:
-        return self._array.__dlpack__()
+        return dlpack.export(self._array) if dlpack.is_bfloat16(self._array) else self._array.__dlpack__()
 
     def __dlpack__(self, **options: Any) -> Any:
+        if dlpack.is_bfloat16(self._array):
+            return dlpack.export(self._array)
         return self._array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
@@ -89,20 +94,7 @@ class Tensor:
     @staticmethod
     def from_dlpack(name: str, tensor: Any) -> "Tensor":
         """Return a tensor of what another framework exports, in main memory."""
-        return Tensor(name, np.from_dlpack(tensor if hasattr(tensor, "__dlpack__") else _Capsule(tensor)))
-
-
-class _Capsule:
-    """What torch.utils.dlpack.to_dlpack returns, in the form that numpy takes."""
-
-    def __init__(self, capsule: Any) -> None:
-        self._capsule = capsule
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._capsule
-
-    def __dlpack_device__(self) -> Any:
-        return 1, 0  # main memory
+        return Tensor(name, dlpack.as_array(tensor))
 
 
 class PreferredMemory:

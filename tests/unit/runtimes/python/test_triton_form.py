@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -277,6 +278,17 @@ def test_datatypes_have_the_numbers_and_names_of_triton() -> None:
     assert pb_utils.triton_string_to_numpy("TYPE_STRING") is np.object_
     assert [pb_utils.numpy_to_triton_type(each) for each in (np.bool_, np.uint8, np.int64, np.object_)] == [1, 2, 9, 13]
     assert [pb_utils.triton_to_numpy_type(each) for each in (10, 12)] == [np.float16, np.float64]
+
+
+def test_bfloat16_is_exchanged_by_dlpack() -> None:
+    """numpy itself exports no such array, and reads none."""
+    given = np.array([[1.0, -0.5, 3e38]], ml_dtypes.bfloat16)
+    made = pb_utils.Tensor("t", given)
+    assert (made.triton_dtype(), made.shape()) == (14, [1, 3])
+    for form in (made.to_dlpack(), made):
+        again = pb_utils.Tensor.from_dlpack("u", form).as_numpy()
+        assert (again.dtype, again.tolist()) == (given.dtype, given.tolist())
+    assert pb_utils.triton_string_to_numpy("TYPE_BF16") == ml_dtypes.bfloat16 == pb_utils.triton_to_numpy_type(14)
 
 
 def test_tensors_are_exchanged_by_dlpack() -> None:
