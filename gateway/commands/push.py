@@ -18,7 +18,8 @@ from gateway.commands.connection import KEY_VARIABLE, Connection
 from gateway.commands.http_client import CommandError, Request, model_path
 from gateway.contents.names import is_foreign
 from gateway.environments.runtime import Runtime, discover
-from gateway.repository.formats import Artifact, UnknownFormat, identify
+from gateway.repository.errors import UnknownFormat
+from gateway.repository.formats import Artifact, identify
 from gateway.repository.scan import artifact_files, is_model_folder, is_version
 
 _BLOCK = 3 << 18  # bytes; a multiple of 3, so that base64 of all blocks can be joined

@@ -16,6 +16,7 @@ _MAX_FILES = 100_000
 # Weights hardly compress, so an archive that grows twentyfold is no model, unless it is small.
 _MAX_RATIO, _ALWAYS_ALLOWED = 20, 4 << 30
 _CHUNK = 1 << 20
+_ZIPPED = (".zip", ".mar", ".model")
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -25,7 +26,7 @@ def unpack(archive: Path, folder: Path) -> None:
     limit = max(_ALWAYS_ALLOWED, _MAX_RATIO * archive.stat().st_size)
     count = total = 0
     with archive.open("rb") as file:
-        entries = _zip(file) if archive.suffix.lower() == ".zip" else _tar(file, limit)
+        entries = _zip(file) if archive.suffix.lower() in _ZIPPED else _tar(file, limit)
         while (found := _next(entries)) is not None:
             entry, size, stream = found
             count, total = count + 1, total + size  # hidden ones, too: the archive is read all the same
@@ -131,7 +132,7 @@ def _zip(file: IO[bytes]) -> Iterator[_Entry]:
 def _lift(folder: Path) -> None:
     """Move the content of a single folder up, as most archives of an artifact have one around it."""
     entries = list(folder.iterdir())
-    if len(entries) != 1 or not entries[0].is_dir():
+    if len(entries) != 1 or not entries[0].is_dir() or entries[0].name == "MAR-INF":
         return
     inner = list(entries[0].iterdir())
     looks_like_model = any(each.name.isdigit() or each.name in ("model.toml", "config.pbtxt") for each in inner)

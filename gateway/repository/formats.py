@@ -4,6 +4,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ from gateway.domain.table_schema import TableSchema
 from gateway.environments.mlflow_packages import MLMODEL
 from gateway.environments.runtime import Format, Runtime
 from gateway.environments.yaml_file import BrokenYaml
+from gateway.repository.archived import find_in_file, find_in_model_archive
+from gateway.repository.archives import is_archive
+from gateway.repository.errors import UnknownFormat
+from gateway.repository.mar import Archive, is_model_archive
 from gateway.repository.mlmodel import is_mlflow_model, read_mlmodel
 from runtimes.contract import TensorSpec
 
@@ -23,7 +28,8 @@ class Artifact(NamedTuple):
 
     fallback  the artifact for another runtime, which is used if this one is not available on the machine
     table     how clients of MLflow's dialect write its inputs and outputs; None if MLflow has not saved it
-    inputs, outputs  what MLflow's signature declares, for artifacts that declare nothing themselves
+    inputs, outputs  what MLflow's signature or an archive declares, for artifacts that declare nothing themselves
+    archive   what else the archive says that it is in; None if it is in none
     """
 
     path: Path
@@ -33,23 +39,27 @@ class Artifact(NamedTuple):
     table: TableSchema | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    archive: Archive | None = None
 
 
-class UnknownFormat(Exception):
-    """No runtime reads the files. The message is one sentence that says what was found and what is supported."""
-
-
-def find_artifact(folder: Path, runtimes: Mapping[str, Runtime], named: bool = False) -> Artifact:
+def find_artifact(
+    folder: Path, runtimes: Mapping[str, Runtime], named: bool = False, archives: bool = True
+) -> Artifact:
     """Return the artifact in a version's folder; if there are several, the one named "model". Raises UnknownFormat.
 
-    named  whether the model names its runtime, which is then the only one of `runtimes`
+    named     whether the model names its runtime, which is then the only one of `runtimes`
+    archives  whether the folder may be an unpacked archive of a model, or have an archive if it has nothing else
     """
     if is_mlflow_model(folder):
         return _find_mlflow_artifact(folder, runtimes, named)
+    if archives and is_model_archive(folder):
+        return find_in_model_archive(folder, _identify_in_archive(runtimes, named))
     near_misses: list[str] = []
     found: dict[Path, Artifact] = {}
     for runtime, file_format in _formats(runtimes, named):
         for file in _matching_files(folder, file_format.files):
+            if is_archive(file):
+                continue
             if problem := _problem(file, file_format):
                 near_misses.append(problem)
             else:
@@ -63,6 +73,11 @@ def find_artifact(folder: Path, runtimes: Mapping[str, Runtime], named: bool = F
     if found:
         names = ", ".join(str(file.relative_to(folder)) for file in found)
         raise UnknownFormat(f"it holds several artifacts: {names}; keep one, or name the one to serve 'model'")
+    packed = [file for file in _matching_files(folder, ("*",)) if is_archive(file)] if archives else []
+    if len(packed) == 1:
+        return identify(packed[0], runtimes, named)
+    if packed:
+        raise UnknownFormat(f"it holds several archives: {', '.join(file.name for file in packed)}; keep one")
     if near_misses:
         raise UnknownFormat(near_misses[0])
     others = sorted(entry.name for entry in folder.iterdir() if not is_foreign(entry.name))
@@ -101,13 +116,16 @@ def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime], named: 
     return identify(folder / MLMODEL, runtimes)._replace(table=model.table)
 
 
-def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False) -> Artifact:
+def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False, archives: bool = True) -> Artifact:
     """Return the artifact at this path, which is a file or a folder. Raises UnknownFormat.
 
-    named  whether the model names its runtime, which is then the only one of `runtimes`
+    named     whether the model names its runtime, which is then the only one of `runtimes`
+    archives  whether it may be in an archive
     """
     if path.is_dir():
-        return find_artifact(path, runtimes, named)
+        return find_artifact(path, runtimes, named, archives)
+    if archives and is_archive(path):
+        return find_in_file(path, _identify_in_archive(runtimes, named))
     near_misses: list[str] = []
     found: Artifact | None = None
     for runtime, file_format in _formats(runtimes, named):
@@ -122,6 +140,12 @@ def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False) -
         raise UnknownFormat(near_misses[0])
     supported = describe_formats(runtimes.values())
     raise UnknownFormat(f"'{path.name}' is not an artifact that a runtime reads; supported are {supported}")
+
+
+def _identify_in_archive(runtimes: Mapping[str, Runtime], named: bool) -> Callable[[Path], Artifact]:
+    """Return what identifies an archive's content: never an archive again, and never a program."""
+    frameworks = {name: runtime for name, runtime in runtimes.items() if not runtime.model_code}
+    return partial(identify, runtimes=frameworks, named=named, archives=False)
 
 
 def resolve_runtime(artifact: Artifact, is_available: Callable[[Runtime], bool]) -> Artifact:
@@ -149,6 +173,7 @@ def _with_fallback(first: Artifact | None, other: Artifact) -> Artifact:
 
 def describe_formats(runtimes: Iterable[Runtime]) -> str:
     patterns = [pattern for runtime in runtimes for file_format in runtime.formats for pattern in file_format.files]
+    patterns += ["*.mar", "*.tar.gz"]
     return ", ".join(dict.fromkeys(Path(pattern).name for pattern in patterns))
 
 

@@ -17,7 +17,10 @@ from gateway.environments.errors import BrokenRequirements
 from gateway.environments.mlflow_packages import MLMODEL, read_mlflow_packages
 from gateway.environments.model_packages import with_model_packages, with_packages
 from gateway.environments.runtime import Runtime
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, resolve_runtime
+from gateway.repository.archives import MODEL_ARCHIVE
+from gateway.repository.declarations import stated_version, with_declarations
+from gateway.repository.errors import UnknownFormat
+from gateway.repository.formats import Artifact, find_artifact, identify, resolve_runtime
 from gateway.repository.model_toml import DeclaredTensor, ModelConfigError, ModelToml, read_model_toml
 from gateway.repository.pipeline_graph import graph_problem
 from gateway.repository.scan_cache import ScanCache
@@ -116,6 +119,8 @@ def scan(
 ) -> list[ModelConfig]:
     """Return the versions of a repository REPO/<model>/<version>/<artifact>, or of a single model: see `scan_one`.
 
+    A repository may also have archives of models, REPO/<model>.mar.
+
     A broken model is in the list with its problem, and does not affect the others. Raises RepositoryError.
 
     model_name  the name of a single model; in a repository, folders name the models
@@ -145,7 +150,7 @@ def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[Mode
     name = entry.name.encode(errors="backslashreplace").decode()
     try:
         if not stat.S_ISDIR(entry.stat().st_mode):
-            return []
+            return _stored(entry, runtimes) if entry.name.endswith(MODEL_ARCHIVE) and name == entry.name else []
         if name != entry.name:
             return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
         if not _looks_like_model(entry, runtimes):
@@ -195,7 +200,7 @@ def is_repository(path: Path, runtimes: Mapping[str, Runtime]) -> bool:
     """Return whether a path is a folder of models, which may be empty, and not a single model. Raises OSError."""
     if path.is_file() or is_model_folder(path):
         return False
-    if models_in(path):
+    if models_in(path) or any(path.glob(f"*{MODEL_ARCHIVE}")):
         return True
     try:
         find_artifact(path, runtimes)
@@ -261,7 +266,7 @@ def _has_versions(entry: Path) -> bool:
 
 def _single(path: Path, runtimes: Mapping[str, Runtime], name: str) -> ModelConfig:
     try:
-        artifact = _with_packages(identify(path, runtimes), ModelToml())
+        artifact = _with_packages(_allowed(identify(path, runtimes), ModelToml()), ModelToml())
     except UnknownFormat as error:
         # Of a folder, the sentence says only what is in it.
         raise RepositoryError(str(error) if path.is_file() else f"{path} cannot be served: {error}") from None
@@ -271,8 +276,18 @@ def _single(path: Path, runtimes: Mapping[str, Runtime], name: str) -> ModelConf
         path = artifact.path.parent
     name = name or path.name.split(".")[0] or path.name
     files = tuple(artifact_files(path))
-    toml = _with_tensors(ModelToml(), artifact)
-    return ModelConfig(name, "1", _fingerprint(*files), artifact, toml, readable=files, files=files)
+    version, labels = stated_version(artifact)
+    toml = ModelToml().model_copy(update={"version_labels": labels})
+    config = ModelConfig(name, version, _fingerprint(*files), toml=toml, readable=files, files=files)
+    return with_declarations(config, artifact)
+
+
+def _stored(file: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
+    """Return the model in a .mar that lies in the repository itself, as in TorchServe's model store."""
+    try:
+        return [_single(file, runtimes, "")]
+    except RepositoryError as error:
+        return [ModelConfig(file.name.split(".")[0], "", _fingerprint(file), problem=str(error))]
 
 
 def artifact_files(path: Path) -> list[Path]:
@@ -360,7 +375,7 @@ def _model(model: ModelFolder, runtimes: Mapping[str, Runtime]) -> Iterator[Mode
             continue
         try:
             artifact = _with_packages(_find_artifact(version_folder, toml, runtimes), toml)
-            yield replace(config, artifact=artifact, toml=_with_tensors(toml, artifact))
+            yield with_declarations(config, artifact)
         except (UnknownFormat, BrokenRequirements) as error:
             yield replace(config, problem=str(error))
 
@@ -404,7 +419,7 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
             raise UnknownFormat(f"there is no runtime '{toml.runtime}'; there are {', '.join(sorted(runtimes))}")
         runtimes = {toml.runtime: runtimes[toml.runtime]}
     if not toml.artifact:
-        return find_artifact(folder, runtimes, named=bool(toml.runtime))
+        return _allowed(find_artifact(folder, runtimes, named=bool(toml.runtime)), toml)
     # normpath, not resolve: a name with ".." must not leave the folder, but symbolic links in it may lead anywhere.
     # Anyone who can put a link there could also put the file itself there.
     path = Path(os.path.normpath(folder / toml.artifact))
@@ -412,7 +427,14 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
         raise UnknownFormat(
             f"its configuration names the artifact '{toml.artifact}', which is not in version {folder.name}"
         )
-    return identify(path, runtimes, named=bool(toml.runtime))
+    return _allowed(identify(path, runtimes, named=bool(toml.runtime)), toml)
+
+
+def _allowed(artifact: Artifact, toml: ModelToml) -> Artifact:
+    """Return the artifact, if it may be served without its archive's handler. Raises UnknownFormat."""
+    if artifact.archive and artifact.archive.unserved_handler and not toml.runtime:
+        raise UnknownFormat(artifact.archive.unserved_handler)
+    return artifact
 
 
 def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:
@@ -424,16 +446,6 @@ def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:
     source = "its model.toml" if toml.python else "it was made with MLflow, which"
     runtime = with_packages(artifact.runtime, requested, toml.python or python, source, toml.extras)
     return artifact._replace(runtime=runtime)
-
-
-def _with_tensors(toml: ModelToml, artifact: Artifact) -> ModelToml:
-    """Return the configuration with the tensors that MLflow's signature declares, if it declares none itself."""
-    declared = {
-        kind: tuple(DeclaredTensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs)
-        for kind, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs))
-        if specs and kind not in toml.model_fields_set
-    }
-    return toml.model_copy(update=declared) if declared else toml
 
 
 def _read_labels(folder: Path, file: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from gateway.config import Sources, read_settings
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Format, Runtime, discover
 from gateway.export.workspace import Environments
-from gateway.repository.formats import Artifact, UnknownFormat, find_artifact, identify, resolve_runtime
+from gateway.repository.errors import UnknownFormat
+from gateway.repository.formats import Artifact, find_artifact, identify, resolve_runtime
 from gateway.repository.scan import scan, with_runtime
 
 NEVER = "==2.6.*"  # a Python that no machine has

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.environments.runtime import discover
-from gateway.repository.formats import UnknownFormat, find_artifact, identify
+from gateway.repository.errors import UnknownFormat
+from gateway.repository.formats import find_artifact, identify
 
 RUNTIMES = discover()
 

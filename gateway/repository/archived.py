@@ -1,0 +1,66 @@
+"""Finds the artifact that an archive contains: a .mar, or a model.tar.gz as SageMaker has them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.contents.errors import StoreError
+from gateway.contents.names import is_foreign
+from gateway.repository.archives import unpacked
+from gateway.repository.errors import UnknownFormat
+from gateway.repository.mar import Archive, BrokenArchive, is_model_archive, read_model_archive
+
+if TYPE_CHECKING:
+    from gateway.repository.formats import Artifact
+
+# Returns the artifact at a path, and never a program. Raises UnknownFormat.
+Identify = Callable[[Path], "Artifact"]
+# TensorFlow's containers have export/Servo/1/saved_model.pb.
+_MAX_DEPTH = 4
+_CODE = "code"
+
+
+def find_in_file(file: Path, identify: Identify) -> "Artifact":
+    """Return the artifact in an archive, which is unpacked. Raises UnknownFormat, OSError."""
+    try:
+        folder = unpacked(file)
+    except StoreError as error:
+        raise UnknownFormat(f"'{file.name}' cannot be opened: {error}") from None
+    if is_model_archive(folder):
+        return find_in_model_archive(folder, identify)
+    artifact = _find_below(folder, identify, _MAX_DEPTH)
+    programs = sorted(each.relative_to(folder).as_posix() for each in folder.glob(f"**/{_CODE}/*.py"))
+    warning = f"its {programs[0]} is a program, which is not run: requests are for the model itself" if programs else ""
+    return artifact._replace(archive=Archive(folder, warning=warning))
+
+
+def find_in_model_archive(folder: Path, identify: Identify) -> "Artifact":
+    """Return the artifact in a folder with a manifest, such as an unpacked .mar. Raises UnknownFormat, OSError."""
+    try:
+        archive = read_model_archive(folder)
+    except BrokenArchive as error:
+        raise UnknownFormat(str(error)) from None
+    artifact = identify(folder / archive.file) if archive.file else _find_below(folder, identify, 0)
+    return artifact._replace(archive=archive, inputs=archive.inputs, outputs=archive.outputs)
+
+
+def _find_below(folder: Path, identify: Identify, depth: int) -> "Artifact":
+    """Return the artifact in a folder or, if it has none, in the folders below: the newest of several versions."""
+    try:
+        return identify(folder)
+    except UnknownFormat as error:
+        problem = error
+    found = {}
+    for each in sorted(folder.iterdir()) if depth else ():
+        if each.is_dir() and not is_foreign(each.name) and each.name != _CODE:
+            try:
+                found[each.name] = _find_below(each, identify, depth - 1)
+            except UnknownFormat:
+                continue  # the problem of the folder above is reported
+    if len(found) > 1 and all(name.isascii() and name.isdigit() for name in found):
+        found = {"": found[max(found, key=int)]}
+    if len(found) > 1:
+        raise UnknownFormat(f"it holds several models, in {', '.join(found)}; keep one")
+    if not found:
+        raise problem
+    return next(iter(found.values()))

@@ -1,0 +1,117 @@
+"""Archives in a repository (.mar, .tar.gz): where their content lies on disk.
+
+Each is unpacked once, into a cache in MODELPORT_HOME that the processes of this machine share. A content is removed
+when its archive has changed or is gone, and no process uses it any more.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+from gateway.config import SettingsError, home
+from gateway.contents.archive import unpack
+from gateway.contents.cache import Cache
+from gateway.contents.errors import StoreError
+
+log = logging.getLogger("models")
+
+MODEL_ARCHIVE = ".mar"
+_SUFFIXES = (MODEL_ARCHIVE, ".tar.gz", ".tgz")
+_LEGACY_SUFFIX = ".model"  # of Multi Model Server's first archives; a file of CNTK has it as well
+_MANIFESTS = ("MAR-INF/MANIFEST.json", "MANIFEST.json")
+
+_lock = threading.Lock()
+_newest: dict[Path, list[str]] = {}  # archive → the digests of its two newest contents: a worker may use the older one
+_refused: dict[Path, tuple[str, str]] = {}  # archive → the digest of what could not be unpacked, and the reason
+
+
+def is_archive(file: Path) -> bool:
+    """Return whether a file is an archive of a model by its name or, if that does not say, by its content."""
+    name = file.name.lower()
+    if name.endswith(_LEGACY_SUFFIX):
+        return _has_manifest(file)
+    return name.endswith(_SUFFIXES)
+
+
+def _has_manifest(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            if opened.read(4) != b"PK\x03\x04":
+                return False
+            with zipfile.ZipFile(opened) as archive:
+                return any(name in archive.NameToInfo for name in _MANIFESTS)
+    except Exception:  # zipfile raises many kinds of errors for corrupt files
+        return False
+
+
+def unpacked(file: Path) -> Path:
+    """Return the folder with an archive's content, which this process may use until the archive has changed twice.
+
+    Raises StoreError, with what is wrong with the archive or the cache; and OSError if the archive cannot be read.
+    """
+    file = Path(os.path.abspath(file))
+    digest = _digest(file)
+    with _lock:
+        if _refused.get(file, ("", ""))[0] == digest:
+            raise StoreError(_refused[file][1])
+        cache = _cache()
+        folder = cache.find(digest)
+        if folder is None:
+            log.info("unpacking %s", file.name)
+            try:
+                folder = cache.add(digest, file.stat().st_size, lambda empty: unpack(file, empty))
+            except StoreError as error:
+                _refused[file] = digest, str(error)
+                raise
+            (_sources(cache) / digest).write_bytes(os.fsencode(file))
+        known = _newest.setdefault(file, [])
+        if digest not in known:
+            _newest[file] = [*known, digest][-2:]
+            cache.use(str(file), _newest[file])
+            _remove_stale(cache)
+        return folder
+
+
+def _digest(file: Path) -> str:
+    """Return a name for what an archive contains now, by what changes with it: reading all of it would take long."""
+    status = os.stat(file)
+    metadata = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return hashlib.sha256(os.fsencode(file) + repr(metadata).encode()).hexdigest()[:32]
+
+
+def _cache() -> Cache:
+    try:
+        return _opened(home() / "archives")
+    except SettingsError as error:
+        raise StoreError(str(error)) from None
+
+
+@lru_cache(maxsize=4)
+def _opened(folder: Path) -> Cache:
+    try:
+        cache = Cache(folder)
+        _sources(cache).mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"MODELPORT_HOME cannot be used for unpacked archives: {error.strerror}") from None
+    return cache
+
+
+def _sources(cache: Cache) -> Path:
+    return cache.folder / "sources"
+
+
+def _remove_stale(cache: Cache) -> None:
+    """Remove the contents of archives that have changed or are gone, if no process uses them."""
+    for record in _sources(cache).iterdir():
+        try:
+            is_current = _digest(Path(os.fsdecode(record.read_bytes()))) == record.name
+        except OSError:
+            is_current = False
+        if not is_current:
+            cache.drop([record.name])
+            if not cache.path(record.name).exists():
+                record.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""What comes with an artifact and completes the model's configuration: MLflow's signature, an archive's manifest."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gateway.repository.formats import Artifact
+from gateway.repository.mar import Archive
+from gateway.repository.model_toml import DeclaredTensor, ModelToml
+from runtimes.contract import TensorSpec, unnamed_outputs
+
+if TYPE_CHECKING:
+    from gateway.repository.scan import ModelConfig
+
+
+def with_declarations(config: "ModelConfig", artifact: Artifact) -> "ModelConfig":
+    """Return the model's configuration with its artifact. What model.toml sets has precedence."""
+    toml = _completed(config.toml, {"inputs": _tensors(artifact.inputs), "outputs": _tensors(artifact.outputs)})
+    config = replace(config, artifact=artifact, toml=toml)
+    return _from_archive(config, artifact.archive) if artifact.archive else config
+
+
+def stated_version(artifact: Artifact) -> tuple[str, dict[str, int]]:
+    """Return the version that an artifact states, 1 if it states none, and the label for it as it is written: "1.0"."""
+    text = artifact.archive.version if artifact.archive else ""
+    match = re.fullmatch(r"(\d{1,18})(\.[\w.]{1,60})?", text, re.ASCII)
+    number = max(1, int(match[1])) if match else 1
+    return str(number), {text: number} if match and text != str(number) else {}
+
+
+def _from_archive(config: "ModelConfig", archive: Archive) -> "ModelConfig":
+    toml = _completed(config.toml, {"preprocess": archive.preprocess, "postprocess": archive.postprocess})
+    labels = dict(config.class_labels)
+    if archive.labels and not labels:
+        labels[toml.outputs[0].name if toml.outputs else unnamed_outputs(1)[0]] = archive.labels
+    warning = "; ".join(filter(None, (config.warning, archive.warning)))
+    readable = (*config.readable, archive.folder)
+    return replace(config, toml=toml, class_labels=labels, warning=warning, readable=readable)
+
+
+def _completed(toml: ModelToml, values: Mapping[str, Any]) -> ModelToml:
+    missing = {key: value for key, value in values.items() if value and key not in toml.model_fields_set}
+    return toml.model_copy(update=missing) if missing else toml
+
+
+def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[DeclaredTensor, ...]:
+    return tuple(
+        DeclaredTensor.model_construct(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs
+    )

@@ -1,0 +1,5 @@
+"""Why a version's folder has no artifact."""
+
+
+class UnknownFormat(Exception):
+    """No runtime reads the files. The message is one sentence that says what was found and what is supported."""

@@ -1,0 +1,170 @@
+"""Reads MAR-INF/MANIFEST.json, which torch-model-archiver (TorchServe) and model-archiver (Multi Model Server) write.
+
+TorchServe's names the serialized model, and the handler that turns requests into its inputs and outputs into answers. A
+handler is one of TorchServe's own, by name, or a program in the archive, which is not run. Multi Model Server's handler
+is always a program; signature.json has the names and shapes of the inputs, and synset.txt the labels.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gateway.environments.small_file import read_small
+from gateway.repository.image_config import PostprocessToml, PreprocessToml
+from runtimes.contract import TensorSpec
+
+_MANIFEST = Path("MAR-INF", "MANIFEST.json")
+_MAX_BYTES = 8 << 20  # of a JSON or text file in an archive; labels of 20,000 classes have 1 MiB
+_MAX_LABELS = 1 << 16
+
+# What TorchServe's handlers for images do: the shorter side becomes 256, the centre of 224 x 224 is cut out.
+_IMAGENET = PreprocessToml(
+    size=(224, 224),
+    resize="crop",
+    shorter_side=256,
+    scale=1 / 255,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+_HANDLERS = ("base_handler", "image_classifier", "image_segmenter")
+_UNSUPPORTED = ("text_classifier", "object_detector", "dali_image_classifier", "vllm_handler", "trt_llm_handler")
+
+
+class BrokenArchive(Exception):
+    """The message is one sentence that says what is wrong with the archive."""
+
+
+class Archive(NamedTuple):
+    """What an archive says about the model in it.
+
+    folder            with its content
+    file              of the model, in the folder; "" if its format decides
+    version           as the manifest has it, such as "1.0"
+    inputs, outputs   as signature.json declares them
+    labels            of the classes
+    warning           what is not done for requests that the archive's own server does; "" if nothing
+    unserved_handler  why the model must not be served without its handler, unless the operator says so; "" if it may
+    """
+
+    folder: Path
+    file: str = ""
+    version: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    preprocess: PreprocessToml | None = None
+    postprocess: PostprocessToml | None = None
+    labels: tuple[str, ...] = ()
+    warning: str = ""
+    unserved_handler: str = ""
+
+
+def is_model_archive(folder: Path) -> bool:
+    return (folder / _MANIFEST).is_file()
+
+
+def read_model_archive(folder: Path) -> Archive:
+    """Read the manifest in a folder, and the files that belong to it. Raises BrokenArchive."""
+    manifest = _mapping(_read_json(folder / _MANIFEST))
+    model = _mapping(manifest.get("model"))
+    version, handler, file = (_text(model, key) for key in ("modelVersion", "handler", "serializedFile"))
+    if program := _text(model, "modelFile"):
+        raise BrokenArchive(
+            f"it holds the weights of an eager model and its program {program[:100]}, which is not run: archive a "
+            "TorchScript model (torch.jit.script) instead"
+        )
+    if file:
+        if Path(file).name != file or not (folder / file).is_file():
+            raise BrokenArchive(f"its manifest names the model '{file[:100]}', which it does not hold")
+        found = _of_torchserve(Archive(folder, file, version, labels=_index_to_name(folder)), handler)
+    elif "archiverVersion" in manifest:  # TorchServe's archiver writes it, Multi Model Server's does not
+        raise BrokenArchive(f"it names no serialized model, so its handler {handler} loads it, which is not run")
+    else:
+        found = _of_multi_model_server(folder, version, handler)
+    return found
+
+
+def _of_torchserve(archive: Archive, handler: str) -> Archive:
+    if handler == "image_classifier":
+        return archive._replace(preprocess=_IMAGENET, postprocess=PostprocessToml(softmax=True, top_k=5))
+    if handler == "image_segmenter":
+        warning = "answers have the model's own outputs, where its handler image_segmenter has one class for each pixel"
+        return archive._replace(preprocess=_IMAGENET, warning=warning)
+    if handler == "base_handler":
+        return archive
+    what = f"TorchServe's handler {handler} is not supported" if handler in _UNSUPPORTED else (
+        f"its handler {handler[:100]} is a program, which is not run"
+    )  # fmt: skip
+    return archive._replace(
+        unserved_handler=f'{what}: write runtime = "torchscript" in model.toml to serve the model without it'
+    )
+
+
+def _of_multi_model_server(folder: Path, version: str, handler: str) -> Archive:
+    inputs, outputs = _signature(folder / "signature.json")
+    warning = f"its handler {handler[:100]} is a program, which is not run: requests are for the model itself"
+    return Archive(folder, "", version, inputs, outputs, labels=_synset(folder), warning=warning)
+
+
+def _signature(file: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    if not file.is_file():
+        return (), ()
+    signature = _mapping(_read_json(file))
+    try:
+        inputs = tuple(
+            TensorSpec(each["data_name"], "", (-1, *(int(size) or -1 for size in each["data_shape"][1:])))
+            for each in signature["inputs"]
+        )
+        # Shapes of outputs are for people: no server reads them.
+        outputs = tuple(TensorSpec(each["data_name"], "", None) for each in signature.get("outputs", ()))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise BrokenArchive(f"its {file.name} does not have 'inputs' with 'data_name' and 'data_shape'") from None
+    for spec in (*inputs, *outputs):
+        if not isinstance(spec.name, str) or not spec.name or any(size < -1 for size in spec.shape or ()):
+            raise BrokenArchive(f"its {file.name} has a tensor without a name, or with a negative size")
+    return inputs, outputs
+
+
+def _index_to_name(folder: Path) -> tuple[str, ...]:
+    """Return the labels in index_to_name.json: {"0": "tench"}, {"0": ["n01440764", "tench"]}, or of the older form."""
+    file = folder / "index_to_name.json"
+    if not file.is_file():
+        return ()
+    names = _mapping(_read_json(file))
+    older = names.get("object_type_names")
+    if isinstance(older, list):
+        names = {str(index): name for index, name in enumerate(older)}
+    found: dict[int, str] = {}
+    for index, name in names.items():
+        last = name[-1] if isinstance(name, list) and name else name
+        if not (index.isascii() and index.isdigit() and int(index) < _MAX_LABELS and isinstance(last, str)):
+            raise BrokenArchive(f"its {file.name} does not have a label, or a list of labels, for each index")
+        found[int(index)] = last
+    return tuple(found.get(index, "") for index in range(max(found, default=-1) + 1))
+
+
+def _synset(folder: Path) -> tuple[str, ...]:
+    file = folder / "synset.txt"
+    if not file.is_file():
+        return ()
+    try:
+        lines = read_small(file, _MAX_BYTES, BrokenArchive).decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise BrokenArchive(f"its {file.name} is not UTF-8") from None
+    return tuple(line.strip() for line in lines)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(read_small(file, _MAX_BYTES, BrokenArchive))
+    except (ValueError, RecursionError):
+        raise BrokenArchive(f"its {file.name} is not JSON") from None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    return str(value) if isinstance(value, str | int | float) else ""

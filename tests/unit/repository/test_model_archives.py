@@ -1,0 +1,235 @@
+"""Archives in a repository: what they say about their model, and what is refused. The runtimes are the real ones."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.environments.runtime import discover
+from gateway.repository.archives import unpacked
+from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from tests.support import ROOT
+
+RUNTIMES = discover()
+SIGNATURE = {
+    "inputs": [{"data_name": "data", "data_shape": [0, 3, 0, 224]}],
+    "outputs": [{"data_name": "softmax", "data_shape": [1, 4]}],
+}
+
+
+@pytest.fixture(autouse=True)
+def modelport_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MODELPORT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def torchscript() -> bytes:
+    """A file that looks like TorchScript."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("model/code/__torch__.py", "")
+    return buffer.getvalue()
+
+
+def mar(path: Path, files: dict[str, Any], **model: str) -> Path:
+    """Write an archive as torch-model-archiver does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest = {"runtime": "python", "model": {"modelName": "m", **model}, "archiverVersion": "0.12.0"}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**files, "MAR-INF/MANIFEST.json": manifest}.items():
+            archive.writestr(name, content if isinstance(content, bytes) else json.dumps(content))
+    return path
+
+
+def tar(path: Path, *names: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names:
+            content = torchscript() if name.endswith((".pt", ".pth")) else b"x"
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def only(path: Path) -> ModelConfig:
+    (config,) = scan(path, RUNTIMES)
+    return config
+
+
+def test_the_handler_of_torchserve_becomes_settings_of_the_model(tmp_path: Path) -> None:
+    names = {"0": "cat", "2": ["n02", "dog"]}
+    files = {"net.pt": torchscript(), "index_to_name.json": names}
+    path = mar(tmp_path / "pets.mar", files, handler="image_classifier", serializedFile="net.pt", modelVersion="2.1")
+    config = only(path)
+    assert (config.name, config.version, dict(config.toml.version_labels)) == ("pets", "2", {"2.1": 2})
+    assert config.artifact is not None
+    assert (config.artifact.path.name, config.artifact.runtime.name) == ("net.pt", "torchscript")
+    assert config.artifact.path.parent in config.readable
+    assert config.toml.preprocess is not None
+    assert config.toml.postprocess is not None
+    assert (config.toml.preprocess.size, config.toml.preprocess.shorter_side) == ((224, 224), 256)
+    assert (config.toml.postprocess.softmax, config.toml.postprocess.top_k) == (True, 5)
+    assert config.class_labels == {"OUTPUT__0": ("cat", "", "dog")}
+
+
+def test_model_toml_has_precedence_over_the_archive(tmp_path: Path) -> None:
+    files = {"net.pt": torchscript(), "index_to_name.json": {"object_type_names": ["cat", "dog"]}}
+    mar(tmp_path / "m" / "3" / "a.mar", files, handler="image_classifier", serializedFile="net.pt")
+    toml = tmp_path / "m" / "model.toml"
+    toml.write_text('postprocess = {top_k = 1}\noutputs = [{name = "scores"}]\npreprocess = {size = [8, 8]}\n')
+    config = only(tmp_path)
+    assert (config.name, config.version, config.problem) == ("m", "3", "")
+    assert config.toml.preprocess is not None
+    assert config.toml.postprocess is not None
+    assert (config.toml.preprocess.size, config.toml.postprocess.top_k) == ((8, 8), 1)
+    assert config.class_labels == {"scores": ("cat", "dog")}
+
+
+def test_a_model_store_has_a_model_for_each_archive(tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        mar(tmp_path / f"{name}.mar", {"net.pt": torchscript()}, handler="base_handler", serializedFile="net.pt")
+    (tmp_path / "broken.mar").write_bytes(b"no zip")
+    found = {config.name: config for config in scan(tmp_path, RUNTIMES)}
+    assert list(found) == ["broken", "cats", "dogs"]
+    assert found["broken"].problem.startswith("'broken.mar' cannot be opened: the archive cannot be unpacked")
+    assert found["cats"].artifact is not None
+    assert found["cats"].toml.preprocess is None
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        ("text_classifier", "TorchServe's handler text_classifier is not supported: write runtime"),
+        ("object_detector", "TorchServe's handler object_detector is not supported: write runtime"),
+        ("my_handler.py", "its handler my_handler.py is a program, which is not run: write runtime"),
+    ],
+)
+def test_another_handler_is_refused_unless_the_operator_names_the_runtime(
+    tmp_path: Path, handler: str, said: str
+) -> None:
+    mar(tmp_path / "m" / "1" / "a.mar", {"net.pt": torchscript()}, handler=handler, serializedFile="net.pt")
+    assert only(tmp_path).problem.startswith(said)
+    (tmp_path / "m" / "model.toml").write_text('runtime = "torchscript"\n')
+    config = only(tmp_path)
+    assert config.problem == ""
+    assert config.artifact is not None
+
+
+@pytest.mark.parametrize(
+    ("files", "model", "said"),
+    [
+        ({"w.pt": b"", "net.py": b""}, {"serializedFile": "w.pt", "modelFile": "net.py"}, "of an eager model"),
+        ({}, {"handler": "own.py"}, "it names no serialized model, so its handler own.py loads it, which is not run"),
+        ({}, {"serializedFile": "w.pt"}, "its manifest names the model 'w.pt', which it does not hold"),
+        ({"w.pt": b""}, {"serializedFile": "../w.pt"}, "names the model '../w.pt', which it does not hold"),
+        ({"w.pt": torchscript(), "index_to_name.json": {"a": "x"}}, {"serializedFile": "w.pt"}, "index_to_name.json"),
+        ({"w.pt": torchscript(), "index_to_name.json": b"{"}, {"serializedFile": "w.pt"}, "is not JSON"),
+        ({"../w.pt": b""}, {"serializedFile": "w.pt"}, "cannot be opened: the name '../w.pt' is refused"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(
+    tmp_path: Path, files: dict[str, Any], model: dict[str, str], said: str
+) -> None:
+    with pytest.raises(RepositoryError) as caught:
+        scan(mar(tmp_path / "a.mar", files, **{"handler": "base_handler", **model}), RUNTIMES)
+    assert said in str(caught.value)
+    assert str(tmp_path / "home") not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["net.mar", "net.model", "net.tar.gz"])
+def test_multi_model_server(tmp_path: Path, name: str) -> None:
+    files = {"n-symbol.json": "{}", "n-0000.params": "x", "service.py": "", "signature.json": json.dumps(SIGNATURE)}
+    files |= {"synset.txt": "n1 cat\nn2 dog\n", "MAR-INF/MANIFEST.json": '{"model": {"handler": "service:handle"}}'}
+    if name.endswith(".tar.gz"):
+        with tarfile.open(tmp_path / name, "w:gz") as tarred:
+            for file, text in files.items():
+                info = tarfile.TarInfo(f"net/{file}")
+                info.size = len(text)
+                tarred.addfile(info, io.BytesIO(text.encode()))
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as zipped:
+            for file, text in files.items():
+                zipped.writestr(file, text)
+    config = only(tmp_path / name)
+    assert config.artifact is not None
+    assert config.artifact.platform == "mxnet_symbol"
+    assert [(each.name, each.shape) for each in config.toml.inputs] == [("data", (-1, 3, -1, 224))]
+    assert [(each.name, each.shape) for each in config.toml.outputs] == [("softmax", None)]
+    assert config.class_labels == {"softmax": ("n1 cat", "n2 dog")}
+    assert "its handler service:handle is a program, which is not run" in config.warning
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["model.pth", "code/inference.py"], "model.pth"),
+        (["export/Servo/1/saved_model.pb", "export/Servo/2/saved_model.pb"], "2"),
+        (["m-symbol.json", "m-0000.params", "m-shapes.json"], "m-symbol.json"),
+    ],
+)
+def test_the_content_of_sagemakers_archive_decides(tmp_path: Path, names: list[str], expected: str) -> None:
+    tar(tmp_path / "m" / "1" / "model.tar.gz", *names)
+    config = only(tmp_path)
+    assert config.artifact is not None
+    assert config.artifact.path.name == expected
+    assert ("its code/inference.py is a program, which is not run" in config.warning) == ("code/inference.py" in names)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a/model.pt", "b/model.pt"], "it holds several models, in a, b; keep one"),
+        (["code/inference.py"], "no artifact that a runtime reads"),
+        (["model.py"], "no artifact that a runtime reads"),
+        (["inner.tar.gz"], "no artifact that a runtime reads"),
+        (["/etc/model.pt"], "cannot be opened: the name '/etc/model.pt' is refused"),
+    ],
+)
+def test_an_archive_without_one_model_is_refused(tmp_path: Path, names: list[str], said: str) -> None:
+    tar(tmp_path / "m" / "1" / "model.tar.gz", *names)
+    assert said in only(tmp_path).problem
+
+
+def test_an_archive_next_to_a_model_is_left_alone(tmp_path: Path) -> None:
+    tar(tmp_path / "m" / "1" / "data.tar.gz", "data.csv")
+    (tmp_path / "m" / "1" / "net.pt").write_bytes(torchscript())
+    config = only(tmp_path)
+    assert config.artifact is not None
+    assert config.artifact.archive is None
+
+
+def test_a_content_is_unpacked_once_and_removed_when_its_archive_has_changed_twice(
+    tmp_path: Path, modelport_home: Path
+) -> None:
+    path = tmp_path / "m.tar.gz"
+    folders = []
+    for content in ("a.pt", "b.pt", "c.pt"):
+        path.unlink(missing_ok=True)
+        folders.append(unpacked(tar(path, content)).parent.name)
+        assert unpacked(path).parent.name == folders[-1]
+    # A worker may still use the one before.
+    assert contents(modelport_home) == set(folders[1:])
+
+
+def test_what_a_process_has_left_is_kept_while_its_archive_is_there(tmp_path: Path, modelport_home: Path) -> None:
+    script = "import sys, pathlib; from gateway.repository.archives import unpacked\n"
+    script += "for each in sys.argv[1:]: print(unpacked(pathlib.Path(each)).parent.name)"
+    first, second = tar(tmp_path / "a.tar.gz", "a.pt"), tar(tmp_path / "b.tar.gz", "b.pt")
+    command = [sys.executable, "-c", script, str(first), str(second)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    names = done.stdout.split()
+    assert contents(modelport_home) == set(names)
+    first.unlink()
+    assert unpacked(second).parent.name == names[1]
+    assert contents(modelport_home) == {names[1]}
+
+
+def contents(modelport_home: Path) -> set[str]:
+    return {each.name for each in (modelport_home / "archives" / "contents").iterdir()}
