@@ -27,7 +27,6 @@ _IMAGENET = PreprocessToml(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-_HANDLERS = ("base_handler", "image_classifier", "image_segmenter")
 _UNSUPPORTED = ("text_classifier", "object_detector", "dali_image_classifier", "vllm_handler", "trt_llm_handler")
 
 
@@ -44,7 +43,7 @@ class Archive(NamedTuple):
     inputs, outputs   as signature.json declares them
     labels            of the classes
     warning           what is not done for requests that the archive's own server does; "" if nothing
-    unserved_handler  why the model must not be served without its handler, unless the operator says so; "" if it may
+    unserved_handler  why its handler is not available, if only the operator may decide to serve the model without it
     """
 
     folder: Path
@@ -92,12 +91,9 @@ def _of_torchserve(archive: Archive, handler: str) -> Archive:
         return archive._replace(preprocess=_IMAGENET, warning=warning)
     if handler == "base_handler":
         return archive
-    what = f"TorchServe's handler {handler} is not supported" if handler in _UNSUPPORTED else (
-        f"its handler {handler[:100]} is a program, which is not run"
-    )  # fmt: skip
-    return archive._replace(
-        unserved_handler=f'{what}: write runtime = "torchscript" in model.toml to serve the model without it'
-    )
+    if handler in _UNSUPPORTED:
+        return archive._replace(unserved_handler=f"TorchServe's handler {handler} is not supported")
+    return archive._replace(unserved_handler=f"its handler {handler[:100]} is a program, which is not run")
 
 
 def _of_multi_model_server(folder: Path, version: str, handler: str) -> Archive:

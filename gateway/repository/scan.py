@@ -433,7 +433,10 @@ def _find_artifact(folder: Path, toml: ModelToml, runtimes: Mapping[str, Runtime
 def _allowed(artifact: Artifact, toml: ModelToml) -> Artifact:
     """Return the artifact, if it may be served without its archive's handler. Raises UnknownFormat."""
     if artifact.archive and artifact.archive.unserved_handler and not toml.runtime:
-        raise UnknownFormat(artifact.archive.unserved_handler)
+        name = artifact.runtime.installed_name
+        raise UnknownFormat(
+            f'{artifact.archive.unserved_handler}: write runtime = "{name}" in model.toml to serve the model without it'
+        )
     return artifact
 
 
