@@ -6,12 +6,33 @@ import tensorflow as tf
 
 from runtimes.conversion import Step
 
+from .graph_def import open_graph, read_graph_def
 from .keras_files import read_keras
 from .keras_model import Traced
 
 
 def keras_to_savedmodel(step: Step) -> None:
     _save(read_keras(step.source), step)
+
+
+def graphdef_to_savedmodel(step: Step) -> None:
+    """The same for a GraphDef. Inputs that have default values keep them."""
+    v1 = tf.compat.v1
+    inputs, outputs = ({spec.name: spec.name for spec in specs} for specs in (step.inputs, step.outputs))
+    opened = open_graph(read_graph_def(step.source), 1, inputs, outputs)
+    with opened.session.graph.as_default():
+        infos = [
+            {"%s_%d" % (kind, n): v1.saved_model.build_tensor_info(tensors[spec.name]) for n, spec in enumerate(specs)}
+            for kind, tensors, specs in (
+                ("input", opened.inputs, step.inputs),
+                ("output", opened.outputs, step.outputs),
+            )
+        ]
+        builder = v1.saved_model.Builder(step.destination)
+        signature = v1.saved_model.build_signature_def(*infos, method_name="tensorflow/serving/predict")
+        tables = tf.group(*opened.fills)
+        builder.add_meta_graph_and_variables(opened.session, ["serve"], {step.signature: signature}, main_op=tables)
+    builder.save()
 
 
 def _save(traced: Traced, step: Step) -> None:

@@ -4,7 +4,7 @@ A GraphDef has no signature. Its inputs and outputs are those that the model's c
 placeholders, and the nodes that no other node reads (`ends.py`).
 """
 
-from typing import Any, Iterable, List, Mapping, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -29,22 +29,49 @@ _VARIABLES = ("AutoReloadVariable", "VarHandleOp", "Variable", "VariableV2")
 _WAITS = ("IteratorGetNext", "QueueDequeue", "ReaderRead")
 
 
+class OpenGraph(NamedTuple):
+    """A graph in a session, in which its tables are filled.
+
+    inputs    name → tensor
+    outputs   name → tensor
+    optional  inputs for which the graph itself has default values
+    fills     the operations that fill the tables
+    """
+
+    session: Any
+    inputs: Dict[str, Any]
+    outputs: Dict[str, Any]
+    optional: Sequence[str]
+    fills: Sequence[Any]
+
+
 def load_graph_def(options: LoadOptions) -> LoadedSignature:
     """Return the signature of the file. Raises LoadError."""
-    definition = graph_pb2.GraphDef()
-    try:
-        with open(options.artifact, "rb") as file:
-            definition.ParseFromString(file.read())
-    except DecodeError:
-        raise LoadError("this file is not a GraphDef, or is damaged") from None
     inputs, outputs = ({spec.name: spec.name for spec in specs} for specs in (options.inputs, options.outputs))
-    return of_graph_def(definition, options.threads, inputs, outputs)
+    return of_graph_def(read_graph_def(options.artifact), options.threads, inputs, outputs)
 
 
 def of_graph_def(
     definition: Any, threads: int, inputs: Mapping[str, str] = {}, outputs: Mapping[str, str] = {}
 ) -> LoadedSignature:
-    """Return the signature of a graph, which runs in a session of its own. Raises LoadError.
+    """Return the signature of a graph, with the arguments of `open_graph`. Raises LoadError."""
+    opened = open_graph(definition, threads, inputs, outputs)
+    return of_session(opened.session, opened.inputs, opened.outputs, dict.fromkeys(opened.optional))
+
+
+def read_graph_def(path: str) -> Any:
+    """Raises LoadError."""
+    definition = graph_pb2.GraphDef()
+    try:
+        with open(path, "rb") as file:
+            definition.ParseFromString(file.read())
+    except DecodeError:
+        raise LoadError("this file is not a GraphDef, or is damaged") from None
+    return definition
+
+
+def open_graph(definition: Any, threads: int, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> OpenGraph:
+    """Open a graph in a session of its own. Raises LoadError.
 
     inputs, outputs  name → tensor, which is called "node" or "node:1". An input need not be a placeholder. If there are
                      none, they are found in the graph
@@ -72,12 +99,13 @@ def of_graph_def(
     optional = [name for name, tensor in fed.items() if tensor.op.type == ends.WITH_DEFAULT]
     if len(optional) == len(fed):
         optional = []  # a default value that all inputs have is for the graph's construction
+    fills = [each for each in fills if each.inputs[0].op in needed]
     session = new_session(graph, threads)
     try:
-        session.run([each for each in fills if each.inputs[0].op in needed])
+        session.run(fills)
     except tf.errors.OpError as error:
         raise LoadError("a table of this graph cannot be filled: %s" % first_line(error)) from error
-    return of_session(session, fed, served, dict.fromkeys(optional))
+    return OpenGraph(session, fed, served, optional, fills)
 
 
 def _check_operators(definition: Any) -> None:
