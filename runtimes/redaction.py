@@ -34,3 +34,9 @@ def redacted(text: str) -> str:
     text = _QUOTED.sub(r"\1\3\1", text)
     text = _POSIX.sub("", text)
     return " ".join(_WINDOWS.sub("", text).split())
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an exception's message of which `redacted` leaves something, or else its type."""
+    lines = (redacted(line) for line in str(error).splitlines())
+    return next((line for line in lines if line), "%s without a message" % type(error).__name__)

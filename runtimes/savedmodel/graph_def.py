@@ -12,7 +12,8 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import op_def_registry
 
 from runtimes.checks import quoted
-from runtimes.contract import LoadError, LoadOptions, first_line
+from runtimes.contract import LoadError, LoadOptions
+from runtimes.redaction import reason_of
 
 from . import ends
 from .session import new_session, of_session
@@ -82,7 +83,7 @@ def open_graph(definition: Any, threads: int, inputs: Mapping[str, str], outputs
         try:
             tf.graph_util.import_graph_def(_movable(definition), name="")
         except (ValueError, tf.errors.OpError) as error:
-            raise LoadError("TensorFlow cannot read this graph: %s" % first_line(error)) from error
+            raise LoadError("TensorFlow cannot read this graph: %s" % reason_of(error)) from error
     served = ends.named(graph, "output", outputs) or ends.unread(graph)
     fed = ends.named(graph, "input", inputs)
     needed = ends.needed(served.values(), {tensor.name for tensor in fed.values()})
@@ -104,7 +105,7 @@ def open_graph(definition: Any, threads: int, inputs: Mapping[str, str], outputs
     try:
         session.run(fills)
     except tf.errors.OpError as error:
-        raise LoadError("a table of this graph cannot be filled: %s" % first_line(error)) from error
+        raise LoadError("a table of this graph cannot be filled: %s" % reason_of(error)) from error
     return OpenGraph(session, fed, served, optional, fills)
 
 

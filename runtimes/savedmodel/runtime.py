@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from runtimes.checks import declared_inputs, declared_outputs, given_inputs, known_parameters, wanted_outputs
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
-from runtimes.redaction import redacted
+from runtimes.redaction import reason_of, redacted
 
 from .assets import PrivateCopy
 from .graph_def import load_graph_def
@@ -162,4 +162,4 @@ def _client_message(error: BaseException) -> str:
     line = re.sub(r"^\(\d+\) \w+: |\{\{(function_)?node [^}]*\}\}\s*|, node name: \S+$", "", line)
     # The rest of such a line is the host's name.
     line = re.sub(r" in binary running on .*", ", which TensorFlow alone does not have", line)
-    return redacted(line)
+    return redacted(line) or reason_of(error)

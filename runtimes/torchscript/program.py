@@ -25,7 +25,7 @@ from runtimes.contract import (
     first_line,
     unnamed_outputs,
 )
-from runtimes.redaction import redacted
+from runtimes.redaction import reason_of, redacted
 
 from .dtypes import datatype_of_tensors, to_array, to_tensor
 
@@ -260,4 +260,4 @@ def client_message(error: BaseException) -> str:
     line = re.sub(r"^Guard failed: ", "the exported program needs ", line)
     line = re.sub(r"^KeyError: ", "the model has no entry for ", line)
     line = line.split(" This is an internal miniz error", 1)[0]
-    return plain(redacted(line))
+    return plain(redacted(line) or reason_of(error))

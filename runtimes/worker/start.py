@@ -10,9 +10,9 @@ import types
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from runtimes import memory, wire
-from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, first_line, numpy_dtype
+from runtimes.contract import LoadError, LoadOptions, Model, TensorSpec, numpy_dtype
 from runtimes.control import AuditOptions, BatchingOptions, Failed, Load
-from runtimes.redaction import redacted
+from runtimes.redaction import reason_of
 from runtimes.sandbox.box import Box, Denials, seal
 from runtimes.status_page import StatusPage
 from runtimes.worker import probe
@@ -72,10 +72,10 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
         on_failure(error)
         if load.memory_limit and memory.is_exhausted(error):
             return _fail(control, memory.too_small(load.memory_limit))
-        if isinstance(error, LoadError):
+        if isinstance(error, LoadError) and str(error).strip():
             return _fail(control, str(error))
         traceback.print_exc()
-        return _fail(control, redacted(first_line(error)))
+        return _fail(control, reason_of(error))
     facts = Facts(
         model.signatures,
         fixed,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtimes.redaction import redacted
+from runtimes.redaction import reason_of, redacted
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,16 @@ from runtimes.redaction import redacted
 )  # fmt: skip
 def test_a_message_keeps_names_and_loses_places(text: str, wanted: str) -> None:
     assert redacted(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (RuntimeError("the shapes differ"), "the shapes differ"),
+        (RuntimeError('  \nFile "/srv/x/net.py", line 12, in forward\nthe shapes differ\nmore'), "the shapes differ"),
+        (AssertionError(), "AssertionError without a message"),
+        (ValueError("/build/core/session.cc:118: "), "ValueError without a message"),
+    ],
+)
+def test_there_is_a_reason_for_every_exception(error: Exception, wanted: str) -> None:
+    assert reason_of(error) == wanted
