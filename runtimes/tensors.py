@@ -16,6 +16,7 @@ __all__ = [
     "pack_bytes",
     "to_array",
     "unpack_bytes",
+    "wide_dtype",
     "widened",
 ]
 
@@ -74,7 +75,14 @@ def widened(array: np.ndarray) -> np.ndarray:
     """
     if array.dtype.isbuiltin != 2:  # registered by an extension of numpy
         return array
-    return array.astype({"float": np.float32, "int": np.int8, "uint": np.uint8}[kind_of(datatype_of(array.dtype))])
+    return array.astype(wide_dtype(datatype_of(array.dtype)))
+
+
+def wide_dtype(datatype: str) -> np.dtype:
+    """Return the dtype of `widened` arrays."""
+    if DATATYPES[datatype].typestr is not None:
+        return numpy_dtype(datatype)
+    return np.dtype({"float": np.float32, "int": np.int8, "uint": np.uint8}[kind_of(datatype)])
 
 
 def integer_range(datatype: str) -> Tuple[int, int]:

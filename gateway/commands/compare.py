@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from gateway.codecs.npy import NPZ, write_npz
-from gateway.commands import http_client
+from gateway.codecs.npy import NPZ
+from gateway.commands import array_bodies, http_client
 from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Refused, Request
 from gateway.domain.differences import looks_like_classes
@@ -97,11 +97,14 @@ class _Served(NamedTuple):
         return all(bool(spec.shape) and spec.shape[0] == -1 for spec in self.inputs if spec.shape is not None)
 
     def answer(self, inputs: Arrays) -> Arrays:
-        body = write_npz([from_array(name, array) for name, array in inputs.items()])
+        form = array_bodies.form_for(spec.datatype for spec in self.inputs + self.outputs)
+        body = array_bodies.write([from_array(name, array) for name, array in inputs.items()], form)
         try:
-            _, response = http_client.send(self.connection, self.path, Request(body, NPZ, NPZ))
+            _, response = http_client.send(self.connection, self.path, Request(body, form, form))
         except CommandError as error:
             raise type(error)(f"{self.name}: {error}") from None
+        if form != NPZ:
+            return array_bodies.read_json(response, {spec.name: spec.datatype for spec in self.outputs})
         with np.load(io.BytesIO(response), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 

@@ -13,8 +13,9 @@ import numpy as np
 from gateway.codecs.cast import cast
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
 from gateway.codecs.media_types import is_image
-from gateway.codecs.npy import NPZ, write_npz
+from gateway.codecs.npy import NPZ
 from gateway.commands import http_client
+from gateway.commands.array_bodies import form_for, write
 from gateway.commands.connection import Connection
 from gateway.commands.http_client import CommandError, Request
 from gateway.commands.predict_output import NoSuchOutput, print_response
@@ -114,10 +115,11 @@ def _request(
         named[name] = each.value
     # npz cannot hold arbitrary bytes, and strings need not be valid text.
     has_strings = any(spec["datatype"] == "BYTES" for spec in metadata["outputs"])
-    accept = "application/json" if has_strings else NPZ
+    accept = "application/json" if has_strings else form_for(spec["datatype"] for spec in metadata["outputs"])
     if any(isinstance(value, np.ndarray) for value in named.values()):
         tensors = [_tensor(name, value, inputs.get(name, "")) for name, value in named.items()]
-        return Request(write_npz(tensors), NPZ, accept)
+        form = form_for(inputs.values())
+        return Request(write(tensors, form), form, accept)
     document: dict[str, Any] = {"inputs": named}
     if question.output:
         document["outputs"] = [question.output]

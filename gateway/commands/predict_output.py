@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gateway.codecs.npy import NPZ
 from runtimes.contract import datatype_of, numpy_dtype
+from runtimes.tensors import widened
 
 # Arrays with more elements are printed with an ellipsis.
 _MAX_SHOWN_ELEMENTS = 64
@@ -63,8 +64,8 @@ def _show_predictions(console: Console, predictions: list[Any], files: Sequence[
 
 def _show_array(console: Console, name: str, array: np.ndarray, top: int) -> None:
     console.print(f"{name}  {datatype_of(array.dtype)} {list(array.shape)}", markup=False)
-    if top and array.ndim and array.dtype.kind in "iuf":
-        for row in array.reshape(-1, array.shape[-1]):
+    if top and array.ndim and widened(array).dtype.kind in "iuf":
+        for row in widened(array).reshape(-1, array.shape[-1]):
             best = np.argsort(-row.astype(np.float64), kind="stable")[:top]
             console.print(_table([(str(index), "", row[index]) for index in best], labels=False))
         return

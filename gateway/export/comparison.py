@@ -8,13 +8,15 @@ not hide another. NaN and infinities must be in the same positions. Integers and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gateway.domain.differences import agreement, largest, max_difference, not_finite
 from gateway.export import parts
 from gateway.export.parts import Sizes
+from runtimes.contract import datatype_of
+from runtimes.tensors import widened
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -30,6 +32,8 @@ _MAX_NOISE = 1e-2
 _MAX_LEFT_OUT = 0.5
 # The share of rows with a clear winner that must have the same one. Quantized exports that work keep most winners.
 _MIN_TOP1 = 0.5
+# How far neighbors are apart at most, relative to the larger one.
+_STEPS = {"BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
 _NOTHING = "the original returns no number to compare: provide other inputs with --check"
 
 
@@ -83,11 +87,36 @@ def compare(
     tolerance: float = TOLERANCES["float32"],
     classifiers: frozenset[str] = frozenset(),
 ) -> list[OutputDifference]:
-    """Compare the named outputs over all cases. classifiers: outputs whose last dimension is classes."""
+    """Compare the named outputs over all cases. classifiers: outputs whose last dimension is classes.
+
+    Numbers of BF16 and FP8 that are neighbors are equal, because rounding decides between them.
+    """
+    answers = [each._replace(**_widened(each)) for each in answers]
     ranked = [name for name in names if all(name in each.original for each in answers)]
     ranked = [name for name in ranked if parts.is_ranking([each.original[name] for each in answers])]
     tied = {each.case: {name for name in ranked if parts.has_ties(each.original[name])} for each in answers}
     return [_output(name, answers, tolerance, name in classifiers, tied) for name in names]
+
+
+def _widened(answers: Answers) -> dict[str, Any]:
+    """Return the outputs of both models in datatypes of numpy."""
+    original = {name: widened(array) for name, array in answers.original.items()}
+
+    def others(outputs: Arrays) -> Arrays:
+        return {name: _near(answers.original.get(name, array), array) for name, array in outputs.items()}
+
+    return {"original": original, "other": others(answers.other), "moved": [others(each) for each in answers.moved]}
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return `b`, widened, with the numbers of `a` in place of neighbors of these."""
+    wide, original = widened(b), widened(a)
+    step = _STEPS.get(datatype_of(a.dtype), 0.0)
+    if not step or a.shape != b.shape:
+        return wide
+    with np.errstate(invalid="ignore", over="ignore"):
+        near = np.abs(original - wide) <= step * np.maximum(np.abs(original), np.abs(wide))
+    return np.where(near, original, wide)
 
 
 def within(difference: OutputDifference, tolerance: float, allow_loss: bool = False) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from runtimes.contract import InputRange, TensorSpec, kind_of, numpy_dtype
 from runtimes.id_ranges import MAX_IDS, sample_range
+from runtimes.tensors import integer_range
 
 Random = np.random.Generator
 Shape = tuple[int, ...]
@@ -114,21 +115,21 @@ def values(
         return (draw.integers(random, shape) % 2).astype(dtype)
     if kind == "float":
         return draw.floats(random, shape).astype(dtype)
-    return _fit(draw.integers(random, shape), dtype, scalar=not shape)
+    return _fit(draw.integers(random, shape), spec.datatype, scalar=not shape)
 
 
-def _fit(drawn: np.ndarray, dtype: np.dtype, scalar: bool) -> np.ndarray:
-    """Bring integers into the range of the dtype."""
-    limits = np.iinfo(dtype)
+def _fit(drawn: np.ndarray, datatype: str, scalar: bool) -> np.ndarray:
+    """Bring integers into the range of the datatype."""
+    least, most = integer_range(datatype)
     drawn = drawn.astype(np.int64)
     if scalar:
         drawn = np.clip(drawn, -_MAX_SCALAR, _MAX_SCALAR)
-    if limits.min == 0:
+    if least == 0:
         drawn = np.abs(drawn)
-    span = int(limits.max) - int(limits.min) + 1
+    span = most - least + 1
     if span < MAX_IDS:  # 8 bits: wrap around, so that all values occur
-        drawn = (drawn - limits.min) % span + limits.min
-    fitted: np.ndarray = np.clip(drawn, limits.min, min(int(limits.max), MAX_IDS)).astype(dtype)
+        drawn = (drawn - least) % span + least
+    fitted: np.ndarray = np.clip(drawn, least, min(most, MAX_IDS)).astype(numpy_dtype(datatype))
     return fitted
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from gateway.export import comparison, interface
 from gateway.export.cases import Arrays, Case
 from runtimes.contract import Signature, TensorSpec, numpy_dtype
+from runtimes.tensors import widened
 
 # Added to the tolerance, relative to the largest value, because other processors round float32 differently. Errors are
 # far larger. Too small, and a page would warn on correct hardware.
@@ -59,6 +60,7 @@ def _tensor(spec: TensorSpec, array: np.ndarray) -> dict[str, Any]:
 
 def _values(array: np.ndarray) -> list[Any]:
     """Return floats by their shortest text; NaN and infinities, which JSON lacks, as words that JS and Python parse."""
+    array = widened(array)
     if array.dtype.kind != "f":
         return array.astype(np.int64 if array.dtype.kind != "u" else np.uint64).ravel().tolist()
     words = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

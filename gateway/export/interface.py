@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from gateway.export.cases import Arrays
 from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
+from runtimes.tensors import integer_range, widened
 
 # The datatypes that targets use for those they lack. cast() refuses values that do not fit.
 _SUBSTITUTES = {
@@ -77,10 +76,10 @@ def cast(arrays: Arrays, specs: Sequence[TensorSpec]) -> Arrays:
     cast_arrays = {}
     for spec in specs:
         array, dtype = arrays[spec.name], numpy_dtype(spec.datatype)
-        integers = array.dtype.kind in "iu" and kind_of(spec.datatype) in ("int", "uint")
+        integers = widened(array).dtype.kind in "iu" and kind_of(spec.datatype) in ("int", "uint")
         if array.dtype != dtype and integers and array.size:
-            limits = np.iinfo(dtype)
-            if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            least, most = integer_range(spec.datatype)
+            if int(array.min()) < least or int(array.max()) > most:
                 raise OverflowError(f"'{spec.name}' holds values that {spec.datatype} cannot")
         cast_arrays[spec.name] = array.astype(dtype, order="C")
     return cast_arrays

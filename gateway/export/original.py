@@ -13,6 +13,7 @@ from gateway.export.errors import CannotExport
 from gateway.export.jobs import CasesJob, Jobs, RouteFailed
 from gateway.export.source import Source, with_observed_outputs
 from runtimes.id_ranges import MAX_IDS, Limit, wrap_ids
+from runtimes.tensors import widened
 
 
 class Outcome(NamedTuple):
@@ -149,4 +150,5 @@ class Original:
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    a, b = widened(a), widened(b)
     return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

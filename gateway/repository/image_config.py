@@ -8,7 +8,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.domain import image_processing
 from gateway.domain.tensor_checks import can_fit, describe_shape
-from runtimes.contract import Signature, TensorSpec, kind_of, numpy_dtype
+from runtimes.contract import DATATYPES, Signature, TensorSpec, kind_of, numpy_dtype
 
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
 # Pixels. An RGB image with both sides at this limit takes 768 MiB as UINT8.
@@ -143,6 +143,8 @@ def _check_values(preprocess: image_processing.Preprocess, spec: TensorSpec) -> 
     import numpy as np  # only for models with [preprocess]
 
     datatype, values = spec.datatype or "FP32", image_processing.values(preprocess)
+    if DATATYPES[datatype].typestr is None:
+        raise _Incompatible(f"[preprocess] makes no {datatype}, which input '{spec.name}' has; send it as numbers")
     dtype = numpy_dtype(datatype)
     limits = np.finfo(dtype) if kind_of(datatype) == "float" else np.iinfo(dtype)
     low, high = float(np.rint(values.min())), float(np.rint(values.max()))

@@ -19,7 +19,7 @@ from gateway.codecs.json_tensors import read_tensor
 from gateway.domain.tensor_checks import describe_shape
 from gateway.errors import InvalidRequest
 from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.tensors import to_array
+from runtimes.tensors import to_array, wide_dtype
 
 
 class Target(NamedTuple):
@@ -338,5 +338,5 @@ def _arrow_type(datatype: str) -> pa.DataType:
 
 
 def arrow_type(datatype: str) -> pa.DataType:
-    """Return the type of a column of outputs."""
-    return pa.binary() if datatype == "BYTES" else pa.from_numpy_dtype(numpy_dtype(datatype))
+    """Return the type of a column of outputs; that of the next wider numbers if numpy lacks the datatype."""
+    return pa.binary() if datatype == "BYTES" else pa.from_numpy_dtype(wide_dtype(datatype))

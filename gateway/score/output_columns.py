@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from gateway.score.column_values import arrow_type
 from runtimes.contract import TensorSpec, datatype_of
+from runtimes.tensors import widened
 
 
 def column_type(spec: TensorSpec, leading: bool) -> pa.DataType | None:
@@ -42,7 +43,7 @@ def _nested(datatype: str, shape: Sequence[int]) -> pa.DataType:
 def to_column(rows: "np.ndarray | list[np.ndarray]", kind: pa.DataType) -> pa.Array:
     """Return a column of the rows: an array whose first dimension counts them, or a list of arrays."""
     if isinstance(rows, np.ndarray) and _is_regular(rows.shape[1:], kind):
-        return _wrap(_leaves(rows.reshape(-1)), rows.shape, kind)
+        return _wrap(_leaves(widened(rows).reshape(-1)), rows.shape, kind)
     return pa.array([_values(row) for row in rows], kind)
 
 
