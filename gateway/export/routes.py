@@ -69,6 +69,7 @@ _TO_ONNX = {
 _AS_SAVEDMODEL = {
     "keras": _route("Keras", "savedmodel", "keras_to_savedmodel"),
     "graphdef": _route("TensorFlow", "savedmodel", "graphdef_to_savedmodel"),
+    "tfjs": _route("TensorFlow", "savedmodel", "tfjs_to_savedmodel"),
 }
 # The formats that can be exported; the key export_format of runtime.toml is one of them.
 SOURCES = (*_TO_ONNX, *_AS_SAVEDMODEL)

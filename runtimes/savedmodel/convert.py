@@ -1,6 +1,7 @@
 """Writes what this runtime reads as SavedModels, from which TensorFlow's converters go on."""
 
-from typing import Any, Dict
+import os
+from typing import Any, Dict, Mapping
 
 import tensorflow as tf
 
@@ -9,6 +10,9 @@ from runtimes.conversion import Step
 from .graph_def import open_graph, read_graph_def
 from .keras_files import read_keras
 from .keras_model import Traced
+from .tfjs import is_graph, read_model, trace_layers
+from .tfjs_graph import ends_of, graph_def
+from .tfjs_weights import read_weights
 
 
 def keras_to_savedmodel(step: Step) -> None:
@@ -16,10 +20,28 @@ def keras_to_savedmodel(step: Step) -> None:
 
 
 def graphdef_to_savedmodel(step: Step) -> None:
-    """The same for a GraphDef. Inputs that have default values keep them."""
+    _save_graph(read_graph_def(step.source), {}, {}, step)
+
+
+def tfjs_to_savedmodel(step: Step) -> None:
+    model = read_model(step.source)
+    weights = read_weights(os.path.dirname(step.source), model.get("weightsManifest", []))
+    if is_graph(model):
+        ends = ends_of(model)
+        _save_graph(graph_def(model["modelTopology"], weights), ends.inputs, ends.outputs, step)
+    else:
+        _save(trace_layers(model, weights), step)
+
+
+def _save_graph(definition: Any, inputs: Mapping[str, str], outputs: Mapping[str, str], step: Step) -> None:
+    """Write a SavedModel like `_save`. Inputs that have default values keep them.
+
+    inputs, outputs: name → tensor of the graph, for those of which the name is not that of the tensor.
+    """
     v1 = tf.compat.v1
-    inputs, outputs = ({spec.name: spec.name for spec in specs} for specs in (step.inputs, step.outputs))
-    opened = open_graph(read_graph_def(step.source), 1, inputs, outputs)
+    fed = {spec.name: inputs.get(spec.name, spec.name) for spec in step.inputs}
+    fetched = {spec.name: outputs.get(spec.name, spec.name) for spec in step.outputs}
+    opened = open_graph(definition, 1, fed, fetched)
     with opened.session.graph.as_default():
         infos = [
             {"%s_%d" % (kind, n): v1.saved_model.build_tensor_info(tensors[spec.name]) for n, spec in enumerate(specs)}

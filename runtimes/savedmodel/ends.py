@@ -57,7 +57,9 @@ def needed(outputs: Iterable[Any], stops: Collection[str]) -> Set[Any]:
         if operation not in found:
             found.add(operation)
             stack.extend(tensor.op for tensor in operation.inputs if tensor.name not in stops)
-            stack.extend(operation.control_inputs)
+            # A node that waits for a placeholder does not need it if its tensor is fed.
+            fed = (any(tensor.name in stops for tensor in each.outputs) for each in operation.control_inputs)
+            stack.extend(each for each, is_fed in zip(operation.control_inputs, fed) if not is_fed)
     return found
 
 

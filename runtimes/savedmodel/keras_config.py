@@ -31,7 +31,8 @@ _MODULES = (
     "mixed_precision", "models", "ops", "optimizers", "quantizers", "random", "regularizers",
 )  # fmt: skip
 _FUNCTION_MODULES = ("activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers")
-# TFOpLambda, which Keras 2 made of a call such as `tf.reshape(x, …)`, names a function of TensorFlow's API.
+# What Keras 2 made of a call such as `tf.reshape(x, …)` names a function of TensorFlow's API.
+_CALLS = ("TFOpLambda", "SlicingOpLambda")
 _TF_MODULES = ("__operators__", "bitwise", "image", "linalg", "math", "nn", "sets", "signal", "sparse", "strings")
 _TF_FUNCTIONS = frozenset(
     "abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh batch_to_space boolean_mask "
@@ -107,7 +108,7 @@ def _check_object(each: Dict[str, Any], layer: str) -> None:
     name, module = each["class_name"], each.get("module")
     where = " in layer '%.60s'" % layer if layer else ""
     if not isinstance(name, str):
-        raise LoadError("a class name in the model's configuration%s is not a string" % where)
+        raise LoadError("the model's configuration has a class name that is not a string%s" % where)
     kind = re.split("[>.]", name)[-1]
     if kind in _CODE:
         raise LoadError(
@@ -130,7 +131,7 @@ def _check_object(each: Dict[str, Any], layer: str) -> None:
             "the model needs '%.60s'%s%s, which is code outside of Keras and not in the file: build the model from "
             "Keras' own layers, or serve it as a SavedModel (model.export)" % (custom.split(">")[-1], source, where)
         )
-    if name == "TFOpLambda":
+    if kind in _CALLS:
         _check_function(config.get("function") if isinstance(config, dict) else None, where)
     for key in _FILES:
         if isinstance(config, dict) and isinstance(config.get(key), str):

@@ -37,7 +37,8 @@ def read_keras(path: str, keep_state: bool = False) -> Traced:
     except (LoadError, MemoryError):
         raise
     except Exception as error:
-        raise LoadError(_reason(error, description.version)) from error
+        what = "Keras cannot load this file, which Keras %s wrote" % (description.version or "of unknown version")
+        raise LoadError(failure(error, what)) from error
 
 
 def _read_3(path: str) -> Any:
@@ -53,7 +54,8 @@ def _read_2(path: str) -> Any:
     return tf_keras.models.load_model(path, compile=False, safe_mode=True)
 
 
-def _reason(error: Exception, version: str) -> str:
+def failure(error: Exception, what: str) -> str:
+    """Return a sentence for an exception of Keras. what: the sentence's beginning."""
     text = str(error)
     unknown = _UNKNOWN.search(text)
     if unknown:
@@ -62,5 +64,4 @@ def _reason(error: Exception, version: str) -> str:
             "own layers, or serve it as a SavedModel" % (unknown[1] or unknown[2]).split(">")[-1]
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = redacted(lines[0])[:300] if lines else type(error).__name__
-    return "Keras cannot load this file, which Keras %s wrote: %s" % (version or "of unknown version", first)
+    return "%s: %s" % (what, redacted(lines[0])[:300] if lines else type(error).__name__)

@@ -1,4 +1,5 @@
-"""TensorFlow's SavedModels, written by TensorFlow 1, 2 or Keras, GraphDefs of TensorFlow 1, and Keras' own files.
+"""TensorFlow's SavedModels, written by TensorFlow 1, 2 or Keras, GraphDefs of TensorFlow 1, and files of
+Keras and TensorFlow.js.
 
 Of a SavedModel, the graph tagged exactly {serve} is served, or else the one without tags, but never a graph for
 training or for a TPU. It is loaded with `tf.saved_model.load`. If that fails (old optimizer slots, unusual graphs of
@@ -54,6 +55,10 @@ def _load_file(options: LoadOptions) -> Dict[str, LoadedSignature]:
         from .keras_files import load_keras  # importing Keras takes seconds
 
         return {_DEFAULT: load_keras(options)}
+    if options.artifact.endswith(".json"):
+        from .tfjs import load_tfjs
+
+        return {_DEFAULT: load_tfjs(options)}
     known_parameters(options.parameters, ())
     return {_DEFAULT: load_graph_def(options)}
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.client_environments import run_client
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
-from tests.support.protocols import PROTOCOLS, Arrays
+from tests.support.protocols import PROTOCOLS, ask_tfserving
 
 MAKE = Path(__file__).parent / "make_keras.py"
 SERVED = {
@@ -68,18 +68,6 @@ def case(folder: Path, file: str) -> tuple[dict[str, np.ndarray], dict[str, np.n
     encode = np.vectorize(str.encode, otypes=[object])
     given = {name: encode(array) if array.dtype.kind == "U" else array for name, array in given.items()}
     return given, {name[4:]: array for name, array in found.items() if name.startswith("out:")}
-
-
-def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    def data(array: np.ndarray) -> Any:
-        return np.vectorize(bytes.decode, otypes=[object])(array).tolist() if array.dtype == object else array.tolist()
-
-    body = {"inputs": {name: data(array) for name, array in inputs.items()}}
-    reply = gateway.post(f"/v1/models/{model}:predict", body)
-    assert reply.status == 200, reply
-    outputs = reply.json()["outputs"]
-    named = outputs if isinstance(outputs, dict) else {"": outputs}
-    return {name: np.array(array, np.float32) for name, array in named.items()}
 
 
 @pytest.mark.parametrize("protocol", [*PROTOCOLS, "tfserving"])

@@ -104,6 +104,20 @@ def grpc_call(gateway: Gateway, method: str, request: Any, answer: Any) -> Any:
         return call(request, timeout=120, wait_for_ready=True)
 
 
+def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    """POST /v1/models/{model}:predict. The only output of a model has no name: it is returned as "".
+
+    JSON has no datatypes: all outputs are returned as float32.
+    """
+    reply = gateway.post(
+        f"/v1/models/{model}:predict", {"inputs": {name: _json_data(array) for name, array in inputs.items()}}
+    )
+    assert reply.status == 200, reply
+    outputs = reply.json()["outputs"]
+    named = outputs if isinstance(outputs, dict) else {"": outputs}
+    return {name: np.array(data, np.float32) for name, data in named.items()}
+
+
 PROTOCOLS: dict[str, Ask] = {
     "predict": ask_predict,
     "v2-json": ask_v2_json,
