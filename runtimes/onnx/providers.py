@@ -92,7 +92,7 @@ def describe(requested_names: Sequence[str], assigned: Sequence[Tuple[str, str]]
     if on_cpu:
         more = len(on_cpu) - _MAX_OPERATORS
         text += " (%s%s)" % (", ".join(on_cpu[:_MAX_OPERATORS]), ", …" if more > 0 else "")
-    return "of %d operators, %s" % (len(assigned), text)
+    return "of %d operator%s, %s" % (len(assigned), "s" * (len(assigned) > 1), text)
 
 
 def _text(value: Any) -> str:
