@@ -159,7 +159,7 @@ class FakeModel(Model):
             doubled = doubled + np.asarray(array.mean(), dtype=array.dtype)
         if self._described.get("stateful"):
             doubled = doubled + np.asarray(self._calls, dtype=array.dtype)
-        return np.asarray(doubled)
+        return np.asarray(doubled, dtype=array.dtype)
 
 
 def _specs(described: Any) -> Tuple[TensorSpec, ...]:

@@ -34,7 +34,7 @@ MODELS = {
     "halves": ("FP16",),
     "texts": ("BYTES",),
     "mixed": ("FP32", "INT64", "BYTES"),
-    "all": tuple(DATATYPES),
+    "all": tuple(each.name for each in DATATYPES.values() if each.typestr is not None),
 }
 FLOATS = (0.0, -0.0, 0.1, -1.5, 3, 1e-7, 1.0000001, 2049.5, 32760)
 # Elements by which the fake model fails; see runtimes/fake/runtime.py.

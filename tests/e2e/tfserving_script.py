@@ -25,7 +25,9 @@ TIMEOUT = 60.0
 DTYPES = {
     "BOOL": tf.bool, "UINT8": tf.uint8, "UINT16": tf.uint16, "UINT32": tf.uint32, "UINT64": tf.uint64,
     "INT8": tf.int8, "INT16": tf.int16, "INT32": tf.int32, "INT64": tf.int64,
-    "FP16": tf.float16, "FP32": tf.float32, "FP64": tf.float64, "BYTES": tf.string,
+    "FP16": tf.float16, "FP32": tf.float32, "FP64": tf.float64, "BYTES": tf.string, "BF16": tf.bfloat16,
+    "FP8_E4M3FN": tf.dtypes.experimental.float8_e4m3fn, "FP8_E5M2": tf.dtypes.experimental.float8_e5m2,
+    "INT4": tf.dtypes.experimental.int4, "UINT4": tf.dtypes.experimental.uint4,
 }  # fmt: skip
 
 
@@ -152,7 +154,9 @@ def check_errors(stub: Any) -> None:
     check_error(lambda: predict(stub, "half_plus_two", x=x.astype(np.float64)), "INVALID_ARGUMENT", "expected FP32")
     check_error(lambda: predict(stub, "broken", x=x), "UNAVAILABLE", "no artifact")
     bfloat16 = tf.make_tensor_proto(tf.constant([1.0], tf.bfloat16))
-    check_error(lambda: predict(stub, "half_plus_two", x=bfloat16), "INVALID_ARGUMENT", "dtype DT_BFLOAT16")
+    check_error(lambda: predict(stub, "half_plus_two", x=bfloat16), "INVALID_ARGUMENT", "datatype BF16, expected FP32")
+    complex64 = tf.make_tensor_proto(tf.constant([1.0], tf.complex64))
+    check_error(lambda: predict(stub, "half_plus_two", x=complex64), "INVALID_ARGUMENT", "dtype DT_COMPLEX64")
     huge = tf.make_tensor_proto(1.0, shape=[1 << 20, 1 << 20])
     check_error(lambda: predict(stub, "half_plus_two", x=huge), "RESOURCE_EXHAUSTED", "of the limit")
 
