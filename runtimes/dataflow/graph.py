@@ -1,6 +1,6 @@
 """A graph in the form that the analysis reads. Each runtime's reader makes one from its own format."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 
 class Tensor(NamedTuple):
@@ -25,13 +25,16 @@ class Node(NamedTuple):
 class Graph(NamedTuple):
     """A graph.
 
-    inputs  names and sizes. A size is a number, the name of a symbol, or None. The sizes are None without a known rank
+    inputs    names and sizes. A size is a number, the name of a symbol, or None. The sizes are None if the rank is
+              unknown
+    unranked  those outputs for which the file has no sizes
     """
 
     nodes: List[Node]
     constants: List[Tensor]
     inputs: List[Tuple[str, Optional[List[Any]]]]
     outputs: List[str]
+    unranked: Sequence[str] = ()
 
 
 class Function(NamedTuple):

@@ -11,7 +11,7 @@ There are also the parameters of `providers.py`.
 """
 
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnxruntime as ort
@@ -38,6 +38,7 @@ from runtimes.contract import (
     TensorSpec,
     first_line,
 )
+from runtimes.dataflow.graph import Model as Graph
 from runtimes.external_data import is_ort_format
 from runtimes.redaction import redacted
 
@@ -166,8 +167,10 @@ class OnnxModel(Model):
     def __init__(self, session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions, run: Run) -> None:
         self._run, self._options = run, ort.RunOptions()
         self.options = options  # with which a profile loads the artifact again
-        inputs, refused_inputs = _specs([node for node in session.get_inputs() if not _is_optional(node)])
-        outputs, refused = _specs(session.get_outputs())
+        graph = _graph_of(model)  # read now, because the file may be replaced or deleted later
+        unranked = _unranked(graph)
+        inputs, refused_inputs = _specs([node for node in session.get_inputs() if not _is_optional(node)], unranked)
+        outputs, refused = _specs(session.get_outputs(), unranked)
         for name, reason in refused_inputs.items():
             raise LoadError("input '%s' cannot be served: %s" % (name, reason))
         self._json = {node.name: node.type for node in session.get_outputs() if is_written(node.type)}
@@ -191,8 +194,7 @@ class OnnxModel(Model):
         self._run_unbound = direct_run(session)
         self.signatures = {"default": signature}
         self.execution = _execution(session, options)
-        # Read now, because the file may be replaced or deleted later.
-        self._analysis, self._ranges = _read_graph(model, signature)
+        self._analysis, self._ranges = _read(graph, signature)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return self._analysis
@@ -280,14 +282,29 @@ class TranslatedModel(OnnxModel):
         return super().infer(inputs, outputs, signature)
 
 
-def _read_graph(
-    model: Union[str, bytes], signature: Signature
-) -> Tuple[Optional[BatchAnalysis], Dict[str, InputRange]]:
-    """Return what the graph shows about batching and about the ranges of the inputs."""
+def _graph_of(model: Union[str, bytes]) -> Optional[Graph]:
+    """Return the graph in the file; None if it cannot be read. ONNX Runtime decides whether the file is valid."""
     try:
-        graph = read_model(model)
-        return analyze(graph, signature), input_ranges(graph)
-    except Exception as error:  # an unreadable graph proves nothing; ONNX Runtime decides whether the file is valid
+        return read_model(model)
+    except Exception as error:
+        print("the model's graph could not be read: %s" % first_line(error))
+        return None
+
+
+def _unranked(model: Optional[Graph]) -> Collection[str]:
+    """Return the inputs and outputs of unknown rank, whose shape is that of a scalar for ONNX Runtime."""
+    if model is None:
+        return ()
+    return {name for name, sizes in model.graph.inputs if sizes is None}.union(model.graph.unranked)
+
+
+def _read(model: Optional[Graph], signature: Signature) -> Tuple[Optional[BatchAnalysis], Dict[str, InputRange]]:
+    """Return what the graph shows about batching and about the ranges of the inputs."""
+    if model is None:
+        return None, {}
+    try:
+        return analyze(model, signature), input_ranges(model)
+    except Exception as error:  # an unreadable graph proves nothing
         print("the model's graph could not be read: %s" % first_line(error))
         return None, {}
 
@@ -316,7 +333,7 @@ def _unbatched(session: ort.InferenceSession) -> Tuple[TensorSpec, ...]:
     return tuple(TensorSpec(node.name, _DATATYPES[kind], _shape(node)) for node, kind in kinds if kind in _DATATYPES)
 
 
-def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
+def _specs(nodes: Sequence[Any], unranked: Collection[str]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
     """Return the specs of a session's tensors, and the reasons why its other inputs or outputs cannot be served."""
     specs, refused = [], {}
     for node in nodes:
@@ -324,7 +341,8 @@ def _specs(nodes: Sequence[Any]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]
         if datatype is None:
             refused[node.name] = "it is %s, which the protocol lacks" % node.type
             continue
-        specs.append(TensorSpec(node.name, datatype, _shape(node)))
+        shape = None if node.name in unranked and not node.shape else _shape(node)
+        specs.append(TensorSpec(node.name, datatype, shape))
     return tuple(specs), refused
 
 

@@ -29,9 +29,9 @@ MADE = {
         "on_a_card on_a_gpu weights_missing operator_unknown garbage"
     ),
     "onnx": (
-        "half bool int64_scalar strings string_scalar string_scalar_empty several_outputs weight_as_input table_beside "
-        "small_types no_kernel reshape pad_then_pool quantised_twice quantised_around_floats batch_norm_training "
-        "parameter_wrong unknown_operator faults"
+        "half bool int64_scalar unknown_rank strings string_scalar string_scalar_empty several_outputs weight_as_input "
+        "table_beside small_types no_kernel reshape pad_then_pool quantised_twice quantised_around_floats "
+        "batch_norm_training parameter_wrong unknown_operator faults"
     ),
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear undeclared "

@@ -87,7 +87,8 @@ class _Reader:
     def _graph(self, message: Message, depth: int) -> Graph:
         if depth > _MAX_DEPTH:
             raise Malformed("its graphs are nested more than %d deep" % _MAX_DEPTH)
-        graph = Graph([], [], [], [])
+        unranked: List[str] = []
+        graph = Graph([], [], [], [], unranked)
         for number, _, value in self._fields(message):
             if number == 1:
                 graph.nodes.append(self._node(value, depth))
@@ -100,7 +101,10 @@ class _Reader:
             elif number == 11:
                 graph.inputs.append(self._input(value))
             elif number == 12:
-                graph.outputs.append(self._input(value)[0])
+                name, dims = self._input(value)
+                graph.outputs.append(name)
+                if dims is None:
+                    unranked.append(name)
         return graph
 
     def _node(self, message: Message, depth: int) -> Node:

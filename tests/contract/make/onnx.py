@@ -144,6 +144,22 @@ def main(root):
         write(root, name, [node("Identity", ["x"], ["y"])], [("x", STRING, [])], [("y", STRING, [])], case)
     write(
         root,
+        "unknown_rank",  # which ONNX Runtime reports as a scalar's
+        [node("Neg", ["x"], ["y"]), node("ReduceSum", ["x"], ["sum"], keepdims=0)],
+        [("x", FLOAT, None)],
+        [("y", FLOAT, None), ("sum", FLOAT, [])],
+        {
+            "values": {"x": [[1.0, 2.0]]},
+            "expected_values": {"y": [[-1.0, -2.0]], "sum": 3.0},
+            "expected_signature": {
+                "inputs": [["x", "FP32", None]],
+                "outputs": [["y", "FP32", None], ["sum", "FP32", []]],
+            },
+            "analysis": {"unknown": "'x' has no known rank"},
+        },
+    )
+    write(
+        root,
         "several_outputs",
         [
             node("Mul", ["x", "two"], ["double"]),
