@@ -197,6 +197,7 @@ class LoadOptions(NamedTuple):
     batches     whether that declares that requests may run together. If not, it only limits the rows of one
     optional    the names of those `inputs` that model.toml or config.pbtxt declares optional
     decoupled   whether one of them declares that a request gets any number of answers
+    allow_code  whether the operator lets models run code that their files bring (allow_python)
     calls       by which a model with `calls_models` sends requests to other models (worker/calls.py); None if there are
                 no others, because the model does not run in a gateway
     """
@@ -214,6 +215,7 @@ class LoadOptions(NamedTuple):
     optional: Tuple[str, ...] = ()
     decoupled: bool = False
     calls: Any = None
+    allow_code: bool = False
 
 
 class SequenceControl(NamedTuple):

@@ -137,6 +137,7 @@ class Load(NamedTuple):
     sequence            None: requests are independent of each other
     optional            the names of inputs that are declared optional
     decoupled           whether it is declared that a request gets any number of answers
+    allow_code          whether the model may run code that its files bring
     """
 
     runtime: str
@@ -158,6 +159,7 @@ class Load(NamedTuple):
     sequence: Optional[SequenceOptions] = None
     optional: Tuple[str, ...] = ()
     decoupled: bool = False
+    allow_code: bool = False
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

@@ -55,6 +55,7 @@ def plan_launch(
     max_body_bytes: int = default.MAX_BODY_BYTES,
     zygotes: Zygotes | None = None,
     proven: tuple[str, ...] = (),
+    allow_code: bool = False,
 ) -> Launch:
     """Return the launch of one instance. Raises EnvironmentUnavailable.
 
@@ -66,6 +67,7 @@ def plan_launch(
     memory_groups  what enforces memory limits; None: the worker itself
     proven        as in BatchingOptions
     zygotes       what copies workers, if the runtime allows it; None: each is started as a program
+    allow_code    whether models may run code that their files bring
     """
     assert config.artifact is not None
     toml = config.toml
@@ -83,6 +85,7 @@ def plan_launch(
         outputs=tuple(tensor.spec() for tensor in toml.outputs),
         optional=tuple(tensor.name for tensor in toml.inputs if tensor.optional),
         decoupled=toml.decoupled,
+        allow_code=allow_code,
         reshape=Reshapes(_reshapes(toml.inputs), _reshapes(toml.outputs)),
         device=device.partition(":")[0],
         threads=threads,

@@ -97,4 +97,5 @@ class Starter:
             options.max_body_bytes,
             self.zygotes,
             version.proven(device.partition(":")[0]),
+            options.sandbox.programs,
         )

@@ -1,34 +1,38 @@
 """Loads exported programs (torch.export.save). The artifact declares all names, shapes and datatypes.
 
-A dimension that the export made dynamic is -1. The program itself checks the bounds that the export set for it. The
-outputs of a dict are named by its keys, because the names in the graph are internal.
+A dimension that the export made dynamic is -1. The program itself checks the bounds that the export set for it. Outputs
+are named by `names.py`, because the names in the graph are internal.
 """
 
 import logging
 import re
-import zipfile
 from types import BuiltinFunctionType
 from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
-from torch.utils._pytree import TreeSpec, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from runtimes.checks import declared_inputs, declared_outputs
-from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec, unnamed_outputs
+from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec
 
 from .analysis import ranges, read
 from .dtypes import datatype_of_tensors
-from .program import Program, client_message, datatype_problem
+from .names import names_of
+from .program import SCALAR, TENSOR, Program, client_message, datatype_problem
+from .screening import screen
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
 _OTHER_SCHEMA = re.compile(r"Serialized version .* does not match our current schema version", re.DOTALL)
+_OTHER_OUTPUT = re.compile(r"Unable to deserialize output node Argument\(as_(\w+)=")
+_PICKLE = re.compile(r"Weights only load failed|WeightsUnpickler error")
+_CONSTANTS = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES"}
 _PLACEHOLDER = object()  # marks the arguments that come from the request
 
 
 def load(options: LoadOptions) -> Program:
-    _check_archive(options.artifact)
     try:
+        screen(options.artifact)
         exported = _load_archive(options.artifact)
         if options.device != "cpu":
             from torch.export.passes import move_to_device_pass
@@ -41,13 +45,12 @@ def load(options: LoadOptions) -> Program:
         raise LoadError("PyTorch cannot load this exported program: %s" % client_message(error)) from error
     values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
     inputs, leaves = _inputs(exported, values)
-    names, owners, leaf_outputs = _output_names(exported.call_spec.out_spec)
-    outputs, refused = _outputs(exported, values, names, owners, leaf_outputs)
+    names = names_of(exported.call_spec.out_spec)
+    outputs, refused = _outputs(exported, values, names)
     if not outputs:
         raise LoadError("none of the model's outputs can be served: %s" % "; ".join(refused.values()))
     in_spec = exported.call_spec.in_spec
     served = {spec.name for spec in outputs}
-    served_names = [names[index] if index in leaf_outputs and names[index] in served else "" for index in owners]
 
     def call(given: List[Any]) -> Any:
         rest = iter(given)
@@ -56,27 +59,16 @@ def load(options: LoadOptions) -> Program:
 
     return Program(
         call=call,
-        scalars=[not isinstance(values[spec.name], torch.Tensor) for spec in inputs],
+        kinds=[TENSOR if isinstance(values[spec.name], torch.Tensor) else SCALAR for spec in inputs],
         signature=Signature(
             declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), refused
         ),
-        names=names,
+        name=lambda result: dict(zip(names, tree_leaves(result))),
         pure=_is_pure(exported),
         module=module,
-        analyze=lambda: read.of_exported(exported, served_names),
+        analyze=lambda: read.of_exported(exported, [name if name in served else "" for name in names]),
         ranges=lambda: ranges.of_exported(exported),
     )
-
-
-def _check_archive(path: str) -> None:
-    """Raise LoadError if the archive contains compiled code instead of a program."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any("/aotinductor/" in name for name in names) and not any("/models/" in name for name in names):
-        raise LoadError(
-            "this is an AOTInductor package, which contains code compiled for one kind of machine; only exported "
-            "programs can be served: save the model with torch.export.save"
-        )
 
 
 def _load_archive(path: str) -> Any:
@@ -92,6 +84,16 @@ def _load_archive(path: str) -> Any:
         if missing:
             raise LoadError(
                 "this exported program needs the operator %s, which is not part of PyTorch" % missing[1]
+            ) from error
+        other = _OTHER_OUTPUT.search(text)
+        if other:
+            raise LoadError(
+                "an output of this exported program is a constant %s, which PyTorch saves but cannot load: return "
+                "tensors and numbers only" % {"string": "text"}.get(other[1], other[1])
+            ) from error
+        if _PICKLE.search(text):
+            raise LoadError(
+                "this exported program contains pickled Python objects, which are code: export the model again"
             ) from error
         if _OTHER_SCHEMA.search(text):
             raise LoadError(
@@ -133,21 +135,21 @@ def _inputs(exported: Any, values: Dict[str, Any]) -> Tuple[Tuple[TensorSpec, ..
 
 
 def _outputs(
-    exported: Any, values: Dict[str, Any], names: Sequence[str], owners: Sequence[int], leaf_outputs: Sequence[int]
+    exported: Any, values: Dict[str, Any], names: Sequence[str]
 ) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
-    """Return the outputs, and the reasons why others cannot be served. owners, leaf_outputs: see `_output_names`."""
+    """Return the outputs, and the reasons why others cannot be served."""
     specs, refused = [], {}
     items = [item for item in exported.graph_signature.output_specs if item.kind == OutputKind.USER_OUTPUT]
-    for index, name in enumerate(names):
-        parts = [item for item, owner in zip(items, owners) if owner == index]
-        if index not in leaf_outputs:
-            refused[name] = "it holds several values; nested outputs cannot be served"
-            continue
-        if isinstance(parts[0].arg, SymIntArgument):
+    for name, item in zip(names, items):
+        if isinstance(item.arg, SymIntArgument):
             specs.append(TensorSpec(name, "INT64", ()))
             continue
-        tensor = isinstance(parts[0].arg, TensorArgument)
-        datatype, shape = _describe(values.get(parts[0].arg.name) if tensor else None)
+        if isinstance(item.arg, ConstantArgument):
+            datatype, shape = _CONSTANTS.get(type(item.arg.value), ""), ()  # type: Tuple[str, Any]
+            shape = shape if datatype else "it is %s" % item.arg.value
+        else:
+            tensor = isinstance(item.arg, TensorArgument)
+            datatype, shape = _describe(values.get(item.arg.name) if tensor else None)
         if datatype:
             specs.append(TensorSpec(name, datatype, shape))
         else:
@@ -164,18 +166,6 @@ def _describe(value: Any) -> Tuple[str, Any]:
         return "", problem
     datatype = datatype_of_tensors(value.dtype)
     return datatype, tuple(size if isinstance(size, int) else -1 for size in value.shape)
-
-
-def _output_names(spec: TreeSpec) -> Tuple[List[str], List[int], List[int]]:
-    """Return the names of the outputs; for each flat output the index of its name; the indices of unnested outputs."""
-    # There are no NamedTuples, since torch.export.save refuses them.
-    if spec.is_leaf():
-        return unnamed_outputs(1), [0], [0]
-    children = spec.children()
-    owners = [index for index, child in enumerate(children) for _ in range(child.num_leaves)]
-    leaf_outputs = [index for index, child in enumerate(children) if child.is_leaf()]
-    names = [str(key) for key in spec.context] if issubclass(spec.type, dict) else unnamed_outputs(len(children))
-    return names, owners, leaf_outputs
 
 
 def _is_pure(exported: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Dict, List
 import torch
 
 from runtimes.checks import parameter
+from runtimes.contract import LoadError
 
 from .dtypes import FLOATS
 from .program import Program
@@ -24,6 +25,8 @@ _DTYPES = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bflo
 
 def apply_parameters(program: Program, parameters: Dict[str, Any]) -> Program:
     """Return the program with [parameters] applied. Raises LoadError for an invalid parameter."""
+    if program.module is None and ("precision" in parameters or parameters.get("channels_last")):
+        raise LoadError("'precision' and 'channels_last' cannot change compiled code: compile the model with them")
     chosen = _DTYPES[parameter(parameters, "precision", list(_DTYPES))]
     dtype = chosen if "precision" in parameters else None
     if parameter(parameters, "channels_last", (False, True)):
@@ -32,6 +35,7 @@ def apply_parameters(program: Program, parameters: Dict[str, Any]) -> Program:
 
 
 def _with_channels_last(program: Program) -> Program:
+    assert program.module is not None
     program.module.to(memory_format=torch.channels_last)
     call = program.call
 
@@ -46,6 +50,7 @@ def _is_image(value: Any) -> bool:
 
 
 def _with_precision(program: Program, dtype: torch.dtype) -> Program:
+    assert program.module is not None
     program.module.to(dtype)
     call = program.call
     declared = {spec.name: FLOATS.get(spec.datatype, torch.float32) for spec in program.signature.outputs}

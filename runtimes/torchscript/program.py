@@ -1,8 +1,7 @@
 """Runs a loaded PyTorch model of either form.
 
-Outputs are named by the keys of a dict or the fields of a NamedTuple. Those of a tuple or list, and a single output,
-are named OUTPUT__0, OUTPUT__1, … or as declared, by position. Numbers and strings, as inputs and outputs, are arrays of
-rank 0. An output that cannot be served (None, complex numbers, nested values) is left out, unless a request names it.
+`names.py` names the outputs. Numbers and strings, as inputs and outputs, are arrays of rank 0, and lists of them arrays
+of rank 1. An output that cannot be served (None, complex numbers) is left out, unless a request names it.
 """
 
 import re
@@ -23,12 +22,13 @@ from runtimes.contract import (
     TensorSpec,
     Unsupported,
     first_line,
-    unnamed_outputs,
 )
 from runtimes.redaction import reason_of, redacted
 
 from .dtypes import datatype_of_tensors, to_array, to_tensor
 
+# What an argument is: a tensor, or a Python number or string, or a list of them.
+TENSOR, SCALAR, LIST = "tensor", "scalar", "list"
 SCALARS = {"INT64": int, "FP64": float, "BOOL": bool, "BYTES": bytes.decode}
 # Exceptions that PyTorch raises when it calls a model. torch.OutOfMemoryError is a RuntimeError.
 ERRORS = (RuntimeError, torch.jit.Error, AssertionError, IndexError, KeyError, TypeError, ValueError)
@@ -51,22 +51,22 @@ _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAIL
 class Program(NamedTuple):
     """A loaded model of either form.
 
-    call     accepts one value for each argument, in order
-    scalars  for each argument: whether it is a Python number or string rather than a tensor
-    names    the names of the outputs by position, if the model returns a tuple, a list or a single value
+    call     accepts one value for each input, in order; None for one that is left out
+    kinds    what each value is: TENSOR, SCALAR or LIST
+    name     returns the outputs in a result by name
     pure     whether the model never writes to a tensor in place, and keeps none from call to call
-    module   the module that `call` calls, to convert it as a whole
+    module   the module that `call` calls, to convert it as a whole; None if there is only compiled code
     widen    converts the named outputs; None if they need no conversion
     analyze  returns what the graph shows about batching
     ranges   returns what the graph shows about the ranges of inputs
     """
 
     call: Callable[[List[Any]], Any]
-    scalars: List[bool]
+    kinds: List[str]
     signature: Signature
-    names: List[str]
+    name: Callable[[Any], Dict[str, Any]]
     pure: bool
-    module: torch.nn.Module
+    module: Optional[torch.nn.Module]
     widen: Optional[Callable[[Dict[str, Any]], Dict[str, Any]]] = None
     analyze: Callable[[], Optional[BatchAnalysis]] = lambda: None
     ranges: Callable[[], Dict[str, InputRange]] = dict
@@ -126,27 +126,35 @@ class TorchModel(Model):
         return to_contract_error(error, values)
 
     def _values(self, inputs: Dict[str, np.ndarray]) -> List[Any]:
-        """Return one value for each argument."""
-        specs = self.program.signature.inputs
-        return [self._value(spec, inputs, scalar) for spec, scalar in zip(specs, self.program.scalars)]
+        """Return one value for each input; None for one that the request leaves out."""
+        signature = self.program.signature
+        return [
+            None if spec.name in signature.optional and spec.name not in inputs else self._value(spec, inputs, kind)
+            for spec, kind in zip(signature.inputs, self.program.kinds)
+        ]
 
     def _call(self, call: Callable[[List[Any]], Any], values: List[Any], outputs: Sequence[str]) -> Dict[str, Any]:
         """Return the requested outputs by name."""
-        named = self._name(call(values))
+        named = self.program.name(call(values))
         if self.program.widen is not None:
             named = self.program.widen(named)
         self._check_names(named, outputs)
         requested = outputs or self._names or list(named)
         return {name: value for name, value in named.items() if name in requested}
 
-    def _value(self, spec: TensorSpec, inputs: Dict[str, np.ndarray], scalar: bool) -> Any:
+    def _value(self, spec: TensorSpec, inputs: Dict[str, np.ndarray], kind: str) -> Any:
         # The declared datatypes and shapes of a script are checked here, because PyTorch would compute something else.
-        if scalar:
+        if kind != TENSOR:
             array = check_input(spec._replace(shape=None), inputs)
-            if array.size != 1:
+            if kind == SCALAR and array.size != 1:
                 raise InvalidInput("input '%s' has %d elements, expected one" % (spec.name, array.size))
+            if kind == LIST and array.ndim != 1:
+                raise InvalidInput(
+                    "input '%s' has shape %s, expected a list, which has one dimension" % (spec.name, list(array.shape))
+                )
             try:
-                return SCALARS[spec.datatype](array.reshape(-1)[0])
+                values = tuple(map(SCALARS[spec.datatype], array.reshape(-1)))
+                return values if kind == LIST else values[0]
             except UnicodeDecodeError:
                 raise InvalidInput(
                     "input '%s' has a string that is not UTF-8, which PyTorch needs" % spec.name
@@ -159,14 +167,6 @@ class TorchModel(Model):
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return to_tensor(array if self.program.pure else array.copy())
-
-    def _name(self, result: Any) -> Dict[str, Any]:
-        if isinstance(result, dict):
-            return {str(name): value for name, value in result.items()}
-        if hasattr(result, "_asdict"):
-            return dict(result._asdict())
-        names, values = self.program.names, list(result) if isinstance(result, (tuple, list)) else [result]
-        return dict(zip(names + unnamed_outputs(len(values))[len(names) :], values))
 
     def _check_names(self, named: Dict[str, Any], outputs: Sequence[str]) -> None:
         for name in outputs:
@@ -197,7 +197,7 @@ class TorchModel(Model):
         return arrays
 
     def _array(self, value: Any) -> np.ndarray:
-        if isinstance(value, (bool, int, float)):
+        if isinstance(value, (bool, int, float, np.ndarray)):
             return np.asarray(value)
         if isinstance(value, str):
             return np.asarray(value.encode(), dtype=object)
@@ -207,7 +207,7 @@ class TorchModel(Model):
 
 def unservable(value: Any) -> str:
     """Return why an output cannot be served, or "" if it can."""
-    if isinstance(value, (bool, int, float, str)):
+    if isinstance(value, (bool, int, float, str, np.ndarray)):
         return ""
     if value is None:
         return "it is None for these inputs"

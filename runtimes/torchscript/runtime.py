@@ -1,19 +1,22 @@
-"""Loads PyTorch models: TorchScript archives (.pt, .pth, .jit) and exported programs (.pt2).
+"""Loads PyTorch models: TorchScript archives (.pt, .pth, .jit), exported programs and AOTInductor's packages (.pt2).
 
-The suffix determines the form. `scripted.py` and `exported.py` read the signatures of the two forms, and both produce a
-`Program`, which a `TorchModel` (`program.py`) runs.
+`scripted.py`, `exported.py` and `aoti.py` read the signatures of the three forms, and each produces a `Program`, which
+a `TorchModel` (`program.py`) runs.
 """
 
 import warnings
+import zipfile
+from typing import Any
 
 import torch
 
 from runtimes.checks import known_parameters, parameter
 from runtimes.contract import LoadError, LoadOptions
 
-from . import exported, extras, precision, scripted
+from . import aoti, exported, extras, precision, scripted
 from .cuda import CUDA, DeviceModel
 from .program import TorchModel
+from .screening import is_compiled
 
 
 def before_forks() -> None:
@@ -40,10 +43,9 @@ def load(options: LoadOptions) -> TorchModel:
     # The worker's arrays are read-only, but PyTorch has no read-only tensors: see `TorchModel`.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
-    form = exported if options.artifact.endswith(".pt2") else scripted
     broken = extras.import_installed()
     try:
-        program = precision.apply_parameters(form.load(options), options.parameters)
+        program = precision.apply_parameters(_form(options.artifact).load(options), options.parameters)
     except LoadError as error:
         raise extras.explain(error, broken) from error
     if options.device != "cpu" and graphs and not program.pure:
@@ -54,3 +56,10 @@ def load(options: LoadOptions) -> TorchModel:
         model = DeviceModel(program, CUDA, graphs, inference_mode)
     model.options = options
     return model
+
+
+def _form(artifact: str) -> Any:
+    if not artifact.endswith(".pt2"):
+        return scripted
+    with zipfile.ZipFile(artifact) as archive:
+        return aoti if is_compiled(archive.namelist()) else exported

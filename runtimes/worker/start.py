@@ -151,6 +151,7 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
         optional=load.optional,
         decoupled=load.decoupled,
         calls=calls,
+        allow_code=load.allow_code,
     )
     model = module.load(options)
     if not model.signatures:

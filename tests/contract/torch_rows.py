@@ -251,7 +251,8 @@ def main() -> None:
     apart(exported(Transformer(), SEQUENCE, functional=True))
     apart(exported(Fills(), functional=True))
     apart(scripted(Loops(), SEQUENCE))
-    apart(scripted(line("return x, (x.t(), x.sum())")))  # deeper nested outputs are not served
+    apart(scripted(line("return x, (x * 2, [x + 1])")))
+    assert len(scripted(line("return x, (x.t(), [x.sum()])")).mixes) == 2
     for text, operator, reason in MIXED:
         found = scripted(line(text))
         assert any(operator in each and reason in each for each in found.mixes), (text, found)

@@ -1,8 +1,9 @@
 """Analyzes whether the rows of a PyTorch model's inputs influence each other."""
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+import itertools
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-from runtimes.contract import BatchAnalysis, TensorSpec, first_line
+from runtimes.contract import BatchAnalysis, first_line
 from runtimes.dataflow.graph import Model
 from runtimes.dataflow.sizes import fresh, has_rows
 from runtimes.dataflow.values import Value, constant, operator_label, unsure
@@ -12,25 +13,63 @@ from . import export, ops, script, state  # noqa: F401  ops: registers the rules
 from .guards import accepted_rows
 from .operators import NONE, OPERATORS, Items, TorchWalk
 
+# Combinations of more inputs that may be left out are not analyzed.
+_MAX_OPTIONAL = 3
 
-def of_scripted(module: Any, specs: Sequence[Tuple[str, TensorSpec]], names: Sequence[str]) -> BatchAnalysis:
+
+def of_optional(module: Any, slots: Sequence[Any]) -> BatchAnalysis:
+    """Analyze a TorchScript module with and without the inputs that requests may leave out. slots: see arguments.py."""
+    lacking = [slot for slot in slots if slot.optional]
+    everything = of_scripted(module, _given(slots, ()))
+    listed = ["input '%s' is a list, whose length may matter" % slot.spec.name for slot in slots if slot.kind == "list"]
+    everything = everything._replace(mixes=everything.mixes + tuple(listed))
+    if not lacking:
+        return everything
+    found = [everything]
+    if len(lacking) <= _MAX_OPTIONAL:
+        subsets = itertools.chain(*(itertools.combinations(lacking, count + 1) for count in range(len(lacking))))
+        found += [of_scripted(module, _given(slots, left_out)) for left_out in subsets]
+    mixes = [reason for each in found for reason in each.mixes]
+    if len(found) == 1 or any(each.unknown for each in found[1:]):
+        # A trial gives all inputs, and shows nothing of what happens without them.
+        mixes.append("it is not followed what happens without input '%s'" % lacking[0].spec.name)
+    return everything._replace(
+        mixes=tuple(dict.fromkeys(mixes)),
+        writes=tuple(dict.fromkeys(reason for each in found for reason in each.writes)),
+        random=next((each.random for each in found if each.random), ""),
+    )
+
+
+def _given(slots: Sequence[Any], left_out: Sequence[Any]) -> List[Tuple[str, Any]]:
+    """Return what each argument gets: a declaration, those of its elements, or None for a dict of them."""
+    given: Dict[str, Any] = {}
+    for slot in slots:
+        if any(slot is each for each in left_out):
+            continue
+        if slot.key is None:
+            given[slot.argument.name] = slot.spec if slot.kind != "list" else None
+        elif isinstance(slot.key, str):
+            given[slot.argument.name] = None
+        else:
+            given.setdefault(slot.argument.name, []).append(slot.spec)
+    return list(given.items())
+
+
+def of_scripted(module: Any, specs: Sequence[Tuple[str, Any]], names: Sequence[str] = ()) -> BatchAnalysis:
     """Analyze a TorchScript module.
 
-    specs: the declarations of the arguments of `forward` that get a value, by argument. names: the names of the outputs
-    by position, if the module returns a tuple, a list or a single value.
+    specs: for each argument of `forward` that gets a value, its declaration, a list of those of its elements, or None
+    if it is not followed. names: the names of the outputs by position, for the reasons.
     """
     inlined = module.inlined_graph
 
     def analyze_rows() -> BatchAnalysis:
         graph, arguments = script.Reader(module).graph(inlined)
         walk = TorchWalk(Model(graph, {}, {}), OPERATORS)
-        declared, inputs = dict(specs), {}  # type: Dict[str, TensorSpec], Dict[str, Value]
+        declared, inputs = dict(specs), {}  # type: Dict[str, Any], Dict[str, Any]
         for name, argument in zip(arguments, module.forward.schema.arguments[1:]):
             if argument.name in declared:
-                shape = declared[argument.name].shape
-                sizes = None if shape is None else [None if size < 0 else size for size in shape]
-                inputs[name], why = batch_input(operator_label("input", argument.name), sizes)
-                walk.unclear.extend([why] if why else [])
+                inputs[name] = _input(walk, operator_label("input", argument.name), declared[argument.name])
             else:
                 inputs[name] = _default(argument)
         results = walk.graph(graph, None, inputs)
@@ -64,9 +103,23 @@ def _with_rows(found: BatchAnalysis, analyze_rows: Callable[[], BatchAnalysis]) 
     return state.joined(found, BatchAnalysis(unknown=(why,)), whole=False)
 
 
-def _default(argument: Any) -> Value:
+def _input(walk: TorchWalk, label: str, declared: Any) -> Any:
+    if isinstance(declared, list):
+        return Items(tuple(_input(walk, label, each) for each in declared))
+    if declared is None:
+        walk.unclear.append("%s is not followed" % label)
+        return unsure(walk.unclear[-1])
+    sizes = None if declared.shape is None else [None if size < 0 else size for size in declared.shape]
+    value, why = batch_input(label, sizes)
+    walk.unclear.extend([why] if why else [])
+    return value
+
+
+def _default(argument: Any) -> Any:
     """Return the value of an argument that does not come from the request."""
     value = argument.default_value
+    if not argument.has_default_value() and argument.type.kind() == "ListType":
+        return Items(())
     if value is None:
         return NONE
     if isinstance(value, (bool, int, float, str)):
@@ -75,11 +128,18 @@ def _default(argument: Any) -> Value:
 
 
 def _named(results: Sequence[Any], names: Sequence[str]) -> Dict[str, Value]:
-    """Return the results that can be served by name: no nested values, and no None."""
-    if len(results) == 1 and isinstance(results[0], Items):
-        results = results[0].items
-    known = list(names) if len(names) == len(results) else ["OUTPUT__%d" % index for index in range(len(results))]
-    return {name: value for name, value in zip(known, results) if not isinstance(value, Items) and value != NONE}
+    """Return the results by name, with those inside of others, but without None."""
+    found = list(_flat(results))
+    known = list(names) if len(names) == len(found) else ["OUTPUT__%d" % index for index in range(len(found))]
+    return {name: value for name, value in zip(known, found) if value != NONE}
+
+
+def _flat(results: Sequence[Any]) -> Iterator[Value]:
+    for value in results:
+        if isinstance(value, Items):
+            yield from _flat(value.items)
+        else:
+            yield value
 
 
 class ExportedWalk(TorchWalk):

@@ -1,6 +1,9 @@
 """Make small PyTorch models, each with a case: `PYTHON torchscript.py FOLDER`, in the runtime's environment."""
 
+import io
 import json
+import os
+import pickle
 import sys
 import warnings
 import zipfile
@@ -48,6 +51,72 @@ class ReturnsNamedTuple(nn.Module):
 class ReturnsNested(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return x, [x]
+
+
+class ReturnsStates(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return x + 1, (x * 2, x * 3)
+
+
+class Detects(nn.Module):
+    """Takes and returns what torchvision's detection models do."""
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        found: list[dict[str, Tensor]] = []
+        for image in images:
+            found.append({"boxes": image * 2, "scores": image.sum(dim=0)})
+        return {"losses": images[0].sum()}, found
+
+
+class TakesParts(nn.Module):
+    """Takes a tuple and a dict, one of whose keys is called as an output of another part."""
+
+    def forward(self, state: tuple[Tensor, Tensor], features: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+        return {"a": [state[0] + features["age"], state[1] - features["age"]], "a_0": [features["age"]]}
+
+
+class TakesFeatures(nn.Module):
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["age"] - batch["height"]
+
+
+class TakesTexts(nn.Module):
+    def forward(self, texts: list[str], sizes: list[int]) -> tuple[list[str], list[int], list[float]]:
+        nothing: list[float] = []
+        return [text + "!" for text in texts], [size + len(texts) for size in sizes], nothing
+
+
+class TakesMask(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor | None, scale: float = 2.0, state: tuple[Tensor, Tensor] | None = None):
+        if mask is not None:
+            x = x * mask
+        if state is not None:
+            x = x + state[0] - state[1]
+        return x * scale
+
+
+class MixesWithoutMask(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor | None = None):
+        if mask is None:
+            return x - x.mean(dim=0)
+        return x * mask
+
+
+class QuantizedBeside(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2, torch.quantize_per_tensor(x, 0.5, 0, torch.qint8)
+
+
+class ReturnsText(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, str]:
+        return x, "text"
+
+
+class ReturnsConstants(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, tuple[Tensor, int | None]]:
+        return {"a": (x, 5), "b": (x * 2, None)}
 
 
 class ReturnsScalars(nn.Module):
@@ -273,6 +342,64 @@ class Custom(nn.Module):
         return torch.ops.contract.twice(x)
 
 
+VISION = torch.library.Library("torchvision", "DEF")
+VISION.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+class Suppresses(nn.Module):
+    """Uses an operator of torchvision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.torchvision.nms(x, x[:, 0], 0.5)
+
+
+class Ends:
+    """A pickle of this ends the process that reads it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+RUNS = "__import__('os')._exit(3)"
+# What an exported program could contain to make PyTorch run code: entry → its new content, from the old one.
+TAMPERED = {
+    "pickled_inputs": ("data/sample_inputs/model.pt", lambda old: saved(Ends())),
+    "pickled_object": ("data/constants/opaque_obj_0", lambda old: pickle.dumps(Ends())),
+    "compiled_beside": ("data/aotinductor_x/model/a.wrapper.so", lambda old: b"machine code"),
+    "size_runs_code": ("models/model.json", lambda old: replaced(old, "expr_str", RUNS)),
+    "guard_runs_code": ("models/model.json", lambda old: replaced(old, "guards_code", [RUNS])),
+    "guard_ends_text": ("models/model.json", lambda old: replaced(old, "guards_code", ["L['\\'\", exit()) #'] == 1"])),
+    "name_runs_code": ("models/model.json", lambda old: replaced(old, "name", "x=" + RUNS)),
+    "arguments_run_code": ("models/model.json", lambda old: replaced(old, "forward_arg_names", ["x=" + RUNS])),
+}
+
+
+def saved(value):
+    torch.save(value, buffer := io.BytesIO())
+    return buffer.getvalue()
+
+
+def replaced(program, key, value):
+    """Replace each value under this key in a program's JSON."""
+
+    def changed(part):
+        if isinstance(part, dict):
+            return {name: value if name == key else changed(each) for name, each in part.items()}
+        return [changed(each) for each in part] if isinstance(part, list) else part
+
+    return json.dumps(changed(json.loads(program))).encode()
+
+
+def tamper(path, entry, change):
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    top = next(iter(content)).split("/")[0]
+    content[f"{top}/{entry}"] = change(content.get(f"{top}/{entry}", b""))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
 def write_compiled(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/data/aotinductor/model/a.wrapper.so", b"machine code")
@@ -323,7 +450,79 @@ def main(root):
     script("list", ReturnsList(), {**FP32_X, "values": X, **expected_outputs()})
     script("dict", ReturnsDict(), {**FP32_X, "values": X, **expected_outputs()})
     script("named_tuple", ReturnsNamedTuple(), {**FP32_X, "values": X, **expected_outputs()})
-    script("nested", ReturnsNested(), {**FP32_X, "values": X, "refused": ["OUTPUT__1"]})
+    both = {"OUTPUT__0": X["x"], "OUTPUT__1_0": X["x"]}
+    script("nested", ReturnsNested(), {**FP32_X, "values": X, "expected_values": both, **expected_outputs()})
+    x = torch.tensor(X["x"])
+    states = {"OUTPUT__0": (x + 1).tolist(), "OUTPUT__1_0": (x * 2).tolist(), "OUTPUT__1_1": (x * 3).tolist()}
+    shown = expected_outputs(*([name, "", None] for name in states))
+    script("nested_states", ReturnsStates(), {**FP32_X, "values": X, "expected_values": states, **shown})
+    for name, declared in (("stems", ["y__0", "state__1_0", "state__1_1"]), ("in_order", ["y", "h", "c"])):
+        renamed = dict(zip(declared, states.values(), strict=True))
+        options = {**FP32_X["options"], "outputs": [[each, "", None] for each in declared]}
+        script("nested_" + name, ReturnsStates(), {"options": options, "values": X, "expected_values": renamed})
+    picture, other = [[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]
+    found = {
+        "OUTPUT__0_losses": 3.0,
+        "OUTPUT__1_0_boxes": [[2.0, 4.0]],
+        "OUTPUT__1_1_boxes": [[6.0, 8.0], [10.0, 12.0]],
+        "OUTPUT__1_1_scores": [8.0, 10.0],
+    }
+    detection = {"values": {"images_0": picture, "images_1": other}, "expected_values": found, "placeholders": 2}
+    listed = {"inputs": [[f"images_{index}", "", None] for index in range(8)]}
+    script("takes_list", Detects(), {**detection, "expected_signature": listed, "bad": [{"images_3": picture}]})
+    two_images = {"inputs": [["images_0", "FP32", [-1, 2]], ["images_1", "FP32", [-1, 2]]]}
+    script("takes_list_of_two", Detects(), {**detection, "options": two_images, "expected_signature": two_images})
+    script(
+        "takes_list_with_gap", Detects(), {"options": {"inputs": [["images_1", "", None]]}, "load_error": "images_0"}
+    )
+    parts = {
+        "values": {"state_0": [1.0], "state_1": [2.0], "features_age": [10.0]},
+        "expected_values": {"a_0": [11.0], "a_1": [-8.0], "a_0_0": [10.0]},
+        "placeholders": 2,
+    }
+    declared = [[name, "FP32", [-1]] for name in ("state_0", "state_1", "features_age")]
+    script("takes_parts", TakesParts(), {**parts, "options": {"inputs": declared}})
+    script("takes_dict", TakesFeatures(), {"load_error": "declare each as an input 'batch_KEY'"})
+    for prefix, name in (("", "takes_keys"), ("batch_", "takes_named_keys")):
+        values = {prefix + "age": [10.0], prefix + "height": [1.0]}
+        options = {"inputs": [[each, "FP32", [-1]] for each in values]}
+        case = {"values": values, "options": options, "expected_values": {"OUTPUT__0": [9.0]}, "placeholders": 1}
+        script(name, TakesFeatures(), case)
+    texts = {
+        "values": {"texts": ["a", "grün"], "sizes": [1, 2, 3]},
+        "expected_values": {"OUTPUT__0": ["a!", "grün!"], "OUTPUT__1": [3, 4, 5], "OUTPUT__2": []},
+        "expected_datatypes": {"OUTPUT__0": "BYTES", "OUTPUT__1": "INT64", "OUTPUT__2": "FP64"},
+        "not_batchable": True,
+        "analysis": {"mixes": "input 'texts' is a list"},
+        "expected_signature": {
+            "inputs": [["texts", "BYTES", [-1]], ["sizes", "INT64", [-1]]],
+            "outputs": [["OUTPUT__0", "BYTES", [-1]], ["OUTPUT__1", "INT64", [-1]], ["OUTPUT__2", "FP64", [-1]]],
+        },
+    }
+    script("takes_texts", TakesTexts(), texts)
+    optional = [
+        ["x", "", None],
+        ["mask", "", None],
+        ["scale", "FP64", []],
+        ["state_0", "", None],
+        ["state_1", "", None],
+    ]
+    script(
+        "takes_mask",
+        TakesMask(),
+        {"values": {"x": [1.0, 2.0]}, "expected_values": {"OUTPUT__0": [2.0, 4.0]}}
+        | {"expected_signature": {"inputs": optional}, "bad": [{"state_1": [1.0]}], "placeholders": 4},
+    )
+    given = {"x": [1.0, 2.0], "mask": [1.0, 0.0], "scale": 3.0, "state_0": [5.0, 5.0], "state_1": [1.0, 1.0]}
+    script(
+        "takes_all", TakesMask(), {"values": given, "expected_values": {"OUTPUT__0": [15.0, 12.0]}, "placeholders": 4}
+    )
+    rows = {"max_rows": 8, "inputs": [["x", "FP32", [-1, 2]], ["mask", "FP32", [-1, 2]]]}
+    masked = {"values": {"x": [[1.0, 2.0]], "mask": [[1.0, 0.0]]}, "options": rows}
+    script("takes_mask_in_batches", TakesMask(), {**masked, "analysis": "independent"})
+    script("mixes_without_mask", MixesWithoutMask(), {**masked, "analysis": {"mixes": "reduces over the rows"}})
+    script("quantized_beside", QuantizedBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
+    script("torchvision", Suppresses(), {"load_error": 'the operator torchvision::nms: write extras = ["torchvision"]'})
     script("none_beside", NoneBeside(), {**FP32_X, "values": X, "left_out": ["auxiliary"]})
     script("complex_beside", ComplexBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
     script("sparse_beside", SparseBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
@@ -367,9 +566,13 @@ def main(root):
         ["negate", "BOOL", []],
         ["mode", "BYTES", []],
     ]
-    script("takes_scalars", TakesScalars(), {"values": scalars, "expected_signature": {"inputs": types}})
-    # An argument with a default value is an input only if it is declared.
-    options = {"inputs": [*types, ["extra", "", None]]}
+    script(
+        "takes_scalars",
+        TakesScalars(),
+        {"values": scalars, "expected_signature": {"inputs": [*types, ["extra", "", None]]}},
+    )
+    extra = ["extra", "", None]
+    options = {"inputs": [*types, extra]}
     script("takes_optional", TakesScalars(), {"values": {**scalars, "extra": [10.0, 20.0]}, "options": options})
     bad = [{"x": [[1.0, 2.0]]}]
     script("linear", Linear(), {**FP32_X, "values": X, "bad": bad})
@@ -437,11 +640,22 @@ def main(root):
     export("exported_bfloat16", Bfloat16(), {"refused": ["other"], **both})
     export("exported_writes_to_input", WritesToInput(), {})
     export("exported_counts", Counts(), {"stateful": True, "analysis": {"writes": "buffer 'count' is written to"}})
-    export("exported_nested", ReturnsNested(), {"refused": ["OUTPUT__1"]})
+    export("exported_nested", ReturnsNested(), {"values": X, "expected_values": both})
+    constants: dict = expected_outputs(["a_0", "FP32", [-1, 4]], ["a_1", "INT64", []], ["b_0", "FP32", [-1, 4]])
+    doubled = {"a_0": X["x"], "a_1": 5, "b_0": (x * 2).tolist()}
+    constants |= {"values": X, "expected_values": doubled, "expected_datatypes": {"a_1": "INT64"}, "refused": ["b_1"]}
+    export("exported_constants", ReturnsConstants(), constants)
+    export("exported_text", ReturnsText(), {"load_error": "a constant text, which PyTorch saves but cannot load"})
+    for name, (entry, change) in TAMPERED.items():
+        words = {"pickled": "pickled Python objects", "compiled": "compiled code next to"}.get(
+            name.split("_")[0], "run code"
+        )
+        export("exported_" + name, Linear(), {"load_error": words})
+        tamper(str(Path(root, "exported_" + name, "model.pt2")), entry, change)
     legacy("exported_by_2_7", Linear(), {"expected_signature": LINEAR})
     legacy("exported_too_early", Linear(), {"load_error": "too old or too new"}, "7.3")
     export("exported_operator", Custom(), {"load_error": "the operator contract.twice.default"})
-    write("compiled", write_compiled, {"load_error": "an AOTInductor package"}, "pt2")
+    write("compiled", write_compiled, {"load_error": "an AOTInductor package, which contains compiled code"}, "pt2")
     pictures, x = Pictures().eval(), torch.randn(2, 3, 8, 8)
     scores = pictures(x)[0].tolist()
     rounded = {"values": {"x": x.tolist()}, "expected_values": {"OUTPUT__0": scores}, "tolerance": 0.02}

@@ -27,6 +27,7 @@ class AnswerChecks(TestedModel):
             for name, reason in signature.refused.items():
                 assert name not in [spec.name for spec in signature.outputs], name
                 is_sentence(reason)
+            assert set(signature.optional) <= {spec.name for spec in signature.inputs}, signature
             raw = json.loads(json.dumps(signature))
             assert wire.signature_from_json(raw) == signature, "it does not survive the wire"
         for key, expected in self.case.get("expected_signature", {}).items():
@@ -55,7 +56,8 @@ class AnswerChecks(TestedModel):
 
     def compare_with_expected(self, answer):
         for name, value in self.case.get("expected_values", {}).items():
-            expected = array_of(value, "BYTES") if self.case.get("strings") else np.asarray(value, np.float32)
+            datatypes = self.case.get("expected_datatypes", {})
+            expected = array_of(value, "BYTES" if self.case.get("strings") else datatypes.get(name, "FP32"))
             if answer[name].dtype.isbuiltin == 2:  # the case lists numbers of what numpy lacks
                 expected = expected.astype(answer[name].dtype)
             self.same(name, answer[name], expected)

@@ -29,6 +29,8 @@ class TestedModel:
             outputs=specs(declared.get("outputs", [])),
             device=declared.get("device", "cpu"),
             parameters=declared.get("parameters", {}),
+            max_rows=declared.get("max_rows"),
+            optional=tuple(declared.get("optional", [])),
         )
 
     def load(self):

@@ -57,7 +57,7 @@ class RefusalChecks(TestedModel):
             self.refuses(None, [name], (InvalidInput, Unsupported))
 
     def check_missing_input(self):
-        for name in self.inputs:
+        for name in set(self.inputs) - set(self.signature.optional):
             self.refuses({other: array for other, array in self.inputs.items() if other != name})
 
     def check_wrong_datatype(self):
@@ -72,6 +72,8 @@ class RefusalChecks(TestedModel):
     def check_wrong_shape(self):
         """A shape that does not fit is refused. If no shape is declared, it may also be answered."""
         for spec in self.signature.inputs:
+            if spec.name not in self.inputs:  # it is optional
+                continue
             array = self.inputs[spec.name]
             wrong = [array.reshape(array.shape + (1, 1, 1))]
             if array.size:
