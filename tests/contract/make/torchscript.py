@@ -450,8 +450,8 @@ def main(root):
     script("list", ReturnsList(), {**FP32_X, "values": X, **expected_outputs()})
     script("dict", ReturnsDict(), {**FP32_X, "values": X, **expected_outputs()})
     script("named_tuple", ReturnsNamedTuple(), {**FP32_X, "values": X, **expected_outputs()})
-    both = {"OUTPUT__0": X["x"], "OUTPUT__1_0": X["x"]}
-    script("nested", ReturnsNested(), {**FP32_X, "values": X, "expected_values": both, **expected_outputs()})
+    twins = {"OUTPUT__0": X["x"], "OUTPUT__1_0": X["x"]}
+    script("nested", ReturnsNested(), {**FP32_X, "values": X, "expected_values": twins, **expected_outputs()})
     x = torch.tensor(X["x"])
     states = {"OUTPUT__0": (x + 1).tolist(), "OUTPUT__1_0": (x * 2).tolist(), "OUTPUT__1_1": (x * 3).tolist()}
     shown = expected_outputs(*([name, "", None] for name in states))
@@ -640,9 +640,9 @@ def main(root):
     export("exported_bfloat16", Bfloat16(), {"refused": ["other"], **both})
     export("exported_writes_to_input", WritesToInput(), {})
     export("exported_counts", Counts(), {"stateful": True, "analysis": {"writes": "buffer 'count' is written to"}})
-    export("exported_nested", ReturnsNested(), {"values": X, "expected_values": both})
+    export("exported_nested", ReturnsNested(), {"values": X, "expected_values": twins})
     constants: dict = expected_outputs(["a_0", "FP32", [-1, 4]], ["a_1", "INT64", []], ["b_0", "FP32", [-1, 4]])
-    doubled = {"a_0": X["x"], "a_1": 5, "b_0": (x * 2).tolist()}
+    doubled = {"a_0": X["x"], "a_1": 5, "b_0": states["OUTPUT__1_0"]}
     constants |= {"values": X, "expected_values": doubled, "expected_datatypes": {"a_1": "INT64"}, "refused": ["b_1"]}
     export("exported_constants", ReturnsConstants(), constants)
     export("exported_text", ReturnsText(), {"load_error": "a constant text, which PyTorch saves but cannot load"})
