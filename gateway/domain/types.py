@@ -143,8 +143,6 @@ class ModelStatus:
     @property
     def is_plain(self) -> bool:
         """Whether the model is one function from tensors to tensors. Only requests for such models take fast paths."""
-        if any(signature.json for signature in self.signatures.values()):
-            return False
         return not (self.decoupled or self.calls_models or self.takes_context or self.sequence or self.steps)
 
     @property

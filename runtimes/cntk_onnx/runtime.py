@@ -13,8 +13,9 @@ import onnxruntime as ort
 from runtimes.contract import LoadError, LoadOptions, Model, numpy_dtype
 from runtimes.needs import chosen, with_needs
 from runtimes.onnx.direct import Run
-from runtimes.onnx.runtime import TranslatedModel, new_session, run_of
+from runtimes.onnx.runtime import TranslatedModel, run_of
 from runtimes.onnx.runtime import before_forks as before_forks
+from runtimes.onnx.session import new_session
 
 from .translate import Translated, serialized, translate
 

@@ -16,7 +16,8 @@ from runtimes.profiling import GraphNode, Names, scope_of
 from .analysis.file import of_file
 from .ort_format import read_model
 from .private import private_copy
-from .runtime import OnnxModel, new_session
+from .runtime import OnnxModel
+from .session import new_session
 
 
 def read_graph(model: Model, signature: str) -> List[GraphNode]:

@@ -5,7 +5,7 @@ scikit-learn's sequences of maps, are in answers in JSON only. Initializers that
 of type optional, may be left out. ONNX strings are text, so BYTES that are not UTF-8 are invalid input.
 
     [parameters]
-    disabled_optimizers = ["Pad_Fusion"]  # graph optimizers of ONNX Runtime to disable; default: _WRONG_OPTIMIZERS
+    disabled_optimizers = ["Pad_Fusion"]  # graph optimizers of ONNX Runtime to disable; session.py has the default
 
 There are also the parameters of `providers.py`.
 """
@@ -21,9 +21,6 @@ from runtimes.checks import (
     declared_inputs,
     declared_outputs,
     is_device_lost,
-    known_parameters,
-    names_parameter,
-    plain,
     wanted_outputs,
 )
 from runtimes.contract import (
@@ -39,18 +36,17 @@ from runtimes.contract import (
     first_line,
 )
 from runtimes.dataflow.graph import Model as Graph
-from runtimes.external_data import is_ort_format
-from runtimes.redaction import redacted
 
 from . import providers
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .direct import Run, direct_run
-from .extensions import register_operators
 from .io_binding import bind_to_device
 from .json_texts import is_written, texts
 from .ort_format import read_model
 from .private import private_copy
+from .session import PARAMETERS as PARAMETERS
+from .session import execution, new_session, sentence
 from .small_types import SMALL_TYPES, run_with_small_types
 
 _DATATYPES = {
@@ -72,27 +68,13 @@ _DATATYPES = {
 # Errors of a run if the shape or a value of a tensor is wrong for a node inside the model. ONNX Runtime has no separate
 # kind of error for that, so FAIL and RUNTIME_EXCEPTION count as the fault of the inputs.
 _INPUT_ERRORS = (errors.InvalidArgument, errors.Fail, errors.RuntimeException, ValueError)
-# Optimizers that change what a model computes, as seen up to ONNX Runtime 1.31.1 (`make audit` searches for others).
-# - Pad_Fusion merges a Pad of zeros into the pooling after it, whose own padding is ignored instead of being zeros.
-#   That is wrong for MaxPool, and for AveragePool with ceil_mode.
-# - ConstantSharing merges equal constants. A BatchNormalization in training mode overwrites its running mean and
-#   variance, so if they are shared with its scale and bias, these change with each request.
-# - DoubleQDQPairsRemover removes one of two consecutive quantizations, and with it its rounding.
-# - WeightBiasQuantization quantizes float weights between quantized values to 8 bits, with one scale for all.
-_WRONG_OPTIMIZERS = ("Pad_Fusion", "ConstantSharing", "DoubleQDQPairsRemover", "WeightBiasQuantization")
 # An ONNX file with y = Identity(x), of FP32 [1].
 _SMALLEST = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
 _JSON_ONLY = "it is %s, which no tensor can hold; POST /predict has it in an answer in JSON"
-PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
-_EXTENSIONS = re.compile(r"ai\.onnx\.contrib|com\.microsoft\.extensions")
-_NEEDS_EXTENSIONS = '; extras = ["extensions"] in model.toml adds the operators of onnxruntime-extensions'
 _NO_MEMORY = re.compile(r"allocate memory|bad_alloc|out of memory|BFCArena", re.IGNORECASE)
-# The origin of a message: a path and the complete type of a function, or the names of a file and a function.
-_FUNCTION = re.compile(r"/\S+\.(cc|cpp|cu|cuh|h):\d+ .*?\([^()]*(\([^()]*\)[^()]*)*\)( const)?( \[with [^\]]*\])? ")
-_FUNCTION_NAME = re.compile(r"^\w+\.(cc|cpp|cu|cuh|h):\d+ (operator\(\)|\w+) ")
 _DEVICE_ERROR = re.compile(r"\bCU(DA|DNN|BLAS|RAND|FFT)", re.IGNORECASE)
 
 
@@ -127,40 +109,6 @@ def run_of(session: ort.InferenceSession) -> Run:
     return run_with_small_types(session, run)
 
 
-def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.SessionOptions) -> ort.InferenceSession:
-    """Create a session that computes as it does when it serves, with additional settings. Raises LoadError."""
-    # Log nothing but fatal errors. Older models cause a warning for each initializer. Errors are also raised, and a
-    # trial with synthetic inputs provokes them.
-    settings.log_severity_level = 4
-    settings.intra_op_num_threads = options.threads
-    settings.inter_op_num_threads = 1
-    if isinstance(model, str):  # whatever the file is called
-        settings.add_session_config_entry("session.load_model_format", "ORT" if is_ort_format(model) else "ONNX")
-    register_operators(settings)
-    known_parameters(options.parameters, PARAMETERS)
-    disabled = names_parameter(options.parameters, "disabled_optimizers", _WRONG_OPTIMIZERS)
-    requested = providers.requested(options.device, options.parameters)
-    offered = providers.available(requested, ort.get_available_providers(), options.parameters)
-    if offered != [providers.CPU]:
-        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if options.device == "cuda":
-        ort.preload_dlls()  # CUDA and cuDNN are in wheels, where the dynamic linker does not search
-    chosen = providers.with_options(offered, options.parameters)
-    try:
-        session = ort.InferenceSession(model, settings, providers=chosen, disabled_optimizers=disabled)
-    except Exception as error:  # whatever the reason, retrying would not help
-        reason = "ONNX Runtime cannot load this model: %s" % _sentence(error)
-        if offered == [providers.CPU] or not providers.may_fall_back(options.parameters):
-            raise LoadError(reason + (_NEEDS_EXTENSIONS if _EXTENSIONS.search(str(error)) else "")) from error
-        print(reason + "; trying the CPU alone, as model.toml allows")
-        alone = {**options.parameters, "execution_providers": [], "tensorrt": False}
-        return new_session(model, options._replace(device="cpu", parameters=alone), settings)
-    providers.check(offered, session.get_providers(), options.parameters)
-    if not providers.may_fall_back(options.parameters):
-        session.disable_fallback()  # otherwise, one failed run moves the session to the CPU for good
-    return session
-
-
 class OnnxModel(Model):
     """A model in an ONNX Runtime session."""
 
@@ -173,17 +121,20 @@ class OnnxModel(Model):
         outputs, refused = _specs(session.get_outputs(), unranked)
         for name, reason in refused_inputs.items():
             raise LoadError("input '%s' cannot be served: %s" % (name, reason))
-        self._json = {node.name: node.type for node in session.get_outputs() if is_written(node.type)}
+        is_small = any(spec.datatype in SMALL_TYPES.values() for spec in inputs + outputs)  # runs without sequences
+        self._json = {node.name: node.type for node in session.get_outputs() if is_written(node.type) and not is_small}
         refused.update((name, _JSON_ONLY % kind) for name, kind in self._json.items())
         if not outputs and not self._json:
             raise LoadError(
                 "none of the model's outputs can be served: %s" % next(iter(refused.values()), "it has none")
             )
         unbatched = _unbatched(session)
+        declared = {spec.name: spec for spec in options.inputs}
+        unbatched = declared_inputs([declared.pop(spec.name, spec) for spec in unbatched], unbatched)
         self._inputs = {spec.name: spec for spec in inputs}
         self._texts = {spec.name for spec in inputs + unbatched + outputs if spec.datatype == "BYTES"}
         signature = Signature(
-            declared_inputs(options.inputs, inputs),
+            declared_inputs(list(declared.values()), inputs),
             declared_outputs(options.outputs, outputs),
             refused,
             unbatched=unbatched,
@@ -193,7 +144,7 @@ class OnnxModel(Model):
         self._named = [*(spec.name for spec in signature.outputs), *self._json]
         self._run_unbound = direct_run(session)
         self.signatures = {"default": signature}
-        self.execution = _execution(session, options)
+        self.execution = execution(session)
         self._analysis, self._ranges = _read(graph, signature)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
@@ -217,12 +168,12 @@ class OnnxModel(Model):
                 if name not in inputs:
                     raise InvalidInput("input '%s' is missing" % name) from error
             if _NO_MEMORY.search(str(error)):
-                raise MemoryError(_sentence(error)) from error
+                raise MemoryError(sentence(error)) from error
             if is_device_lost(str(error)):
-                raise DeviceLost(_sentence(error)) from error
+                raise DeviceLost(sentence(error)) from error
             if not isinstance(error, _INPUT_ERRORS) or _DEVICE_ERROR.search(str(error)):
                 raise
-            raise InvalidInput(_sentence(error)) from error
+            raise InvalidInput(sentence(error)) from error
         if as_json:
             pairs = zip(names, results)
             results = [texts(each, self._json[name]) if name in self._json else each for name, each in pairs]
@@ -309,18 +260,6 @@ def _read(model: Optional[Graph], signature: Signature) -> Tuple[Optional[BatchA
         return None, {}
 
 
-def _execution(session: ort.InferenceSession, options: LoadOptions) -> str:
-    """Return which provider runs how many operators, for the configuration, and write it to the log."""
-    if session.get_providers() == [providers.CPU]:
-        return ""
-    subgraphs = session.get_provider_graph_assignment_info()
-    assigned = [(each.ep_name, node.op_type) for each in subgraphs for node in each.get_nodes()]
-    text = providers.describe(session.get_providers(), assigned)
-    if text:
-        print(text)
-    return text
-
-
 def _is_optional(node: Any) -> bool:
     return node.type.startswith("optional(")
 
@@ -330,7 +269,8 @@ def _unbatched(session: ort.InferenceSession) -> Tuple[TensorSpec, ...]:
     optional = [node for node in session.get_inputs() if _is_optional(node)]
     kinds = [(node, node.type) for node in session.get_overridable_initializers()]
     kinds += [(node, node.type[len("optional(") : -1]) for node in optional]
-    return tuple(TensorSpec(node.name, _DATATYPES[kind], _shape(node)) for node, kind in kinds if kind in _DATATYPES)
+    known = _DATATYPES.keys() - SMALL_TYPES.keys()  # which only the inputs and outputs of the graph may have
+    return tuple(TensorSpec(node.name, _DATATYPES[kind], _shape(node)) for node, kind in kinds if kind in known)
 
 
 def _specs(nodes: Sequence[Any], unranked: Collection[str]) -> Tuple[Tuple[TensorSpec, ...], Dict[str, str]]:
@@ -348,19 +288,3 @@ def _specs(nodes: Sequence[Any], unranked: Collection[str]) -> Tuple[Tuple[Tenso
 
 def _shape(node: Any) -> Tuple[int, ...]:
     return tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-
-
-def _sentence(error: BaseException) -> str:
-    """Return ONNX Runtime's message without source files, functions and paths, for a client."""
-    text = " ".join(str(error).split())
-    text = text.rsplit("Status Message: ", 1)[-1]
-    text = re.sub(r"^Error in execution: ", "", text)
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(r"^Load model from .*? failed: ?", "", text)
-    text = _FUNCTION.sub("", text)
-    text = text.rsplit("[ONNXRuntimeError] : ", 1)[-1]
-    text = re.sub(r"^\d+ : \w+ : ", "", text)
-    text = _FUNCTION_NAME.sub("", text)
-    text = re.sub(r"^.* was false\. ", "", text)
-    text = re.sub(r" Please fix either the inputs/outputs or the model\.$", "", text)
-    return plain(redacted(text)) or type(error).__name__

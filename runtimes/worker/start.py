@@ -162,7 +162,8 @@ def load_model(load: Load, on_import: Callable[[], None] = lambda: None, calls: 
                 _check_dtype(spec)
     if load.decoupled and not model.decoupled:
         raise LoadError("decoupled is configured, but the model gives one answer to each request: remove it")
-    optional = next(iter(model.signatures.values())).optional
+    default = next(iter(model.signatures.values()))
+    optional = {*default.optional, *(spec.name for spec in default.unbatched)}
     for name in load.optional:
         if name not in optional:
             raise LoadError("input '%s' is declared optional, but the model needs it" % name)

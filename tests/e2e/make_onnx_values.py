@@ -102,6 +102,7 @@ MODELS = {
     "nested": (nested(), [{"x": X}]),
     "only_sequence": (only_sequence(), [{"x": X}]),
     "overridable": (overridable(), [{"x": X}, {"x": X, "w": np.array([-1, 0.5], np.float32)}]),
+    "declared": (overridable(), [{"x": X}, {"x": X, "w": np.array([-1, 0.5], np.float32)}]),
     "optional": (optional(), [{"x": X}, {"x": X, "bias": np.array([7, 8], np.float32)}]),
     "sequence_input": (sequence_input(), []),
 }

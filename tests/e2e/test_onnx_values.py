@@ -17,6 +17,9 @@ import pytest
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.protocols import PROTOCOLS, ask_predict
 
+DECLARED = "".join(
+    f"[[inputs]]\nname = '{name}'\noptional = {given}\n" for name, given in (("x", "false"), ("w", "true"))
+)
 TOML = "queue_delay_ms = 20\n"  # so that requests meet
 
 
@@ -40,7 +43,7 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     script = Path(__file__).parent / "make_onnx_values.py"
     made = subprocess.run([python, "-I", script, repository], check=True, capture_output=True, text=True)
     for folder in repository.iterdir():
-        (folder / "model.toml").write_text(TOML)
+        (folder / "model.toml").write_text(TOML + (DECLARED if folder.name == "declared" else ""))
     gateway = start_gateway(repository, tmp_path_factory.mktemp("scratch")).wait_ready()
     yield Served(gateway, json.loads(made.stdout))
     gateway.close()
@@ -103,7 +106,7 @@ def test_other_protocols_refuse_them_by_name(served: Served) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("model", ["overridable", "optional"])
+@pytest.mark.parametrize("model", ["overridable", "declared", "optional"])
 def test_inputs_without_rows_may_be_given(served: Served, model: str, protocol: str) -> None:
     for number in range(2):
         found = PROTOCOLS[protocol](served.gateway, model, served.inputs(model, number))["y"]
