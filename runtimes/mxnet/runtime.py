@@ -1,10 +1,13 @@
 """MXNet models: NAME-symbol.json with NAME-NNNN.params, written by Module or by Gluon's export.
 
-The highest epoch is served. Inputs are the symbol's arguments without a parameter, except the labels for training
-(NAME_label), which are set to zeros. The artifact does not contain shapes. They come from model.toml, or from
-NAME-shapes.json ([{"name": "data", "shape": [100, 1, 28, 28]}]), in which the first number is the training batch by
-MXNet's convention, so any batch size is accepted. Output shapes are inferred from the inputs' shapes, and model.toml
-can set output names. Each combination of input shapes needs an executor, of which the last few are kept.
+The highest epoch is served; a graph without parameters needs no such file. Inputs are the symbol's arguments without a
+parameter, except the labels for training, which are set to zeros. A graph that was exported with numpy's semantics
+(`npx.set_np`) runs with them: scalars and sizes of 0 are shapes like others.
+
+The artifact does not contain shapes. They come from model.toml, or from NAME-shapes.json
+([{"name": "data", "shape": [100, 1, 28, 28]}]), in which the first number is the training batch by MXNet's convention,
+so any batch size is accepted. Output shapes are inferred from the inputs' shapes, and model.toml can set output names.
+Each combination of input shapes needs an executor, of which the last few are kept.
 """
 
 import glob
@@ -40,6 +43,7 @@ from runtimes.contract import (
 )
 from runtimes.redaction import redacted
 
+from .analysis.file import has_numpy_shapes, label_names
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
 from .unsafe import BoundsChecker
@@ -57,18 +61,30 @@ def load(options: LoadOptions) -> Model:
         raise LoadError("MXNet found no usable CUDA device")
     context = mx.gpu() if options.device == "cuda" else mx.cpu()
     prefix = options.artifact[: -len("-symbol.json")]
-    files = glob.glob(glob.escape(prefix) + "-[0-9][0-9][0-9][0-9].params")
-    if not files:
-        raise LoadError("there is no parameter file (NAME-0000.params) in the symbol's folder")
+    file = _newest_parameters(prefix)
+    # Before anything is loaded: what the semantics of numpy have written is read with them only.
+    mx.util.set_np_shape(has_numpy_shapes(options.artifact))
     try:
         symbol = mx.sym.load(options.artifact)
-        saved = mx.nd.load(max(files))
+        saved = mx.nd.load(file) if file else {}
     except Exception as error:
         raise LoadError("MXNet cannot load this model: %s" % _client_message(error)) from error
+    if saved == []:  # of a graph without parameters
+        saved = {}
     if not isinstance(saved, dict):
         raise LoadError("the parameter file has arrays without names")
     parameters = {name.split(":", 1)[-1]: array.as_in_context(context) for name, array in saved.items()}
     return MxnetModel(symbol, parameters, context, _declared_shapes(prefix), options)
+
+
+def _newest_parameters(prefix: str) -> str:
+    """Return the parameter file of the highest epoch; "" if there is none."""
+    epochs = {}
+    for file in glob.glob(glob.escape(prefix) + "-*.params"):
+        match = re.match(r"-([0-9]{4,9})\.params$", file[len(prefix) :])
+        if match:
+            epochs[int(match.group(1))] = file
+    return epochs[max(epochs)] if epochs else ""
 
 
 def _declared_shapes(prefix: str) -> Dict[str, Shape]:
@@ -92,12 +108,14 @@ class MxnetModel(Model):
         self._aux = {name: parameters.get(name) for name in symbol.list_auxiliary_states()}
         self.executors = OrderedDict()  # type: OrderedDict
         arguments = [name for name in symbol.list_arguments() if name not in parameters]
-        self._labels = [name for name in arguments if name.endswith("_label")]
+        self._labels = [name for name in arguments if name in label_names(symbol.tojson())]
         self._inputs = [name for name in arguments if name not in self._labels]
-        missing = [name for name in arguments if _PARAMETER.search(name)]
+        attributes = symbol.attr_dict()
+        missing = [name for name in arguments if _PARAMETER.search(name) or "__lr_mult__" in attributes.get(name, {})]
         missing += [name for name, array in self._aux.items() if array is None]
         if missing:
-            raise LoadError("the parameter file lacks %s" % quoted(missing))
+            what = "the parameter file lacks" if parameters else "there is no parameter file (NAME-0000.params) with"
+            raise LoadError("%s %s" % (what, quoted(missing)))
         self._bounds = BoundsChecker(symbol, context, self._parameters, self._aux)
         self._types = {name: array.dtype for name, array in self._parameters.items()}
         self._names = self._output_names(options)
@@ -133,7 +151,8 @@ class MxnetModel(Model):
             executor = self._executor(arrays)
             self._bounds.check(arrays)
             for name, array in arrays.items():
-                executor.arg_dict[name][:] = array
+                if array.size:
+                    executor.arg_dict[name][() if array.ndim == 0 else slice(None)] = array
             results = executor.forward(is_train=False)
             # asnumpy copies: the executor's own memory serves the next request.
             return {name: results[self._names.index(name)].asnumpy() for name in names}
@@ -171,7 +190,8 @@ class MxnetModel(Model):
     def _argument_shapes(self, inputs: Dict[str, Shape]) -> Dict[str, Shape]:
         """Return the shapes of all arguments. Raises InvalidInput or MXNetError if these inputs do not fit."""
         for name, shape in inputs.items():
-            if not shape or 0 in shape:  # for MXNet, a size of 0 means that it is to be inferred
+            # Without numpy's semantics, a size of 0 means that it is to be inferred.
+            if not mx.util.is_np_shape() and (not shape or 0 in shape):
                 raise InvalidInput("input '%s' has shape %s, which MXNet does not support" % (name, list(shape)))
         known = {name: array.shape for name, array in self._parameters.items()}
         known.update(inputs)
@@ -231,8 +251,11 @@ def _dynamic_where_different(one: Shape, two: Shape) -> Optional[Shape]:
     return tuple(a if a == b else -1 for a, b in zip(one, two))
 
 
-def _complete(shape: Shape) -> bool:
-    return bool(shape) and all(size > 0 for size in shape)
+def _complete(shape: Optional[Shape]) -> bool:
+    """Whether MXNet has inferred all of a shape."""
+    if mx.util.is_np_shape():
+        return shape is not None and all(size >= 0 for size in shape)
+    return bool(shape) and all(size > 0 for size in shape or ())
 
 
 def _datatype(dtype: Any) -> str:
@@ -247,5 +270,5 @@ def _client_message(error: BaseException) -> str:
     lines = re.findall(r"^(?:MXNetError|IndexError|ValueError): (.*)$", str(error), re.MULTILINE) or [first_line(error)]
     line = re.sub(r"^Error in operator \S+: ", "", lines[-1])
     line = re.sub(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?(Check failed: .*?: )?", "", line)
-    line = re.sub(r" in node \S+", "", line)
+    line = re.sub(r" in node \S+|\b\w*Error: ", "", line)
     return redacted(line) or type(error).__name__

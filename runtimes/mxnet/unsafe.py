@@ -24,6 +24,8 @@ _REGIONS = (
     "_contrib_RROIAlign",
 )
 _OTHERS = ("gather_nd", "scatter_nd")
+# Which of their inputs are the indices, and whether an index may be the one behind the last element.
+_EDITS = {"_npi_insert_tensor": (2, 1), "_npi_delete": (1, 0)}
 _MAX_LENGTH = 1 << 30
 
 
@@ -74,9 +76,11 @@ def _uses(symbol: Any) -> Iterator[_Use]:
         uses_lengths = attributes.get("use_length" if operator == "softmax" else "use_sequence_length", "False")
         if operator in _MIN_LENGTHS and uses_lengths not in ("True", "1"):
             continue
-        if operator in _MIN_LENGTHS or operator in _REGIONS or operator in _OTHERS:
-            data, numbers = list(internals[node["name"] + "_output"].get_children())[:2]
-            yield _Use(operator, attributes, data, numbers)
+        position = _EDITS[operator][0] if operator in _EDITS else 1
+        if operator in _MIN_LENGTHS or operator in _REGIONS or operator in _OTHERS or operator in _EDITS:
+            inputs = list(internals[node["name"] + "_output"].get_children())
+            if len(inputs) > position:  # `_npi_delete` may have a number in place of indices, which is checked by MXNet
+                yield _Use(operator, attributes, inputs[0], inputs[position])
 
 
 def _invalid_number(use: _Use, numbers: np.ndarray, shape: Tuple[int, ...]) -> Optional[float]:
@@ -88,6 +92,10 @@ def _invalid_number(use: _Use, numbers: np.ndarray, shape: Tuple[int, ...]) -> O
     if use.operator in _REGIONS:
         # ROIAlign answers zeros for a negative index, with which detectors fill up their regions.
         return _outside(numbers[:, 0], -_MAX_LENGTH if use.operator == "_contrib_ROIAlign" else 0, shape[0] - 1)
+    if use.operator in _EDITS:
+        axis = ast.literal_eval(use.attributes.get("axis", "None"))
+        size = int(np.prod(shape)) if axis is None else shape[axis]
+        return _outside(numbers, -size, size - 1 + _EDITS[use.operator][1])
     if use.operator == "gather_nd":  # MXNet refuses all other numbers itself
         return float("nan") if np.isnan(numbers).any() else None
     sizes = ast.literal_eval(use.attributes["shape"])

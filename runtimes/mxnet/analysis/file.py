@@ -6,6 +6,11 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from runtimes.dataflow.graph import Graph, Model, Node, Tensor
 
+# Operators whose second input is the label, which matters to gradients only.
+_LOSSES = (
+    "SoftmaxOutput", "LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput"
+)  # fmt: skip
+
 
 def of_json(text: str, shapes: Dict[str, Sequence[int]], inputs: Sequence[str]) -> Model:
     """Convert a symbol. Raises ValueError if it is not one.
@@ -34,6 +39,29 @@ def of_json(text: str, shapes: Dict[str, Sequence[int]], inputs: Sequence[str]) 
 def labels(text: str, known: Sequence[str]) -> List[str]:
     """Return the names of the variables that are not in `known`."""
     return [node["name"] for node in json.loads(text)["nodes"] if node["op"] == "null" and node["name"] not in known]
+
+
+def label_names(text: str) -> List[str]:
+    """Return the variables that are labels for training: by their names, or because only losses read them, as such."""
+    nodes = json.loads(text)["nodes"]
+    elsewhere, as_labels = set(), set()
+    for node in nodes:
+        for position, (source, *_) in enumerate(node["inputs"]):
+            (as_labels if node["op"] in _LOSSES and position == 1 else elsewhere).add(source)
+    return [
+        node["name"]
+        for index, node in enumerate(nodes)
+        if node["op"] == "null" and (node["name"].endswith("_label") or index in as_labels - elsewhere)
+    ]
+
+
+def has_numpy_shapes(path: str) -> bool:
+    """Whether a symbol's file was written with numpy's semantics. A file that is not one has none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return bool(json.load(file)["attrs"]["is_np_shape"][1])
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return False
 
 
 def _parsed(text: str) -> Any:

@@ -116,6 +116,41 @@ def main(root):
     path = folder("no_parameters", {"load_error": True})
     label.save(path + "-symbol.json")
 
+    # A graph without parameters needs no file of them, and a label may have any name.
+    path = folder("graph_only", {"values": {"x": [[1.0, 2.0]]}, "expected_values": {"loss_output": [[2.0, 4.0]]}})
+    mx.sym.LinearRegressionOutput(x * 2, mx.sym.Variable("y"), name="loss").save(path + "-symbol.json")
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        numpy_semantics(folder)
+
+
+def numpy_semantics(folder):
+    """Models of `npx.set_np`: scalars, sizes of 0, and operators that read and write outside their arrays."""
+    x, i, v = (mx.sym.var(name).as_np_ndarray() for name in "xiv")
+    edit = mx.sym.np
+
+    def model(name, values, parameters, *outputs):
+        expected = {symbol.list_outputs()[0]: array.asnumpy().tolist() for symbol, array in outputs}
+        path = folder(name, {"values": values, "expected_values": expected, "not_batchable": True})
+        mx.sym.Group([symbol for symbol, _ in outputs]).save(path + "-symbol.json")
+        mx.npx.save(path + "-0000.params", parameters)
+
+    values = mx.np.arange(6).reshape(2, 3)
+    scaled = values * 2.5
+    given = {"x": values.asnumpy().tolist(), "v": 2.5}
+    model("numpy", given, {"arg:unused": mx.np.ones(())}, (edit.sum(x * v), scaled.sum()), (x * v, scaled))
+    model("numpy_empty", {"x": [[]]}, {}, (x + x, mx.np.zeros((1, 0))))
+    inserted = mx.np.insert(mx.np.array([1.0, 2.0]), mx.np.array([2], dtype="int64"), mx.np.array([9.0]))
+    given = {"x": [1.0, 2.0], "i": [2], "v": [9.0]}
+    model("numpy_insert", given, {}, (edit.insert(x, i, v, axis=0), inserted))
+
+    beyond = [
+        ["inserted-symbol.json", {"x": [1.0, 2.0], "v": [9.0], "i": [3]}, "client", "_npi_insert_tensor gets 3"],
+        ["deleted-symbol.json", {"x": [1.0, 2.0], "i": [-3]}, "client", "_npi_delete gets -3"],
+    ]
+    path = Path(folder("numpy_faults", {"faults": beyond}))
+    edit.insert(x, i, v, axis=0).save(str(path.with_name("inserted-symbol.json")))
+    edit.delete(x, i, axis=0).save(str(path.with_name("deleted-symbol.json")))
+
 
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -37,6 +37,10 @@ def openvino(file: Path) -> None:
     file.write_text('<?xml version="1.0"?>\n<net name="Model0" version="11">')
 
 
+def symbol(file: Path) -> None:
+    file.write_text('{\n  "nodes": [\n    {\n      "op": "null"')
+
+
 def empty(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -56,7 +60,8 @@ CASES = {
         "savedmodel",
         ".",
     ),
-    "MXNet": ({"m-symbol.json": empty, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
+    "MXNet": ({"m-symbol.json": symbol, "m-0003.params": empty}, "mxnet", "m-symbol.json"),
+    "MXNet without parameters": ({"m-symbol.json": symbol}, "mxnet", "m-symbol.json"),
     "ONNX": ({"any.onnx": empty}, "onnx", "any.onnx"),
     "LiteRT": ({"any.tflite": empty}, "tflite", "any.tflite"),
     "ONNX in a folder, as Triton has it": (
@@ -77,7 +82,7 @@ WRONG = {
         "'predict_net.pb' is not a tensorflow_graphdef: its first bytes are not those of one",
     ),
     "no zip": ({"model.pt": empty}, "'model.pt' is not a pytorch_libtorch archive: it is not a readable zip file"),
-    "MXNet without parameters": ({"m-symbol.json": empty}, "'m-symbol.json' needs a file"),
+    "another file with the name of a symbol": ({"m-symbol.json": empty}, "'m-symbol.json' is not a mxnet_symbol"),
     "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; supported are"),
     "nothing": ({}, "it is empty"),
     "another XML file": ({"pom.xml": empty}, "'pom.xml' is not a openvino_ir: its first bytes are not those of one"),

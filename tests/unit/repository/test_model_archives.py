@@ -17,6 +17,7 @@ from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from tests.support import ROOT
 
 RUNTIMES = discover()
+SYMBOL = '{"nodes": [{"op": "null"'
 SIGNATURE = {
     "inputs": [{"data_name": "data", "data_shape": [0, 3, 0, 224]}],
     "outputs": [{"data_name": "softmax", "data_shape": [1, 4]}],
@@ -51,7 +52,7 @@ def tar(path: Path, *names: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
         for name in names:
-            content = torchscript() if name.endswith((".pt", ".pth")) else b"x"
+            content = torchscript() if name.endswith((".pt", ".pth")) else SYMBOL.encode()
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -145,7 +146,7 @@ def test_what_cannot_be_served_is_refused_with_the_reason(
 
 @pytest.mark.parametrize("name", ["net.mar", "net.model", "net.tar.gz"])
 def test_multi_model_server(tmp_path: Path, name: str) -> None:
-    files = {"n-symbol.json": "{}", "n-0000.params": "x", "service.py": "", "signature.json": json.dumps(SIGNATURE)}
+    files = {"n-symbol.json": SYMBOL, "n-0000.params": "x", "service.py": "", "signature.json": json.dumps(SIGNATURE)}
     files |= {"synset.txt": "n1 cat\nn2 dog\n", "MAR-INF/MANIFEST.json": '{"model": {"handler": "service:handle"}}'}
     if name.endswith(".tar.gz"):
         with tarfile.open(tmp_path / name, "w:gz") as tarred:
