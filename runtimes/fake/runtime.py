@@ -173,6 +173,8 @@ def _apply_effects(array: np.ndarray) -> None:
     """Have the effects of the values in the table above."""
     if array.dtype == object or array.dtype == bool:
         return
+    if array.dtype.isbuiltin == 2:
+        array = array.astype(np.float32)  # INT4 cannot be compared with numbers out of its range
     for value in (666, 777, 400, 500, 501, 507):
         if not (array == value).any():
             continue

@@ -62,7 +62,7 @@ def check_every_datatype(stub: Any) -> None:
                 wanted[datatype + "_out"] = value * 2
             else:
                 value = np.array([[1, 1]]).astype(dtype.as_numpy_dtype)
-                wanted[datatype + "_out"] = value if dtype is tf.bool else value * 2
+                wanted[datatype + "_out"] = value if dtype is tf.bool else (value * 2).astype(value.dtype)
             given = value[0, 0] if compressed else value
             inputs[datatype] = tf.make_tensor_proto(given, dtype=dtype, shape=[1, 2])
         # The client supports tensor_content only for most dtypes.
