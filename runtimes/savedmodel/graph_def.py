@@ -98,8 +98,9 @@ def open_graph(definition: Any, threads: int, inputs: Mapping[str, str], outputs
     if not fed:
         fed = {each.name: each.outputs[0] for each in needed if each.type in (*ends.PLACEHOLDERS, ends.WITH_DEFAULT)}
     optional = [name for name, tensor in fed.items() if tensor.op.type == ends.WITH_DEFAULT]
-    if len(optional) == len(fed):
-        optional = []  # a default value that all inputs have is for the graph's construction
+    # What is declared is an input like any other. A default value that all inputs have is for the graph's construction.
+    if inputs or len(optional) == len(fed):
+        optional = []
     fills = [each for each in fills if each.inputs[0].op in needed]
     session = new_session(graph, threads)
     try:

@@ -19,7 +19,7 @@ from .signatures import LoadedSignature, describe, has_python_nodes, reason
 Defaults = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def defaults_of(graph: Any) -> Defaults:
+def defaults_of(graph: Any) -> Dict[str, Dict[str, np.ndarray]]:
     """Return the default values in a MetaGraphDef, which TensorFlow's loaders ignore."""
     return {
         name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items() if key in definition.inputs}

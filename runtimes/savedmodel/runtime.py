@@ -10,13 +10,13 @@ are not served at all.
 
 import os
 import re
-from typing import Any, Dict, Iterable, Optional, Sequence
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
 
 from runtimes.checks import declared_inputs, declared_outputs, given_inputs, known_parameters, wanted_outputs
-from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model
 from runtimes.redaction import reason_of, redacted
 
 from .assets import PrivateCopy
@@ -68,6 +68,10 @@ def _load_saved_model(options: LoadOptions) -> Dict[str, LoadedSignature]:
     try:
         graph = serving_graph(options.artifact)
         tags, defaults = tags_of(graph), defaults_of(graph)
+        # What is declared is an input like any other, whether or not it has a default value.
+        for name in sorted(defaults, key=_order)[:1]:
+            for spec in options.inputs:
+                defaults[name].pop(spec.name, None)
     except LoadError:
         raise
     except Exception as error:
@@ -80,6 +84,11 @@ def _load_saved_model(options: LoadOptions) -> Dict[str, LoadedSignature]:
         return load_session(options, tags, defaults)
     except Exception as error:
         raise LoadError("TensorFlow cannot load this SavedModel: %s" % _client_message(error)) from error
+
+
+def _order(signature: str) -> Tuple[bool, str]:
+    """The key by which signatures are sorted: the default is the first."""
+    return signature != _DEFAULT, signature
 
 
 def _configure(options: LoadOptions) -> None:
@@ -97,18 +106,14 @@ def _configure(options: LoadOptions) -> None:
 class SavedModel(Model):
     def __init__(self, entries: Dict[str, LoadedSignature], options: LoadOptions, private: PrivateCopy) -> None:
         self._copy = private
-        names = sorted(entries, key=lambda name: (name != _DEFAULT, name))
+        names = sorted(entries, key=_order)
         self.entries = {name: entries[name] for name in names}
         self.signatures = {name: entries[name].signature for name in names}
         default = self.signatures[names[0]]
-        # What is declared is an input as any other, whether or not it has a default value.
-        declared = {spec.name for spec in options.inputs}
-        known = default.inputs + tuple(spec for spec in default.unbatched if spec.name in declared)
-        self.signatures[names[0]] = Signature(
-            declared_inputs(options.inputs, known),
-            declared_outputs(options.outputs, default.outputs),
-            default.refused,
-            unbatched=() if declared else default.unbatched,
+        self.signatures[names[0]] = default._replace(
+            inputs=declared_inputs(options.inputs, default.inputs),
+            outputs=declared_outputs(options.outputs, default.outputs),
+            unbatched=() if options.inputs else default.unbatched,
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:

@@ -210,7 +210,7 @@ class Executor:
         """Return the outcome of a request for which the model raised this."""
         self.on_failure(error)
         if isinstance(error, InvalidInput) and not (self.refusal and without_numbers(str(error)) == self.refusal):
-            return Failure("invalid", str(error))
+            return Failure("invalid", str(error) or "the model refuses this request, and does not say why")
         if isinstance(error, Unsupported):
             return Failure("unsupported", str(error))
         if isinstance(error, ModelFailed):

@@ -52,10 +52,10 @@ MADE = {
     ),
     "savedmodel": (
         "half small_types parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "
-        "default_signature other_signature no_default_signature no_signature assertion corrupt ragged_beside "
-        "calls_python calls_python_beside tags_train_first tags_none_first tags_tpu_first tags_for_training_only "
-        "changes_no_state state_train state_remember state_generate state_noisy v1_serving_default v1_counting "
-        "session reads_assets faults tables"
+        "default_signature other_signature no_default_signature no_signature assertion corrupt ragged_beside composed "
+        "default default_declared calls_python calls_python_beside tags_train_first tags_none_first "
+        "tags_tpu_first tags_for_training_only changes_no_state state_train state_remember state_generate state_noisy "
+        "v1_serving_default v1_counting session reads_assets faults tables"
     ),
     "mxnet": (
         "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults lengths "

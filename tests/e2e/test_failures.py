@@ -43,6 +43,12 @@ def gone(pids: list[int]) -> bool:
     return wait_ended(pids) == []
 
 
+def test_a_model_without_a_reason_has_one_all_the_same(gateway: Start, tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "m", load_error="")
+    running = gateway(tmp_path / "repository").wait_ready()
+    assert running.index()[("m", "1")]["reason"] == "LoadError without a message"
+
+
 def test_workers_killed_again_and_again_lose_no_request(gateway: Start, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     add_fake(repository, "m", seconds_per_batch=0.002)

@@ -62,6 +62,14 @@ def test_answers_equal_tensorflow(made: Path, serving: Gateway, model: str, prot
 
 
 @pytest.mark.runtime("savedmodel")
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_input_with_a_default_value_may_be_given(made: Path, serving: Gateway, protocol: str) -> None:
+    inputs, expected = arrays(made / "text.inputs.npz"), arrays(made / "text.expected.npz")
+    outputs = PROTOCOLS[protocol](serving, "text", {**inputs, "scale": np.float32(8)})
+    np.testing.assert_allclose(outputs["y"], expected["y"] * 2, rtol=1e-6)
+
+
+@pytest.mark.runtime("savedmodel")
 def test_tensorflow_serving_describes_and_answers(made: Path, serving: Gateway) -> None:
     inputs, expected = arrays(made / "triton.inputs.npz"), arrays(made / "triton.expected.npz")
     reply = serving.post("/v1/models/triton:predict", {"instances": inputs["image"].tolist()})

@@ -106,6 +106,33 @@ class Ragged(tf.Module):
         return {"rows": tf.RaggedTensor.from_tensor(x, padding=0.0), "y": x * 2.0}
 
 
+X_AND_SCALE = [tf.TensorSpec([None, 2], tf.float32, "x"), tf.TensorSpec([], tf.float32, "scale")]
+THREE = tf.constant(3.0)
+
+
+class Composed(tf.Module):
+    """Outputs of several tensors, outputs that the protocol lacks, and a default value, which TensorFlow 2 saves."""
+
+    @tf.function(input_signature=X_AND_SCALE)
+    def __call__(self, x, scale=THREE):
+        rows = tf.RaggedTensor.from_tensor(x, padding=0.0)
+        return {
+            "y": x * scale,
+            "deep": tf.stack([rows, rows + 1.0]),
+            "sparse": tf.sparse.from_dense(x),
+            "sparse_complex": tf.sparse.from_dense(tf.complex(x, x)),
+            "complex": tf.complex(x, x),
+            "quantized": tf.quantization.quantize(x, 0.0, 1.0, tf.qint8)[0],
+            "list": tf.raw_ops.TensorListFromTensor(tensor=x, element_shape=[2]),
+        }
+
+
+class Default(tf.Module):
+    @tf.function(input_signature=X_AND_SCALE)
+    def __call__(self, x, scale=THREE):
+        return {"y": x * scale}
+
+
 class CallsPython(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     def __call__(self, x):
@@ -348,6 +375,34 @@ def main(root):
         "expected_values": {"y": [[2.0, 0.0]], "rows.values": [1.0]},
     }
     write("ragged_beside", Ragged(), ragged)
+    composed = {
+        "values": {"x": [[1.0, 0.0], [2.0, 3.0]]},
+        "not_batchable": True,
+        "refused": ["sparse_complex", "complex", "quantized", "list"],
+        "expected_signature": {
+            "inputs": [["x", "FP32", [-1, 2]]],
+            "outputs": [
+                ["deep.flat_values", "FP32", [-1]],
+                ["deep.nested_row_splits_0", "INT64", [3]],
+                ["deep.nested_row_splits_1", "INT64", [-1]],
+                ["sparse.dense_shape", "INT64", [2]],
+                ["sparse.indices", "INT64", [-1, 2]],
+                ["sparse.values", "FP32", [-1]],
+                ["y", "FP32", [-1, 2]],
+            ],
+        },
+        "expected_values": {
+            "y": [[3.0, 0.0], [6.0, 9.0]],
+            "deep.flat_values": [1.0, 2.0, 3.0, 2.0, 3.0, 4.0],
+            "sparse.values": [1.0, 2.0, 3.0],
+        },
+    }
+    write("composed", Composed(), composed)
+    # A default value may be left out, or the input declared to be one like any other.
+    given = {"values": {"x": [[1.0, 2.0]], "scale": 5.0}, "expected_values": {"y": [[5.0, 10.0]]}}
+    write("default", Default(), {"analysis": "independent", "expected_values": {"y": [[3.0, 3.0], [3.0, 3.0]]}})
+    both = {"inputs": [["x", "FP32", [-1, 2]], ["scale", "FP32", []]]}
+    write("default_declared", Default(), {**given, "options": both, "analysis": {"unknown": "is a scalar"}})
     write("calls_python", CallsPython(), {"load_error": "calls a Python function"})
     both = CallsPython()
     both.plain = Plain()

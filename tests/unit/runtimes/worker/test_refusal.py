@@ -75,3 +75,8 @@ def test_the_refusal_is_a_failure_until_something_is_taken() -> None:
     assert [asked(7), asked(1)] == ["invalid", "internal"]
     model.complains = lambda x: misfit(x) if (x == 1).any() else ""
     assert [asked(2), asked(1)] == ["answered", "invalid"]
+
+
+def test_a_refusal_without_words_is_a_sentence() -> None:
+    outcome = Executor(Refusing(misfit), Batching(), 1 << 20).failure(InvalidInput())
+    assert (outcome.kind, outcome.message) == ("invalid", "the model refuses this request, and does not say why")
