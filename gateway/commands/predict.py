@@ -113,9 +113,11 @@ def _request(
         if name in named:
             raise CommandError(f"input '{name}' is given twice", 2)
         named[name] = each.value
-    # npz cannot hold arbitrary bytes, and strings need not be valid text.
-    has_strings = any(spec["datatype"] == "BYTES" for spec in metadata["outputs"])
-    accept = "application/json" if has_strings else form_for(spec["datatype"] for spec in metadata["outputs"])
+    # npz cannot hold arbitrary bytes, and strings need not be valid text. Nor can it hold an output that is no tensor,
+    # which the metadata does not list.
+    tensors_only = question.output in ("", *(spec["name"] for spec in metadata["outputs"]))
+    is_numeric = tensors_only and all(spec["datatype"] != "BYTES" for spec in metadata["outputs"])
+    accept = form_for(spec["datatype"] for spec in metadata["outputs"]) if is_numeric else "application/json"
     if any(isinstance(value, np.ndarray) for value in named.values()):
         tensors = [_tensor(name, value, inputs.get(name, "")) for name, value in named.items()]
         form = form_for(inputs.values())

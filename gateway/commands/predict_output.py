@@ -41,16 +41,26 @@ def print_response(
         if "predictions" in document:
             _show_predictions(console, document["predictions"], files, top)
             return
-        outputs = {name: _array(values, datatypes.get(name, "")) for name, values in document["outputs"].items()}
+        outputs = {
+            name: values if datatypes and name not in datatypes else _array(values, datatypes.get(name, ""))
+            for name, values in document["outputs"].items()
+        }
     if output and output not in outputs:
         raise NoSuchOutput(", ".join(f"'{name}'" for name in outputs))
-    for name, array in outputs.items():
-        if output in ("", name):
-            _show_array(console, name, array, top)
+    for name, values in outputs.items():
+        if output in ("", name) and isinstance(values, np.ndarray):
+            _show_array(console, name, values, top)
+        elif output in ("", name):  # no tensor: the metadata does not list it
+            console.print(f"{name}\n{json.dumps(values, ensure_ascii=False)}", markup=False, soft_wrap=True)
 
 
-def _array(values: Any, datatype: str) -> np.ndarray:
-    return np.array(values, numpy_dtype(datatype) if datatype else None)
+def _array(values: Any, datatype: str) -> Any:
+    """Return an array, or the values as they are if they are none."""
+    try:
+        array = np.array(values, numpy_dtype(datatype) if datatype else None)
+    except ValueError:  # lists of different lengths
+        return values
+    return array if datatype or array.dtype != object else values
 
 
 def _show_predictions(console: Console, predictions: list[Any], files: Sequence[str], top: int) -> None:

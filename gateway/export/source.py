@@ -250,6 +250,9 @@ def _common_shape(observed: Sequence[tuple[int, ...]], batches: bool) -> tuple[i
 
 
 def _check_datatypes(signature: Signature) -> None:
+    if signature.json and not signature.outputs:
+        name = signature.json[0]
+        raise CannotExport(f"none of its outputs is a tensor: '{name}' cannot be exported; {signature.refused[name]}")
     for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
         for spec in specs:
             if spec.datatype == "BYTES":

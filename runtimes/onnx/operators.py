@@ -20,10 +20,10 @@ from runtimes.profiling import OperatorProfile, OperatorTime
 
 from .graph import optimized
 from .private import private_copy
+from .providers import CUDA, TENSORRT
 from .runtime import OnnxModel, in_session
 
 _SUFFIX = "_kernel_time"
-_CPU = "CPUExecutionProvider"
 _LIMITS = ("ONNX Runtime's profiler counts whole microseconds.",)
 _ON_DEVICE = "On a GPU, its times are those of launching a node's kernels on the CPU, not of the kernels themselves."
 
@@ -60,7 +60,7 @@ def profile_of(
     spans = [_span(event) for event in events if event["cat"] == "Node" and event["name"].endswith(_SUFFIX)]
     duration, inference = median_run([(each.duration_us, each) for each in inferences])
     operators = _operators(within(spans, inference), _Nodes(spans, named), inference)
-    on_device = any(span.key.provider != _CPU for span in spans)
+    on_device = any(span.key.provider in (CUDA, TENSORRT) for span in spans)
     return OperatorProfile(
         profiler="the profiler of ONNX Runtime %s" % ort.__version__,
         operators=tuple(operators),

@@ -5,6 +5,7 @@ The expected values are those of ONNX Runtime outside of the gateway.
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_other_dialects_have_the_tensors(served: Served) -> None:
     inputs, labels = {"inputs": served.expected["classifier"][0]["inputs"]}, served.answer("classifier")["label"]
     assert served.gateway.post("/v1/models/classifier:predict", inputs).json() == {"outputs": labels}
     assert served.gateway.post("/predictions/classifier", inputs).json() == labels
+
+
+def test_the_command_prints_them(served: Served) -> None:
+    command = [Path(sys.executable).with_name("modelport"), "predict", "classifier", "--output", "probabilities"]
+    x = json.dumps(served.expected["classifier"][0]["inputs"]["x"])
+    url = f"http://{served.gateway.http}"
+    done = subprocess.run([*command, "--input", x, "--url", url], check=True, capture_output=True, text=True)
+    name, values = done.stdout.splitlines()
+    assert name == "probabilities"
+    assert is_close(json.loads(values), served.answer("classifier")["probabilities"])
 
 
 def test_other_protocols_refuse_them_by_name(served: Served) -> None:

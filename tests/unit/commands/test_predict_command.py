@@ -7,6 +7,7 @@ import pytest
 
 from gateway.commands.http_client import CommandError
 from gateway.commands.predict import _tensor
+from gateway.commands.predict_output import print_response
 from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
 
@@ -71,3 +72,21 @@ def test_json_beside_an_array_is_read_as_the_gateway_reads_it(value: Any, dataty
         _tensor("x", value, datatype)
     assert to_array(_tensor("x", [[1, 2]], "INT8")).tolist() == [[1, 2]]
     assert _tensor("x", [[1, 2]], "").datatype == "INT64"
+
+
+def test_outputs_that_are_no_tensors_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    body = b'{"outputs": {"label": [1], "probabilities": [{"0": 0.25, "\xc3\xbc": 0.75}], "absent": null}}'
+    print_response("application/json", body, {"label": "INT64"}, [], "", 0)
+    assert capsys.readouterr().out.splitlines() == [
+        *("label  INT64 [1]", "[1]"),
+        *("probabilities", '[{"0": 0.25, "ü": 0.75}]'),
+        *("absent", "null"),
+    ]
+
+
+@pytest.mark.parametrize("values", ["[[1], [2, 3]]", "[{}]", "null"])
+def test_what_is_no_array_is_printed_as_json_if_nothing_is_declared(
+    values: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_response("application/json", b'{"outputs": {"y": %s}}' % values.encode(), {}, [], "y", 0)
+    assert capsys.readouterr().out.splitlines() == ["y", values]

@@ -22,7 +22,10 @@ _RESPONSE = {
     "properties": {
         "model": {"type": "string"},
         "version": {"type": "string"},
-        "outputs": {"type": "object", "description": "{name: nested lists}"},
+        "outputs": {
+            "type": "object",
+            "description": "{name: nested lists}; an output that is no tensor is a list or an object",
+        },
         "predictions": {"type": "array", "items": {}, "description": "for images, instead of outputs"},
     },
 }

@@ -96,7 +96,9 @@ def write_response(
         return NPY, write_npy(response.outputs[0])
     check_json_answer(response.outputs, limits)
     outputs = {
-        tensor.name: json_elements(tensor) if tensor.name in texts else json_values(tensor)
+        tensor.name: json_elements(tensor)
+        if tensor.name in texts and tensor.datatype == "BYTES"
+        else json_values(tensor)
         for tensor in response.outputs
     }
     return "application/json", dumps({"model": response.model, "version": response.version, "outputs": outputs})
