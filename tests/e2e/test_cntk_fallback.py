@@ -1,6 +1,7 @@
 """Without a Python 3.6, CNTK's files are still served: our reader translates them, and ONNX Runtime runs them."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.support.model_repositories import add_copy
 from tests.support.protocols import PROTOCOLS
 
 NO_SUCH_FOLDER = "/nonexistent"
-REFUSED = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models" / "refused_unpooling.model"
+MODELS = ROOT / "tests" / "unit" / "runtimes" / "cntk_onnx" / "models"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,8 @@ def without_cntk(
     repository = scratch / "repository"
     add_copy(repository, "mnist_conv", [zoo / "cntk" / "mnist_conv" / "mnist_conv.cmf"])
     add_copy(repository, "digits", [ROOT / "model_repo/digits_cntk/1/digits.model"])
-    add_copy(repository, "refused", [REFUSED])
+    add_copy(repository, "refused", [MODELS / "refused_unpooling.model"])
+    add_copy(repository, "criterion", [MODELS / "criterion.model"])
     folders = ("PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "XDG_DATA_HOME", "HOMEBREW_PREFIX")
     hidden = dict.fromkeys(folders, NO_SUCH_FOLDER)
     running = start_gateway(repository, scratch, PATH=str(Path(sys.executable).parent), **hidden).wait_ready()
@@ -73,6 +75,33 @@ def test_what_is_not_covered_is_named(without_cntk: Gateway) -> None:
     assert entry["state"] == "UNAVAILABLE"
     assert "Unpooling, 'up' (uid Unpooling" in entry["reason"]
     assert "serve the model by CNTK itself (the runtime cntk)" in entry["reason"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_with_its_loss_answers_with_and_without_labels(without_cntk: Gateway, protocol: str) -> None:
+    with np.load(MODELS / "criterion.npz") as stored:
+        given = {name: stored[f"in.{name}"] for name in ("v", "labels")}
+        expected = {key[4:]: stored[key] for key in stored.files if key.startswith("out.")}
+    alone = PROTOCOLS[protocol](without_cntk, "criterion", {"v": given["v"]})
+    assert list(alone) == ["z"]
+    everything = PROTOCOLS[protocol](without_cntk, "criterion", given)
+    assert sorted(everything) == sorted(expected)
+    for name, array in {**everything, "z": alone["z"]}.items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5)
+
+
+def test_a_loss_without_labels_and_the_mean_of_a_batch_are_refused(without_cntk: Gateway) -> None:
+    for output, message in (
+        ("loss", "input 'labels' is missing; output 'loss' needs it"),
+        ("mean", "output 'mean' cannot be served: .*one value from all rows of a batch"),
+    ):
+        asked = {
+            "inputs": [{"name": "v", "datatype": "FP32", "shape": [1, 5], "data": [0.0] * 5}],
+            "outputs": [{"name": output}],
+        }
+        answer = without_cntk.post("/v2/models/criterion/infer", asked)
+        assert answer.status == 400
+        assert re.search(message, answer.json()["error"])
 
 
 @pytest.mark.parametrize("target", ["onnx", "tflite", "tfjs"])
