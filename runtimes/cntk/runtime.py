@@ -34,6 +34,7 @@ from runtimes.needs import chosen, with_needs
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about an unknown Linux distribution, and about missing GPUs
     import cntk
+    from cntk.misc.optimized_rnnstack_converter import convert_optimized_rnnstack
     from scipy.sparse import csr_matrix
 
     from .analysis import analyze, has_batch
@@ -61,7 +62,9 @@ class CntkModel(Model):
                 "(Function.replace_placeholders) and save the model again" % function.placeholders[0].name
             )
         arguments = _named(function.arguments, "input", {})
-        results = _named(function.outputs, "output", arguments)
+        names = _named(function.outputs, "output", arguments)
+        function = _for_cpu(function)
+        results = dict(zip(names, _unique(function.outputs)))
         needs = {name: _needed(result, arguments) for name, result in results.items()}
         refused = _refused(results, arguments, needs)
         if refused and len(refused) == len(results):
@@ -118,9 +121,31 @@ def _named(variables: Sequence[Any], kind: str, taken: Dict[str, Any]) -> Dict[s
     """Return variables by name, or by uid if the name is empty, not unique, or belongs to another one in `taken`."""
     if not variables:
         raise LoadError("the model has no %ss" % kind)
+    variables = _unique(variables)
     counts = Counter(variable.name for variable in variables)
     free = [v.name and counts[v.name] == 1 and taken.get(v.name, v).uid == v.uid for v in variables]
     return {v.name if is_free else v.uid: v for is_free, v in zip(free, variables)}
+
+
+def _unique(variables: Sequence[Any]) -> List[Any]:
+    """Return each variable once: trainers list a loss twice that they also report."""
+    return list({v.uid: v for v in variables}.values())
+
+
+def _for_cpu(function: Any) -> Any:
+    """Return the function with CNTK's own equivalents of layers that only run on a GPU."""
+    stacks = cntk.logging.graph.depth_first_search(
+        function, lambda each: isinstance(each, cntk.Function) and each.op_name == "OptimizedRNNStack", depth=-1
+    )
+    if not stacks:
+        return function
+    try:
+        return convert_optimized_rnnstack(function)
+    except Exception as error:
+        raise LoadError(
+            "'%s' (uid %s) is a recurrent layer for a GPU, and CNTK cannot convert it for a CPU: %s"
+            % (stacks[0].name, stacks[0].uid, _client_message(error))
+        ) from error
 
 
 def _spec(name: str, variable: Any) -> TensorSpec:

@@ -183,7 +183,7 @@ class _NetworkReader:
     def _results(self) -> Tuple[Result, ...]:
         function = self._raw[self._root]
         uids = function.inputs if function.op == "Combine" else self._outputs(function)
-        named = [(self._name(uid), uid) for uid in uids]
+        named = [(self._name(uid), uid) for uid in dict.fromkeys(uids)]  # trainers list a loss that they report twice
         names = unique_names(named)
         # A name in ONNX belongs to a single tensor, so an output may share an input's name only if it is that input.
         taken = dict(zip(unique_names([(each.name, each.uid) for each in self._arguments()]), self._arguments()))

@@ -40,7 +40,10 @@ def windows(
 ) -> List[Window]:
     """Return the windows along each axis, row-major. Raises LoadError if one is larger than its axis."""
     rank = len(sizes)
-    strides = per_axis(context, context.attribute("strides", Shape, ()), rank, 1)
+    strides = context.attribute("strides", Shape, ())
+    if len(strides) == rank and strides[-1] < 0:  # left to CNTK, which then does not move along the channels
+        strides = [*strides[:-1], reaches[0]]
+    strides = per_axis(context, strides, rank, 1)
     automatic = per_axis(context, context.attribute("autoPadding", list, []), rank, False)
     lower = per_axis(context, context.attribute("lowerPad", Shape, ()), rank, 0)
     upper = per_axis(context, context.attribute("upperPad", Shape, ()), rank, 0)

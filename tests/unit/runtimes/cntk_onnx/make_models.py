@@ -19,6 +19,7 @@ import numpy as np
 warnings.simplefilter("ignore")
 import cntk as C  # noqa: E402
 from cntk import layers as L  # noqa: E402
+from cntk.misc.optimized_rnnstack_converter import convert_optimized_rnnstack  # noqa: E402
 from scipy.sparse import csr_matrix  # noqa: E402
 
 ROWS, STEPS = 3, 5
@@ -71,6 +72,13 @@ def convolution():
     sizes = [((3, 3), 1), ((3, 3), 2), ((2, 2), 1), ((2, 4), (2, 3)), ((1, 1), 2)]
     padded = [L.Convolution2D(size, 2, pad=True, strides=strides)(i) for size, strides in sizes]
     return C.combine(padded + [L.Convolution2D((3, 2), 3, bias=False)(i)])
+
+
+@model
+def convolution_of_open_strides():
+    """Converters of other formats leave the stride along the channels to CNTK."""
+    strides = (C.InferredDimension, 1, 2)
+    return C.convolution(parameter(4, 2, 3, 3), image((2, 6, 7)), strides=strides, auto_padding=[False, True, True])
 
 
 @model
@@ -179,6 +187,20 @@ def lstm():
 @model
 def lstm_stabilized():
     return L.Recurrence(L.LSTM(4, enable_self_stabilization=True))(sequence())
+
+
+@model
+def rnn_stack():
+    """Layers for a GPU, which CNTK itself converts for a CPU."""
+    x = sequence()
+
+    def stack(kind, layers, both, gates):
+        sizes = [3] + [4 * (1 + both)] * (layers - 1)
+        weights = parameter(sum((size + 4 + 2) * 4 * gates * (1 + both) for size in sizes), 1)
+        return C.optimized_rnnstack(x, weights, 4, layers, both, kind)
+
+    stacks = [("lstm", 1, False, 4), ("lstm", 3, True, 4), ("rnnTanh", 2, False, 1), ("rnnReLU", 2, True, 1)]
+    return C.combine([stack(*each) for each in stacks])
 
 
 @model
@@ -400,6 +422,12 @@ def criterion():
     labels = vector(3, "labels")
     loss = C.cross_entropy_with_softmax(z, labels, name="loss")
     return C.combine([loss, z, C.reduce_mean(loss, C.Axis.all_axes(), name="mean"), C.classification_error(z, labels)])
+
+
+@model
+def one_output_twice():
+    loss = C.squared_error(L.Dense(3)(vector()), vector(3, "t"), name="loss")
+    return C.combine([loss, loss])
 
 
 @model
@@ -656,9 +684,15 @@ def values(random, variable, name):
     return random.randn(*shape).astype(variable.dtype)
 
 
+def unique(variables):
+    return list(collections.OrderedDict((each.uid, each) for each in variables).values())
+
+
 def answers(function):
     """Return a function's inputs and outputs, by name."""
     random = np.random.RandomState(0)
+    names = called(unique(function.outputs), function.arguments)
+    function = convert_optimized_rnnstack(function)
     stored, feed = collections.OrderedDict(), {}
     for variable, name in zip(function.arguments, called(function.arguments)):
         array = stored["in." + name] = values(random, variable, name)
@@ -666,9 +700,9 @@ def answers(function):
         if variable.is_sparse:
             array[array < 1] = 0
             feed[variable] = [csr_matrix(row if row.ndim > 1 else row[np.newaxis]) for row in array]
-    outputs = list(function.outputs)
+    outputs = unique(function.outputs)
     results = function.eval(feed, device=C.cpu())
-    for variable, name in zip(outputs, called(outputs, function.arguments)):
+    for variable, name in zip(outputs, names):
         if name == "mean":  # of a batch, which is not served
             continue
         result = results[variable] if isinstance(results, dict) else results

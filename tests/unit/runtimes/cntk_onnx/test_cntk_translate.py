@@ -20,6 +20,7 @@ LOOPS = [
     *(
         "axis_called_as_the_batch",
         "criterion_sparse",
+        "rnn_stack",
         "lstm_both_ways",
         "lstm_peepholes",
         "lstm_relu",
