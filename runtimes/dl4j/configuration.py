@@ -14,6 +14,13 @@ from .settings import Settings, Tagged, tagged
 
 # Far more than any known network has. Without them, a file of 50 kB can list inputs for 300,000 ONNX operators.
 _MAX_NODES, _MAX_EDGES = 10_000, 50_000
+# Preprocessors that do not ask how many rows the network's input has.
+_OF_EACH_ROW = (
+    "Cnn3DToFeedForwardPreProcessor",
+    "CnnToFeedForwardPreProcessor",
+    "FeedForwardToCnn3DPreProcessor",
+    "FeedForwardToCnnPreProcessor",
+)
 
 
 class Node(NamedTuple):
@@ -81,15 +88,16 @@ def _chain(configuration: Dict[str, Any]) -> Network:
     preprocessors = {} if preprocessors is None else preprocessors
     if not isinstance(preprocessors, dict) or not {str(index) for index in range(len(confs))}.issuperset(preprocessors):
         raise LoadError("configuration.json's 'inputPreProcessors' must be an object whose keys are layer numbers")
-    if preprocessors and isinstance(confs[0], dict) and confs[0].get("miniBatch") not in (True, None):
-        # Preprocessors then merge all rows into one (MultiLayerNetwork.getInputMiniBatchSize).
-        raise LoadError("the network was configured with miniBatch = false, and preprocessors then are not covered")
+    alone = isinstance(confs[0], dict) and confs[0].get("miniBatch") not in (True, None)
     nodes: List[Node] = []
     for index, conf in enumerate(confs):
         kind, fields = _layer(conf, "layer %d" % index)
         where = _where("layer %d" % index, fields, kind)
         source = nodes[-1].name if nodes else "in"
         first = preprocessor(preprocessors.get(str(index)), where)
+        if alone and first is not None and first.kind not in _OF_EACH_ROW:
+            # It then merges all rows into one (MultiLayerNetwork.getInputMiniBatchSize).
+            first.settings.refuse("it merges all rows, because the network was configured with miniBatch = false")
         nodes.append(Node("layer%d" % index, kind, Settings(where, fields), (source,), True, first))
     return Network(("in",), tuple(nodes), {"out": nodes[-1].name})
 

@@ -24,6 +24,8 @@ assert layers  # importing it fills the registry
 Shape = Tuple[int, ...]
 # A small file can request any number of operators. ONNX Runtime needs seconds to load this many.
 _MAX_OPERATORS = 30_000
+# Of a message that lists what is not covered.
+_MAX_LISTED = 400
 
 
 @np.errstate(all="ignore")  # DL4J computes with NaN and infinite parameters without a warning
@@ -36,7 +38,28 @@ def translate_archive(archive: Archive, declared: Mapping[str, Shape], choices: 
     scalings = Normalizers([], [])
     if archive.normalizer and choices.normalizer:
         scalings = normalizers.read(archive.normalizer)
-    return _Translation(network(archive.configuration), archive.coefficients, scalings, choices).model(declared)
+    found = network(archive.configuration)
+    _check_covered(found)
+    return _Translation(found, archive.coefficients, scalings, choices).model(declared)
+
+
+def _check_covered(network: Network) -> None:
+    """Raises LoadError with all layers, vertices and preprocessors that are not covered."""
+    missing: Dict[str, None] = {}
+    for node in network.nodes:
+        if node.kind not in (LAYERS if node.is_layer else VERTICES):
+            missing["%s: %.120s is not covered" % (node.settings.where, node.kind)] = None
+        if node.preprocessor is not None and node.preprocessor.kind not in PREPROCESSORS:
+            missing["%s: it is not covered" % node.preprocessor.settings.where] = None
+    if missing:
+        first, *others = missing
+        listed = [first]
+        for each in others:
+            if sum(map(len, listed)) + len(each) > _MAX_LISTED:
+                listed.append("and %d more" % (len(missing) - len(listed)))
+                break
+            listed.append(each)
+        raise LoadError("; ".join(listed))
 
 
 class _Translation:

@@ -3,12 +3,15 @@
 from . import (  # noqa: F401
     attention,
     convolution,
+    detection,
     feedforward,
+    local,
     normalization,
     pooling,
     preprocessors,
     recurrent,
     resizing,
+    variational,
     vertices,
     wrappers,
 )

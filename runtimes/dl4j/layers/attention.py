@@ -84,12 +84,12 @@ def recurrent(context: TranslationContext) -> Value:
                 context.refuse("its attention has %d features and its output %d" % (seen.sizes[0], outputs))
             more = context.emit("MatMul", context.emit("Squeeze", seen.name, last), back)
             name = context.emit("Add", name, more)
-        outputs_by_step.append(context.emit("Unsqueeze", _activated(context, name), last))
+        outputs_by_step.append(context.emit("Unsqueeze", activated_by_word(context, name), last))
     whole = outputs_by_step[0] if steps == 1 else context.emit("Concat", *outputs_by_step, axis=2)
     return context.value(whole, [outputs, steps], value)
 
 
-def _activated(context: TranslationContext, name: str) -> str:
+def activated_by_word(context: TranslationContext, name: str) -> str:
     """Apply the activation function, which this layer names by a word instead of an object.
 
     LEAKYRELU has the slope 0 here (Activation.asSameDiff).

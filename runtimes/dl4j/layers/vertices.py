@@ -34,7 +34,8 @@ _MAX_STACKED = 64
 
 
 def _parts(settings: Settings, output: Shape) -> Shape:
-    axis = settings.integer("mergeAxis", 1, minimum=1) - 1
+    axis = settings.integer("mergeAxis", 1, minimum=-1) - 1 if output else 0
+    axis = axis if axis >= 0 or not output else len(output) - 1  # from -1
     return (*output[:axis], -1, *output[axis + 1 :]) if output else None
 
 
@@ -59,7 +60,10 @@ def _row_of(settings: Settings, output: Shape) -> Shape:
 
 @_covers("MergeVertex", infer_input=_parts)
 def merge(context: TranslationContext) -> Value:
-    values, axis = _alike(context), context.settings.integer("mergeAxis", 1, minimum=1) - 1
+    values, given = _alike(context), context.settings.integer("mergeAxis", 1, minimum=-1)
+    if given == 0:
+        context.refuse("it merges rows, which is not covered")
+    axis = given - 1 if given > 0 else len(values[0].sizes) - 1
     if len(values) == 1:
         return values[0]
     if axis >= len(values[0].sizes):

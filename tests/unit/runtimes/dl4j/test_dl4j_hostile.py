@@ -779,3 +779,52 @@ def test_a_stream_is_no_zip(tmp_path: Path) -> None:
         file.writestr("configuration.json", WHOLE["configuration"])
     (tmp_path / "m.zip").write_bytes(b"MZ" * 1000 + buffer.getvalue() + b"behind" * 20000)
     assert refused(lambda: load(tmp_path / "m.zip"))
+
+
+def test_all_layers_that_are_not_covered_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, multi_layer(plain("CapsuleLayer"), dense(2, 3), plain("MaskZeroLayer"), output(3, 2)))
+    message = refused(lambda: load(path))
+    assert "layer 0 'layer0' (CapsuleLayer): CapsuleLayer is not covered" in message
+    assert "layer 2 'layer2' (MaskZeroLayer): MaskZeroLayer is not covered" in message
+    assert "DenseLayer" not in message
+
+
+def test_so_many_layers_that_are_not_covered_that_not_all_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, multi_layer(*[plain("X" * 500)] * 5000))
+    assert re.search(r"; and \d{4} more$", refused(lambda: load(path)))
+
+
+LOCAL = {"activation": "TANH", "cm": "Truncate", "dilation": 1, "featureDim": 8, "hasBias": False, "inputSize": 9}
+SEQUENCE = {**LOCAL, "kernel": 4, "nin": 2, "nout": 1, "outputSize": 2, "padding": 0, "paddingR": 0, "stride": 2}
+PRIORS = {"dataType": "FLOAT", "shape": [1, 2], "data": [1.0, 2.0]}
+ENCODER = {"encoderLayerSizes": [3], "decoderLayerSizes": [3], "pzxActivationFn": configurations.activation("Identity")}
+CUSTOM = {"outputDistribution": {"@class": "org.example.Mine"}}
+OTHER_FIELDS: dict[str, tuple[Configuration, tuple[int, ...], str]] = {
+    "more places than fit": (plain("LocallyConnected1D", **{**SEQUENCE, "outputSize": 9}), (-1, 2, 9), "do not fit"),
+    "places without end": (
+        plain("LocallyConnected1D", **{**SEQUENCE, "outputSize": 1 << 30, "padding": 1 << 30}),
+        (-1, 2, 9),
+        "more values than",
+    ),
+    "an open number of steps": (plain("LocallyConnected1D", **SEQUENCE), (-1, 2, -1), "it needs fixed sizes"),
+    "boxes of nothing": (plain("Yolo2OutputLayer"), (-1, 6, 2, 2), "'boundingBoxes' is not an array of pairs"),
+    "boxes that are no numbers": (
+        plain("Yolo2OutputLayer", boundingBoxes={**PRIORS, "data": [1.0, "2"]}),
+        (-1, 6, 2, 2),
+        "values that are no numbers",
+    ),
+    "too few channels": (plain("Yolo2OutputLayer", boundingBoxes=PRIORS), (-1, 5, 2, 2), "1 boxes do not divide"),
+    "an encoder without layers": (
+        feed("VariationalAutoencoder", 2, 3, **{**ENCODER, "encoderLayerSizes": []}),
+        (-1, 2),
+        "'encoderLayerSizes' must be a list",
+    ),
+    "a distribution of a user": (feed("VariationalAutoencoder", 2, 3, **ENCODER, **CUSTOM), (-1, 2), "is not covered"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FIELDS)
+def test_fields_of_other_layers(tmp_path: Path, name: str) -> None:
+    conf, shape, message = OTHER_FIELDS[name]
+    path = written(tmp_path, multi_layer(conf), 64)
+    assert message in refused(lambda: load(path, *shape))
