@@ -3,10 +3,9 @@
 The numbers are those of the fields in TensorFlow Lite's schema.
 """
 
-from typing import Any, Dict, Iterator
+from typing import Dict
 
-from flatbuffers import number_types
-from flatbuffers.table import Table
+from runtimes.flatbuffer import MALFORMED, Flat
 
 _SUBGRAPHS, _SIGNATURES = 2, 7  # of a model
 _TENSORS = 0  # of a subgraph
@@ -23,43 +22,16 @@ def signature_names(path: str) -> Dict[str, str]:
     with open(path, "rb") as file:
         content = file.read()
     try:
-        return _names(content)
-    except Exception:  # struct.error, IndexError, TypeError, …: the bytes of a file that is not well formed
+        return _names(Flat.root(content))
+    except MALFORMED:
         return {}
 
 
-def _names(content: bytes) -> Dict[str, str]:
-    model = _root(content)
-    signatures = [each for each in _tables(model, _SIGNATURES) if not _number(each, _SUBGRAPH)]
-    signatures.sort(key=lambda each: (_text(each, _KEY) != "serving_default", _text(each, _KEY)))
+def _names(model: Flat) -> Dict[str, str]:
+    signatures = [each for each in model.tables(_SIGNATURES) if not each.uint32(_SUBGRAPH)]
+    signatures.sort(key=lambda each: (each.text(_KEY) != "serving_default", each.text(_KEY)))
     if not signatures:
         return {}
-    tensors = list(_tables(next(_tables(model, _SUBGRAPHS)), _TENSORS))
-    entries = [each for field in (_INPUTS, _OUTPUTS) for each in _tables(signatures[0], field)]
-    return {_text(tensors[_number(each, _TENSOR)], _TENSOR_NAME): _text(each, _NAME) for each in entries}
-
-
-def _root(content: bytes) -> Any:
-    return Table(content, int.from_bytes(content[:4], "little"))
-
-
-def _field(table: Any, number: int) -> int:
-    return int(table.Offset(4 + 2 * number))
-
-
-def _tables(table: Any, number: int) -> Iterator[Any]:
-    offset = _field(table, number)
-    if offset:
-        start = table.Vector(offset)
-        for index in range(table.VectorLen(offset)):
-            yield Table(table.Bytes, table.Indirect(start + 4 * index))
-
-
-def _number(table: Any, number: int) -> int:
-    offset = _field(table, number)
-    return int(table.Get(number_types.Uint32Flags, table.Pos + offset)) if offset else 0
-
-
-def _text(table: Any, number: int) -> str:
-    offset = _field(table, number)
-    return str(table.String(table.Pos + offset).decode("utf-8", "replace")) if offset else ""
+    tensors = list(next(model.tables(_SUBGRAPHS)).tables(_TENSORS))
+    entries = [each for field in (_INPUTS, _OUTPUTS) for each in signatures[0].tables(field)]
+    return {tensors[each.uint32(_TENSOR)].text(_TENSOR_NAME): each.text(_NAME) for each in entries}
