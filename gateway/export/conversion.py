@@ -12,7 +12,7 @@ from gateway.export.routes import Route, Tool
 from gateway.export.source import Source
 from gateway.export.workspace import Workspace
 
-_SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx"}  # other formats are folders
+_SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "pt2": ".pt2", "executorch": ".pte"}  # other formats are folders
 
 
 class ConversionJob(NamedTuple):

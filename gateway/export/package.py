@@ -19,7 +19,7 @@ from gateway.export.source import Source
 from gateway.export.visit import run_page
 from gateway.export.workspace import Environments, Workspace
 
-_NAMES = {"tflite": "model.tflite", "onnx": "model.onnx"}
+_NAMES = {"tflite": "model.tflite", "onnx": "model.onnx", "executorch": "model.pte"}
 _RESERVED = {"model.onnx", "export.json", "example.json", "README.md", "index.html", "lib", "page"}
 
 
@@ -31,6 +31,8 @@ async def place(model_format: str, artifact: Path, path: Path, source: Source, w
     model = path / _NAMES[model_format]
     if model_format == "tflite":
         await _add_metadata(artifact, model, source, workspace)
+    elif model_format == "executorch":
+        shutil.copyfile(artifact, model)
     else:
         _copy_onnx(artifact, model)
     return ExportFolder(path, model, model_format, source)

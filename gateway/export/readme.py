@@ -6,7 +6,7 @@ from gateway.export.report import Report
 from gateway.export.snippets import Variable
 from gateway.export.source import Source
 
-_FORMATS = {"tflite": "TensorFlow Lite", "tfjs": "TensorFlow.js", "onnx": "ONNX"}
+_FORMATS = {"tflite": "TensorFlow Lite", "tfjs": "TensorFlow.js", "onnx": "ONNX", "executorch": "ExecuTorch"}
 _PAGE = """\
 ## The page
 
@@ -59,6 +59,16 @@ def _usage(model_format: str, inputs: list[Variable], outputs: list[Variable], s
         return ["## JavaScript", _block("js", snippets.javascript(inputs, outputs))]
     if model_format == "onnx":
         return ["## Python", _block("python", snippets.onnxruntime(inputs, outputs))]
+    if model_format == "executorch":
+        return [
+            "The file has no names: inputs and outputs are in the order above. Each of these programs runs one row.",
+            "## Android (Kotlin)",
+            _block("kotlin", snippets.executorch_kotlin(inputs, outputs)),
+            "## iOS (Swift)",
+            _block("swift", snippets.executorch_swift(inputs, outputs)),
+            "## Python",
+            _block("python", snippets.executorch(inputs, outputs)),
+        ]
     return [
         "Names and labels are also in the file's metadata. Each of these programs runs one row.",
         "## Android (Kotlin)",

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.export.errors import CannotExport
 
-TARGETS = ("tflite", "tfjs", "onnx", "web")
+TARGETS = ("tflite", "executorch", "tfjs", "onnx", "web")
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 
@@ -90,6 +90,13 @@ _FIRST_TO_TFLITE = {
     "pt2": [_route("litert-torch", "export-torch", "exported_to_tflite", _ONE)],
     "tflite": [_AS_IT_IS],
 }
+_TO_PT2 = _route("torch.export", "export-torch", "torchscript_to_pt2")
+_BY_EXECUTORCH = _route("executorch", "executorch", "pt2_to_executorch")
+_BY_EXECUTORCH_ONE = _route("executorch", "executorch", "pt2_to_executorch", _ONE, batch=1)
+_TO_EXECUTORCH = {
+    "pt2": [_BY_EXECUTORCH, _BY_EXECUTORCH_ONE],
+    "torchscript": [_TO_PT2 + _BY_EXECUTORCH_ONE],
+}
 _FIRST_TO_TFJS = {"savedmodel": [_BY_TFJS]}
 # What runs the model in a page. LiteRT.js is smaller, but accepts fewer models.
 _IN_LITERT_JS = Route("LiteRT.js", (Tool("export-lite", "fit_litertjs", "tflite"),))
@@ -110,6 +117,8 @@ def routes(source: str, target: str, precision: str = "float32") -> list[Route]:
         return _to_web(source, precision)
     if target == "onnx":
         found = list(_TO_ONNX.get(source, ()))
+    elif target == "executorch":
+        found = list(_TO_EXECUTORCH.get(source, ()))
     elif target == "tflite":
         found = list(_FIRST_TO_TFLITE.get(source, ()))
         by_both, by_both_one = (each + _BY_TENSORFLOW for each in (_TO_SAVEDMODEL, _TO_SAVEDMODEL_ONE))
@@ -160,6 +169,8 @@ def _quantized(route: Route, target: str, precision: str) -> list[Route]:
     if precision == "float32":
         return [route]
     option = {"quantize": precision}
+    if target == "executorch":
+        raise CannotExport("exports to ExecuTorch are float32 only: leave out --quantize")
     if target == "tfjs":
         if precision == "int8":
             raise CannotExport(

@@ -22,6 +22,7 @@ class Runner(NamedTuple):
 
 RUNNERS = {
     "tflite": (Runner("LiteRT", "tflite"),),
+    "executorch": (Runner("ExecuTorch", "executorch"),),
     # With all default optimizers, as other programs run the file: see onnx_file.py.
     "onnx": (Runner("ONNX Runtime", "onnx", parameters={"disabled_optimizers": []}),),
     # The backends of a page that also exist in node. Not every kernel exists in wasm.

@@ -11,6 +11,17 @@ _SWIFT = {
     "FP16": "Float16", "FP32": "Float", "FP64": "Double", "BOOL": "Bool", "INT8": "Int8", "INT16": "Int16",
     "INT32": "Int32", "INT64": "Int64", "UINT8": "UInt8", "UINT16": "UInt16", "UINT32": "UInt32", "UINT64": "UInt64",
 }  # fmt: skip
+_TORCH = {
+    "FP16": "float16", "FP32": "float32", "FP64": "float64", "BF16": "bfloat16", "BOOL": "bool", "INT8": "int8",
+    "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32",
+    "UINT64": "uint64",
+}  # fmt: skip
+# Of ExecuTorch's Kotlin API, in its own words.
+_KOTLIN_DTYPES = {
+    "FP16": "HALF", "FP32": "FLOAT", "FP64": "DOUBLE", "BF16": "BFLOAT16", "BOOL": "BOOL", "INT8": "INT8",
+    "INT16": "INT16", "INT32": "INT32", "INT64": "INT64", "UINT8": "UINT8", "UINT16": "UINT16", "UINT32": "UINT32",
+    "UINT64": "UINT64",
+}  # fmt: skip
 _TFJS = {"FP32": "float32", "BOOL": "bool"}
 # Keywords of these languages, and names that the snippets themselves use.
 _RESERVED = {
@@ -109,6 +120,55 @@ def litert(inputs: Sequence[Variable], outputs: Sequence[Variable], signature: s
         *_zeros(inputs),
         f"results = runner(**{_feeds(inputs)})",
         *(f"print(results[{_quoted(each.tensor)}])  # {each.about}" for each in outputs),
+    ]
+
+
+def executorch(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
+    return [
+        "import torch",
+        "from executorch.runtime import Runtime  # pip install executorch",
+        "",
+        'method = Runtime.get().load_program("model.pte").load_method("forward")',
+        *(
+            f"{each.name} = torch.zeros({each.shape}, dtype=torch.{_TORCH[each.datatype]})  # {each.about}"
+            for each in inputs
+        ),
+        f"results = method.execute([{', '.join(each.name for each in inputs)}])",
+        *(f"print(results[{index}])  # {_quoted(e.tensor)}: {e.about}" for index, e in enumerate(outputs)),
+    ]
+
+
+def executorch_kotlin(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
+    values = ", ".join(f"EValue.from({each.name})" for each in inputs)
+    return [
+        '// implementation("org.pytorch:executorch-android:1.5.1"); model.pte has to be a file of the device',
+        "import org.pytorch.executorch.*",
+        "",
+        'val model = Module.load("/data/local/tmp/model.pte")',
+        *(
+            f"val {each.name} = Tensor.zeros(longArrayOf({', '.join(map(str, each.shape))}), "
+            f"DType.{_KOTLIN_DTYPES[each.datatype]})  // {each.about}"
+            for each in inputs
+        ),
+        f"val results = model.forward({values})",
+        *(f"val {each.name} = results[{index}].toTensor()  // {each.about}" for index, each in enumerate(outputs)),
+    ]
+
+
+def executorch_swift(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
+    return [
+        "import ExecuTorch  // Swift package github.com/pytorch/executorch, with the library backend_xnnpack",
+        "",
+        'let model = Module(filePath: Bundle.main.path(forResource: "model", ofType: "pte")!)',
+        *(
+            f"let {each.name} = Tensor<{_SWIFT[each.datatype]}>.zeros(shape: {list(each.shape)})  // {each.about}"
+            for each in inputs
+        ),
+        f"let results = try model.forward([{', '.join(each.name for each in inputs)}])",
+        *(
+            f"let {each.name}: Tensor<{_SWIFT[each.datatype]}> = results[{index}].tensor()!  // {each.about}"
+            for index, each in enumerate(outputs)
+        ),
     ]
 
 

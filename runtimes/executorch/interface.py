@@ -5,11 +5,12 @@ modelport exported it, it has a method that returns that as text; otherwise the 
 """
 
 import json
+import math
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
-from runtimes.contract import DATATYPES, LoadError, LoadOptions, TensorSpec, unnamed_outputs
+from runtimes.contract import LoadError, LoadOptions, TensorSpec, has_dtype, unnamed_outputs
 
 from .program import Method, Tensor
 
@@ -22,6 +23,9 @@ _TYPES = {
     11: ("BOOL", torch.bool), 15: ("BF16", torch.bfloat16), 27: ("UINT16", torch.uint16), 28: ("UINT32", torch.uint32),
     29: ("UINT64", torch.uint64),
 }  # fmt: skip
+
+
+_MAX_ELEMENTS = 1 << 24  # of inputs, with which a method is run for its shapes
 
 
 class Interface(NamedTuple):
@@ -103,7 +107,7 @@ def _spec(name: str, tensor: Optional[Tensor], shape: Optional[Tuple[int, ...]])
     if tensor is None:
         return TensorSpec(name), "is not a tensor"
     datatype = _TYPES.get(tensor.type, ("", None))[0]
-    if datatype not in DATATYPES or DATATYPES[datatype].typestr is None:
+    if not datatype or not has_dtype(datatype):
         return TensorSpec(name), "has a datatype that cannot be served (ExecuTorch's ScalarType %d)" % tensor.type
     if shape is None:
         shape = tuple(-1 for _ in tensor.sizes) if tensor.dynamic else tensor.sizes
@@ -116,6 +120,8 @@ def dynamic_sizes(interface: Interface, program: Callable[[], Any]) -> Interface
     A dimension stays dynamic if the method accepts another size of it, or if nothing could be found out. Raises
     RuntimeError if the method cannot be loaded or run.
     """
+    if sum(math.prod(bound) for bound in interface.bounds) > _MAX_ELEMENTS:
+        return interface
     full = _run(interface, program, interface.bounds)
     found = [tensor is not None and tensor.dynamic for tensor in interface.method.inputs]
     if interface.complete or not any(found):

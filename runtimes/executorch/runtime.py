@@ -10,16 +10,16 @@ What a method writes to buffers of its own would be seen by later requests, so s
 
 import re
 import warnings
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
 from executorch.extension.pybindings import _C
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, known_parameters, quoted, wanted_outputs
-from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature
+from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature, numpy_dtype
 
-from .interface import INTERFACE, Interface, dynamic_sizes, interfaces
+from .interface import Interface, dynamic_sizes, interfaces
 from .program import Method, read_methods
 
 # Arrays of requests are not writable, which matters only to a method that writes to its inputs: it gets copies.
@@ -78,7 +78,7 @@ class Program:
         how = _C.Verification.InternalConsistency
         self._module = _C._load_for_executorch_from_buffer(content, program_verification=how)
 
-    def run(self, method: str, inputs: Sequence[torch.Tensor]) -> List[object]:
+    def run(self, method: str, inputs: Sequence[torch.Tensor]) -> List[Any]:
         return list(self._module.run_method(method, tuple(inputs), clone_outputs=True))
 
 
@@ -123,7 +123,7 @@ class ExecuTorchModel(Model):
                 )
         stateful = self._methods[name].keeps_state
         program = Program(self._content) if stateful else self._program
-        tensors = [torch.from_numpy(array.copy() if stateful else np.ascontiguousarray(array)) for array in arrays]
+        tensors = [_tensor(array.copy() if stateful else np.ascontiguousarray(array)) for array in arrays]
         try:
             results = program.run(name, tensors)
         except RuntimeError as error:
@@ -134,7 +134,16 @@ class ExecuTorchModel(Model):
                 "the model does not accept inputs of these shapes or values (ExecuTorch's error %s)" % code
             ) from error
         found = {spec.name: result for spec, result in zip(interface.outputs, results)}
-        return {each: found[each].detach().numpy() for each in names}
+        return {each: _array(found[each].detach()) for each in names}
 
 
-__all__ = ["INTERFACE", "ExecuTorchModel", "load"]
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    if array.dtype.name == "bfloat16":  # which numpy lacks
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(numpy_dtype("BF16"))
+    return tensor.numpy()

@@ -41,6 +41,14 @@ def torchscript_to_onnx_by_export(step: Step) -> None:
     _exported_to_onnx(step, TS2EPConverter(module, example).convert(), example)
 
 
+def torchscript_to_pt2(step: Step) -> None:
+    """Write a program of torch.export, whose sizes are those of the example."""
+    from torch._export.converter import TS2EPConverter
+
+    module, example = _scripted(step)
+    torch.export.save(TS2EPConverter(module, example).convert(), step.destination)
+
+
 def exported_to_onnx(step: Step) -> None:
     """Dynamic sizes of the program stay dynamic."""
     _exported_to_onnx(step, torch.export.load(step.source), _example(step))

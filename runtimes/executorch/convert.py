@@ -1,0 +1,114 @@
+"""Converts programs of torch.export to ExecuTorch, with XNNPACK for whatever it runs."""
+
+import json
+import warnings
+from typing import Any, Dict, List, Tuple
+
+import torch
+from modelport_converter.interface import INTERFACE
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from runtimes.conversion import Refused, Step
+
+# Memory is planned for the largest batch, so there has to be one.
+_MAX_ROWS = 64
+
+
+def pt2_to_executorch(step: Step) -> List[str]:
+    """options: batch (number of rows; 0 keeps the dynamic sizes of the program, up to their bounds)."""
+    warnings.simplefilter("ignore")
+    program = torch.export.load(step.source)
+    _detach(program)
+    if not program.range_constraints:
+        _lower(step, program)  # all sizes are fixed
+        return []
+    example = step.example()
+    tensors = [torch.from_numpy(example[spec.name].copy()) for spec in step.inputs]
+    shapes, notes = ([], []) if step.options.get("batch") else _dynamic(program, len(tensors))
+    for index, shape in enumerate(shapes):
+        for axis in shape:
+            if tensors[index].shape[axis] == 1:  # torch.export takes a size of one for a fixed size
+                tensors[index] = torch.cat([tensors[index]] * 2, axis)
+    args, kwargs = _arguments(program, tensors)
+    free = tuple(shapes) if any(shapes) else None
+    _lower(step, torch.export.export(program.module(), args, kwargs, dynamic_shapes=free))
+    return notes
+
+
+def _detach(program: Any) -> None:
+    """Make constants copyable: those of a program that was TorchScript may be results of computations."""
+    for tensors in (program.state_dict, program.constants):
+        for name, tensor in tensors.items():
+            if isinstance(tensor, torch.Tensor) and not isinstance(tensor, torch.nn.Parameter):
+                tensors[name] = tensor.detach()
+
+
+def _arguments(program: Any, tensors: List[torch.Tensor]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    _, spec = tree_flatten(tree_unflatten([0] * program.call_spec.in_spec.num_leaves, program.call_spec.in_spec))
+    if spec.num_leaves != len(tensors):
+        raise Refused("the program has arguments that are not tensors, which the converter does not keep")
+    args, kwargs = tree_unflatten(tensors, spec)
+    return tuple(args), dict(kwargs)
+
+
+def _dynamic(program: Any, count: int) -> Tuple[List[Dict[int, Any]], List[str]]:
+    """Return the dynamic dimensions of each input with their bounds, and sentences about those that had none."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    names = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    bounds = {str(symbol): limits for symbol, limits in program.range_constraints.items()}
+    dims: Dict[str, Any] = {}
+    shapes: List[Dict[int, Any]] = []
+    notes: List[str] = []
+    for name in names[:count]:
+        shape: Dict[int, Any] = {}
+        for axis, size in enumerate(nodes[name].meta["val"].shape):
+            if isinstance(size, int):
+                continue
+            symbol = str(size)
+            if symbol not in bounds:
+                raise Refused("a dimension of '%s' is computed from others, which the converter cannot bound" % name)
+            if symbol not in dims:
+                low, high = _limits(bounds[symbol])
+                if high is None and axis:
+                    raise Refused(
+                        "dimension %d of '%s' has no upper bound: give it one with torch.export.Dim" % (axis, name)
+                    )
+                if high is None:
+                    high = _MAX_ROWS
+                    notes.append("batches have up to %d rows, because the program has no bound of its own" % high)
+                dims[symbol] = torch.export.Dim("size%d" % len(dims), min=max(low, 1), max=high)
+            shape[axis] = dims[symbol]
+        shapes.append(shape)
+    return shapes, notes
+
+
+def _limits(limits: Any) -> Tuple[int, Any]:
+    low, high = (int(end) if abs(end) < 1 << 31 else None for end in (limits.lower, limits.upper))
+    return low or 0, high
+
+
+def _lower(step: Step, exported: Any) -> None:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    nodes = {node.name: node for node in exported.graph.nodes}
+    inputs, outputs = (
+        [[spec.name, _sizes(nodes.get(name))] for spec, name in zip(specs, names)]
+        for specs, names in (
+            (step.inputs, exported.graph_signature.user_inputs),
+            (step.outputs, exported.graph_signature.user_outputs),
+        )
+    )
+    text = json.dumps({"forward": {"inputs": inputs, "outputs": outputs}})
+    lowered = to_edge_transform_and_lower(
+        exported, partitioner=[XnnpackPartitioner()], constant_methods={INTERFACE: text}
+    )
+    with open(step.destination, "wb") as file:
+        file.write(lowered.to_executorch().buffer)
+
+
+def _sizes(node: Any) -> List[int]:
+    """Return the sizes of a tensor in the program, -1 for those that are dynamic."""
+    if node is None or not isinstance(node.meta.get("val"), torch.Tensor):
+        raise Refused("an output of the program is not a tensor")
+    return [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
