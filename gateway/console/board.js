@@ -16,12 +16,13 @@ export function boardOf(spec, preprocess, batchDim) {
   if (preprocess?.color === "GRAY" && Math.max(...preprocess.size) <= 64) {
     return { height: preprocess.size[0], width: preprocess.size[1], asImage: true, darkOnLight: preprocess.invert, isLikely: true };
   }
-  if (!spec.shape || !/^(FP|U?INT)/.test(spec.datatype)) return null;
+  if (!spec.shape || !/^(B?FP?|U?INT)\d/.test(spec.datatype)) return null;
   const shape = spec.shape.map((size, i) => (size === -1 && i === (batchDim ?? 0) ? 1 : size));
   const sizes = shape.filter((size) => size !== 1);
   const side = sizes.length === 1 ? Math.sqrt(sizes[0]) : sizes.length === 2 && sizes[0] === sizes[1] ? sizes[0] : 0;
   if (!Number.isInteger(side) || side < 8 || side > 32) return null;
-  const ink = side === 8 ? 16 : spec.datatype.startsWith("FP") ? 1 : /^INT8$/.test(spec.datatype) ? 127 : 255;
+  const most = { INT4: 7, UINT4: 15, INT8: 127 }[spec.datatype] ?? 255;
+  const ink = Math.min(side === 8 ? 16 : /^(BF|FP)/.test(spec.datatype) ? 1 : 255, most);
   return { height: side, width: side, shape, ink, asImage: false, isLikely: sizes.length === 2 || side === 28 };
 }
 

@@ -7,7 +7,10 @@ const KEY = "MODELPORT_API_KEY";
 const DTYPES = {
   BOOL: "np.bool_", UINT8: "np.uint8", UINT16: "np.uint16", UINT32: "np.uint32", UINT64: "np.uint64", INT8: "np.int8",
   INT16: "np.int16", INT32: "np.int32", INT64: "np.int64", FP16: "np.float16", FP32: "np.float32", FP64: "np.float64", BYTES: "np.object_",
+  BF16: "ml_dtypes.bfloat16",
 };
+// Datatypes that tritonclient does not know.
+const UNKNOWN_TO_TRITON = ["FP8_E4M3FN", "FP8_E5M2", "INT4", "UINT4"];
 
 /**
  * A request of the form.
@@ -85,9 +88,9 @@ export function withJavaScript(request) {
   ].join("\n");
 }
 
-/** null if the request is an image, which tritonclient cannot send. */
+/** null if the request has an image, or a datatype, that tritonclient cannot send. */
 export function tritonclient(request) {
-  if (request.file?.kind === "image") return null;
+  if (request.file?.kind === "image" || lacking(request)) return null;
   const fromFile = request.file?.kind === "json";
   const server = request.origin.replace(/^https?:\/\//, "");
   const options = [`model_version=${JSON.stringify(request.version)}`];
@@ -102,6 +105,7 @@ export function tritonclient(request) {
   ];
   return [
     ...(standard.length ? [...standard, ""] : []),
+    ...(tensors.some(({ value }) => value.includes("ml_dtypes.")) ? ["import ml_dtypes"] : []),
     "import numpy as np",
     "import tritonclient.http as triton",
     "",
@@ -120,6 +124,11 @@ export function tritonclient(request) {
   ].join("\n");
 }
 
+/** A datatype of the request that tritonclient does not know, if there is one. */
+function lacking(request) {
+  return request.inputs.map(({ datatype }) => datatype).find((datatype) => UNKNOWN_TO_TRITON.includes(datatype));
+}
+
 /** An input as an expression of numpy. */
 function tensor({ name, datatype, text, file }, fromFile) {
   const known = datatype || datatypeOf(parse(text));
@@ -129,11 +138,17 @@ function tensor({ name, datatype, text, file }, fromFile) {
   return { name, datatype: known, value: `np.array(${values}, dtype=${DTYPES[known]})` };
 }
 
+/** Why there is no program for tritonclient. */
+function withoutTritonclient(request) {
+  if (lacking(request)) return `tritonclient does not know the datatype ${lacking(request)}.`;
+  return "tritonclient sends tensors, and only /predict accepts images. Choose JSON or a .npy file as the input to see it.";
+}
+
 /** Title and text of each program; the text is null if there is none, and `why` says why. */
 export function programs(request) {
   return [
     { title: "curl", text: curl(request) },
-    { title: "tritonclient", text: tritonclient(request), why: "tritonclient sends tensors, and only /predict accepts images. Choose JSON or a .npy file as the input to see it." },
+    { title: "tritonclient", text: tritonclient(request), why: withoutTritonclient(request) },
     { title: "Python", text: withPython(request) },
     { title: "JavaScript", text: withJavaScript(request) },
   ];

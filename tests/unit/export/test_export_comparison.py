@@ -1,10 +1,12 @@
 """What counts as a difference between two models."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from gateway.domain.differences import looks_like_classes
 from gateway.export.comparison import Answers, compare, within
+from runtimes.contract import numpy_dtype
 
 Pair = tuple[list[float], list[float]]
 
@@ -13,6 +15,24 @@ def differ(*pairs: tuple[object, object], dtype: str = "f4", classes: bool = Fal
     cases = [Answers(f"c{n}", {"y": np.array(a, dtype)}, {"y": np.array(b, dtype)}) for n, (a, b) in enumerate(pairs)]
     (found,) = compare(["y"], cases, classifiers=frozenset(["y"]) if classes else frozenset())
     return found
+
+
+@pytest.mark.parametrize("datatype", ["BF16", "FP8_E4M3FN", "FP8_E5M2"])
+def test_neighbors_of_a_coarse_datatype_are_equal(datatype: str):
+    dtype = numpy_dtype(datatype)
+    step = float(ml_dtypes.finfo(dtype).eps)
+    near = differ(([2.0, -3.0, np.nan], [2 + 2 * step, -3 - 2 * step, np.nan]), dtype=dtype)
+    assert (near.relative, near.problem) == (0.0, "")
+    far = differ(([2.0, -3.0], [2 + 6 * step, -3.0]), dtype=dtype)
+    assert far.relative > step
+    assert differ(([1.0], [np.nan]), dtype=dtype).problem
+
+
+@pytest.mark.parametrize("datatype", ["INT4", "UINT4"])
+def test_integers_of_four_bits_are_equal_or_not(datatype: str):
+    dtype = numpy_dtype(datatype)
+    assert differ(([1, 2], [1, 2]), dtype=dtype).relative == 0
+    assert differ(([1, 2], [1, 3]), dtype=dtype).relative == 0.5
 
 
 def test_the_same():

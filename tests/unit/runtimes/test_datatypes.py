@@ -15,8 +15,9 @@ from gateway.front.dialects.tfserving import classify, tensor_proto
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.front.dialects.v2.raw_request import read_raw
 from runtimes import array_files, contract
-from runtimes.contract import DATATYPES, Datatype, Signature, TensorSpec, datatype_of, kind_of, numpy_dtype
+from runtimes.contract import DATATYPES, Datatype, LoadError, Signature, TensorSpec, datatype_of, kind_of, numpy_dtype
 from runtimes.tensors import Tensor, to_array, widened
+from runtimes.worker import start
 
 
 def status(spec: TensorSpec, *outputs: TensorSpec) -> ModelStatus:
@@ -55,6 +56,14 @@ def test_a_datatype_without_its_package_is_refused_in_words(known: Datatype, wit
     assert not contract.has_dtype(known.name)
     with pytest.raises(ValueError, match=f"{known.name} needs the Python package ml_dtypes"):
         contract.numpy_dtype(known.name)
+
+
+def test_a_model_with_such_a_tensor_is_not_loaded_without_the_package(
+    without_ml_dtypes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "numpy_dtype", contract.numpy_dtype)
+    with pytest.raises(LoadError, match="'x' cannot be served: INT4 needs the Python package ml_dtypes"):
+        start._check_dtype(TensorSpec("x", "INT4", (1,)))
 
 
 def test_raw_sizes_of_a_datatype_that_numpy_lacks() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.contract import DATATYPES, InvalidInput, Model, Signature, TensorSpec
+from runtimes.contract import DATATYPES, InvalidInput, Model, Signature, TensorSpec, numpy_dtype
 from runtimes.worker import trial
 from runtimes.worker.compare import difference
 from runtimes.worker.draws import ID_BOUNDS, KINDS, draw
@@ -138,6 +138,16 @@ def test_no_drawn_number_is_out_of_its_datatype() -> None:
         for kind in KINDS:
             for largest in ID_BOUNDS:
                 assert draw(signature, kind, 8, largest, {})["x"].shape == (1, 3)
+
+
+@pytest.mark.parametrize("datatype", ["BF16", "FP8_E4M3FN", "FP8_E5M2"])
+def test_coarse_datatypes_tolerate_their_rounding(datatype: str) -> None:
+    dtype = numpy_dtype(datatype)
+    eps = {"BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}[datatype]
+    right = np.array([[1.0, 2.0], [16.0, 24.0]])
+    assert difference({"y": (right * (1 + eps)).astype(dtype)}, {"y": right.astype(dtype)}, 0) is None
+    assert difference({"y": (right * 3).astype(dtype)}, {"y": right.astype(dtype)}, 0) is not None
+    assert difference({"y": right.astype(dtype)}, {"y": right.astype(np.int8)}, 0) is not None
 
 
 def test_a_large_row_hides_no_error_in_a_small_one() -> None:
