@@ -32,7 +32,7 @@ _MAX_BYTES = 1 << 18
 _MAX_DELAY_US = 60_000_000
 _shorten = partial(shorten, max_length=200)
 # The parameters of Triton's backends for the number of threads of one inference.
-_THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS")
+_THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS", "NUM_THREADS")
 # What differs from the defaults of model.toml.
 _DEFAULTS = {"device": ("auto",), "version_policy": VersionPolicy(latest=1)}
 _USED = frozenset(
@@ -68,7 +68,8 @@ _USED = frozenset(
         "response_cache.enable",
     ]
 )
-_PROGRAM_USED = _USED | {"input.optional", "model_transaction_policy.decoupled"}
+_OPTIONAL_USED = _USED | {"input.optional"}
+_PROGRAM_USED = _OPTIONAL_USED | {"model_transaction_policy.decoupled"}
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
 # Keys of model.toml in errors → their names in config.pbtxt.
 _KEYS = {
@@ -116,12 +117,13 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
     steps = _steps(config, path)
     runtime = "" if steps else _runtime(config, path, runtimes)
     is_program = runtime in runtimes and runtimes[runtime].model_code
+    has_optional = is_program or runtime == "torchscript"
     if config.model_transaction_policy.decoupled and not is_program:
         raise ModelConfigError(
             f"{path} asks for model_transaction_policy.decoupled, which only Python models can have; remove it if the "
             "model works without it"
         )
-    parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config)
+    parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config, runtime)
     accelerators = accelerator_values(config, runtime)
     if steps and config.response_cache.enable:
         ignored = [*ignored, "response_cache.enable (the models of its steps may have one)"]
@@ -131,7 +133,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
         "runtime": runtime,
         "max_batch_size": config.max_batch_size if config.HasField("max_batch_size") else None,
         "inputs": [
-            {**_tensor(config, tensor, path), **({"optional": True} if is_program and tensor.optional else {})}
+            {**_tensor(config, tensor, path), **({"optional": True} if has_optional and tensor.optional else {})}
             for tensor in config.input
         ],
         "outputs": [_tensor(config, tensor, path) for tensor in config.output],
@@ -157,7 +159,8 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
     # a single request. sequence_batching combines those of several sequences.
     if config.max_batch_size > 0 and not config.WhichOneof("scheduling_choice"):
         toml = toml.without_batching_declared()
-    used = {*(_PROGRAM_USED if is_program else _USED), *([ACCELERATOR] if accelerators else [])}
+    known = _PROGRAM_USED if is_program else _OPTIONAL_USED if has_optional else _USED
+    used = {*known, *([ACCELERATOR] if accelerators else [])}
     return toml, [*_unused(config, used), *ignored, *ignored_groups]
 
 
@@ -359,7 +362,7 @@ def _instances_by_device(group: pb.ModelInstanceGroup) -> Counter[str]:
     return Counter({"cuda" if group.kind == pb.ModelInstanceGroup.KIND_GPU else "auto": count})
 
 
-def _parameters(config: pb.ModelConfig) -> tuple[dict[str, Any], list[str]]:
+def _parameters(config: pb.ModelConfig, runtime: str) -> tuple[dict[str, Any], list[str]]:
     """Return the supported parameters of Triton's backends, as keys of model.toml, and the names of the others."""
     supported: dict[str, Any] = {}
     ignored = []
@@ -368,7 +371,9 @@ def _parameters(config: pb.ModelConfig) -> tuple[dict[str, Any], list[str]]:
         if name in _THREADS and re.fullmatch(r"\d{1,9}", value, re.ASCII):
             if int(value):  # 0 means the framework's default
                 supported["threads"] = int(value)
-        elif name != "INFERENCE_MODE" or value.lower() not in ("true", "1"):  # inference mode is always on here
+        elif name == "INFERENCE_MODE" and value.lower() in ("false", "0") and runtime == "torchscript":
+            supported["parameters"] = {"inference_mode": False}
+        elif name != "INFERENCE_MODE" or value.lower() not in ("true", "1"):  # inference mode is the default here
             ignored.append(f"parameters.{_shorten(name)}")
     return supported, ignored
 

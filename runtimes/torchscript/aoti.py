@@ -12,13 +12,14 @@ import platform
 import re
 import sys
 import zipfile
-from typing import Any, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import torch
 from torch.utils._pytree import treespec_loads
 
+from runtimes.bounded_cache import BoundedCache
 from runtimes.checks import quoted
-from runtimes.contract import LoadError, LoadOptions, Signature, TensorSpec
+from runtimes.contract import InvalidInput, LoadError, LoadOptions, Signature, TensorSpec
 
 from .names import by_position, declared_names, names_of
 from .program import TENSOR, Program, client_message
@@ -33,6 +34,9 @@ _INSTRUCTIONS = {
     "AMX_TILE": torch.cpu._is_amx_tile_supported,
     "AMX_FP16": torch.cpu._is_amx_fp16_supported,
 }
+_SINGLE = re.compile(r"input_handles\[(\d+)\]: dim value is too small at (\d+), expected it to be >= 2, but got: 1\b")
+_REFUSED = re.compile(r"input_handles\[(\d+)\]: ([^\n]+)")
+_MAX_SHAPES = 1024
 _ENTRY = re.compile(r"[^/]+/data/aotinductor/([^/]+)/.")
 
 
@@ -42,27 +46,89 @@ def load(options: LoadOptions) -> Program:
             "this is an AOTInductor package, which contains compiled code; start the gateway with --allow-python if "
             "you trust its author"
         )
-    # The library reads any memory for inputs of another shape unless it is told to check them.
-    os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"
     try:
         name = _model_name(options.artifact)
         _check_machine(options.artifact, name, options.device)
-        loader = torch._C._aoti.AOTIModelPackageLoader(options.artifact, name, True, 1, -1)
-        in_spec, out_spec = map(treespec_loads, loader.get_call_spec())
+        package = _Package(options.artifact, name)
+        in_spec, out_spec = map(treespec_loads, package.call_spec())
     except LoadError:
         raise
     except Exception as error:
         raise LoadError("PyTorch cannot load this AOTInductor package: %s" % client_message(error)) from error
     count = in_spec.num_leaves
+    inputs = _inputs(options.inputs, count)
+    package.inputs = [spec.name for spec in inputs]
     names, outputs = declared_names(options.outputs, names_of(out_spec))
     return Program(
-        call=lambda values: dict(zip(names, loader.boxed_run(list(values)))),
+        call=lambda values: dict(zip(names, package.run(values))),
         kinds=[TENSOR] * count,
-        signature=Signature(_inputs(options.inputs, count), outputs),
+        signature=Signature(inputs, outputs),
         name=lambda named: named,
         pure=False,  # results may share memory with inputs
         module=None,
     )
+
+
+class _Package:
+    """Runs the library on inputs that it was compiled for.
+
+    It reads any memory for inputs of another shape unless it is told to check them, which it asks once. Its checks also
+    refuse a single row where the export allowed it, because the compiler never assumes sizes of 1. The same library
+    without checks runs such inputs; it is loaded for them, after the other one has checked everything but that size.
+
+    inputs  their names, for errors
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self._path, self._name = path, name
+        self._checked, self._unchecked = self._load(), None
+        self.inputs: List[str] = []
+        self._single: BoundedCache[Any, bool] = BoundedCache(_MAX_SHAPES)
+
+    def call_spec(self) -> List[str]:
+        """Return the structures of the arguments and of the results, as JSON."""
+        return list(self._checked.get_call_spec())
+
+    def run(self, values: Sequence[Any]) -> List[Any]:
+        key = tuple((value.shape, value.dtype) for value in values)
+        if key not in self._single.entries:
+            try:
+                return self._run(self._checked, "1", values)
+            except RuntimeError as error:
+                if not _SINGLE.search(str(error)):
+                    raise
+                self._check_others(values, error)
+            self._unchecked = self._unchecked or self._load()
+            self._single.put(key, True)
+        return self._run(self._unchecked, "0", values)
+
+    def _check_others(self, values: Sequence[Any], error: RuntimeError) -> None:
+        """Run with 2 in place of each size of 1 that is refused, to check everything else. Raises RuntimeError."""
+        padded = list(values)
+        while True:
+            found = _SINGLE.search(str(error))
+            if found is None:
+                raise error
+            index, dim = int(found[1]), int(found[2])
+            padded[index] = torch.cat([padded[index], padded[index]], dim)
+            try:
+                self._run(self._checked, "1", padded)
+                return
+            except RuntimeError as another:
+                error = another
+
+    def _run(self, loader: Any, checks: str, values: Sequence[Any]) -> List[Any]:
+        os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = checks  # read in the first run
+        try:
+            return list(loader.boxed_run(list(values)))
+        except RuntimeError as error:
+            found = _REFUSED.search(str(error))
+            if found is None or _SINGLE.search(str(error)):
+                raise
+            raise InvalidInput("input '%s' does not fit: %s" % (self.inputs[int(found[1])], found[2])) from error
+
+    def _load(self) -> Any:
+        return torch._C._aoti.AOTIModelPackageLoader(self._path, self._name, True, 1, -1)
 
 
 def _model_name(path: str) -> str:

@@ -49,6 +49,7 @@ def empty(file: Path) -> None:
 CASES = {
     "TorchScript": ({"model.pt": torchscript}, "torchscript", "model.pt"),
     "TorchScript by another name": ({"silero.jit": torchscript}, "torchscript", "silero.jit"),
+    "TorchScript for the Lite Interpreter": ({"model.ptl": torchscript}, "torchscript", "model.ptl"),
     "torch.export": ({"model.pt2": exported}, "torchscript", "model.pt2"),
     "SavedModel as TF Serving has it": ({"saved_model.pb": empty}, "savedmodel", "."),
     "SavedModel as Triton has it": ({"model.savedmodel/saved_model.pb": empty}, "savedmodel", "model.savedmodel"),
@@ -120,3 +121,11 @@ def test_a_runtime_reads_some_formats_only_if_it_is_named(tmp_path: Path, file: 
     assert identify(tmp_path / file, only, named=True).platform == find_artifact(tmp_path, only, named=True).platform
     with pytest.raises(UnknownFormat):
         find_artifact(tmp_path, only)
+
+
+def test_an_archive_with_compiled_code_is_no_exported_program(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as archive:
+        archive.writestr("model/models/model.json", "{}")
+        archive.writestr("model/data/aotinductor/model/a.wrapper.so", "")
+    found = find_artifact(tmp_path, RUNTIMES)
+    assert (found.platform, found.runtime.export_format(found.platform)) == ("torch_aotinductor", "")

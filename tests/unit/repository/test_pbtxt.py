@@ -473,3 +473,18 @@ def test_openvino_on_the_cpu_is_an_execution_provider(
     assert (toml.extras, ignored) == (extras, left)
     assert toml.parameters == ({"execution_providers": ["OpenVINO"]} if extras else {})
     assert read(tmp_path, f'name: "m" backend: "pytorch" {asked}')[1] == ["optimization"]
+
+
+def test_pytorch_models_may_leave_inference_mode_and_have_optional_inputs(tmp_path: Path) -> None:
+    toml, left = read(
+        tmp_path,
+        'backend: "pytorch" input [ { name: "x" }, { name: "z" optional: true } ] '
+        'parameters { key: "INFERENCE_MODE" value { string_value: "false" } } '
+        'parameters { key: "NUM_THREADS" value { string_value: "2" } }',
+    )
+    assert ([each.optional for each in toml.inputs], toml.parameters, toml.threads, left) == (
+        [False, True],
+        {"inference_mode": False},
+        2,
+        [],
+    )
