@@ -41,6 +41,8 @@ def find_in_model_archive(folder: Path, identify: Identify) -> "Artifact":
     except BrokenArchive as error:
         raise UnknownFormat(str(error)) from None
     artifact = identify(folder / archive.file) if archive.file else _find_below(folder, identify, 0)
+    if archive.file and not artifact.is_undeclared:
+        return artifact._replace(archive=archive)
     return artifact._replace(archive=archive, inputs=archive.inputs, outputs=archive.outputs)
 
 

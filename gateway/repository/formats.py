@@ -41,6 +41,11 @@ class Artifact(NamedTuple):
     outputs: tuple[TensorSpec, ...] = ()
     archive: Archive | None = None
 
+    @property
+    def is_undeclared(self) -> bool:
+        """Whether artifacts of its format declare neither datatypes nor shapes."""
+        return any(form.platform == self.platform and form.undeclared for form in self.runtime.formats)
+
 
 def find_artifact(
     folder: Path, runtimes: Mapping[str, Runtime], named: bool = False, archives: bool = True
@@ -105,13 +110,10 @@ def _find_mlflow_artifact(folder: Path, runtimes: Mapping[str, Runtime], named: 
             artifact = identify(path, frameworks, named)
         except (UnknownFormat, OSError):
             continue  # a pickle, for example, which only mlflow loads
-        declares_nothing = any(
-            form.platform == artifact.platform and form.undeclared for form in artifact.runtime.formats
-        )
         return artifact._replace(
             table=model.native_table,
-            inputs=model.inputs if declares_nothing else (),
-            outputs=model.outputs if declares_nothing else (),
+            inputs=model.inputs if artifact.is_undeclared else (),
+            outputs=model.outputs if artifact.is_undeclared else (),
         )
     return identify(folder / MLMODEL, runtimes)._replace(table=model.table)
 

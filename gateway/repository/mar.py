@@ -27,6 +27,8 @@ _IMAGENET = PreprocessToml(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
+# TorchScript has no datatypes and shapes, and without these a model is neither batched nor exported.
+_IMAGES = (TensorSpec("INPUT__0", "FP32", (-1, *_IMAGENET.resolve().shape(1)[1:])),)
 _UNSUPPORTED = ("text_classifier", "object_detector", "dali_image_classifier", "vllm_handler", "trt_llm_handler")
 
 
@@ -40,7 +42,7 @@ class Archive(NamedTuple):
     folder            with its content
     file              of the model, in the folder; "" if its format decides
     version           as the manifest has it, such as "1.0"
-    inputs, outputs   as signature.json declares them
+    inputs, outputs   as signature.json declares them, or the handler makes them
     labels            of the classes
     warning           what is not done for requests that the archive's own server does; "" if nothing
     unserved_handler  why its handler is not available, if only the operator may decide to serve the model without it
@@ -85,10 +87,12 @@ def read_model_archive(folder: Path) -> Archive:
 
 def _of_torchserve(archive: Archive, handler: str) -> Archive:
     if handler == "image_classifier":
-        return archive._replace(preprocess=_IMAGENET, postprocess=PostprocessToml(softmax=True, top_k=5))
+        return archive._replace(
+            inputs=_IMAGES, preprocess=_IMAGENET, postprocess=PostprocessToml(softmax=True, top_k=5)
+        )
     if handler == "image_segmenter":
         warning = "answers have the model's own outputs, where its handler image_segmenter has one class for each pixel"
-        return archive._replace(preprocess=_IMAGENET, warning=warning)
+        return archive._replace(inputs=_IMAGES, preprocess=_IMAGENET, warning=warning)
     if handler == "base_handler":
         return archive
     if handler in _UNSUPPORTED:

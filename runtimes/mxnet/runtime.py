@@ -10,7 +10,6 @@ so any batch size is accepted. Output shapes are inferred from the inputs' shape
 Each combination of input shapes needs an executor, of which the last few are kept.
 """
 
-import glob
 import json
 import os
 import re
@@ -43,9 +42,10 @@ from runtimes.contract import (
 )
 from runtimes.redaction import redacted
 
-from .analysis.file import has_numpy_shapes, label_names
+from .analysis.file import label_names
 from .analysis.ranges import input_ranges
 from .analysis.read import analyze
+from .files import has_numpy_shapes, newest_parameters
 from .unsafe import BoundsChecker
 
 Shape = Tuple[int, ...]
@@ -61,7 +61,7 @@ def load(options: LoadOptions) -> Model:
         raise LoadError("MXNet found no usable CUDA device")
     context = mx.gpu() if options.device == "cuda" else mx.cpu()
     prefix = options.artifact[: -len("-symbol.json")]
-    file = _newest_parameters(prefix)
+    file = newest_parameters(prefix)
     # Before anything is loaded: what the semantics of numpy have written is read with them only.
     mx.util.set_np_shape(has_numpy_shapes(options.artifact))
     try:
@@ -75,16 +75,6 @@ def load(options: LoadOptions) -> Model:
         raise LoadError("the parameter file has arrays without names")
     parameters = {name.split(":", 1)[-1]: array.as_in_context(context) for name, array in saved.items()}
     return MxnetModel(symbol, parameters, context, _declared_shapes(prefix), options)
-
-
-def _newest_parameters(prefix: str) -> str:
-    """Return the parameter file of the highest epoch; "" if there is none."""
-    epochs = {}
-    for file in glob.glob(glob.escape(prefix) + "-*.params"):
-        match = re.match(r"-([0-9]{4,9})\.params$", file[len(prefix) :])
-        if match:
-            epochs[int(match.group(1))] = file
-    return epochs[max(epochs)] if epochs else ""
 
 
 def _declared_shapes(prefix: str) -> Dict[str, Shape]:

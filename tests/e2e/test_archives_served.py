@@ -138,8 +138,8 @@ def test_several_images_and_the_other_protocols_see_the_same_model(served: Serve
     assert [list(each) for each in reply.json()] == [list(each) for each in served.answers]
     predictions = served.gateway.post("/predict/animals", *form(*files)).json()["predictions"]
     assert [[each["label"] for each in best] for best in predictions] == [list(each) for each in served.answers]
-    values = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
-    answers = [ask(served.gateway, "animals", {"x": values}) for ask in PROTOCOLS.values()]
+    values = np.random.default_rng(0).integers(0, 3, (2, 3, 224, 224)).astype(np.float32)
+    answers = [ask(served.gateway, "animals", {"INPUT__0": values}) for ask in PROTOCOLS.values()]
     answers += [ask(served.gateway, "sagemaker_torch", {"x": values}) for ask in PROTOCOLS.values()]
     answers += [ask(served.gateway, "without_handler", {"x": values}) for ask in PROTOCOLS.values()]
     assert answers[0]["OUTPUT__0"].shape == (2, 10)

@@ -1,6 +1,5 @@
 """Converts MXNet to ONNX with MXNet's own converter."""
 
-import glob
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from onnx import numpy_helper
 
 from runtimes.contract import numpy_dtype
 from runtimes.conversion import Refused, Step
+from runtimes.mxnet.files import has_numpy_shapes, newest_parameters
 
 _OPSET = 13
 _ONE_DIMENSIONAL = ("Convolution", "Pooling")
@@ -21,13 +21,16 @@ _ONE_DIMENSIONAL = ("Convolution", "Pooling")
 
 def mxnet_to_onnx(step: Step) -> None:
     """Write the ONNX model. Inputs keep the symbol's names; outputs are matched to the served names by position."""
-    prefix = step.source[: -len("-symbol.json")]
-    parameters = max(glob.glob(glob.escape(prefix) + "-[0-9][0-9][0-9][0-9].params"))
+    parameters = newest_parameters(step.source[: -len("-symbol.json")])
+    mx.util.set_np_shape(has_numpy_shapes(step.source))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
         plain = os.path.join(folder, "plain-symbol.json")
         _without_losses(mx.sym.load(step.source)).save(plain)
         # The converter requires both files in one folder.
-        shutil.copyfile(parameters, os.path.join(folder, "plain-0000.params"))
+        if parameters:
+            shutil.copyfile(parameters, os.path.join(folder, "plain-0000.params"))
+        else:
+            mx.nd.save(os.path.join(folder, "plain-0000.params"), {"arg:unused": mx.nd.ones((1,))})
         shapes = [step.shapes[spec.name] for spec in step.inputs]
         dynamic = [tuple("N" if size < 0 else size for size in spec.shape or ()) for spec in step.inputs]
         types = [numpy_dtype(spec.datatype).type for spec in step.inputs]

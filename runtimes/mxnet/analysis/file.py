@@ -55,15 +55,6 @@ def label_names(text: str) -> List[str]:
     ]
 
 
-def has_numpy_shapes(path: str) -> bool:
-    """Whether a symbol's file was written with numpy's semantics. A file that is not one has none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return bool(json.load(file)["attrs"]["is_np_shape"][1])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return False
-
-
 def _parsed(text: str) -> Any:
     """Parse an attribute. They are Python literals ("(0, -1)", "True"), except words, which are not quoted ("NCHW")."""
     if text.lower() in ("true", "false"):  # MXNet's interfaces for other languages write them in lower case
