@@ -15,6 +15,9 @@ from runtimes.external_data import is_ort_format
 from .analysis.file import of_bytes, of_file
 from .extensions import register_operators
 
+# Of a file whose graph is read: it is written as ONNX with all its weights, and loaded once more for that.
+_MAX_BYTES = 1 << 27
+
 
 def read_model(model: Union[str, bytes]) -> Model:
     """Read the graph of a file in either format, or of the bytes of an ONNX model. Raises what reading raises."""
@@ -22,6 +25,9 @@ def read_model(model: Union[str, bytes]) -> Model:
         return of_bytes(model)
     if not is_ort_format(model):
         return of_file(model)
+    size = os.path.getsize(model)
+    if size > _MAX_BYTES:
+        raise ValueError("it is in ONNX Runtime's own format and has %d bytes, over %d" % (size, _MAX_BYTES))
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1

@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     others,
     pictures,
     products,
+    quantized,
     reductions,
     shaping,
 )

@@ -375,3 +375,52 @@ def test_operators_that_draw_random_numbers_are_found_wherever_they_are() -> Non
     last = [node("RandomNormalLike", "x", "r"), node("Sum", " ".join(f"x{n}" for n in range(20)) + " r", "y")]
     assert read(made([*many, *last], {"axes": np.array([0])})).varies == "RandomNormalLike 'r' is random"
     assert read(made([node("Relu", "x", "y")])).varies == ""
+
+
+SCALES = {"s": np.float32(0.1), "z": np.uint8(3)}
+
+
+def quantized(operator: str, inputs: str, **attributes: Any) -> list[Any]:
+    """An operator of ONNX Runtime's quantization tool; q is x, quantized."""
+    own = node(operator, inputs, "r", domain="com.microsoft", **attributes)
+    return [node("QuantizeLinear", "x s z", "q"), own, node("DequantizeLinear", "r s z", "y")]
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "shape", "attributes"),
+    [
+        ("QGemm", "q s z w s z b s z", ("n", 4), {}),
+        ("QLinearConcat", "s z q s z q s z", ("n", 3, 4), {"axis": 1}),
+        ("QLinearConcat", "s z q s z q s z", ("n", 3, 4), {"axis": -1}),
+        ("QLinearWhere", "c q s z q s z s z", ("n", 3, 4), {}),
+        ("QLinearSoftmax", "q s z s z", ("n", 3, 4), {"axis": -1, "opset": 13}),
+        ("QLinearSoftmax", "q s z s z", ("n", 3, 4), {"axis": 1, "opset": 11}),
+        ("QLinearGlobalAveragePool", "q s z s z", ("n", 2, 4, 4), {}),
+        ("QLinearGlobalAveragePool", "q s z s z", ("n", 4, 4, 2), {"channels_last": 1}),
+        ("QLinearAveragePool", "q s z s z", ("n", 2, 4, 4), {"kernel_shape": [2, 2]}),
+    ],
+)
+def test_quantized_operators_that_keep_rows_apart(
+    operator: str, inputs: str, shape: Any, attributes: dict[str, Any]
+) -> None:
+    constants = {**SCALES, "w": np.ones((4, 4), np.uint8), "b": np.ones(4, np.int32), "c": np.array([True])}
+    assert read(made(quantized(operator, inputs, **attributes), constants, shape)).independent
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "shape", "attributes"),
+    [
+        ("QGemm", "q s z w s z b s z", (4, "n"), {"transA": 1}),
+        ("QLinearConcat", "s z q s z w s z", ("n", 4), {"axis": 0}),
+        ("QLinearSoftmax", "q s z s z", ("n", 3, 4), {"axis": 0, "opset": 13}),
+        ("QLinearSoftmax", "q s z s z", ("n", 3, 4), {"axis": 0, "opset": 11}),
+        ("QLinearGlobalAveragePool", "q s t s z", ("n", 2, 4, 4), {}),
+        ("QLinearAveragePool", "q s z s z", ("n", 4, 4, 2), {"kernel_shape": [2, 2], "channels_last": 1}),
+    ],
+)
+def test_quantized_operators_that_do_not(operator: str, inputs: str, shape: Any, attributes: dict[str, Any]) -> None:
+    """Or that are not followed, as when a scale depends on the input."""
+    constants = {**SCALES, "w": np.ones((4, 4), np.uint8), "b": np.ones(4, np.int32)}
+    nodes = quantized(operator, inputs, **attributes)
+    nodes.insert(1, node("Cast", "q", "t", to=TensorProto.UINT8))
+    assert not read(made(nodes, constants, shape)).independent
