@@ -191,6 +191,13 @@ def make_tokenizers(repository):
     write(repository, "length", model_of([length], [text], [value("y", "n", kind=INT64)]))
     ids = [value(name, "tokens", kind=INT64) for name in ("ids", "types", "mask")]
     write(repository, "tokenizer", model_of([tokens], [text], ids))
+    # Pads to the longest text of a run.
+    words = {letter: number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz1Ġ")} | {"<|endoftext|>": 28}
+    padding = helper.make_node(
+        "GPT2Tokenizer", ["x"], ["ids", "mask"], domain=EXTENSIONS, vocab=json.dumps(words), merges="#version: 0.2\n"
+    )
+    padded = [value(name, "n", "tokens", kind=INT64) for name in ("ids", "mask")]
+    write(repository, "padding_tokenizer", model_of([padding], [text], padded))
     write(repository, "lacks_extension", model_of([upper], [text], [value("y", "n", kind=STRING)]))
 
 

@@ -37,6 +37,7 @@ TOML = {
     "upper": EXTRAS,
     "length": EXTRAS,
     "tokenizer": EXTRAS,
+    "padding_tokenizer": EXTRAS,
     "lacks_provider": '[parameters]\nexecution_providers = ["OpenVINO"]\n',
 }
 
@@ -119,10 +120,16 @@ def test_the_configuration_says_which_provider_runs_what(served: Served) -> None
     assert "execution" not in config["parameters"]
 
 
-@pytest.mark.parametrize("model", ["upper", "length", "tokenizer"])
+@pytest.mark.parametrize("model", ["upper", "length", "tokenizer", "padding_tokenizer"])
 def test_operators_of_onnxruntime_extensions(served: Served, model: str) -> None:
-    texts = WORDS[:1] if model == "tokenizer" else WORDS
+    texts = WORDS[:1] if "tokenizer" in model else WORDS
     assert served.gateway.infer(model, {"x": texts}) == served.texts[model]
+
+
+def test_tokenizers_do_not_pad_a_text_to_the_length_of_another(served: Served) -> None:
+    batching = served.parameter("padding_tokenizer", "batching")
+    assert batching.endswith("of requests that run together differs from that of the same requests alone")
+    assert served.parameter("tokenizer", "batching").startswith("batching is off: output 'ids' has shape ")
 
 
 def test_what_an_environment_lacks_is_refused_with_what_adds_it(served: Served) -> None:
