@@ -10,7 +10,7 @@ import pytest
 from gateway.export.comparison import within
 from tests.support import ROOT
 from tests.support.environments import RUNTIMES
-from tests.support.export_runs import answer, run_export
+from tests.support.export_runs import answer, answer_of, run_export
 
 REPORTED = json.loads((ROOT / "examples/digits/accuracy.json").read_text())
 LABELS = [str(digit) for digit in range(10)]
@@ -33,6 +33,10 @@ def test_accuracy_is_the_originals(runtime: str, target: str, tmp_path: Path) ->
     images, labels = held_out()
     scores = answer(target, out, {"image": images}, scratch)["scores"]
     assert float((scores.argmax(axis=1) == labels).mean()) == pytest.approx(REPORTED[f"digits_{runtime}"], abs=1e-9)
+    if target == "tfjs" and runtime in ("onnx", "savedmodel"):  # the gateway serves it, too
+        (scratch / "served").mkdir()
+        served = answer_of("savedmodel", out / "model.json", {"image": images}, scratch / "served")["scores"]
+        np.testing.assert_allclose(served, scores, rtol=0, atol=1e-5)
 
 
 def test_labels_lie_in_the_file(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.export.comparison import within
 from tests.support.client_environments import run_client
+from tests.support.export_runs import run_export
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
 from tests.support.protocols import PROTOCOLS, ask_tfserving
@@ -106,3 +108,12 @@ def test_code_and_weights_alone_are_refused(made: dict[str, Path], serving: Gate
     assert status["state"] == "UNAVAILABLE"
     assert REFUSED[file] in status["reason"]
     assert not (made[which] / "executed").exists()
+
+
+def test_an_export_is_proven(made: dict[str, Path], tmp_path: Path) -> None:
+    """The SavedModel in between has other names than the file and the result."""
+    add_copy(tmp_path / "repository", "mixed", [made["keras"] / "mixed.keras"])
+    report = run_export("mixed", "tflite", tmp_path / "out", repository=tmp_path / "repository")
+    assert [each[0] for each in report.inputs] == ["a", "b"]
+    assert [each[0] for each in report.outputs] == ["class", "score"]
+    assert all(within(each, 1e-4) for run in report.runs for each in run.differences)

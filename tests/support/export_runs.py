@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gateway.config import Sources, home, read_settings
+from gateway.environments.environment import Environment
 from gateway.export import cases
 from gateway.export.cases import Case
 from gateway.export.export import ExportRequest, export
@@ -15,6 +16,7 @@ from gateway.export.jobs import CasesJob, Jobs, bare_load
 from gateway.export.report import Report
 from gateway.export.runners import RUNNERS
 from gateway.export.workspace import Environments
+from runtimes.control import Load
 from tests.support import ROOT
 
 REPOSITORY = ROOT / "model_repo"
@@ -40,6 +42,22 @@ async def _answer(target: str, folder: Path, inputs: Mapping[str, np.ndarray], s
     environment = await environments().get(runner.environment)
     artifact = folder if target == "tfjs" else folder / f"model.{target}"
     load = bare_load(environment.runtime, artifact, 1, **({"backend": runner.backend} if runner.backend else {}))
+    return await _run(environment, load, inputs, scratch)
+
+
+def answer_of(runtime: str, artifact: Path, inputs: Mapping[str, np.ndarray], scratch: Path) -> dict[str, np.ndarray]:
+    """Run an artifact in a runtime that serves it."""
+
+    async def run() -> dict[str, np.ndarray]:
+        environment = await environments().get(runtime)
+        return await _run(environment, bare_load(environment.runtime, artifact, 1), inputs, scratch)
+
+    return asyncio.run(run())
+
+
+async def _run(
+    environment: Environment, load: Load, inputs: Mapping[str, np.ndarray], scratch: Path
+) -> dict[str, np.ndarray]:
     jobs = Jobs(scratch, lambda line: None)
     described = await jobs.run(environment, CasesJob(load).to_json())
     rows = described["signatures"][described["signature"]][0][0][2][0]
