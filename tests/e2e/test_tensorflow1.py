@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.export_runs import answer, run_export
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.protocols import PROTOCOLS
 
@@ -99,3 +100,14 @@ def test_what_is_served_and_what_is_refused(serving: Gateway) -> None:
     assert "complex64" in reply.json()["error"], reply
     config: Any = serving.get("/v2/models/triton/config").json()
     assert (config["platform"], config["backend"]) == ("tensorflow_graphdef", "tensorflow")
+
+
+@pytest.mark.runtime("savedmodel")
+@pytest.mark.parametrize("model", ["triton", "text"])
+def test_exports_compute_the_same(made: Path, model: str, tmp_path: Path) -> None:
+    run_export(model, "tflite", tmp_path / "lite", repository=made / "repository")
+    inputs, expected = arrays(made / f"{model}.inputs.npz"), arrays(made / f"{model}.expected.npz")
+    outputs = answer("tflite", tmp_path / "lite", inputs, tmp_path)
+    assert sorted(outputs) == sorted(expected)
+    for name, array in expected.items():
+        np.testing.assert_allclose(outputs[name], array, rtol=0, atol=1e-5)

@@ -11,7 +11,10 @@ from modelport_converter.simplify import simplified
 from runtimes.contract import TensorSpec, numpy_dtype
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
-from runtimes.savedmodel.tags import serving_tags
+from runtimes.savedmodel.composites import parts_of, tensors_of
+from runtimes.savedmodel.tags import serving_graph, tags_of
+
+_OLD_VARIABLES = ("Variable", "VariableV2")
 
 
 def savedmodel_to_tflite(step: Step) -> None:
@@ -103,44 +106,66 @@ def _shape(step: Step, spec: TensorSpec, batch: int) -> Tuple[Any, ...]:
 
 def _callable(step: Step) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     """Return the signature as a function of named inputs. If TensorFlow 2's loader fails, TensorFlow 1's is used."""
-    tags = serving_tags(step.source)
+    graph = serving_graph(step.source)
+    tags, defaults = tags_of(graph), _defaults(graph, step)
+    if any(node.op in _OLD_VARIABLES for node in graph.graph_def.node):
+        return _from_session(step, tags, defaults)  # TensorFlow 2 loads these, but cannot freeze them
     try:
         loaded = tf.saved_model.load(step.source, tags=tags)
         function = loaded.signatures[step.signature]
     except Exception as error:  # noqa: BLE001 - the runtime has tried the same; see runtimes/savedmodel
         print("tf.saved_model.load failed (%s); trying TensorFlow 1's loader" % error)
-        return _from_session(step, tags)
+        return _from_session(step, tags, defaults)
 
     # SavedModels that onnx2tf wrote name them by position, because a SavedModel does not allow every name.
-    arguments, results_by_name = function.structured_input_signature[1], function.structured_outputs
+    arguments, results_by_name = function.structured_input_signature[1], _parts(function.structured_outputs)
     inputs = {spec.name: _name(spec.name, arguments, "input_%d" % n) for n, spec in enumerate(step.inputs)}
     outputs = {spec.name: _name(spec.name, results_by_name, "output_%d" % n) for n, spec in enumerate(step.outputs)}
 
     # `keep` keeps the variables alive as long as the function.
     def call(arrays: Dict[str, Any], keep: Any = loaded) -> Dict[str, Any]:
-        results = function(**{inputs[name]: array for name, array in arrays.items()})
+        constants = {key: tf.constant(value) for key, value in defaults.items()}
+        results = _parts(function(**{inputs[name]: array for name, array in arrays.items()}, **constants))
         return {name: results[key] for name, key in outputs.items()}
 
     return call
+
+
+def _defaults(graph: Any, step: Step) -> Dict[str, Any]:
+    """Return the default values of those inputs that the export does not have."""
+    exported = {spec.name for spec in step.inputs}
+    values = graph.signature_def[step.signature].defaults
+    return {key: tf.make_ndarray(value) for key, value in values.items() if key not in exported}
+
+
+def _parts(results: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the results with ragged and sparse tensors as the tensors that they consist of."""
+    return {name: part for key, value in results.items() for name, part in parts_of(key, value).items()}
 
 
 def _name(name: str, known: Any, fallback: str) -> str:
     return name if name in known else fallback
 
 
-def _from_session(step: Step, tags: Sequence[str]) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
+def _from_session(
+    step: Step, tags: Sequence[str], defaults: Dict[str, Any]
+) -> Callable[[Dict[str, Any]], Dict[str, Any]]:
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
         definition = tf.compat.v1.saved_model.load(session, tags, step.source).signature_def[step.signature]
         inputs = {key: info.name for key, info in definition.inputs.items()}
-        outputs = {key: info.name for key, info in definition.outputs.items()}
+        results = {
+            name: tensor for key, info in definition.outputs.items() for name, tensor in tensors_of(key, info).items()
+        }
+        outputs = {spec.name: results[spec.name] for spec in step.outputs}
         # Replaces variables by constants, and removes what only training needs.
         frozen = tf.compat.v1.graph_util.convert_variables_to_constants(
             session, graph.as_graph_def(), [name.split(":")[0] for name in outputs.values()]
         )
 
     def call(arrays: Dict[str, Any]) -> Dict[str, Any]:
-        fed = {inputs[key]: value for key, value in arrays.items()}
+        constants = {key: tf.constant(value) for key, value in defaults.items()}
+        fed = {inputs[key]: value for key, value in {**constants, **arrays}.items()}
         results = tf.graph_util.import_graph_def(frozen, fed, list(outputs.values()), name="served")
         return dict(zip(outputs, results))
 
