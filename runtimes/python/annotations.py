@@ -9,7 +9,7 @@ from runtimes.contract import DATATYPES, LoadError, TensorSpec
 
 # The output of a model that returns one array, and names it nowhere.
 ONLY_OUTPUT = "output"
-_TENSOR = re.compile(r"\s*([A-Z0-9]+)\s*(\[([-\d,\s]*)\])?\s*")
+_TENSOR = re.compile(r"\s*([A-Z0-9_]+)\s*(\[([-\d,\s]*)\])?\s*")
 
 
 def input_spec(name: str, annotation: Any) -> TensorSpec:

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Request, SequenceControl, TensorSpec
+from runtimes.contract import (
+    InvalidInput,
+    LoadError,
+    LoadOptions,
+    Model,
+    Request,
+    SequenceControl,
+    TensorSpec,
+    numpy_dtype,
+)
 from runtimes.control import BatchingOptions
 from runtimes.python.runtime import load
 from runtimes.worker.batching_decision import decide_batching
@@ -57,6 +66,15 @@ def test_annotations_are_the_signature(loaded: Loader, prefix: str) -> None:
     assert answer["y"].tolist() == [3.0, 3.0]
     assert answer["label"].tolist() == [b"a\0!", "é!".encode()]
     assert list(model.infer(inputs, ["label"], "default")) == ["label"]
+
+
+@pytest.mark.parametrize("value", ["x + x", "[2, -4.0]"])
+@pytest.mark.parametrize("datatype", ["BF16", "FP8_E4M3FN", "INT4"])
+def test_datatypes_that_numpy_lacks(loaded: Loader, datatype: str, value: str) -> None:
+    model = loaded(returning(value, f'"{datatype}[-1]"').replace("FP32", datatype))
+    x = np.array([1, -2]).astype(numpy_dtype(datatype))
+    answer = model.infer({"x": x}, (), "default")["output"]
+    assert (answer.dtype, answer.tolist()) == (x.dtype, [2, -4])
 
 
 def test_model_toml_declares_what_annotations_leave_out(loaded: Loader) -> None:
@@ -199,6 +217,7 @@ def returning(value: str, annotation: str = '{"y": "FP32[-1]"}') -> str:
         (returning("x + 1j", '"BYTES[-1]"'), "an array of complex64, which no client can get"),
         (returning("[b'a', 1]", '"BYTES[-1]"'), "contains int, not only texts and bytes"),
         (returning("[1.7]", '"INT64[-1]"'), "output 'output' has values that are not INT64"),
+        (returning("[1.7]", '"INT4[-1]"'), "output 'output' has values that are not INT4"),
         (returning("['1']", '"INT8[-1]"'), "output 'output' has values that are not INT8"),
         (returning("['False']", '"BOOL[-1]"'), "output 'output' has values that are not BOOL"),
     ],
