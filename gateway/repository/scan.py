@@ -165,13 +165,14 @@ def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[Mode
 def _looks_like_model(folder: Path, runtimes: Mapping[str, Runtime]) -> bool:
     """Return whether a folder has a version, a configuration, or an artifact that is not in a version's folder.
 
-    Other folders are unrelated to models, and ignored.
+    Other folders are unrelated to models, and ignored. Archives in them are not opened: they may be large, and of any
+    kind.
     """
     names = [entry.name for entry in folder.iterdir()]
     if any(is_version(name) for name in names) or "model.toml" in names or "config.pbtxt" in names:
         return True
     try:
-        find_artifact(folder, runtimes)
+        find_artifact(folder, runtimes, archives=False)
     except UnknownFormat:
         return False
     return True

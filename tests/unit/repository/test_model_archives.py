@@ -199,6 +199,13 @@ def test_an_archive_without_one_model_is_refused(tmp_path: Path, names: list[str
     assert said in only(tmp_path).problem
 
 
+def test_an_archive_in_an_unrelated_folder_is_not_opened(tmp_path: Path, modelport_home: Path) -> None:
+    tar(tmp_path / "repository" / "backup" / "all.tar.gz", "model.pt")
+    tar(tmp_path / "repository" / "m" / "1" / "model.tar.gz", "model.pt")
+    assert [config.name for config in scan(tmp_path / "repository", RUNTIMES)] == ["m"]
+    assert len(contents(modelport_home)) == 1
+
+
 def test_an_archive_next_to_a_model_is_left_alone(tmp_path: Path) -> None:
     tar(tmp_path / "m" / "1" / "data.tar.gz", "data.csv")
     (tmp_path / "m" / "1" / "net.pt").write_bytes(torchscript())
