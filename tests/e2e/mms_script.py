@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -27,3 +28,20 @@ signature = {
 values = np.random.default_rng(0).normal(size=(2, 3)).astype("f4")
 module.forward(mx.io.DataBatch([mx.nd.array(values)], [mx.nd.zeros(2)]), is_train=False)
 np.savez(folder.parent / "expected.npz", data=values, softmax=module.get_outputs()[0].asnumpy())
+
+
+class Scaled(mx.gluon.HybridBlock):
+    """Gluon's numpy interface: a scalar as input, and one as output."""
+
+    def hybrid_forward(self, F: Any, x: Any, v: Any) -> Any:
+        return x * v, F.np.sum(x * v)
+
+
+with mx.util.np_shape(True), mx.util.np_array(True):
+    block = Scaled()
+    block.hybridize()
+    results = block(mx.np.array(values), mx.np.array(2.5))
+    block.export(str(folder.parent / "scaled"))
+    outputs = mx.sym.load(str(folder.parent / "scaled-symbol.json")).list_outputs()
+    computed = {name: results[index].asnumpy() for index, name in enumerate(outputs)}
+np.savez(folder.parent / "scaled.npz", data0=values, data1=np.float32(2.5), **computed)

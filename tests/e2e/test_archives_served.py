@@ -114,6 +114,10 @@ def write_mxnet(folder: Path, store: Path, python: Path, archiver: Path, ran: Pa
             tar.add(source / file, name)
         tar.add(folder / "model-shapes.json", "model-shapes.json")
         tar.add(folder / "own.py", "code/inference.py")
+    (store / "sagemaker_numpy" / "1").mkdir(parents=True)
+    with tarfile.open(store / "sagemaker_numpy" / "1" / "model.tar.gz", "w:gz") as tar:
+        for name in ("scaled-symbol.json", "scaled-0000.params"):
+            tar.add(folder / name, name)
     (store / "sagemaker_torch" / "1").mkdir(parents=True)
     with tarfile.open(store / "sagemaker_torch" / "1" / "model.tar.gz", "w:gz") as tar:
         tar.add(folder / "net.pt", "model.pth")
@@ -154,6 +158,17 @@ def test_mxnet_in_an_archive_answers_as_mxnet_does(served: Served, model: str, o
     with np.load(served.folder / "expected.npz") as expected:
         answer = ask(served.gateway, model, {"data": expected["data"]})
         np.testing.assert_allclose(answer[output], expected["softmax"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_graph_with_numpys_semantics_has_scalars(served: Served, protocol: str) -> None:
+    with np.load(served.folder / "scaled.npz") as file:
+        expected = dict(file)
+    inputs = {name: expected.pop(name) for name in ("data0", "data1")}
+    answer = PROTOCOLS[protocol](served.gateway, "sagemaker_numpy", inputs)
+    assert {name: array.shape for name, array in answer.items()} == {name: a.shape for name, a in expected.items()}
+    for name, array in expected.items():
+        np.testing.assert_allclose(answer[name], array, rtol=1e-5)
 
 
 def test_the_labels_of_an_archive_are_those_of_its_classes(served: Served) -> None:
