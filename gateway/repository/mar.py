@@ -61,11 +61,23 @@ class Archive(NamedTuple):
 
 
 def is_model_archive(folder: Path) -> bool:
-    return (folder / _MANIFEST).is_file()
+    return (folder / _MANIFEST).is_file() or bool(_legacy_model(folder))
+
+
+def _legacy_model(folder: Path) -> Mapping[str, Any]:
+    """Return the entry of the model in the manifest that Multi Model Server had up to 0.4; empty if it is another."""
+    file = folder / _MANIFEST.name
+    try:
+        model = _mapping(_mapping(_read_json(file)).get("Model")) if file.is_file() else {}
+    except BrokenArchive:
+        return {}
+    return model if "Model-Format" in model else {}
 
 
 def read_model_archive(folder: Path) -> Archive:
     """Read the manifest in a folder, and the files that belong to it. Raises BrokenArchive."""
+    if not (folder / _MANIFEST).is_file():
+        return _of_legacy_server(folder)
     manifest = _mapping(_read_json(folder / _MANIFEST))
     model = _mapping(manifest.get("model"))
     version, handler, file = (_text(model, key) for key in ("modelVersion", "handler", "serializedFile"))
@@ -98,6 +110,13 @@ def _of_torchserve(archive: Archive, handler: str) -> Archive:
     if handler in _UNSUPPORTED:
         return archive._replace(unserved_handler=f"TorchServe's handler {handler} is not supported")
     return archive._replace(unserved_handler=f"its handler {handler[:100]} is a program, which is not run")
+
+
+def _of_legacy_server(folder: Path) -> Archive:
+    model = _legacy_model(folder)
+    if _text(model, "Model-Format") != "MXNet-Symbolic":
+        raise BrokenArchive("its model is a program of Gluon, which is not run: export it as a symbol instead")
+    return _of_multi_model_server(folder, "", _text(model, "Service"))
 
 
 def _of_multi_model_server(folder: Path, version: str, handler: str) -> Archive:

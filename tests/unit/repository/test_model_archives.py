@@ -145,6 +145,31 @@ def test_what_cannot_be_served_is_refused_with_the_reason(
     assert str(tmp_path / "home") not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("MXNet-Symbolic", ""), ("Gluon-Imperative", "its model is a program of Gluon, which is not run")],
+)
+def test_the_first_archives_of_multi_model_server(tmp_path: Path, form: str, said: str) -> None:
+    model = {"Symbol": "n-symbol.json", "Parameters": "n-0000.params", "Service": "service.py", "Model-Format": form}
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "m" / "1" / "net.model", "w") as archive:
+        archive.writestr("MANIFEST.json", json.dumps({"Model-Archive-Version": 0.2, "Model": model}))
+        archive.writestr("n-symbol.json", SYMBOL)
+        archive.writestr("n-0000.params", "x")
+        archive.writestr("signature.json", json.dumps(SIGNATURE))
+    config = only(tmp_path)
+    assert config.problem.startswith(said)
+    assert bool(config.problem) == bool(said)
+    assert [each.name for each in config.toml.inputs] == ([] if said else ["data"])
+
+
+def test_a_file_of_cntk_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "net.model").write_bytes(b"CNTK")
+    config = only(tmp_path / "net.model")
+    assert config.artifact is not None
+    assert config.artifact.runtime.name == "cntk"
+
+
 @pytest.mark.parametrize("name", ["net.mar", "net.model", "net.tar.gz"])
 def test_multi_model_server(tmp_path: Path, name: str) -> None:
     files = {"n-symbol.json": SYMBOL, "n-0000.params": "x", "service.py": "", "signature.json": json.dumps(SIGNATURE)}
