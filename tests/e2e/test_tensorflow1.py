@@ -6,7 +6,9 @@ TENSORFLOW1_PYTHON names, in which TensorFlow 1.15 is installed.
 
 import json
 import os
+import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tests.support.protocols import PROTOCOLS
 
 HERE = Path(__file__).parent
 # Their inputs, and those of which some may be left out.
-MODELS = {"triton": ["image"], "found": ["image"], "words": ["word"], "text": ["x"], "hub": ["x"]}
+MODELS = {"triton": ["image"], "found": ["image"], "words": ["word"], "text": ["x"], "hub": ["x"], "archive": ["x"]}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,12 @@ def made(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     command = [python, "-I", "-W", "ignore", HERE / "make_tensorflow1.py", folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
+    archive = folder / "repository" / "archive" / "1"
+    archive.mkdir(parents=True)
+    with tarfile.open(archive / "module_1.tar.gz", "w:gz") as file:  # as TF Hub delivers one
+        file.add(folder / "repository" / "hub" / "1", ".")
+    for kind in ("inputs", "expected"):
+        shutil.copy(folder / f"hub.{kind}.npz", folder / f"archive.{kind}.npz")
     return folder
 
 
@@ -92,7 +100,7 @@ def test_what_is_served_and_what_is_refused(serving: Gateway) -> None:
     platforms = {model: serving.get(f"/v2/models/{model}").json()["platform"] for model in MODELS}
     assert platforms == {
         **dict.fromkeys(("triton", "found", "words"), "tensorflow_graphdef"),
-        **dict.fromkeys(("text", "hub"), "tensorflow_savedmodel"),
+        **dict.fromkeys(("text", "hub", "archive"), "tensorflow_savedmodel"),
     }
     body = {"inputs": {"x": [[1.0, 2.0]], "scale": 1.0}, "outputs": ["wave"]}
     reply = serving.post("/predict/text", json.dumps(body).encode())
