@@ -63,9 +63,10 @@ def is_close(found: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize("model", ["classifier", "words", "nested", "only_sequence"])
 def test_sequences_maps_and_optional_values_are_json(served: Served, model: str) -> None:
-    reply = served.gateway.post(f"/predict/{model}", {"inputs": served.expected[model][0]["inputs"]})
-    assert reply.status == 200, reply
-    assert is_close(reply.json()["outputs"], served.answer(model))
+    for _ in range(4):  # what other requests of the same form leave in caches changes nothing
+        reply = served.gateway.post(f"/predict/{model}", {"inputs": served.expected[model][0]["inputs"]})
+        assert reply.status == 200, reply
+        assert is_close(reply.json()["outputs"], served.answer(model))
 
 
 def test_one_of_them_can_be_asked_for(served: Served) -> None:
@@ -122,6 +123,12 @@ def test_inputs_without_rows_may_be_given(served: Served, model: str, protocol: 
     for number in range(2):
         found = PROTOCOLS[protocol](served.gateway, model, served.inputs(model, number))["y"]
         assert np.array_equal(found, np.array(served.answer(model, number)["y"], np.float32))
+
+
+def test_other_dialects_may_give_them(served: Served) -> None:
+    body, expected = {"inputs": served.expected["overridable"][1]["inputs"]}, served.answer("overridable", 1)["y"]
+    assert is_close(served.gateway.post("/v1/models/overridable:predict", body).json(), {"outputs": expected})
+    assert is_close(served.gateway.post("/predictions/overridable", body).json(), expected)
 
 
 def test_a_request_that_gives_one_runs_alone(served: Served) -> None:

@@ -9,12 +9,15 @@ from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.named_inputs import find_signature, read_inputs
 from gateway.front.base.parameters import DEFAULTS, Options, read_options
+from runtimes.contract import Signature
 
 _KEYS = ("inputs", "instances", "outputs", "signature", "parameters", "model", "version")
 
 
-def read_document(engine: Engine, model: str, version: str, document: Any) -> InferRequest:
+def read_document(engine: Engine, model: str, version: str, document: Any, json_outputs: bool = False) -> InferRequest:
     """Read a request. `model` and `version` are "" if the path does not name them.
+
+    json_outputs: whether the answer can have the outputs of Signature.json
 
     Raises InvalidRequest, NotFound, Unavailable.
     """
@@ -30,11 +33,21 @@ def read_document(engine: Engine, model: str, version: str, document: Any) -> In
         raise InvalidRequest("the request names no model; post to /predict/{model}, or add 'model' to the body")
     options = _options(document)
     status = engine.model(model, version)
-    inputs = read_inputs(document, status, find_signature(status, options.signature))
+    signature = find_signature(status, options.signature)
+    inputs = read_inputs(document, status, signature)
     names = document.get("outputs", [])
     if not isinstance(names, list) or not set(map(type, names)) <= {str}:
         raise InvalidRequest("'outputs' must be a list of output names")
-    return options.request(model, version, inputs, outputs=names)
+    request = options.request(model, version, inputs, outputs=names)
+    return with_json_outputs(request, signature) if json_outputs else request
+
+
+def with_json_outputs(request: InferRequest, signature: Signature) -> InferRequest:
+    """Return the request for an answer that can have the outputs of Signature.json: all of them, if it names none."""
+    if not signature.json:
+        return request
+    outputs = request.outputs or [*signature.outputs_from([each.name for each in request.inputs]), *signature.json]
+    return request._replace(outputs=outputs, json=[name for name in signature.json if name in outputs], layout=None)
 
 
 def _path_or_body(document: Mapping[str, Any], key: str, path: str) -> str:

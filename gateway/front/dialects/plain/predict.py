@@ -24,7 +24,7 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
 from gateway.front.base.body import Headers
-from gateway.front.base.json_request import read_document
+from gateway.front.base.json_request import read_document, with_json_outputs
 from gateway.front.base.limits import Limits, check_json_answer
 from gateway.front.base.named_inputs import find_signature, only_input
 from gateway.front.base.predictions import Prediction
@@ -39,9 +39,9 @@ def is_binary(content_type: str) -> bool:
 
 
 def read_request(
-    engine: Engine, model: str, version: str, body: Buffer, content_type: str, max_bytes: int
+    engine: Engine, model: str, version: str, body: Buffer, content_type: str, max_bytes: int, accept: str = ""
 ) -> InferRequest:
-    """Read a request. `model` is "" if the path does not name it.
+    """Read a request. `model` is "" if the path does not name it. accept: as for `write_response`.
 
     Raises InvalidRequest, NotFound, TooLarge, Unavailable.
     """
@@ -49,13 +49,14 @@ def read_request(
     if kind in (NPY, NPZ):
         if not model:
             raise InvalidRequest("a numpy file cannot name the model; post it to /predict/{model}")
-        if kind == NPZ:
-            return InferRequest(model, read_npz(bytes(body), max_bytes), version)
+        tensors = read_npz(bytes(body), max_bytes) if kind == NPZ else []
         signature = find_signature(engine.model(model, version), "")
-        return InferRequest(model, [read_npy(only_input(signature, model), body)], version)
+        tensors = tensors if kind == NPZ else [read_npy(only_input(signature, model), body)]
+        request = InferRequest(model, tensors, version)
+        return request if is_numpy(accept) else with_json_outputs(request, signature)
     if kind not in _JSON_TYPES:
         raise InvalidRequest(f"content type '{kind}' is not supported; send application/json, {NPY}, {NPZ} or an image")
-    return read_document(engine, model, version, loads(body))
+    return read_document(engine, model, version, loads(body), json_outputs=not is_numpy(accept))
 
 
 def is_json(headers: Headers) -> bool:
@@ -71,15 +72,6 @@ def check_accept(engine: Engine, request: InferRequest, accept: str) -> None:
     count = len(request.outputs or (signature.outputs if signature else ()))
     if count:
         _check_npy(count)
-
-
-def with_json_outputs(engine: Engine, request: InferRequest) -> InferRequest:
-    """Return the request for an answer in JSON, which can have the outputs of Signature.json. Raises NotFound."""
-    signature = engine.model(request.model, request.version).signature(request.signature)
-    if signature is None or not signature.json:
-        return request
-    outputs = request.outputs or [*signature.outputs_from([each.name for each in request.inputs]), *signature.json]
-    return request._replace(outputs=outputs, json=[name for name in signature.json if name in outputs], layout=None)
 
 
 def write_response(

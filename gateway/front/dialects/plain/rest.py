@@ -27,11 +27,11 @@ def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: 
         if headers.accept:
             predict.check_accept(engine, image_request.request, headers.accept)
         return image_request.request, partial(_write_images, limits, headers.accept, image_request)
-    request = predict.read_request(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+    request = predict.read_request(
+        engine, route.model, route.version, body, headers.content_type, limits.binary_bytes, headers.accept
+    )
     if headers.accept:
         predict.check_accept(engine, request, headers.accept)
-    if not predict.is_numpy(headers.accept):
-        request = predict.with_json_outputs(engine, request)
     return request, partial(_write, limits, headers.accept, request.json)
 
 
