@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 def with_declarations(config: "ModelConfig", artifact: Artifact) -> "ModelConfig":
     """Return the model's configuration with its artifact. What model.toml sets has precedence."""
     toml = _completed(config.toml, {"inputs": _tensors(artifact.inputs), "outputs": _tensors(artifact.outputs)})
-    config = replace(config, artifact=artifact, toml=toml)
-    return _from_archive(config, artifact.archive) if artifact.archive else config
+    completed = replace(config, artifact=artifact, toml=toml)
+    if artifact.archive:
+        completed = _from_archive(completed, artifact.archive)
+    added = completed.toml.model_fields_set - config.toml.model_fields_set
+    return replace(completed, sources={**config.sources, **dict.fromkeys(sorted(added), "artifact")})
 
 
 def stated_version(artifact: Artifact) -> tuple[str, dict[str, int]]:

@@ -79,6 +79,7 @@ def test_the_handler_of_torchserve_becomes_settings_of_the_model(tmp_path: Path)
     assert (config.toml.postprocess.softmax, config.toml.postprocess.top_k) == (True, 5)
     assert [(each.datatype, each.shape) for each in config.toml.inputs] == [("FP32", (-1, 3, 224, 224))]
     assert config.class_labels == {"OUTPUT__0": ("cat", "", "dog")}
+    assert config.sources == dict.fromkeys(("inputs", "postprocess", "preprocess"), "artifact")
 
 
 def test_model_toml_has_precedence_over_the_archive(tmp_path: Path) -> None:
