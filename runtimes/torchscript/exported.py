@@ -23,7 +23,7 @@ from .program import SCALAR, TENSOR, Program, client_message, datatype_problem
 from .screening import screen
 
 _UNKNOWN_OPERATOR = re.compile(r"failed to resolve (?:torch\.ops\.)?([\w.:]+)")
-_OTHER_SCHEMA = re.compile(r"Serialized version .* does not match our current schema version", re.DOTALL)
+_OTHER_SCHEMA = re.compile(r"Serialized (?:schema )?version .* does not match our current schema version", re.DOTALL)
 _OTHER_OUTPUT = re.compile(r"Unable to deserialize output node Argument\(as_(\w+)=")
 _PICKLE = re.compile(r"Weights only load failed|WeightsUnpickler error")
 _CONSTANTS = {bool: "BOOL", int: "INT64", float: "FP64", str: "BYTES"}
@@ -50,9 +50,13 @@ def load(options: LoadOptions) -> Program:
     if not outputs:
         raise LoadError("none of the model's outputs can be served: %s" % "; ".join(refused.values()))
     in_spec = exported.call_spec.in_spec
+    arguments, keywords = in_spec.children()
+    is_flat = len(inputs) == len(leaves) == arguments.num_children == arguments.num_leaves and not keywords.num_children
     served = {spec.name for spec in outputs}
 
     def call(given: List[Any]) -> Any:
+        if is_flat:
+            return module(*given)
         rest = iter(given)
         args, kwargs = tree_unflatten([next(rest) if leaf is _PLACEHOLDER else leaf for leaf in leaves], in_spec)
         return module(*args, **kwargs)
@@ -63,7 +67,7 @@ def load(options: LoadOptions) -> Program:
         signature=Signature(
             declared_inputs(options.inputs, inputs), declared_outputs(options.outputs, outputs), refused
         ),
-        name=lambda result: dict(zip(names, tree_leaves(result))),
+        name=lambda result: dict(zip(names, [result] if isinstance(result, torch.Tensor) else tree_leaves(result))),
         pure=_is_pure(exported),
         module=module,
         analyze=lambda: read.of_exported(exported, [name if name in served else "" for name in names]),

@@ -394,7 +394,9 @@ def tamper(path, entry, change):
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     top = next(iter(content)).split("/")[0]
-    content[f"{top}/{entry}"] = change(content.get(f"{top}/{entry}", b""))
+    old = content.get(f"{top}/{entry}", b"")
+    content[f"{top}/{entry}"] = change(old)
+    assert content[f"{top}/{entry}"] != old, entry
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(name, data)
@@ -445,6 +447,30 @@ def main(root):
 
         write(name, save, case, "pt2")
 
+    def legacy_archive(name, module, case, major=""):
+        """Write PyTorch 2.8's layout: an archive of the present kind, with the weights in one file."""
+        dynamic = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
+        parts = serialize.serialize(torch.export.export(module.eval(), (torch.zeros(2, 4),), dynamic_shapes=dynamic))
+        program = json.loads(parts.exported_program)
+        if major:
+            program["schema_version"]["major"] = major
+
+        def save(path):
+            writer = torch._C.PyTorchFileWriter(path)
+            entries = {
+                "archive_format": b"pt2",
+                "archive_version": b"0",
+                "models/model.json": json.dumps(program).encode(),
+                "data/weights/model.pt": parts.state_dict,
+                "data/constants/model.pt": parts.constants,
+                "data/sample_inputs/model.pt": parts.example_inputs,
+            }
+            for entry, data in entries.items():
+                writer.write_record(entry, data, len(data))
+            writer.write_end_of_file()
+
+        write(name, save, case, "pt2")
+
     two = expected_outputs(["OUTPUT__0", "", None], ["OUTPUT__1", "", None])
     script("tuple", ReturnsTuple(), {**FP32_X, "values": X, **two})
     script("list", ReturnsList(), {**FP32_X, "values": X, **expected_outputs()})
@@ -482,7 +508,6 @@ def main(root):
     }
     declared = [[name, "FP32", [-1]] for name in ("state_0", "state_1", "features_age")]
     script("takes_parts", TakesParts(), {**parts, "options": {"inputs": declared}})
-    script("takes_dict", TakesFeatures(), {"load_error": "declare each as an input 'batch_KEY'"})
     for prefix, name in (("", "takes_keys"), ("batch_", "takes_named_keys")):
         values = {prefix + "age": [10.0], prefix + "height": [1.0]}
         options = {"inputs": [[each, "FP32", [-1]] for each in values]}
@@ -522,7 +547,6 @@ def main(root):
     script("takes_mask_in_batches", TakesMask(), {**masked, "analysis": "independent"})
     script("mixes_without_mask", MixesWithoutMask(), {**masked, "analysis": {"mixes": "reduces over the rows"}})
     script("quantized_beside", QuantizedBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
-    script("torchvision", Suppresses(), {"load_error": 'the operator torchvision::nms: write extras = ["torchvision"]'})
     script("none_beside", NoneBeside(), {**FP32_X, "values": X, "left_out": ["auxiliary"]})
     script("complex_beside", ComplexBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
     script("sparse_beside", SparseBeside(), {**FP32_X, "values": X, "refused_later": ["OUTPUT__1"]})
@@ -645,14 +669,30 @@ def main(root):
     doubled = {"a_0": X["x"], "a_1": 5, "b_0": states["OUTPUT__1_0"]}
     constants |= {"values": X, "expected_values": doubled, "expected_datatypes": {"a_1": "INT64"}, "refused": ["b_1"]}
     export("exported_constants", ReturnsConstants(), constants)
-    export("exported_text", ReturnsText(), {"load_error": "a constant text, which PyTorch saves but cannot load"})
+    refused: dict[str, tuple[nn.Module, str]] = {
+        "features.pt": (TakesFeatures(), "declare each as an input 'batch_KEY'"),
+        "nms.pt": (Suppresses(), 'the operator torchvision::nms: write extras = ["torchvision"]'),
+        "text.pt2": (ReturnsText(), "a constant text, which PyTorch saves but cannot load"),
+    }
+    for name in TAMPERED:
+        words = {"pickled": "pickled Python objects", "compiled": "compiled code next to"}
+        refused[name + ".pt2"] = (Linear(), words.get(name.split("_")[0], "run code"))
+    folder = Path(root, "refused_files")
+    folder.mkdir()
+    for file, (module, _) in refused.items():
+        if file.endswith(".pt"):
+            torch.jit.save(torch.jit.script(module), str(folder / file))
+        else:
+            dynamic = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
+            program = torch.export.export(module.eval(), (torch.zeros(2, 4),), dynamic_shapes=dynamic)
+            torch.export.save(program, str(folder / file))
     for name, (entry, change) in TAMPERED.items():
-        words = {"pickled": "pickled Python objects", "compiled": "compiled code next to"}.get(
-            name.split("_")[0], "run code"
-        )
-        export("exported_" + name, Linear(), {"load_error": words})
-        tamper(str(Path(root, "exported_" + name, "model.pt2")), entry, change)
+        tamper(str(folder / (name + ".pt2")), entry, change)
+    words = {file: words for file, (_, words) in refused.items()}
+    (folder / "case.json").write_text(json.dumps({"artifact": "nms.pt", "load_errors": words}))
     legacy("exported_by_2_7", Linear(), {"expected_signature": LINEAR})
+    legacy_archive("exported_by_2_8", Linear(), {"expected_signature": LINEAR})
+    legacy_archive("exported_by_another_schema", Linear(), {"load_error": "too old or too new"}, 7)
     legacy("exported_too_early", Linear(), {"load_error": "too old or too new"}, "7.3")
     export("exported_operator", Custom(), {"load_error": "the operator contract.twice.default"})
     write("compiled", write_compiled, {"load_error": "an AOTInductor package, which contains compiled code"}, "pt2")

@@ -11,14 +11,23 @@ from runtimes.contract import InvalidInput, LoadError, Unsupported
 
 class RefusalChecks(TestedModel):
     def load_error(self):
+        self.refuses_to_load(self.case["load_error"])
+
+    def load_errors(self):
+        """Several artifacts in one process: a file that made it run code would end it."""
+        for artifact, words in self.case["load_errors"].items():
+            self.artifact = os.path.join(self.folder, artifact)
+            self.refuses_to_load(words)
+
+    def refuses_to_load(self, words):
         try:
             self.runtime.load(self.options())
         except LoadError as error:
-            sentence, words = str(error), self.case["load_error"]
+            sentence = str(error)
             if words is not True and words not in sentence:
                 raise AssertionError("%r does not say %r" % (sentence, words)) from None
             return is_sentence(sentence)
-        raise AssertionError("it loaded")
+        raise AssertionError("%s loaded" % os.path.basename(self.artifact))
 
     def fails(self):
         """Every request fails, and the client is not at fault."""

@@ -21,6 +21,7 @@ left_out            output names that a request must not name, and that no answe
 fails               the name of the exception that every request ends with, which is the model's fault
 faults              [[artifact, {input: nested list}, whose, words]]: requests that fail, whose fault it is ("client",
                     "model", or "memory" if memory ran out), and words of the sentence
+load_errors         {artifact: words that the LoadError of its loading must contain}
 load_error          true: loading must fail with LoadError; or words that its sentence must contain
 bad                 [{input: nested list, …}, …]: requests that must raise InvalidInput
 stateful            true: the same request may be answered differently the next time

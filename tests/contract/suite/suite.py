@@ -15,6 +15,8 @@ class Suite(AnswerChecks, RefusalChecks, BatchingChecks, GraphChecks):
     def run(self):
         if self.case.get("load_error"):
             return report("load_error", self.load_error)
+        if self.case.get("load_errors"):
+            return report("load_errors", self.load_errors)
         if self.case.get("faults"):
             return report("faults", self.faults)
         if not report("load", self.load):
