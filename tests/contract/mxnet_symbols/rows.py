@@ -109,6 +109,26 @@ for symbol, words in mixing_ones(data):
     found = read(symbol, 6)
     assert any(words in reason for reason in found.mixes), (symbol.list_outputs(), words, found)
 
+# The numpy interface has operators of its own. Here, a scalar and a row of numbers meet rows of any number.
+with mx.util.np_shape(True), mx.util.np_array(True):
+    x, v, w = (S.var(name).as_np_ndarray() for name in ("data", "v", "w"))
+    N = S.np
+    rows = Signature((TensorSpec("data", "FP32", (-1, 6)),), (TensorSpec("y", "FP32"),))
+
+    def read_numpy(symbol):
+        return analyze(symbol.tojson(), {"v": (), "w": (6,)}, rows, ["y"])
+
+    for symbol in (
+        N.tanh(x * 2 - w) / v,
+        x - N.mean(x, axis=1, keepdims=True),
+        N.where(x > w, 1 / x, N.maximum(x, v)),
+        N.argmax(x, axis=-1),
+    ):
+        assert read_numpy(symbol) == BatchAnalysis(), (symbol.list_outputs(), read_numpy(symbol))
+    for symbol in (x - N.mean(x, axis=0, keepdims=True), x / N.max(x), N.std(x, axis=0) + x):
+        found = read_numpy(symbol)
+        assert any("reduces over the rows" in reason for reason in found.mixes), (symbol.list_outputs(), found)
+
 # A random operator behind more reasons than are reported.
 many = S.add_n(*[S.broadcast_sub(data, S.mean(data, axis=0, keepdims=True)) for _ in range(12)])
 found = read(many + S.random.normal_like(data), 6)

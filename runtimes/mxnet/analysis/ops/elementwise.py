@@ -20,8 +20,21 @@ _SCALAR = """plus minus rminus mul div rdiv mod rmod power rpower maximum minimu
     greater_equal lesser lesser_equal logical_and logical_or logical_xor"""
 _TWO = """add sub minus plus mul div mod power maximum minimum hypot equal not_equal greater greater_equal lesser
     lesser_equal logical_and logical_or logical_xor"""
+# Those of the numpy interface, which broadcast as numpy does.
+_NUMPY_ONE = """abs absolute arccos arccosh arcsin arcsinh arctan arctanh around cast cbrt ceil clip cos cosh degrees
+    exp expm1 fix floor isfinite isinf isnan log log10 log1p log2 logical_not negative radians reciprocal rint sign sin
+    sinh sqrt square tan tanh trunc where"""
+_NUMPY_TWO = """add subtract multiply true_divide mod power maximum minimum hypot arctan2 copysign equal not_equal
+    greater greater_equal less less_equal"""
+_NUMPY_REVERSED = "subtract true_divide mod power arctan2 copysign"
+_NUMPY = [
+    *_NUMPY_ONE.split(),
+    *(name + form for name in _NUMPY_TWO.split() for form in ("", "_scalar")),
+    *("r%s_scalar" % name for name in _NUMPY_REVERSED.split()),
+]
 
 
+@rule(" ".join("_npi_" + name for name in _NUMPY), "_np_copy")
 @rule(_ONE, " ".join("_%s_scalar" % name for name in _SCALAR.split()), " ".join("broadcast_" + n for n in _TWO.split()))
 @rule("zeros_like ones_like")
 def each_element(call: Call) -> Value:

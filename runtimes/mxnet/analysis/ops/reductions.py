@@ -24,13 +24,14 @@ def _axes(call: Call, value: Value) -> Optional[Sequence[int]]:
 
 
 @rule("sum mean max min prod nansum nanprod norm sum_axis max_axis min_axis _square_sum")
+@rule("_np_sum _np_max _np_min _np_amax _np_amin _np_prod _np_any _np_all _npi_mean _npi_std _npi_var")
 def reduce(call: Call) -> Value:
     if call[0].dims is None:
         return unsure("%s is not followed" % call.at, call.present)
     return computing.reduce(call.at, call[0], _axes(call, call[0]), call.attribute("keepdims", False) in (True, 1))
 
 
-@rule("argmax", "argmin", "argmax_channel")
+@rule("argmax", "argmin", "argmax_channel", "_npi_argmax", "_npi_argmin")
 def arg_max(call: Call) -> Value:
     axes = [1] if call.node.operator == "argmax_channel" else _axes(call, call[0])
     return computing.reduce(call.at, call[0], axes, call.attribute("keepdims", False) in (True, 1), "compares")
