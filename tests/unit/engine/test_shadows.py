@@ -23,7 +23,7 @@ from gateway.engine.shadow_comparison import compare
 from gateway.engine.shadow_metrics import ShadowMetrics, add_shadows
 from gateway.errors import DeadlineExceeded, Internal, Overloaded
 from gateway.metrics.collector import MetricsAggregator
-from runtimes.contract import Signature, TensorSpec
+from runtimes.contract import Signature, TensorSpec, numpy_dtype
 from runtimes.fair_order import MAX_LEVEL
 from runtimes.layouts import TensorGroup, layout_of
 from runtimes.tensors import Tensor, from_array, pack_bytes
@@ -304,6 +304,10 @@ def test_integers_strings_and_half_precision() -> None:
     assert [compare(text, each)[1][0].absolute for each in (text, other)] == [0, 1]
     half = compare(one(np.full(2, 60000, np.float16)), one(np.full(2, -60000, np.float16)))[1][0]
     assert (half.absolute, half.relative) == (120000, 2)
+    for datatype in ("BF16", "FP8_E5M2", "INT4"):
+        dtype = numpy_dtype(datatype)
+        small = compare(one(np.array([4, -2]).astype(dtype)), one(np.array([3, -2]).astype(dtype)))[1][0]
+        assert (small.absolute, small.relative) == (1, 0.5 if datatype == "INT4" else 0.25)
     zeros = compare(one(np.zeros(2, np.float32)), one(np.ones(2, np.float32)))[1][0]
     assert (zeros.absolute, zeros.relative) == (1, math.inf)
 
