@@ -50,7 +50,10 @@ def with_packages(
     """
     if not requested and not python and not extras:
         return runtime
-    runtime = replace(runtime, requirements=_with_extras(runtime, sorted(set(extras))))
+    names = sorted(set(extras))
+    runtime = replace(runtime, requirements=_with_extras(runtime, names))
+    limits = dict.fromkeys(each for name in names for each in runtime.extras[name].get("pythons", ()))
+    runtime = replace(runtime, pythons=",".join([runtime.pythons, *limits]))
     pythons = _pythons(runtime, python, source)
     key = json.dumps([runtime.requirements, requested, pythons], default=dict)
     return replace(

@@ -72,7 +72,8 @@ class Runtime:
                           artifact of another runtime beside one of them has precedence
     model_requirements    a file next to the artifact that names further packages; "" if its models name none
     extras                packages that models may ask for by name: name → accelerator → what pip installs, and
-                          "without" → the runtime's packages that these replace
+                          "without" → the runtime's packages that these replace, "pythons" → specifiers for which these
+                          exist, if they do not for all of the runtime's
     base                  the runtime that this one adds a model's packages to; "" for one that is installed
     """
 
@@ -177,7 +178,7 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         table.text("gpu_image", "cuda", among=GPU_IMAGE),
         table.flag("model_code"),
         _optional(table, "model_requirements"),
-        {name: _packages(extras.table(name), "without") for name in extras.values},
+        {name: _packages(extras.table(name), "without", "pythons") for name in extras.values},
         table.text("start_method", "fork", among=START_METHODS),
     )
 

@@ -42,6 +42,11 @@ def test_an_extra_may_replace_packages_of_the_runtime(base):
     assert of(other, "other").requirements == {"cpu": ("tiny-fast==1.0",), "cuda": ("tiny-fast==1.0",)}
 
 
+def test_an_extra_may_exist_for_fewer_versions_of_python(base):
+    other = replace(base, pythons=">=3.11,<3.15", extras={"other": {"cpu": ("other==1.0",), "pythons": ("<3.14",)}})
+    assert of(other, "other").pythons == ">=3.11,<3.15,<3.14"
+
+
 def test_an_unknown_extra_is_refused_with_those_that_there_are(base):
     with pytest.raises(BrokenRequirements, match=r"the extra 'video' of Tiny, but it has audio, vision$"):
         of(base, "vision", "video")
