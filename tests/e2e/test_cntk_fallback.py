@@ -90,6 +90,19 @@ def test_a_model_with_its_loss_answers_with_and_without_labels(without_cntk: Gat
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5)
 
 
+def test_rows_of_json_leave_the_labels_out(without_cntk: Gateway) -> None:
+    with np.load(MODELS / "criterion.npz") as stored:
+        rows, expected = stored["in.v"].tolist(), stored["out.z"]
+    for path, instances in (
+        ("/v1/models/criterion:predict", [{"v": row} for row in rows]),
+        ("/predict/criterion", [{"v": row} for row in rows]),
+        ("/predict/criterion", rows),
+    ):
+        answer = without_cntk.post(path, {"instances": instances}).json()
+        found = answer["predictions"] if "predictions" in answer else answer["outputs"]["z"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
 def test_a_loss_without_labels_and_the_mean_of_a_batch_are_refused(without_cntk: Gateway) -> None:
     for output, message in (
         ("loss", "input 'labels' is missing; output 'loss' needs it"),

@@ -31,11 +31,12 @@ def find_signature(status: ModelStatus, name: str) -> Signature:
 
 
 def only_input(signature: Signature, model: str) -> str:
-    """Return the name of the signature's input. Raises InvalidRequest if it has several."""
-    if len(signature.inputs) != 1:
+    """Return the name of the only input, or of the only one that is not optional. Raises InvalidRequest."""
+    needed = [spec.name for spec in signature.inputs if spec.name not in signature.optional]
+    if len(signature.inputs) != 1 and len(needed) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
         raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; send each by its name: {names}")
-    return signature.inputs[0].name
+    return needed[0] if needed else signature.inputs[0].name
 
 
 def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signature) -> list[Tensor]:
@@ -81,8 +82,11 @@ def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, 
     by_name = bool(rows) and isinstance(rows[0], dict) and not _is_binary(rows[0], signature)
     if not by_name:
         return {only_input(signature, status.name): rows}
-    expected = set(names)
+    # What is left out is left out of each row. If outputs decide which inputs are needed, they do so later.
+    given = rows[0].keys()
+    needed = () if signature.needs else [name for name in names if name not in signature.optional]
+    expected = given if given <= set(names) and given >= set(needed) else set(names)
     for index, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != expected:
             raise InvalidRequest(f"instances[{index}] must be an object with a row for each input: {', '.join(names)}")
-    return {name: [row[name] for row in rows] for name in names}
+    return {name: [row[name] for row in rows] for name in names if name in expected}
