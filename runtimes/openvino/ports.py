@@ -2,12 +2,13 @@
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from runtimes.contract import DATATYPES, TensorSpec
+from runtimes.contract import TensorSpec, has_dtype
 
 # OpenVINO's names of datatypes.
 _DATATYPES = {
     "boolean": "BOOL", "u8": "UINT8", "u16": "UINT16", "u32": "UINT32", "u64": "UINT64", "i8": "INT8", "i16": "INT16",
     "i32": "INT32", "i64": "INT64", "f16": "FP16", "f32": "FP32", "f64": "FP64", "string": "BYTES", "bf16": "BF16",
+    "f8e4m3": "FP8_E4M3FN", "f8e5m2": "FP8_E5M2", "i4": "INT4", "u4": "UINT4",
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def ports(found: Sequence[Any], unnamed: str, is_output: bool, served: Mapping[s
         taken.add(name)
         kind = port.element_type.get_type_name()
         datatype = _DATATYPES.get(kind, "")
-        if datatype not in DATATYPES:
+        if datatype and not has_dtype(datatype):
             datatype = ""
         aliases = [*names, node.friendly_name, *(each[:-2] for each in names if each.endswith(":0"))]
         made.append(Port(TensorSpec(name, datatype, _shape(port.partial_shape)), kind, tuple(aliases)))

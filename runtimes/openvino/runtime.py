@@ -20,11 +20,10 @@ from .guards import guard
 from .lite_names import signature_names
 from .ports import Port, ports, renamed
 from .reading import client_message, read_model
+from .tensors import to_array, to_tensor
 
 # A sentence for those who call it from Python: each result is copied here in any case.
 warnings.filterwarnings("ignore", "Result of a string type will be copied")
-_MAX_STRINGS = 1 << 30  # bytes of an array in which all strings take as much as the longest
-_INT32, _FP32 = np.iinfo(np.int32), np.finfo(np.float32)
 
 
 def load(options: LoadOptions) -> "OpenVinoModel":
@@ -127,7 +126,7 @@ class OpenVinoModel(Model):
         arrays = [check_input(spec, inputs) for spec in served.inputs]
         if self._shapes is not None:
             self._check_shapes(tuple(array.shape for array in arrays))
-        given = {index: _given(spec.name, array) for index, (spec, array) in enumerate(zip(served.inputs, arrays))}
+        given = {index: to_tensor(spec.name, array) for index, (spec, array) in enumerate(zip(served.inputs, arrays))}
         if self.keeps_state:
             self._request.reset_state()
         try:
@@ -138,36 +137,4 @@ class OpenVinoModel(Model):
             raise InvalidInput(client_message(error)) from error
         if self._guarded and bool(self._request.get_output_tensor(len(self._positions)).data.any()):
             raise InvalidInput(self._guarded)
-        return {name: self._result(self._positions[name]) for name in names}
-
-    def _result(self, position: int) -> np.ndarray:
-        tensor = self._request.get_output_tensor(position)
-        if tensor.element_type == ov.Type.string:
-            texts = np.empty(tuple(tensor.shape), object)
-            texts.flat[:] = [bytes(text) for text in tensor.bytes_data.flat]
-            return texts
-        return np.array(tensor.data)  # a copy, because the next run writes to the same memory
-
-
-def _given(name: str, array: np.ndarray) -> np.ndarray:
-    """Return an input as OpenVINO accepts it. Raises InvalidInput for values that it would change."""
-    if array.dtype == object:
-        return _strings(name, array)
-    if not array.size:
-        return array
-    if array.dtype in (np.int64, np.uint64, np.uint32) and not _INT32.min <= array.min() <= array.max() <= _INT32.max:
-        raise InvalidInput("input '%s' has values outside of INT32, in which OpenVINO computes integers" % name)
-    if array.dtype == np.float64:
-        finite = np.abs(array[np.isfinite(array)])
-        if finite.size and finite.max() > _FP32.max:
-            raise InvalidInput("input '%s' has values outside of FP32, in which OpenVINO computes FP64" % name)
-    return array
-
-
-def _strings(name: str, array: np.ndarray) -> np.ndarray:
-    texts = list(array.flat)
-    if any(text.endswith(b"\0") for text in texts):
-        raise InvalidInput("input '%s' has a string that ends in a zero byte, which OpenVINO cuts off" % name)
-    if max(map(len, texts), default=0) * len(texts) > _MAX_STRINGS:
-        raise MemoryError("the strings are too long for one batch")
-    return np.array(texts, "S").reshape(array.shape) if texts else np.empty(array.shape, "S1")
+        return {name: to_array(self._request.get_output_tensor(self._positions[name])) for name in names}

@@ -29,6 +29,11 @@ def main(folder, onnx, savedmodel):
     y = ops.add(kept, x)
     kept_next = ops.assign(ops.reduce_sum(y, ops.constant(np.array([0])), True), "h")
     ov.save_model(ov.Model([ops.result(y, name="y")], [kept_next], [x], "counter"), folder / "state.xml")
+    inputs = [ops.parameter([-1, 3], getattr(ov.Type, kind), name=kind) for kind in ("bf16", "f8e4m3", "i4", "u4")]
+    more = [
+        ops.convert(ops.add(ops.convert(x, "f32"), np.float32(1)), x.get_element_type().get_type_name()) for x in inputs
+    ]
+    ov.save_model(ov.Model([ops.result(each) for each in more], inputs, "narrow"), folder / "narrow.xml")
     table = ops.constant(np.arange(8, dtype=np.float32).reshape(4, 2))
     place = ops.parameter([-1, 1], np.int64, name="place")
     ov.save_model(ov.Model([ops.gather_nd(table, place)], [place], "places"), folder / "places.xml")

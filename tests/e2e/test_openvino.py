@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from runtimes.contract import numpy_dtype
 from tests.support import ROOT
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
@@ -59,6 +60,7 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     add_copy(repository, "bf16", [onnx], toml=NAMED + '[parameters]\nprecision = "bf16"\n')
     add_copy(repository, "state", [scratch / "state.xml", scratch / "state.bin"])
     add_copy(repository, "places", [scratch / "places.xml", scratch / "places.bin"])
+    add_copy(repository, "narrow", [scratch / "narrow.xml", scratch / "narrow.bin"])
     lite = make_lite(scratch, runtime_environment("tflite").python)
     add_copy(repository, "original_lite", [lite])
     add_copy(repository, "lite", [lite], toml=NAMED)
@@ -111,6 +113,19 @@ def test_no_request_sees_the_state_of_another(served: Served) -> None:
     for _ in range(3):
         assert served.gateway.infer("state", {"x": [[1, 2]]}) == {"y": [[1, 2]]}
     served.gateway.wait_for("state version 1 is READY, batching is off: the model keeps state")
+
+
+@pytest.mark.parametrize("protocol", ["v2-json", "v2-binary", "grpc"])
+def test_datatypes_that_numpy_lacks(served: Served, protocol: str) -> None:
+    """The outputs are one more than the inputs, of which two of four bits share a byte in OpenVINO."""
+    names = {"bf16": "BF16", "f8e4m3": "FP8_E4M3FN", "i4": "INT4", "u4": "UINT4"}
+    numbers = np.array([[1, 6, 3 if protocol == "grpc" else 2], [0, 5, 4], [1, 2, 3]])
+    inputs = {name: numbers.astype(numpy_dtype(datatype)) for name, datatype in names.items()}
+    inputs["i4"] = (numbers - 8).astype(numpy_dtype("INT4"))
+    answers = PROTOCOLS[protocol](served.gateway, "narrow", inputs).values()
+    for given, answer in zip(inputs.values(), answers, strict=True):
+        assert answer.dtype == given.dtype
+        np.testing.assert_array_equal(answer.astype(np.float32), given.astype(np.float32) + 1)
 
 
 def test_coordinates_outside_of_a_table_are_refused(served: Served) -> None:

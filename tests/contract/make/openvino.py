@@ -84,6 +84,16 @@ def beside():
     return ov.Model([named(ops.add(x, x), "y"), named(ops.convert(x, "f8e8m0"), "scales")], [x], "beside")
 
 
+def narrow():
+    """Make y = x for the datatypes that numpy lacks, by way of FP32."""
+    kinds = ("bf16", "f8e4m3", "f8e5m2", "i4", "u4")
+    inputs = [taken("x_" + kind, [-1, 3], getattr(ov.Type, kind)) for kind in kinds]
+    outputs = [
+        named(ops.convert(ops.convert(x, "f32"), kind), "y_" + kind) for x, kind in zip(inputs, kinds, strict=True)
+    ]
+    return ov.Model(outputs, inputs, "narrow")
+
+
 def unnamed():
     x = ops.parameter(ov.PartialShape([-1, 2]), np.float32, name="x")
     return ov.Model([ops.relu(x)], [x], "unnamed")
@@ -108,6 +118,10 @@ def main(root):
     open_rank = ov.PartialShape.dynamic()
     write(root, "unranked", adder(open_rank), rank)
     declared = {"options": {"outputs": [["y", "FP32", [-1, 2]]]}}
+    names = {"bf16": "BF16", "f8e4m3": "FP8_E4M3FN", "f8e5m2": "FP8_E5M2", "i4": "INT4", "u4": "UINT4"}
+    types = {"outputs": [["y_" + kind, datatype, [-1, 3]] for kind, datatype in names.items()]}
+    numbers = {"x_" + kind: [[1, 7, 2 if kind == "u4" else -3]] for kind in names}
+    write(root, "narrow", narrow(), {"values": numbers, "expected_signature": types})
     write(root, "unnamed", unnamed(), {**declared, "expected_signature": {"outputs": [["y", "FP32", [-1, 2]]]}})
     both = {"values": {"a": [[1.0, 2]], "b": [[3.0, 4]]}, "expected_values": {"sum": [[4, 6]], "product": [[3, 8]]}}
     write(root, "several", several(), both)
