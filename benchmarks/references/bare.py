@@ -1,6 +1,6 @@
 """Runs a bare framework in a loop, in the environment of its runtime and without any code of the gateway.
 
-    PYTHON benchmarks/references/bare.py onnx|torchscript ARTIFACT [SIZE ...]
+    PYTHON benchmarks/references/bare.py onnx|openvino|torchscript ARTIFACT [SIZE ...]
 
 For each line "ROWS TIMES" on standard input, it makes TIMES calls with ROWS rows of float32 of the given SIZEs (by
 default 3 224 224), and prints the CPU seconds and the elapsed seconds that the calls took.
@@ -21,6 +21,14 @@ def load_onnx(path):
     return lambda array: session.run(None, {"x": array})
 
 
+def load_openvino(path):
+    import openvino as ov
+
+    how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+    request = ov.Core().compile_model(path, "CPU", how).create_infer_request()
+    return lambda array: request.infer({0: array}, share_inputs=True)
+
+
 def load_torchscript(path):
     import torch
 
@@ -37,7 +45,7 @@ def load_torchscript(path):
 def main():
     kind, path, *sizes = sys.argv[1:]
     shape = [int(size) for size in sizes] or [3, 224, 224]
-    run = {"onnx": load_onnx, "torchscript": load_torchscript}[kind](path)
+    run = {"onnx": load_onnx, "openvino": load_openvino, "torchscript": load_torchscript}[kind](path)
     images = np.random.default_rng(0).normal(size=(64, *shape)).astype(np.float32)
     run(images[:1])
     print("ready", flush=True)

@@ -20,6 +20,11 @@ def read_model(core: Any, artifact: str) -> Any:
     artifact  an .xml file, whose weights are in the .bin file of the same name if it has any, an .onnx, .tflite,
               .pdmodel or GraphDef file, or the folder of a SavedModel
     """
+    if artifact.endswith(".json"):
+        raise LoadError(
+            "OpenVINO reads PaddlePaddle's .pdmodel, and not its .json: save the model again with "
+            "FLAGS_enable_pir_api=0 in the environment"
+        )
     weights = os.path.splitext(artifact)[0] + ".bin"
     is_ir = artifact.endswith(".xml")
     try:

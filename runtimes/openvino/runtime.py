@@ -34,7 +34,7 @@ def load(options: LoadOptions) -> "OpenVinoModel":
     device = chosen_device(core, options)
     properties = compile_properties(device, options)
     model = read_model(core, options.artifact)
-    names = signature_names(options.artifact) if options.artifact.endswith(".tflite") else {}
+    names = _served_names(options.artifact, model)
     inputs = renamed(options.inputs, ports(model.inputs, "INPUT__%d", False, names))
     outputs = renamed(options.outputs, ports(model.outputs, "OUTPUT__%d", True, names))
     try:
@@ -46,6 +46,15 @@ def load(options: LoadOptions) -> "OpenVinoModel":
         raise
     except Exception as error:
         raise LoadError("OpenVINO cannot compile this model: %s" % client_message(error)) from error
+
+
+def _served_names(artifact: str, model: Any) -> Dict[str, str]:
+    """Return the names that other runtimes use for tensors that OpenVINO names differently, by OpenVINO's."""
+    if artifact.endswith(".tflite"):
+        return signature_names(artifact)
+    if artifact.endswith((".pb", ".graphdef")):  # the first output of a node has the node's name
+        return {name: name[:-2] for port in (*model.inputs, *model.outputs) for name in port.names if name[-2:] == ":0"}
+    return {}
 
 
 def _ranked(model: Any, found: List[Port], declared: Sequence[TensorSpec]) -> List[Port]:

@@ -24,7 +24,7 @@ DIGITS = PROJECT / "examples" / "digits"
 RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 
 MADE = {
-    "executorch": "dense xnnpack backend_unknown truncated other_version state methods table",
+    "executorch": "dense xnnpack state methods table",
     "openvino": (
         "dense half narrow strings state gathering dividing unranked unnamed several beside parameter_unknown "
         "on_a_card on_a_gpu weights_missing operator_unknown garbage"

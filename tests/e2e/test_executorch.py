@@ -35,6 +35,16 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     repository = scratch / "repository"
     add_copy(repository, "original", [scratch / "model.pt2"])
     add_copy(repository, "exported", [scratch / "export" / "model.pte"])
+    content = (scratch / "export" / "model.pte").read_bytes()
+    broken = {
+        # As if this ExecuTorch had been built without the backend.
+        "backend": content.replace(b"XnnpackBackend", b"AnotherBackend"),
+        "version": content[:4] + b"ET11" + content[8:],
+        "truncated": content[:200],
+    }
+    for name, each in broken.items():
+        (scratch / f"{name}.pte").write_bytes(each)
+        add_copy(repository, name, [scratch / f"{name}.pte"])
     with np.load(scratch / "expected.npz") as file:
         expected = dict(file)
     running = start_gateway(repository, scratch).wait_ready()
@@ -70,6 +80,13 @@ def test_more_rows_than_memory_was_planned_for_run_in_parts(served: Served) -> N
     many = np.resize(served.expected["image"], (65, 1, 8, 8))
     answer = PROTOCOLS["grpc"](served.gateway, "exported", {"image": many})
     np.testing.assert_allclose(answer["scores"], np.resize(served.expected["scores"], (65, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_served_says_why(served: Served) -> None:
+    reasons = {name: entry["reason"] for (name, _), entry in served.gateway.index().items()}
+    assert "it needs the backend 'AnotherBackend', and this ExecuTorch has" in reasons["backend"]
+    assert "reads files that begin with ET12" in reasons["version"]
+    assert reasons["truncated"] == "the file is damaged: its methods cannot be read"
 
 
 def test_compare_shows_both(served: Served) -> None:

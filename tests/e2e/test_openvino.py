@@ -18,6 +18,7 @@ from tests.support.protocols import PROTOCOLS
 
 ONNX = ROOT / "model_repo/digits_onnx/1"
 SAVEDMODEL = ROOT / "model_repo/digits_savedmodel/1"
+PADDLE = ROOT / "tests/e2e/paddle"
 NAMED = 'runtime = "openvino"\n'
 # Model → key of what OpenVINO itself has computed.
 SERVED = {"onnx": "onnx", "onnx_by_backend": "onnx", "savedmodel": "savedmodel", "ir": "ir"}
@@ -60,6 +61,12 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     add_copy(repository, "bf16", [onnx], toml=NAMED + '[parameters]\nprecision = "bf16"\n')
     add_copy(repository, "state", [scratch / "state.xml", scratch / "state.bin"])
     add_copy(repository, "places", [scratch / "places.xml", scratch / "places.bin"])
+    make_frozen = [runtime_environment("savedmodel").python, "-I", ROOT / "tests/e2e/make_frozen.py", scratch]
+    subprocess.run(make_frozen, check=True, timeout=240, capture_output=True)
+    add_copy(repository, "frozen", [scratch / "frozen_graph.pb"], toml=NAMED)
+    add_copy(repository, "paddle", sorted(PADDLE.iterdir()))
+    (scratch / "model.json").write_text('{"base_code":{"magic":"pir","trainable":true,"version":3}}')
+    add_copy(repository, "pir", [scratch / "model.json", PADDLE / "model.pdiparams"])
     add_copy(repository, "narrow", [scratch / "narrow.xml", scratch / "narrow.bin"])
     lite = make_lite(scratch, runtime_environment("tflite").python)
     add_copy(repository, "original_lite", [lite])
@@ -68,7 +75,7 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     (scratch / "other.xml").write_text("<project/>")
     add_copy(repository, "other", [scratch / "other.xml"])
     with np.load(scratch / "expected.npz") as file:
-        expected = dict(file)
+        expected = {**file, "frozen": np.load(scratch / "frozen.npy")}
     running = start_gateway(repository, scratch).wait_ready()
     yield Served(running, expected)
     running.close()
@@ -92,6 +99,18 @@ def test_tensorflow_serving_and_torchserve(served: Served) -> None:
     np.testing.assert_allclose(reply.json()["predictions"], served.expected["ir"], rtol=1e-4, atol=1e-5)
     answer = served.gateway.post("/predictions/ir", {"inputs": {"image": image.tolist()}})
     assert answer.status == 200, answer
+
+
+def test_a_frozen_graph_has_the_names_of_its_operators(served: Served) -> None:
+    (answer,) = PROTOCOLS["grpc"](served.gateway, "frozen", {"x": np.ones((2, 4), np.float32)}).items()
+    assert answer[0] == "probabilities"
+    np.testing.assert_allclose(answer[1], served.expected["frozen"], rtol=1e-5)
+
+
+def test_what_paddlepaddle_saved(served: Served) -> None:
+    """PaddlePaddle 3.2.2 has made the model, and computed the values: make_paddle.py."""
+    (answer,) = served.gateway.infer("paddle", {"x": [[1, 1, 1, 1]]}).values()
+    np.testing.assert_allclose(answer, [[-0.39190534, -0.08028632, 0.14614129]], rtol=1e-5)
 
 
 def test_metadata_names_the_format_and_what_runs_it(served: Served) -> None:
@@ -139,6 +158,7 @@ def test_coordinates_outside_of_a_table_are_refused(served: Served) -> None:
 
 def test_what_cannot_be_served_says_why(served: Served) -> None:
     reasons = {name: entry["reason"] for (name, _), entry in served.gateway.index().items()}
+    assert "OpenVINO reads PaddlePaddle's .pdmodel, and not its .json" in reasons["pir"]
     assert "OpenVINO has no device 'NPU' here: it has 'CPU'" in reasons["npu"]
     assert reasons["other"] == "'other.xml' is not a openvino_ir: its first bytes are not those of one"
 

@@ -78,11 +78,6 @@ def main(root):
         content = lowered(export(dense, (x,), dynamic_shapes=(rows,)), xnnpack).buffer
         case = {"expected_signature": shape, "bad": bad}
         write(root, name, content, case, inputs=given, expected=expected)
-    # As if this ExecuTorch had been built without the backend.
-    unknown = content.replace(b"XnnpackBackend", b"AnotherBackend")
-    write(root, "backend_unknown", unknown, {"load_error": "needs the backend 'AnotherBackend'"})
-    write(root, "truncated", content[:200], {"load_error": True})
-    write(root, "other_version", content[:4] + b"ET11" + content[8:], {"load_error": "begin with ET12"})
     program = lowered(export(Counter(), (torch.zeros(2, 2),)))
     answer = {"values": {"INPUT__0": [[0.0, 1], [2, 3]]}, "expected_values": {"OUTPUT__0": [[1, 2], [3, 4]]}}
     write(root, "state", program.buffer, {**answer, "not_batchable": True})
