@@ -16,6 +16,7 @@ from runtimes.checks import check_input, declared_inputs, declared_outputs, know
 from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 
 from .devices import PARAMETERS, chosen_device, compile_properties
+from .graph_names import output_names
 from .guards import guard
 from .lite_names import signature_names
 from .ports import Port, ports, renamed
@@ -53,7 +54,8 @@ def _served_names(artifact: str, model: Any) -> Dict[str, str]:
     if artifact.endswith(".tflite"):
         return signature_names(artifact)
     if artifact.endswith((".pb", ".graphdef")):  # the first output of a node has the node's name
-        return {name: name[:-2] for port in (*model.inputs, *model.outputs) for name in port.names if name[-2:] == ":0"}
+        found = {name for port in (*model.inputs, *model.outputs) for name in port.names}
+        return {**{name: name[:-2] for name in found if name[-2:] == ":0"}, **output_names(artifact)}
     return {}
 
 
