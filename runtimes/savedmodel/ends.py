@@ -63,6 +63,11 @@ def needed(outputs: Iterable[Any], stops: Collection[str]) -> Set[Any]:
     return found
 
 
+def reached(output: Any, stops: Collection[str]) -> Set[str]:
+    """Return the names of the tensors that are read to compute one, up to those in `stops`."""
+    return {output.name}.union(tensor.name for each in needed([output], stops) for tensor in each.inputs)
+
+
 def _tensor(graph: Any, kind: str, name: str) -> Any:
     node, _, index = name.partition(":")
     try:

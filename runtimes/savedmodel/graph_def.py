@@ -13,6 +13,7 @@ from tensorflow.python.framework import op_def_registry
 
 from runtimes.checks import quoted
 from runtimes.contract import LoadError, LoadOptions
+from runtimes.needs import with_needs
 from runtimes.redaction import reason_of
 
 from . import ends
@@ -57,7 +58,13 @@ def of_graph_def(
 ) -> LoadedSignature:
     """Return the signature of a graph, with the arguments of `open_graph`. Raises LoadError."""
     opened = open_graph(definition, threads, inputs, outputs)
-    return of_session(opened.session, opened.inputs, opened.outputs, dict.fromkeys(opened.optional))
+    found = of_session(opened.session, opened.inputs, opened.outputs, dict.fromkeys(opened.optional))
+    fed = {tensor.name: name for name, tensor in opened.inputs.items() if name not in opened.optional}
+    needs = {
+        name: [fed[each] for each in ends.reached(tensor, fed) if each in fed]
+        for name, tensor in opened.outputs.items()
+    }
+    return found._replace(signature=with_needs(found.signature, needs))
 
 
 def read_graph_def(path: str) -> Any:

@@ -15,8 +15,9 @@ from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
 import numpy as np
 import tensorflow as tf
 
-from runtimes.checks import declared_inputs, declared_outputs, given_inputs, known_parameters, wanted_outputs
+from runtimes.checks import declared_inputs, declared_outputs, given_inputs, known_parameters
 from runtimes.contract import BatchAnalysis, InputRange, InvalidInput, LoadError, LoadOptions, Model
+from runtimes.needs import chosen
 from runtimes.redaction import reason_of, redacted
 
 from .assets import PrivateCopy
@@ -130,7 +131,7 @@ class SavedModel(Model):
         if name not in self.entries:
             raise InvalidInput("the model has no signature '%s'" % name)
         entry = self.entries[name]
-        names = wanted_outputs(outputs, [spec.name for spec in self.signatures[name].outputs])
+        names, _ = chosen(self.signatures[name], outputs, inputs)
         # TensorFlow's error messages name internals, and its functions accept any shape, so inputs are checked here.
         arrays = given_inputs(entry.signature, inputs)
         try:

@@ -49,6 +49,14 @@ def with_defaults_only():
     tf.identity(scored(x), name="y")
 
 
+def with_loss():
+    x = v1.placeholder(tf.float32, [None, 2], "x")
+    labels = v1.placeholder(tf.float32, [None, 1], "labels")
+    scores = tf.identity(scored(x), name="scores")
+    tf.math.squared_difference(tf.identity(scores), labels, name="loss")
+    tf.identity(scores, name="answer")
+
+
 def with_table():
     words = v1.placeholder(tf.string, [None], "words")
     rows = tf.lookup.KeyValueTensorInitializer(["a", "b"], [3, 4], tf.string, tf.int64)
@@ -118,6 +126,7 @@ CASES = {
     "with_long_default": (with_long_default, {}, [{"x": [1.0]}]),
     "default_declared": (with_default, {"inputs": ["x", "scale"]}, [{**ROW, "scale": [[1.0, 2.0]]}]),
     "with_defaults_only": (with_defaults_only, {}, [ROW]),
+    "with_loss": (with_loss, {}, [ROW, {**ROW, "labels": [[5.0]]}, {"labels": [[5.0]]}]),
     "with_table": (with_table, {}, [{"words": ["b", "c"]}]),
     "with_empty_table": (with_empty_table, {}, []),
     "with_loop": (with_loop, {}, [{"x": [1.0], "flag": True}, {"x": [1.0], "flag": False}]),
@@ -170,6 +179,7 @@ def run(path, declared, requests):
         "inputs": [list(spec) for spec in signature.inputs],
         "outputs": [list(spec) for spec in signature.outputs],
         "refused": signature.refused,
+        "optional": signature.optional,
         "unbatched": [list(spec) for spec in signature.unbatched],
         "answers": answers,
         "analysis": {**analysis._asdict(), "independent": analysis.independent},

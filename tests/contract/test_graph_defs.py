@@ -61,6 +61,15 @@ def test_a_declaration_says_which_placeholders_are_inputs(found: Any) -> None:
     assert found["with_defaults_only"]["inputs"] == [["x", "FP32", [-1, 2]]]
 
 
+def test_an_output_needs_only_the_placeholders_that_it_depends_on(found: Any) -> None:
+    model = found["with_loss"]
+    assert model["optional"] == ["labels"]
+    alone, both, neither = model["answers"]
+    assert alone == {"answer": [[5.5]]}
+    assert both == {"answer": [[5.5]], "loss": [[0.25]]}
+    assert neither == {"invalid": "input 'x' is missing"}
+
+
 def test_tables_are_filled_and_control_flow_of_tensorflow_1_runs(found: Any) -> None:
     assert found["with_table"]["answers"] == [{"ids": [4, -1]}]
     assert [answer["y"] for answer in found["with_loop"]["answers"]] == [[8.0], [1.0]]
