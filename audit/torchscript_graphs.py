@@ -19,10 +19,17 @@ import torch
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from audit.torchscript_steps import APART, COUNTS, MEET, Step
+from runtimes.torchscript.names import ResultNames
 
 # The input's datatype and shape, the first line of forward(), and the last size after that line.
 STARTS = [("FP32", [-1, 7], "", 7), ("INT64", [-1, -1], "x = self.table(x)", 8), ("FP32", [-1, 3, 8, 8], "", 8)]
-ENDS = ["return x", "return x, x.reshape(x.size(0), -1).argmax(1)", "return {'y': x}"]
+ENDS = [
+    "return x",
+    "return x, x.reshape(x.size(0), -1).argmax(1)",
+    "return {'y': x}",
+    "return x, (x * 2, [x.reshape(x.size(0), -1).argmax(1)])",
+    "return {'y': [x, x + 1]}",
+]
 WAYS = ["scripted", "traced", "frozen", "exported"]
 
 
@@ -101,7 +108,7 @@ def save(text: Text, name: str, way: str, folder: Path) -> str:
     made = torch.jit.trace(model, (x,), strict=False, check_trace=False) if way == "traced" else torch.jit.script(model)
     if way == "frozen":
         made = torch.jit.freeze(made)
-    outputs = [_named(made(_input(text, *sizes))) for sizes in ((3, 5), (4, 6))]
+    outputs = [ResultNames().of(made(_input(text, *sizes))) for sizes in ((3, 5), (4, 6))]
     signature = {
         "inputs": [{"name": "x", "datatype": text.datatype, "shape": text.shape}],
         "outputs": [
@@ -125,13 +132,6 @@ def _input(text: Text, rows: int, open_size: int) -> torch.Tensor:
 def _open(one: Sequence[int], two: Sequence[int]) -> list[int]:
     """Return the shape that two runs with different sizes have in common, with -1 where they differ."""
     return [size if size == other else -1 for size, other in zip(one, two, strict=True)]
-
-
-def _named(result: Any) -> dict[str, torch.Tensor]:
-    if isinstance(result, dict):
-        return result
-    values = result if isinstance(result, tuple) else [result]
-    return {f"OUTPUT__{place}": value for place, value in enumerate(values)}
 
 
 def main() -> None:

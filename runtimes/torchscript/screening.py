@@ -8,6 +8,7 @@ itself needs none of that, so anything else is refused before PyTorch sees it.
 import ast
 import builtins
 import json
+import math
 import os
 import re
 import zipfile
@@ -32,7 +33,8 @@ _CALLS = {
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, sympy.Basic)
 }
-_METHODS = {"size", "stride", "storage_offset", "dim", "trunc", "sqrt", "floor", "ceil", "pow"}
+_BUILTINS = {"max", "min", "abs", "round"}
+_METHODS = {"size", "stride", "storage_offset", "dim", "sym_float", "_sym_sqrt", *vars(math)}
 _NODES = (
     ast.Expression, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.boolop, ast.operator, ast.unaryop,
     ast.cmpop, ast.expr_context, ast.Subscript, ast.keyword, ast.Tuple,
@@ -117,11 +119,13 @@ def _is_harmless(node: ast.AST) -> bool:
     if isinstance(node, ast.Constant):
         return not isinstance(node.value, str) or bool(_TEXT.fullmatch(node.value))
     if isinstance(node, ast.Name):
-        return not hasattr(builtins, node.id) and not node.id.startswith("__")
+        return node.id in _BUILTINS or not (hasattr(builtins, node.id) or node.id.startswith("__"))
     if isinstance(node, ast.Attribute):
-        return node.attr in _METHODS
+        return node.attr in _METHODS and not node.attr.startswith("__")
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id in _CALLS)
+        return isinstance(node.func, ast.Attribute) or (
+            isinstance(node.func, ast.Name) and node.func.id in _CALLS | _BUILTINS
+        )
     return isinstance(node, _NODES)
 
 

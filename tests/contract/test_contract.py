@@ -45,9 +45,9 @@ MADE = {
         "faults state_dict not_a_zip none_beside complex_beside sparse_beside gradients inference_mode_off "
         "attention_without_weights no_rows complex_alone wants_a_card without_forward exported_by_2_7 "
         "exported_too_early exported_by_2_8 exported_by_another_schema exported_operator compiled tables "
-        "exported_tables exported_constants nested_states nested_stems nested_in_order takes_list takes_list_of_two "
-        "takes_list_with_gap takes_parts takes_keys takes_named_keys takes_texts takes_mask takes_all "
-        "takes_mask_in_batches mixes_without_mask quantized_beside refused_files"
+        "exported_tables exported_guards exported_constants nested_states nested_stems nested_in_order takes_list "
+        "takes_list_of_two takes_list_with_gap takes_parts takes_keys takes_named_keys takes_texts takes_mask "
+        "takes_all takes_mask_in_batches mixes_without_mask quantized_beside refused_files"
     ),
     "savedmodel": (
         "half small_types parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "

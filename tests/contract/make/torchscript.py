@@ -178,6 +178,14 @@ class LacksKernel(nn.Module):
         return torch.cumprod(x.to(torch.complex32), 0).real
 
 
+class Resizes(nn.Module):
+    """Its export contains guards with a maximum, a remainder and a division."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        rows = x.shape[0]
+        return torch.arange(rows * 2)[: max(rows, y.shape[0])], torch.nn.functional.pad(x, (0, rows % 3, 0, rows // 2))
+
+
 class Spells(nn.Module):
     def forward(self, x: torch.Tensor, text: str) -> torch.Tensor:
         return x * {"one": 1}[text]
@@ -664,6 +672,16 @@ def main(root):
     export("exported_bfloat16", Bfloat16(), {"refused": ["other"], **both})
     export("exported_writes_to_input", WritesToInput(), {})
     export("exported_counts", Counts(), {"stateful": True, "analysis": {"writes": "buffer 'count' is written to"}})
+    ranged = torch.export.export(
+        Resizes().eval(), (torch.ones(7, 3), torch.ones(5)), dynamic_shapes=({0: torch.export.Dim.AUTO},) * 2
+    )
+    values = {"x": [[1.0, 2.0, 3.0]] * 7, "y": [1.0] * 5}
+    write(
+        "exported_guards",
+        lambda path: torch.export.save(ranged, path),
+        {"values": values, "not_batchable": True},
+        "pt2",
+    )
     export("exported_nested", ReturnsNested(), {"values": X, "expected_values": twins})
     constants: dict = expected_outputs(["a_0", "FP32", [-1, 4]], ["a_1", "INT64", []], ["b_0", "FP32", [-1, 4]])
     doubled = {"a_0": X["x"], "a_1": 5, "b_0": states["OUTPUT__1_0"]}
