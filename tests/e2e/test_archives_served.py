@@ -118,6 +118,11 @@ def write_mxnet(folder: Path, store: Path, python: Path, archiver: Path, ran: Pa
     with tarfile.open(store / "sagemaker_numpy" / "1" / "model.tar.gz", "w:gz") as tar:
         for name in ("scaled-symbol.json", "scaled-0000.params"):
             tar.add(folder / name, name)
+    (store / "linked" / "1").mkdir(parents=True)
+    with tarfile.open(store / "linked" / "1" / "model.tar.gz", "w:gz") as tar:
+        link = tarfile.TarInfo("model.pt")
+        link.type, link.linkname = tarfile.SYMTYPE, str(folder / "net.pt")
+        tar.addfile(link)
     (store / "sagemaker_torch" / "1").mkdir(parents=True)
     with tarfile.open(store / "sagemaker_torch" / "1" / "model.tar.gz", "w:gz") as tar:
         tar.add(folder / "net.pt", "model.pth")
@@ -186,6 +191,7 @@ def test_the_labels_of_an_archive_are_those_of_its_classes(served: Served) -> No
     [
         ("text", 'TorchServe\'s handler text_classifier is not supported: write runtime = "torchscript" in model.toml'),
         ("own", "its handler own.py is a program, which is not run: write runtime"),
+        ("linked", "'model.tar.gz' cannot be opened: the archive contains 'model.pt', which is a link or a device"),
         ("eager", "it holds the weights of an eager model and its program net.py, which is not run"),
     ],
 )
