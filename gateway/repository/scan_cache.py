@@ -1,6 +1,7 @@
 """Models whose files have not changed since the last scan, so that most of many models are not read again."""
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +20,7 @@ class _Known(NamedTuple):
 
 
 class ScanCache:
-    """What the last scan has found in each folder of a repository. One thread at a time uses it."""
+    """What the last scan has found in each folder and archive of a repository. One thread at a time uses it."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
@@ -52,6 +53,9 @@ def _walk(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[object, ...]]
     """Yield everything below a path by which a change could be noticed: see `_fingerprint`. Links are followed."""
     status = os.stat(path)
     yield status.st_mode, status.st_uid, status.st_ino
+    if not stat.S_ISDIR(status.st_mode):  # an archive
+        yield status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))

@@ -14,6 +14,7 @@ import pytest
 from gateway.environments.runtime import discover
 from gateway.repository.archives import unpacked
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.scan_cache import ScanCache
 from tests.support import ROOT
 
 RUNTIMES = discover()
@@ -268,3 +269,13 @@ def test_what_a_process_has_left_is_kept_while_its_archive_is_there(tmp_path: Pa
 
 def contents(modelport_home: Path) -> set[str]:
     return {each.name for each in (modelport_home / "archives" / "contents").iterdir()}
+
+
+def test_a_scan_reads_an_unchanged_archive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr("gateway.repository.archived.unpacked", lambda file: opened.append(file) or unpacked(file))
+    mar(tmp_path / "m.mar", {"net.pt": torchscript()}, handler="base_handler", serializedFile="net.pt")
+    cache = ScanCache()
+    for _ in range(3):
+        assert [config.name for config in scan(tmp_path, RUNTIMES, cache=cache)] == ["m"]
+    assert len(opened) == 1
