@@ -27,19 +27,18 @@ _MAX_OPERATORS = 3  # that are named
 
 def requested(device: str, parameters: Dict[str, Any]) -> List[str]:
     """Return the providers for a device, in order of preference. Raises LoadError for an invalid parameter."""
-    tensorrt = parameter(parameters, "tensorrt", (False, True))
-    titles = [_title_of(name) for name in names_parameter(parameters, "execution_providers", ())]
-    if tensorrt:
-        titles.insert(0, "TensorRT")
+    titles = _wanted(parameters)
     if device == "cpu":
         # No error, because with device = "auto" the same model.toml is used on machines with and without a GPU.
-        for title in titles:
-            if title in _CARDS and not tensorrt:
-                print("%s is not used: the model does not run on a card (device in model.toml)" % title)
         titles = [title for title in titles if title not in _CARDS]
     else:
         titles.append("CUDA")
     return [_name_of(title) for title in dict.fromkeys([each for each in titles if each != "CPU"] + ["CPU"])]
+
+
+def _wanted(parameters: Dict[str, Any]) -> List[str]:
+    titles = [_title_of(name) for name in names_parameter(parameters, "execution_providers", ())]
+    return ["TensorRT", *titles] if parameter(parameters, "tensorrt", (False, True)) else titles
 
 
 def with_options(names: Sequence[str], parameters: Dict[str, Any]) -> List[Any]:
@@ -75,16 +74,31 @@ def check(requested_names: Sequence[str], running: Sequence[str], parameters: Di
     )
 
 
-def describe(requested_names: Sequence[str], assigned: Sequence[Tuple[str, str]]) -> str:
-    """Return how many operators each provider runs, and which the CPU runs; "" if only the CPU is requested.
+def describe(
+    device: str, parameters: Dict[str, Any], running: Sequence[str], assigned: Sequence[Tuple[str, str]]
+) -> str:
+    """Return how many operators each provider runs, which the CPU runs, and which provider is not used at all.
 
-    assigned: for each operator, its provider and its type
+    Returns "" if nothing but the CPU is wanted.
+
+    running: the session's providers. assigned: for each operator, its provider and its type; empty if not known
     """
-    if list(requested_names) == [CPU]:
-        return ""
+    wanted = _wanted(parameters) + ([] if device == "cpu" else ["CUDA"])
+    unused = [title for title in dict.fromkeys(wanted) if _name_of(title) not in running]
+    texts = []
+    if unused and device == "cpu" and unused[0] in _CARDS:
+        texts.append("%s is not used: the model does not run on a card (device in model.toml)" % unused[0])
+    elif unused:
+        texts.append("%s cannot be used, as the log says" % unused[0])
+    if list(running) != [CPU]:
+        texts.append(_shares(running, assigned))
+    return "; ".join(texts)
+
+
+def _shares(running: Sequence[str], assigned: Sequence[Tuple[str, str]]) -> str:
     if not assigned:
-        return "ONNX Runtime does not say which operators %s runs" % _title_of(requested_names[0])
-    counts = dict.fromkeys(requested_names, 0)
+        return "ONNX Runtime does not say which operators %s runs" % _title_of(running[0])
+    counts = dict.fromkeys(running, 0)
     for name, _ in assigned:
         counts[name] = counts.get(name, 0) + 1
     text = ", ".join("%s runs %d" % (_title_of(name), count) for name, count in counts.items())

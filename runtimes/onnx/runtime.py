@@ -144,7 +144,7 @@ class OnnxModel(Model):
         self._named = [*(spec.name for spec in signature.outputs), *self._json]
         self._run_unbound = direct_run(session)
         self.signatures = {"default": signature}
-        self.execution = execution(session)
+        self.execution = execution(session, options)
         self._analysis, self._ranges = _read(graph, signature)
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:

@@ -73,16 +73,16 @@ def _session(
         raise LoadError("ONNX Runtime cannot load this model: %s" % sentence(error) + hint) from error
 
 
-def execution(session: ort.InferenceSession) -> str:
+def execution(session: ort.InferenceSession, options: LoadOptions) -> str:
     """Return which provider runs how many operators, for the configuration, and write it to the log."""
-    if session.get_providers() == [providers.CPU]:
-        return ""
-    try:
-        subgraphs = session.get_provider_graph_assignment_info()
-        assigned = [(each.ep_name, node.op_type) for each in subgraphs for node in each.get_nodes()]
-    except (AttributeError, RuntimeError):  # a build of ONNX Runtime that does not record it
-        assigned = []
-    text = providers.describe(session.get_providers(), assigned)
+    running, assigned = session.get_providers(), []
+    if running != [providers.CPU]:
+        try:
+            subgraphs = session.get_provider_graph_assignment_info()
+            assigned = [(each.ep_name, node.op_type) for each in subgraphs for node in each.get_nodes()]
+        except (AttributeError, RuntimeError):  # a build of ONNX Runtime that does not record it
+            pass
+    text = providers.describe(options.device, options.parameters, running, assigned)
     if text:
         print(text)
     return text

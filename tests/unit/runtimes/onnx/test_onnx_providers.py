@@ -63,11 +63,6 @@ def test_an_unknown_provider_is_refused_with_those_that_there_are() -> None:
         requested("cpu", {"execution_providers": ["GPU"]})
 
 
-def test_a_card_is_not_used_without_a_card(capsys: pytest.CaptureFixture[str]) -> None:
-    assert requested("cpu", {"execution_providers": ["CUDA"]}) == [CPU]
-    assert "CUDA is not used: the model does not run on a card" in capsys.readouterr().out
-
-
 def test_options_are_texts() -> None:
     options = {"openvino": {"device_type": "CPU", "num_of_threads": 2, "disable_dynamic_shapes": True}}
     texts = {"device_type": "CPU", "num_of_threads": "2", "disable_dynamic_shapes": "true"}
@@ -77,17 +72,42 @@ def test_options_are_texts() -> None:
             with_options([OPENVINO, CPU], {"provider_options": wrong})
 
 
+ASKED = {"execution_providers": ["OpenVINO"]}
+
+
 @pytest.mark.parametrize(
-    ("assigned", "expected"),
+    ("device", "parameters", "running", "assigned", "expected"),
     [
-        ([(OPENVINO, "Conv"), (OPENVINO, "Relu")], "of 2 operators, OpenVINO runs 2, CPU runs 0"),
+        ("cpu", {}, [CPU], [], ""),
+        ("cpu", {"tensorrt": False, "execution_providers": ["CPU"]}, [CPU], [], ""),
         (
+            "cpu",
+            ASKED,
+            [OPENVINO, CPU],
+            [(OPENVINO, "Conv"), (OPENVINO, "Relu")],
+            "of 2 operators, OpenVINO runs 2, CPU runs 0",
+        ),
+        (
+            "cpu",
+            ASKED,
+            [OPENVINO, CPU],
             [(OPENVINO, "Conv"), *((CPU, operator) for operator in ("ZipMap", "A", "B", "C", "ZipMap"))],
             "of 6 operators, OpenVINO runs 1, CPU runs 5 (ZipMap, A, B, …)",
         ),
-        ([], "ONNX Runtime does not say which operators OpenVINO runs"),
+        ("cpu", ASKED, [OPENVINO, CPU], [], "ONNX Runtime does not say which operators OpenVINO runs"),
+        ("cpu", ASKED, [CPU], [], "OpenVINO cannot be used, as the log says"),
+        (
+            "cpu",
+            {"execution_providers": ["CUDA"]},
+            [CPU],
+            [],
+            "CUDA is not used: the model does not run on a card (device in model.toml)",
+        ),
+        ("cuda", {}, [CUDA, CPU], [(CUDA, "Conv")], "of 1 operator, CUDA runs 1, CPU runs 0"),
+        ("cuda", {}, [CPU], [], "CUDA cannot be used, as the log says"),
     ],
 )
-def test_what_falls_back_to_the_cpu_is_said(assigned: list[tuple[str, str]], expected: str) -> None:
-    assert describe([OPENVINO, CPU], assigned) == expected
-    assert describe([CPU], assigned) == ""
+def test_what_falls_back_to_the_cpu_is_said(
+    device: str, parameters: dict[str, Any], running: list[str], assigned: list[tuple[str, str]], expected: str
+) -> None:
+    assert describe(device, parameters, running, assigned) == expected
