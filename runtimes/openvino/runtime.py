@@ -7,7 +7,7 @@ bits and FP64 in FP32, so inputs outside of these ranges are refused. The state 
 
 import warnings
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import openvino as ov
@@ -25,6 +25,9 @@ from .tensors import to_array, to_tensor
 
 # A sentence for those who call it from Python: each result is copied here in any case.
 warnings.filterwarnings("ignore", "Result of a string type will be copied")
+
+_RANDOM = ("RandomUniform", "Multinomial")
+_COUNTING = ("NonZero", "NonMaxSuppression", "Unique", "MatrixNms", "MulticlassNms", "DetectionOutput")
 
 
 def load(options: LoadOptions) -> "OpenVinoModel":
@@ -103,10 +106,19 @@ class OpenVinoModel(Model):
             self._shapes = None
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
-        found = BatchAnalysis(unknown=("the graph is not followed",), max_rows=self._max_rows())
-        if self.keeps_state:
-            found = found._replace(alone="the model keeps state between the steps of a request")
-        return found
+        return BatchAnalysis(
+            mixes=tuple("%s returns as many rows as values decide" % name for name in self._named(_COUNTING)),
+            unknown=("the graph is not followed",),
+            max_rows=self._max_rows(),
+            alone="the model keeps state between the steps of a request" if self.keeps_state else "",
+            random=next(("%s is random" % name for name in self._named(_RANDOM)), ""),
+        )
+
+    def _named(self, kinds: Sequence[str]) -> Iterator[str]:
+        """Yield the operators of these kinds, as the log names them. The bodies of branches and loops are left out."""
+        for node in self.model.get_ops():
+            if node.get_type_name() in kinds:
+                yield "%s '%s'" % (node.get_type_name(), node.get_friendly_name()[:60])
 
     def _max_rows(self) -> Optional[int]:
         firsts = [shape[0] for shape in self.bounds if not shape.rank.is_dynamic and len(shape)]

@@ -26,7 +26,7 @@ RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 MADE = {
     "executorch": "dense xnnpack state methods table",
     "openvino": (
-        "dense half narrow strings state gathering dividing unranked unnamed several beside parameter_unknown "
+        "dense half narrow noisy strings state gathering dividing unranked unnamed several beside parameter_unknown "
         "on_a_card on_a_gpu weights_missing operator_unknown garbage"
     ),
     "onnx": (

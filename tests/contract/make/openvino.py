@@ -94,6 +94,13 @@ def narrow():
     return ov.Model(outputs, inputs, "narrow")
 
 
+def noisy():
+    """Make y = x + noise, and the places of the numbers that are not zero."""
+    x = taken("x", [-1, 2])
+    noise = ops.random_uniform(ops.shape_of(x), np.float32(0), np.float32(1), "f32")
+    return ov.Model([named(ops.add(x, noise), "y"), named(ops.non_zero(x), "places")], [x], "noisy")
+
+
 def unnamed():
     x = ops.parameter(ov.PartialShape([-1, 2]), np.float32, name="x")
     return ov.Model([ops.relu(x)], [x], "unnamed")
@@ -122,6 +129,7 @@ def main(root):
     types = {"outputs": [["y_" + kind, datatype, [-1, 3]] for kind, datatype in names.items()]}
     numbers = {"x_" + kind: [[1, 7, 2 if kind == "u4" else -3]] for kind in names}
     write(root, "narrow", narrow(), {"values": numbers, "expected_signature": types})
+    write(root, "noisy", noisy(), {"stateful": True, "not_batchable": True, "analysis": {"mixes": "NonZero"}})
     write(root, "unnamed", unnamed(), {**declared, "expected_signature": {"outputs": [["y", "FP32", [-1, 2]]]}})
     both = {"values": {"a": [[1.0, 2]], "b": [[3.0, 4]]}, "expected_values": {"sum": [[4, 6]], "product": [[3, 8]]}}
     write(root, "several", several(), both)
