@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -111,6 +111,10 @@ class Runtime:
     def export_format(self, platform: str) -> str:
         """Return the format's name in gateway/export/routes.py; "" if it cannot be exported."""
         return next((form.export_format for form in self.formats if form.platform == platform), "")
+
+    def named(self) -> "Runtime":
+        """Return the runtime as it is for models that name it: it reads all of its formats."""
+        return replace(self, formats=tuple(replace(form, by_name=False) for form in self.formats))
 
     def accelerator(self, requested: str) -> str:
         """Return the requested accelerator, or cpu if only that has packages: LiteRT runs on the CPU next to GPUs."""

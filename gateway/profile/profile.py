@@ -144,7 +144,7 @@ def _find(request: ProfileRequest, environments: Environments) -> ModelConfig:
     if request.runtime:
         if request.runtime not in known:
             raise CannotExport(f"there is no runtime '{request.runtime}'; there are {', '.join(known)}")
-        known = {request.runtime: known[request.runtime]}
+        known = {request.runtime: known[request.runtime].named()}
     config = with_runtime(find(request.model, request.repository, request.version, known), environments.is_available)
     if config.artifact is not None and config.artifact.runtime.model_code:
         raise CannotExport(f"model '{config.name}' is a program, which cannot be profiled yet")

@@ -83,6 +83,7 @@ class OpenVinoModel(Model):
     ) -> None:
         self.model, self.compiled, self.options = model, compiled, options
         self._guarded = guarded
+        self._ports = inputs, outputs
         self._request = compiled.create_infer_request()
         self.keeps_state = bool(self._request.query_state())
         for port in inputs:
@@ -104,6 +105,19 @@ class OpenVinoModel(Model):
             self._check_shapes = lru_cache(maxsize=1024)(self._fit)
         else:
             self._shapes = None
+
+    def in_another(self, compiled: Any) -> "OpenVinoModel":
+        """Return the same model, run by another compiled one."""
+        return OpenVinoModel(self.model, compiled, *self._ports, self._guarded, self.options)
+
+    def counters(self) -> List[Tuple[str, str, float]]:
+        """Return the name, the kind and the microseconds of each operator of the last run, if they are counted."""
+        counted = self._request.get_profiling_info()
+        return [
+            (each.node_name, each.node_type, each.real_time.total_seconds() * 1e6)
+            for each in counted
+            if each.status == ov.ProfilingInfo.Status.EXECUTED
+        ]
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
         return BatchAnalysis(
