@@ -38,7 +38,9 @@ def taken(name, shape, datatype=np.float32):
 
 def dense(datatype=np.float32):
     x = taken("x", [-1, 4], datatype)
-    return ov.Model([named(ops.matmul(x, ops.constant(WEIGHT.astype(datatype)), False, False), "y")], [x], "dense")
+    product = ops.matmul(x, ops.constant(WEIGHT.astype(datatype)), False, False)
+    product.set_friendly_name("product")
+    return ov.Model([named(product, "y")], [x], "dense")
 
 
 def adder(shape, name="x"):
@@ -110,7 +112,12 @@ def main(root):
     signature = {"inputs": [["x", "FP32", [-1, 4]]], "outputs": [["y", "FP32", [-1, 3]]]}
     ones = {"values": {"x": [[1.0, 1, 1, 1]]}, "expected_values": {"y": [[18, 22, 26]]}}
     bad = [{"x": [[1.0, 2, 3]]}, {"x": [1.0, 2, 3, 4]}]
-    write(root, "dense", dense(), {"expected_signature": signature, "bad": bad, **ones})
+    write(
+        root,
+        "dense",
+        dense(),
+        {"operators": {"product": "FullyConnected"}, "expected_signature": signature, "bad": bad, **ones},
+    )
     write(root, "half", dense(np.float16), {"expected_signature": {"inputs": [["x", "FP16", [-1, 4]]]}})
     texts = [["ab", "grün"], ["", "c"]]
     write(root, "strings", strings(), {"strings": True, "values": {"y": texts}, "expected_values": {"y": texts}})
