@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Dict, NamedTuple
 
 import h5py
 
@@ -17,10 +17,15 @@ _MAX_EXPANSION, _SMALL = 100, 64 << 20
 
 
 class Description(NamedTuple):
-    """version: of the Keras that wrote the file, "" if the file does not say. major: the first number of that."""
+    """
+    version  of the Keras that wrote the file, "" if the file does not say
+    major    the first number of that
+    config   of the model
+    """
 
     version: str
     major: int
+    config: Dict[str, Any]
 
 
 def read_keras_archive(file: BinaryIO) -> Description:
@@ -30,12 +35,12 @@ def read_keras_archive(file: BinaryIO) -> Description:
             names = _check_entries(archive)
             if "config.json" not in names:
                 raise LoadError("the archive has no entry config.json, which model.save of Keras writes")
-            parse(_text(archive, "config.json"), has_assets=True)
+            config = parse(_text(archive, "config.json"), has_assets=True)
             version = ""
             if "metadata.json" in names:
                 found = re.search(r'"keras_version"\s*:\s*"([^"]{1,40})"', _text(archive, "metadata.json"))
                 version = found[1] if found else ""
-            description = _description(version, 3)
+            description = _description(version, 3, config)
             if description.major < 3 and _WEIGHTS in names:
                 with archive.open(_WEIGHTS) as weights, h5py.File(weights, "r") as group:
                     _check_links(group)
@@ -55,16 +60,16 @@ def read_keras_h5(path: str) -> Description:
     try:
         with h5py.File(path, "r") as file:
             _check_links(file)
-            config = _attribute(file, "model_config")
-            if not config:
+            text = _attribute(file, "model_config")
+            if not text:
                 raise LoadError(
                     "this file holds weights alone, without the model that they belong to: save the whole model with "
                     "model.save"
                 )
-            parse(config, has_assets=False)
+            config = parse(text, has_assets=False)
             if "model_weights" not in file:
                 raise LoadError("the file has no group model_weights, which model.save writes")
-            return _description(_attribute(file, "keras_version"), 1)
+            return _description(_attribute(file, "keras_version"), 1, config)
     except LoadError:
         raise
     except MemoryError:
@@ -75,9 +80,9 @@ def read_keras_h5(path: str) -> Description:
         ) from None
 
 
-def _description(version: str, default: int) -> Description:
+def _description(version: str, default: int, config: Dict[str, Any]) -> Description:
     major = re.match(r"(\d+)\.", version)
-    return Description(version, int(major[1]) if major else default)
+    return Description(version, int(major[1]) if major else default, config)
 
 
 def _check_entries(archive: zipfile.ZipFile) -> "set[str]":

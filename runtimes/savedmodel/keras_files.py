@@ -11,7 +11,8 @@ from runtimes.checks import known_parameters, parameter
 from runtimes.contract import LoadError, LoadOptions
 from runtimes.redaction import redacted
 
-from .keras_archive import read_keras_archive, read_keras_h5
+from .keras_1 import has_convolutions, rewritten
+from .keras_archive import Description, read_keras_archive, read_keras_h5
 from .keras_model import Traced, signature_of, trace
 from .signatures import LoadedSignature
 
@@ -20,20 +21,25 @@ _UNKNOWN = re.compile(r"(?:Unknown|Could not locate) \w+:? '([^']+)'|Cannot dese
 
 def load_keras(options: LoadOptions) -> LoadedSignature:
     """Return the signature of the model in a file. Raises LoadError."""
-    known_parameters(options.parameters, ("keep_state",))
-    traced = read_keras(options.artifact, parameter(options.parameters, "keep_state", (False, True)))
-    return signature_of(traced)
+    known_parameters(options.parameters, ("keep_state", "backend"))
+    keep_state = parameter(options.parameters, "keep_state", (False, True))
+    backend = parameter(options.parameters, "backend", ("", "tensorflow", "theano"))
+    return signature_of(read_keras(options.artifact, keep_state, backend))
 
 
-def read_keras(path: str, keep_state: bool = False) -> Traced:
-    """Read and trace a file. keep_state: see `trace`. Raises LoadError."""
+def read_keras(path: str, keep_state: bool = False, backend: str = "") -> Traced:
+    """Read and trace a file. Raises LoadError.
+
+    keep_state  see `trace`
+    backend     the backend of Keras 1 with which the model was trained, "" if it is not known
+    """
     if path.endswith(".keras"):
         with open(path, "rb") as file:
             description = read_keras_archive(file)
     else:
         description = read_keras_h5(path)
     try:
-        return trace(_read_3(path) if description.major >= 3 else _read_2(path), keep_state)
+        return trace(_read(path, description, backend), keep_state)
     except (LoadError, MemoryError):
         raise
     except Exception as error:
@@ -41,17 +47,27 @@ def read_keras(path: str, keep_state: bool = False) -> Traced:
         raise LoadError(failure(error, what)) from error
 
 
-def _read_3(path: str) -> Any:
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    import keras
+def _read(path: str, description: Description, backend: str) -> Any:
+    if description.major >= 3:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        import keras
 
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
-
-
-def _read_2(path: str) -> Any:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     import tf_keras
 
-    return tf_keras.models.load_model(path, compile=False, safe_mode=True)
+    from .keras_2_weights import read_weights
+
+    if path.endswith(".keras"):
+        return tf_keras.models.load_model(path, compile=False, safe_mode=True)
+    config = rewritten(description.config, description.major)
+    if description.major < 2 and not backend and has_convolutions(config):
+        raise LoadError(
+            "this file of Keras 1 does not say whether TensorFlow or Theano trained its convolutions, which Theano "
+            'flips: set backend = "tensorflow" or "theano" in [parameters] of model.toml'
+        )
+    model = tf_keras.models.model_from_config(config)
+    read_weights(path, model, backend)
+    return model
 
 
 def failure(error: Exception, what: str) -> str:

@@ -1,4 +1,7 @@
-"""Files of Keras 3, also on PyTorch, and of Keras 2: each returns what Keras itself computed, in every protocol."""
+"""Files of Keras 3, 2 and 1 return what Keras itself computed, in every protocol.
+
+Keras 3 runs on TensorFlow and PyTorch, Keras 2 on TensorFlow, and Keras 1 on Theano.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,19 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.environments.runtime import Runtime
 from gateway.export.comparison import within
+from tests.support import ROOT
 from tests.support.client_environments import run_client
+from tests.support.environments import ready_environment
 from tests.support.export_runs import run_export
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
 from tests.support.protocols import PROTOCOLS, ask_tfserving
 
-MAKE = Path(__file__).parent / "make_keras.py"
+HERE = Path(__file__).parent
 SERVED = {
     "keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
     "tf_keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
     "torch": ("mixed.keras",),
+    "keras_1": ("image.h5", "mixed.h5"),
 }
+KERAS_1 = Runtime(
+    "test-keras-1", "Keras 1", ROOT, "==3.6.*",
+    requirements={
+        "cpu": (
+            "keras==1.2.2", "theano==1.0.5", "h5py==2.10.0", "numpy==1.19.5", "scipy==1.5.4", "pyyaml==5.4.1",
+            "six==1.17.0",
+        )
+    },
+)  # fmt: skip
+BACKEND = '[parameters]\nbackend = "theano"\n'
 CODE = "which is code outside of Keras and not in the file"
 REFUSED = {
     "lambda.keras": "the model contains Lambda in layer 'lambda', which runs Python code in the file",
@@ -38,10 +55,12 @@ def made(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Tem
     # Keras itself is the same package for all backends.
     (packages,) = savedmodel.parent.parent.glob("lib/python3*/site-packages")
     folders = {}
-    for which in SERVED:
+    folders["keras_1"] = tmp_path_factory.mktemp("keras_1")
+    run_client(ready_environment(KERAS_1).python, HERE / "make_keras_1.py", str(folders["keras_1"]))
+    for which in ("keras", "tf_keras", "torch"):
         folders[which] = tmp_path_factory.mktemp(which)
         more = [str(packages)] if which == "torch" else []
-        run_client(torch if which == "torch" else savedmodel, MAKE, which, str(folders[which]), *more)
+        run_client(torch if which == "torch" else savedmodel, HERE / "make_keras.py", which, str(folders[which]), *more)
     return folders
 
 
@@ -53,7 +72,10 @@ def name_of(which: str, file: str) -> str:
 def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     scratch = tmp_path_factory.mktemp("serving")
     for which, file in MODELS:
-        add_copy(scratch / "repository", name_of(which, file), [made[which] / file])
+        toml = BACKEND if (which, file) == ("keras_1", "image.h5") else ""
+        add_copy(scratch / "repository", name_of(which, file), [made[which] / file], toml=toml)
+    add_copy(scratch / "repository", "unknown", [made["keras_1"] / "image.h5"])
+    add_copy(scratch / "repository", "even", [made["keras_1"] / "even.h5"], toml=BACKEND)
     for which in ("keras", "tf_keras"):
         for file in REFUSED:
             add_copy(scratch / "repository", name_of(which, file), [made[which] / file])
@@ -88,8 +110,8 @@ def test_answers_equal_those_of_keras(
 
 
 def test_batching_is_decided_by_the_graph(serving: Gateway) -> None:
-    for which in SERVED:
-        serving.wait_for(rf"{which}_mixed_keras version 1 is READY, batching up to 32 rows")
+    for name in ("keras_mixed_keras", "tf_keras_mixed_keras", "torch_mixed_keras", "keras_1_mixed_h5"):
+        serving.wait_for(rf"{name} version 1 is READY, batching up to 32 rows")
     serving.wait_for(r"tf_keras_stateful_h5 version 1 is READY, (?!batching up)")
 
 
@@ -108,6 +130,12 @@ def test_code_and_weights_alone_are_refused(made: dict[str, Path], serving: Gate
     assert status["state"] == "UNAVAILABLE"
     assert REFUSED[file] in status["reason"]
     assert not (made[which] / "executed").exists()
+
+
+def test_what_theano_computes_otherwise_is_refused(serving: Gateway) -> None:
+    index = serving.index()
+    assert "does not say whether TensorFlow or Theano trained its convolutions" in index["unknown", "1"]["reason"]
+    assert "(Conv2D) otherwise than TensorFlow" in index["even", "1"]["reason"]
 
 
 def test_an_export_is_proven(made: dict[str, Path], tmp_path: Path) -> None:
