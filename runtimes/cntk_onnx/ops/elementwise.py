@@ -195,6 +195,23 @@ _UNARY = {
     "Atan": "Atan", "Sinh": "Sinh", "Cosh": "Cosh", "Asinh": "Asinh", "Atanh": "Atanh",
 }  # fmt: skip
 _NARY = {"Plus": "Add", "Minus": "Sub", "ElementTimes": "Mul"}
+
+
+def _filled(context: TranslationContext) -> Value:
+    """One value in the shape of the input."""
+    (x,) = context.take(1)
+    value = context.graph.scalar(context.attribute("fillValue", float), context.dtype)
+    return context.value(context.emit("Expand", value, context.emit("Shape", context.tensor(x))), x.shape, x.axes)
+
+
+def _sign(context: TranslationContext) -> Value:
+    """1 for positive values, -1 for all others."""
+    (x,) = context.take(1)
+    zero, one, minus = (context.graph.scalar(each, context.dtype) for each in (0, 1, -1))
+    name = context.emit("Where", context.emit("Greater", context.tensor(x), zero), one, minus)
+    return context.value(name, x.shape, x.axes)
+
+
 TRANSLATORS: Dict[str, Callable[[TranslationContext], Value]] = {
     **{name: _unary(op) for name, op in _UNARY.items()},
     **{name: _nary(op) for name, op in _NARY.items()},
@@ -210,6 +227,8 @@ TRANSLATORS: Dict[str, Callable[[TranslationContext], Value]] = {
     "Reciprocal": _reciprocal,
     "Pow": _pow,
     "Select": _select,
+    "ConstantOp": _filled,
+    "StraightThrough": _sign,
     "Clip": _clip,
     "ELU": _elu,
     "LogPlus": _log_plus,

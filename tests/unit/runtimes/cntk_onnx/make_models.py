@@ -75,6 +75,29 @@ def convolution():
 
 
 @model
+def regions():
+    """The corners of regions are rounded, and may be outside of the image."""
+    i = image((2, 6, 8))
+    corners = C.sigmoid(C.input_variable((4, 4), name="corners")) * constant(12, 9, 12, 9) + constant(0, 0, 12, 9)
+    whole = C.constant(np.array([[0, 0, 15, 11], [3, 2, 9, 9], [1, 3, 7, 7]], np.float32))
+    pooled = [C.roipooling(i, corners + shift, C.MAX_POOLING, (2, 3), spatial_scale=0.5) for shift in (0, 1.25)]
+    given = C.reshape(C.splice(C.reduce_sum(i) * 0, axis=0), (1, 1)) + whole
+    return C.combine(pooled + [C.roipooling(i, given, C.MAX_POOLING, (3, 2), spatial_scale=0.5)])
+
+
+@model
+def crops():
+    i, like = image((2, 4, 5)), image((1, 2, 3), "like")
+    return C.combine([C.crop_manual(i, like, 1, 2), C.crop_manual(i, like, 2, 0)])
+
+
+@model
+def signs_and_constants():
+    v = vector(name="edges")
+    return C.combine([C.straight_through_impl(v), C.ones_like(v), C.zeros_like(sequence())])
+
+
+@model
 def convolution_of_open_strides():
     """Converters of other formats leave the stride along the channels to CNTK."""
     strides = (C.InferredDimension, 1, 2)
