@@ -13,8 +13,8 @@ from runtimes.contract import LoadError
 MODELS = Path(__file__).parent / "models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.npz"))
 TOLERANCE = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-6}
-# onnx's reference implementation, used here, supports Scan only over the first axis, and no MaxRoiPool. tests/contract computes these
-# with ONNX Runtime.
+# onnx's reference implementation, used here, supports Scan only over the first axis, and has no MaxRoiPool.
+# tests/contract computes these with ONNX Runtime.
 LOOPS = [
     *("float64_lstm", "fold", "gru", "loop_from_an_input", "loop_of_sums", "loop_of_two_steps", "lstm", "rnn"),
     *(
