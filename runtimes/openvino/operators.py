@@ -6,14 +6,18 @@ import numpy as np
 import openvino as ov
 
 from runtimes.contract import Model
-from runtimes.profiled_runs import duration_us, median_run, unprofiled
+from runtimes.profiled_runs import duration_us, unprofiled
 from runtimes.profiling import OperatorProfile, OperatorTime
 
 from .devices import chosen_device, compile_properties
 from .graph import compiled_nodes
 from .runtime import OpenVinoModel
 
-_LIMITS = ("OpenVINO counts whole microseconds, and not when an operator begins: they are shown one after another.",)
+_WARM_UPS = 3
+_LIMITS = (
+    "OpenVINO reports averages of all runs, in whole microseconds, and not when an operator begins: they are shown "
+    "one after another.",
+)
 
 
 def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) -> OperatorProfile:
@@ -25,10 +29,16 @@ def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) 
         model.model, device, {**compile_properties(device, model.options), "PERF_COUNT": True}
     )
     profiled = model.in_another(compiled)
-    for _ in range(3):
+    for _ in range(_WARM_UPS):
         profiled.infer(inputs, (), signature)
-    runs = [(duration_us(lambda: profiled.infer(inputs, (), signature)), profiled.counters()) for _ in range(count)]
-    duration, counters = median_run(runs)
+    before = {name: duration for name, _, duration in profiled.counters()}
+    durations = [duration_us(lambda: profiled.infer(inputs, (), signature)) for _ in range(count)]
+    # Each counter is the average of all runs so far, of which the first takes long.
+    counters = [
+        (name, kind, max(after * (_WARM_UPS + count) - before.get(name, 0.0) * _WARM_UPS, 0.0) / count)
+        for name, kind, after in profiled.counters()
+    ]
+    duration = sum(durations) / count
     profiler = "the performance counters of OpenVINO %s" % ov.__version__.partition("-")[0]
     return OperatorProfile(profiler, tuple(_operators(compiled, counters)), duration, unprofiled_us, count, _LIMITS)
 

@@ -111,7 +111,7 @@ class OpenVinoModel(Model):
         return OpenVinoModel(self.model, compiled, *self._ports, self._guarded, self.options)
 
     def counters(self) -> List[Tuple[str, str, float]]:
-        """Return the name, the kind and the microseconds of each operator of the last run, if they are counted."""
+        """Return the name, the kind and the average microseconds of each operator, if they are counted."""
         counted = self._request.get_profiling_info()
         return [
             (each.node_name, each.node_type, each.real_time.total_seconds() * 1e6)
