@@ -124,7 +124,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
             "model works without it"
         )
     parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config, runtime)
-    accelerators = accelerator_values(config, runtime)
+    accelerators = accelerator_values(config, runtimes[runtime].extras if runtime in runtimes else ())
     if steps and config.response_cache.enable:
         ignored = [*ignored, "response_cache.enable (the models of its steps may have one)"]
     instances, ignored_groups = _instances(config.instance_group)

@@ -471,7 +471,7 @@ def test_openvino_on_the_cpu_is_an_execution_provider(
     asked = 'optimization { execution_accelerators { cpu_execution_accelerator: [ { name: "openvino" } ] } }'
     toml, ignored = read(tmp_path, f'name: "m" backend: "onnxruntime" {asked} {text}')
     assert (toml.extras, ignored) == (extras, left)
-    assert toml.parameters == ({"execution_providers": ["OpenVINO"]} if extras else {})
+    assert toml.parameters == ({"execution_providers": ["openvino"]} if extras else {})
     assert read(tmp_path, f'name: "m" backend: "pytorch" {asked}')[1] == ["optimization"]
 
 
