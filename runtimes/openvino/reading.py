@@ -11,7 +11,8 @@ from runtimes.redaction import redacted
 _ORIGIN = re.compile(r"^(Exception from \S+:|Loading input model$|While validating |Summary:$|--? *Conversion)", re.I)
 _CHECK = re.compile(r"(\[\w+\] )?(\w+ node with name '[^']*' )?Check '.*' failed at \S+:?$")
 _NO_OPERATION = re.compile(r"No conversion rule found for operations?:? *([^\n]+)|Cannot create (\S+) layer \S+ id")
-_UNSUPPORTED = re.compile(r"unsupported opset: *(\S+)|Unsupported Opset|opset \S+ is not supported", re.I)
+_VERSION = re.compile(rb'<net [^>]*version="(\d{1,4})"')
+_OLDEST = 10  # version of IR
 
 
 def read_model(core: Any, artifact: str) -> Any:
@@ -25,10 +26,11 @@ def read_model(core: Any, artifact: str) -> Any:
             "OpenVINO reads PaddlePaddle's .pdmodel, and not its .json: save the model again with "
             "FLAGS_enable_pir_api=0 in the environment"
         )
-    weights = os.path.splitext(artifact)[0] + ".bin"
     is_ir = artifact.endswith(".xml")
+    if is_ir:
+        _check_version(artifact)
+    weights = os.path.splitext(artifact)[0] + ".bin"
     try:
-        # Given a .graphdef file, OpenVINO would not look at what is in it.
         if is_ir and os.path.isfile(weights):
             return core.read_model(artifact, weights)
         return core.read_model(artifact)
@@ -40,7 +42,22 @@ def read_model(core: Any, artifact: str) -> Any:
         operators = sorted({one or other for one, other in _NO_OPERATION.findall(text)})
         if operators:
             raise LoadError("OpenVINO lacks operators of this model: %s" % redacted(", ".join(operators))) from error
+        failed = re.search(r"Conversion is failed for: ([^\n]+)", text)
+        if failed:
+            raise LoadError(
+                "OpenVINO cannot convert operators of this model: %s" % redacted(failed.group(1))
+            ) from error
         raise LoadError("OpenVINO cannot read this model: %s" % client_message(error)) from error
+
+
+def _check_version(artifact: str) -> None:
+    with open(artifact, "rb") as file:
+        found = _VERSION.search(file.read(1024))
+    if found and int(found.group(1)) < _OLDEST:
+        raise LoadError(
+            "it is an IR of version %s, and OpenVINO reads version %d and newer: convert the original model again"
+            % (found.group(1).decode(), _OLDEST)
+        )
 
 
 def client_message(error: BaseException) -> str:

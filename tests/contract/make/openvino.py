@@ -158,6 +158,7 @@ def main(root):
     unknown = text.replace('type="MatMul"', 'type="Foo"')
     folder = write(root, "operator_unknown", unknown.encode(), {"load_error": "Foo"})
     (folder / "model.bin").write_bytes((Path(root) / "dense" / "model.bin").read_bytes())
+    write(root, "old", b'<?xml version="1.0"?><net name="x" version="7"></net>', {"load_error": "IR of version 7"})
     write(root, "garbage", b'<net name="x"', {"load_error": True})
 
 
