@@ -47,7 +47,10 @@ def load(options: LoadOptions) -> TorchModel:
     try:
         program = precision.apply_parameters(_form(options.artifact).load(options), options.parameters)
     except LoadError as error:
-        raise extras.explain(error, broken) from error
+        explained = extras.explain(error, broken)
+        if explained is error:  # an exception that is its own cause has no end
+            raise
+        raise explained from error
     if options.device != "cpu" and graphs and not program.pure:
         raise LoadError("'parameters.cuda_graphs' is true, but this model writes to its tensors in place")
     if options.device == "cpu":
