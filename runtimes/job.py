@@ -34,7 +34,7 @@ def main() -> int:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - frameworks raise anything, and the user must read why
         traceback.print_exc()
         cause = error  # type: BaseException
-        while cause.__cause__ is not None:  # exceptions that wrap another say less
+        while cause.__cause__ not in (None, cause):  # exceptions that wrap another say less
             cause = cause.__cause__
         answer = {"failed": "%s: %s" % (type(cause).__name__, _summary(first_line(cause), str(cause)))}
     draft = job["answer"] + ".draft"

@@ -146,9 +146,10 @@ class Denials:
 
     def observe(self, error: BaseException) -> None:
         """Print the file that an error is about, or the first of the errors from which it was raised."""
-        found = ""
+        found, seen = "", []  # type: str, List[BaseException]
         each: Optional[BaseException] = error
-        while each is not None:
+        while each is not None and not any(each is before for before in seen):  # an error may be its own cause
+            seen.append(each)
             found = next((line.strip() for line in str(each).splitlines() if _DENIED.search(line)), found)
             each = each.__cause__ or each.__context__
         if found and self._left:

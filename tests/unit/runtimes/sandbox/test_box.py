@@ -213,6 +213,13 @@ def test_the_file_of_an_error_is_printed_and_so_is_the_one_that_it_came_from(
     assert len(capsys.readouterr().out.splitlines()) < 30, "a client can fill the log"
 
 
+def test_an_error_that_is_its_own_cause_is_looked_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    error = OSError("Permission denied")
+    error.__cause__ = error
+    Denials().observe(error)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_no_folder_is_read_between_the_filter_and_its_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Opening one would wait for the supervisor, which has no report yet: a model on a card never loaded.
     steps = list[str]()
