@@ -6,9 +6,14 @@ what our code does with them, not what CUDA does.
 
 import contextlib
 import importlib.util
+import json
 import os
+import platform
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -17,17 +22,20 @@ ROOT = Path(__file__).resolve().parents[3] / "runtimes"
 spec = importlib.util.spec_from_file_location("runtimes", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
 sys.modules["runtimes"] = importlib.util.module_from_spec(spec)
 
-from runtimes.contract import DeviceLost, InvalidInput, Signature, TensorSpec  # noqa: E402
+from runtimes.contract import DeviceLost, InvalidInput, LoadError, LoadOptions, Signature, TensorSpec  # noqa: E402
+from runtimes.torchscript import aoti  # noqa: E402
 from runtimes.torchscript.cuda import HOST, DeviceModel  # noqa: E402
 from runtimes.torchscript.graphs import Graphs  # noqa: E402
-from runtimes.torchscript.program import Program  # noqa: E402
+from runtimes.torchscript.names import ResultNames  # noqa: E402
+from runtimes.torchscript.program import TENSOR, Program  # noqa: E402
 
 X, Y = TensorSpec("x", "FP32", (-1, 2)), TensorSpec("y", "FP32", (-1, 2))
 ONES = {"x": np.ones((3, 2), np.float32)}
 
 
 def model(call, device=HOST):
-    return DeviceModel(Program(call, [False], Signature((X,), (Y,)), ["y"], True, torch.nn.Module()), device)
+    named = ResultNames([Y]).of
+    return DeviceModel(Program(call, [TENSOR], Signature((X,), (Y,)), named, True, torch.nn.Module()), device)
 
 
 def raises(kind, call):
@@ -148,8 +156,33 @@ def shapes_without_number_are_not_all_recorded():
     assert len(calls) == recorded * 4 + (40 - recorded), len(calls)
 
 
+def packages_for_other_machines_are_refused():
+    here = {"AOTI_PLATFORM": sys.platform, "AOTI_MACHINE": platform.machine()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.pt2")
+        for facts, words in (
+            ({"AOTI_DEVICE_KEY": "cuda"}, "was compiled for cuda, and the model runs on cpu"),
+            ({"AOTI_MACHINE": "s390x"}, "was compiled for s390x on"),
+            ({"AOTI_CPU_ISA": "AVX512 AMX_FP16"}, "for processors with A"),
+            ({}, "cannot load this AOTInductor package"),
+        ):
+            with zipfile.ZipFile(path, "w") as archive:
+                top = "model/data/aotinductor/model/a.wrapper"
+                archive.writestr(top + ".so", b"machine code")
+                archive.writestr(top + "_metadata.json", json.dumps({"AOTI_DEVICE_KEY": "cpu", **here, **facts}))
+            instructions = dict.fromkeys(aoti._INSTRUCTIONS, lambda: False)
+            try:
+                with mock.patch.dict(aoti._INSTRUCTIONS, instructions):
+                    aoti.load(LoadOptions(path, allow_code=True))
+                raise AssertionError("it loaded")
+            except LoadError as error:
+                if words not in str(error):
+                    raise AssertionError(str(error)) from None
+
+
 if __name__ == "__main__":
     for check in (
+        packages_for_other_machines_are_refused,
         memory_that_runs_out_is_a_memory_error_and_is_given_back,
         errors_are_whose_fault_they_are,
         an_error_at_the_event_is_raised_by_finish,
