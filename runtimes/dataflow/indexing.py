@@ -30,6 +30,10 @@ def concat(at: str, values: Sequence[Value], axis: int) -> Value:
     axis = normalize_axis(axis, rank)
     if not any(value.has_rows or repeats(value._replace(contents=None)) for value in values):
         return _concat_constants(values, axis)
+    if not any(value.has_rows or value.counts_rows for value in values):
+        repeated = {tuple(at for at, size in enumerate(value.dims or ()) if has_rows(size)) for value in values}
+        if len(repeated) == 1 and axis not in next(iter(repeated)):
+            return _concat_constants([value._replace(contents=None) for value in values], axis)
     sources = [as_rows(value) for value in values]
     return _concat_rows(at, [value for value in sources if value is not None], len(sources), axis)
 
@@ -183,6 +187,8 @@ def gather(at: str, value: Value, indices: Value, axis: int) -> Value:
     axis = normalize_axis(axis, len(value.dims))
     dims = value.dims[:axis] + indices.dims + value.dims[axis + 1 :]
     if has_rows(value.dims[axis]):
+        if value.axis is None and not indices.has_rows and indices.contents == (0,) and not value.counts_rows:
+            return constant(dims)  # the first of values that are all the same
         if value.axis == axis and (indices.has_rows or (value.before, value.after) == (1, 1)):
             if indices.has_rows or indices.contents is not None:
                 return mixed("%s takes values of particular rows" % at)

@@ -424,3 +424,24 @@ def test_quantized_operators_that_do_not(operator: str, inputs: str, shape: Any,
     nodes = quantized(operator, inputs, **attributes)
     nodes.insert(1, node("Cast", "q", "t", to=TensorProto.UINT8))
     assert not read(made(nodes, constants, shape)).independent
+
+
+def test_the_first_of_values_that_are_the_same_for_each_row_is_no_row() -> None:
+    """So CNTK's sequence.last finds the last step: by a mask for each row, of which it reads the first."""
+
+    def found(index: int, source: str = "mask") -> BatchAnalysis:
+        nodes = [
+            node("Shape", "x", "sizes", end=2),
+            node("Expand", "one sizes", "ones"),
+            node("Concat", "ones ones", "mask", axis=1),
+            node("ReduceSum", "x last", "sums", keepdims=0),
+            node("Concat", "sums ones", "values", axis=1),
+            node("Gather", f"{source} index", "row", axis=0),
+            node("ReduceSum", "row", "scalar", keepdims=0),
+            node("Add", "x scalar", "y"),
+        ]
+        return read(made(nodes, {"one": np.float32(1), "last": np.array([2]), "index": np.array(index)}))
+
+    assert found(0).independent
+    assert not found(1).independent  # a single row has no second one
+    assert found(0, "values").mixes
