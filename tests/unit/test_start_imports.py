@@ -15,11 +15,11 @@ PROCESSES = {
     # first bidirectional stream.
     "front": (
         "gateway.front.process, gateway.front.admin.app",
-        {"fastapi", "pydantic", "grpc", "zipfile", "jwt", "opentelemetry", "xxhash"},
+        {"fastapi", "pydantic", "grpc", "zipfile", "jwt", "opentelemetry", "xxhash", "ml_dtypes"},
     ),
     "supervisor": (
         "gateway.cli, gateway.commands.serve",
-        {"numpy", "google.protobuf", "jwt", "tensorboardX", "opentelemetry"},
+        {"numpy", "google.protobuf", "jwt", "tensorboardX", "opentelemetry", "ml_dtypes"},
     ),
     # Older versions of numpy import it themselves.
     "worker": ("runtimes.worker.start, runtimes.onnx.builder", {"numpy.random", "hashlib"}),
