@@ -45,7 +45,18 @@ def read_model(path: str) -> Dict[str, Any]:
         raise LoadError("model.json is not JSON (%s): copy it again" % type(error).__name__) from None
     if not isinstance(model, dict) or not isinstance(model.get("modelTopology"), dict):
         raise LoadError("model.json is not a model of TensorFlow.js: it has no modelTopology")
+    _check_initializer(model)
     return model
+
+
+def _check_initializer(model: Dict[str, Any]) -> None:
+    """Raise LoadError if another graph has to run first, which fills tables."""
+    initializer = model.get("modelInitializer")
+    if isinstance(initializer, dict) and initializer.get("node"):
+        raise LoadError(
+            "the model fills tables when it starts (modelInitializer), which is not supported: serve the SavedModel "
+            "that it was converted from"
+        )
 
 
 def is_graph(model: Dict[str, Any]) -> bool:

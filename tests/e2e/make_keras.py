@@ -104,6 +104,8 @@ class Maker:
         self.save(model, file, self.random.normal(size=(1, 3, 2)).astype(np.float32), ["state"])
 
     def refused(self):
+        import h5py  # which PyTorch's environment lacks
+
         keras, layers, folder = self.keras, self.layers, self.folder
         marker = str(folder / "executed")
 
@@ -121,7 +123,23 @@ class Maker:
         custom = keras.Sequential([keras.Input((2,)), mine()])
         custom.save(str(folder / "custom.keras"))
         custom.save(str(folder / "custom_h5.h5"))
-        keras.Sequential([keras.Input((2,)), layers.Dense(2)]).save_weights(str(folder / "alone.weights.h5"))
+        plain = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+        plain.save_weights(str(folder / "alone.weights.h5"))
+
+        def damaged(name, change):
+            plain.save(str(folder / name))
+            with h5py.File(folder / name, "r+") as file:
+                change(file)
+
+        def link(file):
+            file["model_weights"]["more"] = h5py.ExternalLink("other.h5", "/")
+
+        def outside(file):
+            file.create_dataset("more", (8,), "u1", external=[(str(folder / "other.bin"), 0, 8)])
+
+        damaged("link.h5", link)
+        damaged("external.h5", outside)
+        damaged("bomb.h5", lambda file: file.create_dataset("more", (1 << 40,), "u1", chunks=(1 << 20,)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 Keras 3 runs on TensorFlow and PyTorch, Keras 2 on TensorFlow, and Keras 1 on Theano.
 """
 
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from tests.support.protocols import PROTOCOLS, ask_tfserving
 
 HERE = Path(__file__).parent
 SERVED = {
-    "keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
+    "keras": ("image.h5", "mixed.keras", "text.keras", "stateful.h5"),
     "tf_keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
     "torch": ("mixed.keras",),
     "keras_1": ("image.h5", "mixed.h5"),
@@ -44,6 +46,16 @@ REFUSED = {
     "custom.keras": CODE,
     "custom_h5.h5": CODE,
     "alone.weights.h5": "this file holds weights alone, without the model that they belong to",
+    "link.h5": "'more' in the file is a link, which Keras does not write",
+    "external.h5": "the data of 'more' is in another file",
+    "bomb.h5": "'more' expands to 1099511627776 bytes, which is too much",
+}
+EDITED = {
+    "above": "the archive has the entry '../above', which Keras does not write",
+    "twice": "the archive has the entry 'config.json' twice",
+    "module": "the model needs 'system' of module 'os'",
+    "empty": "the archive has no entry config.json",
+    "cut": "the file is not a readable .keras archive",
 }
 MODELS = [(which, file) for which, files in SERVED.items() for file in files]
 
@@ -64,6 +76,26 @@ def made(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Tem
     return folders
 
 
+def edited(file: Path, how: str, made: Path) -> Path:
+    """Write a .keras file with something wrong."""
+    with warnings.catch_warnings(), zipfile.ZipFile(file) as old, zipfile.ZipFile(made, "w") as new:
+        warnings.simplefilter("ignore")  # about the name that is there twice
+        for name in old.namelist():
+            if how != "empty":
+                content = old.read(name)
+                if how == "module":
+                    dense = b'"module": "keras.layers", "class_name": "Dense"'
+                    content = content.replace(dense, b'"module": "os", "class_name": "system"')
+                new.writestr(name, content)
+        if how == "above":
+            new.writestr("../above", b"")
+        if how == "twice":
+            new.writestr("config.json", b"{}")
+    if how == "cut":
+        made.write_bytes(made.read_bytes()[:-100])
+    return made
+
+
 def name_of(which: str, file: str) -> str:
     return f"{which}_{file.replace('.', '_')}"
 
@@ -74,6 +106,9 @@ def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     for which, file in MODELS:
         toml = BACKEND if (which, file) == ("keras_1", "image.h5") else ""
         add_copy(scratch / "repository", name_of(which, file), [made[which] / file], toml=toml)
+    for how in EDITED:
+        file = edited(made["keras"] / "mixed.keras", how, scratch / f"{how}.keras")
+        add_copy(scratch / "repository", how, [file])
     add_copy(scratch / "repository", "unknown", [made["keras_1"] / "image.h5"])
     add_copy(scratch / "repository", "even", [made["keras_1"] / "even.h5"], toml=BACKEND)
     for which in ("keras", "tf_keras"):
@@ -130,6 +165,13 @@ def test_code_and_weights_alone_are_refused(made: dict[str, Path], serving: Gate
     assert status["state"] == "UNAVAILABLE"
     assert REFUSED[file] in status["reason"]
     assert not (made[which] / "executed").exists()
+
+
+@pytest.mark.parametrize("how", EDITED)
+def test_damaged_and_hostile_archives_are_refused(serving: Gateway, how: str) -> None:
+    status = serving.index()[how, "1"]
+    assert status["state"] == "UNAVAILABLE"
+    assert EDITED[how] in status["reason"]
 
 
 def test_what_theano_computes_otherwise_is_refused(serving: Gateway) -> None:
