@@ -62,7 +62,7 @@ MADE = {
     ),
     "cntk": (
         "dense parameter_unknown several double half unnamed twins table open without_batch sequence last sparse "
-        "garbage truncated empty"
+        "sparse_pairs garbage truncated empty"
     ),
     "dl4j": (
         "dense parameter_unknown double half several sequence declared undeclared normalized normalizer_left "

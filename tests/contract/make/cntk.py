@@ -75,8 +75,14 @@ def main(root):
     case = expects([["steps", "FP32", [-1, -1, 3]]], [["y", "FP32", [-1, 5]]])
     save("last", C.alias(C.sequence.last(recurrent), "y"), case)
 
-    sparse = C.input_variable(10, is_sparse=True, name="words")
-    save("sparse", C.layers.Embedding(3)(sparse), {"load_error": True})
+    words = C.input_variable(10, is_sparse=True, name="words")
+    save(
+        "sparse",
+        C.alias(C.layers.Embedding(3)(words), "y"),
+        expects([["words", "FP32", [-1, 10]]], [["y", "FP32", [-1, 3]]]),
+    )
+    pairs = C.input_variable((2, 3), is_sparse=True, name="pairs")
+    save("sparse_pairs", C.reduce_sum(pairs), {"load_error": True})
     whole_file = Path(root, "dense", "model.model").read_bytes()
     for name, content in (("garbage", b"hello" * 9), ("truncated", whole_file[: len(whole_file) // 2]), ("empty", b"")):
         folder(name, {"load_error": True}).write_bytes(content)
