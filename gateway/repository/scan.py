@@ -25,6 +25,7 @@ from gateway.repository.model_toml import DeclaredTensor, ModelConfigError, Mode
 from gateway.repository.pipeline_graph import graph_problem
 from gateway.repository.scan_cache import ScanCache
 from gateway.repository.sequence_config import INITIAL_STATES, StateToml
+from gateway.repository.shards import shards
 from runtimes.contract import LoadError
 from runtimes.external_data import weight_files
 
@@ -292,7 +293,10 @@ def _stored(file: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
 
 
 def artifact_files(path: Path) -> list[Path]:
-    """Return an artifact, the files next to it that share its stem (MXNet's parameters), and ONNX's external data."""
+    """Return an artifact, the files next to it that share its stem (MXNet's parameters), and those that it names.
+
+    These are the external data of ONNX, and the weights of TensorFlow.js.
+    """
     if not path.is_file():
         return [path]
     stem = re.split(r"[-.]", path.name)[0]
@@ -300,6 +304,8 @@ def artifact_files(path: Path) -> list[Path]:
     if path.suffix == ".onnx":
         status = path.stat()
         found |= {path.parent / name for name in _weight_files(path, status.st_mtime_ns, status.st_size)}
+    elif path.suffix == ".json":
+        found |= {path.parent / name for name in shards(path)}
     return sorted(found)
 
 
