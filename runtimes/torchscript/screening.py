@@ -13,11 +13,10 @@ import os
 import re
 import zipfile
 from fnmatch import fnmatch
-from typing import Any, Iterator, List, Tuple
+from functools import lru_cache
+from typing import Any, FrozenSet, Iterator, List, Tuple
 
-import sympy
 import torch
-from torch.utils._sympy import functions
 
 from runtimes.contract import LoadError
 
@@ -26,13 +25,6 @@ LEGACY = "serialized_exported_program.json"  # of PyTorch 2.5 to 2.7; it has no 
 _PICKLED = "opaque_obj"
 _NAME = re.compile(r"[\w.]*")
 _TEXT = re.compile(r"[\w .:/-]*")
-# Constructors with which expressions are written, and the names in guards.
-_CALLS = {
-    name
-    for module in (sympy, functions)
-    for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, sympy.Basic)
-}
 _BUILTINS = {"max", "min", "abs", "round"}
 _METHODS = {"size", "stride", "storage_offset", "dim", "sym_float", "_sym_sqrt", *vars(math)}
 _NODES = (
@@ -123,10 +115,23 @@ def _is_harmless(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute):
         return node.attr in _METHODS and not node.attr.startswith("__")
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute) or (
-            isinstance(node.func, ast.Name) and node.func.id in _CALLS | _BUILTINS
-        )
+        return isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id in _calls())
     return isinstance(node, _NODES)
+
+
+@lru_cache(maxsize=None)
+def _calls() -> FrozenSet[str]:
+    """Return the names of the classes with which expressions are written, and of functions in guards."""
+    import sympy  # takes a third of a second, which models of TorchScript need not wait for
+    from torch.utils._sympy import functions
+
+    found = [
+        name
+        for module in (sympy, functions)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, sympy.Basic)
+    ]
+    return frozenset(found) | _BUILTINS
 
 
 def _not_a_program() -> LoadError:
