@@ -75,6 +75,8 @@ class Runtime:
                           "without" → the runtime's packages that these replace, "pythons" → specifiers for which these
                           exist, if they do not for all of the runtime's
     base                  the runtime that this one adds a model's packages to; "" for one that is installed
+    optional_inputs       whether its models can do without inputs that config.pbtxt declares optional
+    triton_switches       parameters of config.pbtxt that are true or false → their names in [parameters] of model.toml
     """
 
     name: str
@@ -97,6 +99,8 @@ class Runtime:
     extras: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     start_method: str = "fork"
     base: str = ""
+    optional_inputs: bool = False
+    triton_switches: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def installed_name(self) -> str:
@@ -159,10 +163,10 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
     table.allow(
         "title", "pythons", "platforms", "requirements", "without_dependencies", "npm", "prepare", "download_mb",
         "env", "formats", "fallback_for", "licenses", "gpu_image", "model_code", "model_requirements",
-        "extras", "start_method",
+        "extras", "start_method", "optional_inputs", "triton_switches",
     )  # fmt: skip
     requirements, sizes, env = table.table("requirements"), table.table("download_mb"), table.table("env")
-    extras = table.table("extras")
+    extras, switches = table.table("extras"), table.table("triton_switches")
     sizes.allow(*ACCELERATORS)
     return Runtime(
         name,
@@ -184,6 +188,8 @@ def read_runtime(folder: Path, name: str, code: tuple[str, ...] = ("runtime.py",
         _optional(table, "model_requirements"),
         {name: _packages(extras.table(name), "without", "pythons") for name in extras.values},
         table.text("start_method", "fork", among=START_METHODS),
+        optional_inputs=table.flag("optional_inputs"),
+        triton_switches={name: switches.text(name) for name in switches.values},
     )
 
 

@@ -32,6 +32,7 @@ _MAX_BYTES = 1 << 18
 _MAX_DELAY_US = 60_000_000
 _shorten = partial(shorten, max_length=200)
 # The parameters of Triton's backends for the number of threads of one inference.
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 _THREADS = ("intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "TF_NUM_INTRA_THREADS", "NUM_THREADS")
 # What differs from the defaults of model.toml.
 _DEFAULTS = {"device": ("auto",), "version_policy": VersionPolicy(latest=1)}
@@ -116,14 +117,17 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
     _check_served(config, path)
     steps = _steps(config, path)
     runtime = "" if steps else _runtime(config, path, runtimes)
-    is_program = runtime in runtimes and runtimes[runtime].model_code
-    has_optional = is_program or runtime == "torchscript"
+    chosen = runtimes.get(runtime)
+    is_program = chosen is not None and chosen.model_code
+    has_optional = chosen is not None and chosen.optional_inputs
     if config.model_transaction_policy.decoupled and not is_program:
         raise ModelConfigError(
             f"{path} asks for model_transaction_policy.decoupled, which only Python models can have; remove it if the "
             "model works without it"
         )
-    parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config, runtime)
+    parameters, ignored = (
+        _program_parameters(config, path) if is_program else _parameters(config, runtimes.get(runtime))
+    )
     accelerators = accelerator_values(config, runtimes[runtime].extras if runtime in runtimes else ())
     if steps and config.response_cache.enable:
         ignored = [*ignored, "response_cache.enable (the models of its steps may have one)"]
@@ -362,17 +366,18 @@ def _instances_by_device(group: pb.ModelInstanceGroup) -> Counter[str]:
     return Counter({"cuda" if group.kind == pb.ModelInstanceGroup.KIND_GPU else "auto": count})
 
 
-def _parameters(config: pb.ModelConfig, runtime: str) -> tuple[dict[str, Any], list[str]]:
+def _parameters(config: pb.ModelConfig, runtime: Runtime | None) -> tuple[dict[str, Any], list[str]]:
     """Return the supported parameters of Triton's backends, as keys of model.toml, and the names of the others."""
     supported: dict[str, Any] = {}
     ignored = []
+    switches = runtime.triton_switches if runtime is not None else {}
     for name, parameter in sorted(config.parameters.items()):
         value = parameter.string_value
         if name in _THREADS and re.fullmatch(r"\d{1,9}", value, re.ASCII):
             if int(value):  # 0 means the framework's default
                 supported["threads"] = int(value)
-        elif name == "INFERENCE_MODE" and value.lower() in ("false", "0") and runtime == "torchscript":
-            supported["parameters"] = {"inference_mode": False}
+        elif name in switches and value.lower() in _SWITCH:
+            supported.setdefault("parameters", {})[switches[name]] = _SWITCH[value.lower()]
         elif name != "INFERENCE_MODE" or value.lower() not in ("true", "1"):  # inference mode is the default here
             ignored.append(f"parameters.{_shorten(name)}")
     return supported, ignored
