@@ -2,16 +2,17 @@
 
 Rows of several kinds (worker/draws.py) run one by one, then all in one batch, then in the opposite order, then repeated
 up to the largest batch. The first rows and one batch always run; the others run until the model has used `BUDGET_S`. A
-row that the model refuses is skipped.
+row that the model refuses is skipped. All of this is done with all inputs, and again without optional ones, because a
+model may then do something else.
 """
 
 import time
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtimes import id_ranges
-from runtimes.contract import DeviceLost, InputRange, Model, first_line
+from runtimes.contract import DeviceLost, InputRange, Model, Signature, first_line
 from runtimes.worker import probe
 from runtimes.worker.compare import Noise, difference
 from runtimes.worker.draws import ID_BOUNDS, KINDS, draw
@@ -40,42 +41,76 @@ def run(model: Model, name: str, max_rows: int, on_card: bool = False) -> Tuple[
     on_card: whether the model runs on a GPU. There, an index beyond a table makes the device unusable for the process,
     so integers stay at 0 and 1.
     """
-    failed = "it accepts no synthetic inputs"
     ranges = {} if on_card else id_ranges.read_ranges(model, name)
-    for free in probe.FREE_SIZES:
-        trial = _Trial(model, name, free, ID_BOUNDS[-1:] if on_card else ID_BOUNDS, ranges)
-        try:
-            rows = trial.run_alone()
-            if len(rows) > 1:  # a batch of equal rows shows nothing
-                trial.run_batched(rows, max_rows)
-                return "", ""
-        except Unsafe as unsafe:
-            return unsafe.reason, str(unsafe)
-        failed = trial.failed or failed
-    return "trial", "a trial run failed: " + failed
+    seconds, failed, without = 0.0, "", ""
+    try:
+        for without, signature in _signatures(model.signatures[name]):
+            for free in probe.FREE_SIZES:
+                ids = ID_BOUNDS[-1:] if on_card else ID_BOUNDS
+                trial = _Trial(model, name, signature, free, ids, ranges, seconds)
+                rows = trial.run_alone()
+                if len(rows) > 1:  # a batch of equal rows shows nothing
+                    trial.run_batched(rows, max_rows)
+                    seconds = trial.seconds
+                    break
+                failed = trial.failed or failed
+            else:
+                if not without:  # requests without an optional input may be refused as well
+                    return "trial", "a trial run failed: " + (failed or "it accepts no synthetic inputs")
+    except Unsafe as unsafe:
+        return unsafe.reason, str(unsafe) + without
+    return "", ""
+
+
+def _signatures(signature: Signature) -> Iterator[Tuple[str, Signature]]:
+    """Yield the signature, then with fewer inputs: without any optional one, and without each of them.
+
+    The text is how to continue a sentence about requests like these. If outputs decide which inputs are needed, the
+    others change nothing about an answer.
+    """
+    yield "", signature
+    if signature.needs:
+        return
+    left_out = [(name,) for name in signature.optional]
+    for names in [signature.optional] * (len(left_out) > 1) + left_out:
+        inputs = tuple(spec for spec in signature.inputs if spec.name not in names)
+        if inputs:
+            plural = "s" if len(names) > 1 else ""
+            quoted = ", ".join("'%s'" % name for name in names)
+            yield " without input%s %s" % (plural, quoted), signature._replace(inputs=inputs)
 
 
 class _Trial:
     """One trial, with one size for variable dimensions.
 
     ids, ranges: see draws.py. If a row is refused, it is tried without ranges, and then with smaller and smaller ids.
+    seconds: of the model's time that it and earlier trials have used
     """
 
-    def __init__(self, model: Model, name: str, free: int, ids: Sequence[int], ranges: Dict[str, InputRange]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        signature: Signature,
+        free: int,
+        ids: Sequence[int],
+        ranges: Dict[str, InputRange],
+        seconds: float,
+    ) -> None:
         self._model = model
         self._name = name
-        self._signature = model.signatures[name]
+        self._signature = signature
         self._free = free
         none = {}  # type: Dict[str, InputRange]
         self._attempts = [(ids[0], ranges)] * bool(ranges) + [(largest, none) for largest in ids]
-        self._seconds = 0.0
+        self.seconds = seconds
         self.failed = ""
 
     def run_alone(self) -> List[_Row]:
         """Run the rows one by one. Return those that the model accepts, with their answers. Raises Unsafe."""
         rows: List[_Row] = []
         for kind in KINDS:
-            if len(rows) >= _MIN_ROWS and self._seconds > BUDGET_S / 2:
+            if len(rows) >= _MIN_ROWS and self.seconds > BUDGET_S / 2:
                 break
             row = self._try_row(kind)
             if row is not None:
@@ -120,7 +155,7 @@ class _Trial:
         if limit > len(some):
             orders.append((rows[::-1] * limit)[:limit])
         for order in orders:
-            if self._seconds > BUDGET_S:
+            if self.seconds > BUDGET_S:
                 return
             self._batch(order)
 
@@ -155,7 +190,7 @@ class _Trial:
         try:
             return self._model.infer(inputs, (), self._name)
         finally:
-            self._seconds += time.monotonic() - began
+            self.seconds += time.monotonic() - began
 
 
 def stray_output(model: Model, name: str, rows: int, dim: int, suspects: Sequence[str]) -> str:

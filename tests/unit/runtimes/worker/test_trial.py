@@ -121,6 +121,40 @@ def test_a_model_that_takes_nothing_invented_is_not_batched() -> None:
     assert trial.run(Computed(refuse), "s", 32) == ("trial", "a trial run failed: not a picture")
 
 
+def centered(x: np.ndarray, center: np.ndarray | None = None, scale: np.ndarray | None = None) -> np.ndarray:
+    """Without a center, use that of all rows."""
+    if center is None:
+        center = x.mean(axis=0, keepdims=True)
+    return (x - center) * (1 if scale is None else scale)
+
+
+def optional(compute: Callable[..., Any], *names: str, needed: tuple[str, ...] = ("x",)) -> Computed:
+    model = Computed(compute, **dict.fromkeys(needed + names, "FP32"))
+    model.signatures = {"s": model.signatures["s"]._replace(optional=names)}
+    return model
+
+
+def test_rows_that_influence_each_other_without_an_optional_input_are_found_out() -> None:
+    for names in (("center",), ("center", "scale"), ("scale", "center")):
+        reason, text = trial.run(optional(centered, *names), "s", 32)
+        assert reason == "trial"
+        assert "without input" in text
+        assert "'center'" in text
+
+
+def test_optional_inputs_do_not_prevent_batching() -> None:
+    def scaled(x: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+        return x if scale is None else x * scale
+
+    def either(x: np.ndarray | None = None, z: np.ndarray | None = None) -> np.ndarray:
+        if x is None and z is None:
+            raise InvalidInput("give x or z")
+        return np.float32(2) * (z if x is None else x)
+
+    assert trial.run(optional(scaled, "scale"), "s", 32) == ("", "")
+    assert trial.run(optional(either, "x", "z", needed=()), "s", 32) == ("", "")
+
+
 def test_integers_stay_small_on_a_card() -> None:
     seen: list[int] = []
 
