@@ -125,9 +125,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
             f"{path} asks for model_transaction_policy.decoupled, which only Python models can have; remove it if the "
             "model works without it"
         )
-    parameters, ignored = (
-        _program_parameters(config, path) if is_program else _parameters(config, runtimes.get(runtime))
-    )
+    parameters, ignored = _program_parameters(config, path) if is_program else _parameters(config, chosen)
     accelerators = accelerator_values(config, runtimes[runtime].extras if runtime in runtimes else ())
     if steps and config.response_cache.enable:
         ignored = [*ignored, "response_cache.enable (the models of its steps may have one)"]
