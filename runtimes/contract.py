@@ -175,6 +175,14 @@ class Signature(NamedTuple):
     unbatched: Tuple[TensorSpec, ...] = ()
     json: Tuple[str, ...] = ()
 
+    def needed_for(self, outputs: Sequence[str] = ()) -> List[str]:
+        """Return the inputs that a request for these outputs must have, or one that names none."""
+        needed = [spec.name for spec in self.inputs if spec.name not in self.optional]
+        if not outputs or not self.needs:
+            return needed
+        found = {name for output in outputs for name in self.needs.get(output, needed)}
+        return [spec.name for spec in self.inputs if spec.name in found]
+
     def outputs_from(self, given: Iterable[str]) -> List[str]:
         """Return the outputs that a request gets that names none and has the inputs `given`."""
         names = [spec.name for spec in self.outputs if spec.name not in self.refused]

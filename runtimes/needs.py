@@ -41,10 +41,8 @@ def chosen(signature: Signature, outputs: Sequence[str], given: Collection[str])
     names: Sequence[str] = signature.outputs_from(given)
     if outputs:
         names = wanted_outputs(outputs, [spec.name for spec in signature.outputs])
-    always = [spec.name for spec in signature.inputs if spec.name not in signature.optional]
-    found = {name for output in names for name in signature.needs.get(output, always)}
-    needed = [spec.name for spec in signature.inputs if spec.name in found]
-    for name in needed if outputs else always:
+    needed = signature.needed_for(names) if names else []
+    for name in needed if outputs else signature.needed_for():
         if name not in given:
             raise InvalidInput("input '%s' is missing" % name)
     return names, needed

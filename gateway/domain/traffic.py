@@ -136,11 +136,16 @@ def unlike(one: ModelStatus, other: ModelStatus) -> str:
 def _unlike(one: Signature, other: Signature, version: str) -> str:
     theirs = {spec.name: spec for spec in other.inputs}
     for spec in one.inputs:
-        if spec.name not in theirs or not _covers(theirs.pop(spec.name), spec):
+        if spec.name not in theirs or not _covers(theirs[spec.name], spec):
             return f"its input '{spec.name}' differs from that of version {version}"
-    for name in theirs:
-        if name not in other.optional:
-            return f"it needs the input '{name}', which version {version} does not have"
+    known = {spec.name for spec in one.inputs}
+    for asked in ([], *([spec.name] for spec in one.outputs)):
+        needed = one.needed_for(asked)
+        for name in other.needed_for(asked):
+            if name not in needed:
+                if name not in known:
+                    return f"it needs the input '{name}', which version {version} does not have"
+                return f"it needs the input '{name}', which requests for version {version} may leave out"
     outputs = {spec.name: spec.datatype for spec in other.outputs}
     for spec in one.outputs:
         if outputs.get(spec.name) != spec.datatype:

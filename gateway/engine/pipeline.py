@@ -181,7 +181,7 @@ class _Plan:
     makers     of each tensor: how many steps may make it
     uses       of each tensor: how often a step, or the answer, uses it
     requested  of each step: the outputs to ask its model for
-    optional   of each step: the inputs that its model can do without
+    needed     of each step: the inputs that its model cannot do without
     batch_dim  of each step: the dimension of its model that counts rows; None if none does
     no_rows    of each step: what its model answers to inputs without rows; None if that is not known
     """
@@ -201,7 +201,7 @@ class _Plan:
         self.uses = Counter(name for step in self.steps for name in step.needs)
         self.uses.update(self.outputs)
         self.requested: list[Sequence[str]] = []
-        self.optional: list[frozenset[str]] = []
+        self.needed: list[frozenset[str]] = []
         self.batch_dim: list[int | None] = []
         self.no_rows: list[Sequence[Tensor] | None] = []
         for step in self.steps:
@@ -212,7 +212,7 @@ class _Plan:
             # A pipeline refuses to answer if an output that was asked for does not exist; this one can do without.
             self.requested.append(() if model.steps else tuple(step.outputs))
             used = model.signature()
-            self.optional.append(frozenset(used.optional) if used else frozenset())
+            self.needed.append(frozenset(used.needed_for(list(step.outputs)) if used else step.inputs))
             self.batch_dim.append(model.batch_dim if model.has_rows else None)
             self.no_rows.append(_without_rows(used.outputs, step.outputs, model.batch_dim) if used else None)
 
@@ -345,7 +345,7 @@ class _Run:
             tensor = self._tensors[source]
             if tensor is not None:
                 inputs.append(Tensor(name, tensor.datatype, tensor.shape, tensor.data))
-            elif name not in self._plan.optional[number]:
+            elif name in self._plan.needed[number]:
                 return None
         return inputs
 

@@ -138,16 +138,14 @@ def unknown_input(name: str, model: str, known: Iterable[str]) -> InvalidRequest
 
 def _check_missing(given: Container[str], outputs: Sequence[str], signature: Signature, model: str) -> None:
     """Raises InvalidRequest if an input is missing that these outputs need, or, without outputs, any answer needs."""
-    if outputs and signature.needs:
-        for output in outputs:
-            for name in signature.needs.get(output, ()):
-                if name not in given:
-                    raise InvalidRequest(f"input '{name}' is missing; output '{output}' needs it")
-        return
-    for spec in signature.inputs:
-        if spec.name not in given and spec.name not in signature.optional:
-            needed = _names(each.name for each in signature.inputs if each.name not in signature.optional)
-            raise InvalidRequest(f"input '{spec.name}' is missing; model '{model}' needs {needed}")
+    needed = signature.needed_for(outputs)
+    for name in needed:
+        if name in given:
+            continue
+        if outputs and signature.needs:
+            output = next(each for each in outputs if name in signature.needed_for([each]))
+            raise InvalidRequest(f"input '{name}' is missing; output '{output}' needs it")
+        raise InvalidRequest(f"input '{name}' is missing; model '{model}' needs {_names(needed)}")
 
 
 def _check(tensor: Tensor, spec: TensorSpec) -> None:

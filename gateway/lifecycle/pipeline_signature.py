@@ -112,10 +112,12 @@ def _check_one_element(sources: Sequence[_End], step: Step) -> None:
 def _check_inputs(step: Step, signature: Signature) -> None:
     known = [spec.name for spec in signature.inputs]
     for name in step.inputs:
+        if name in [spec.name for spec in signature.unbatched]:
+            raise Mismatch(f"input '{name}' of its step '{step}' has no rows, and pipelines give none of these")
         if name not in known:
             raise Mismatch(f"its step '{step}' has no input '{name}'; it has {_names(known)}")
-    for name in known:
-        if name not in step.inputs and name not in signature.optional:
+    for name in signature.needed_for(list(step.outputs)):
+        if name not in step.inputs:
             raise Mismatch(f"its step '{step}' needs the input '{name}', to which no tensor is mapped")
 
 
@@ -176,7 +178,7 @@ def _join(steps: Sequence[Step], signatures: Sequence[Signature], toml: ModelTom
 def _is_optional(tensor: str, steps: Sequence[Step], signatures: Sequence[Signature]) -> bool:
     """Return whether every step that uses an input can do without it."""
     uses = [
-        name in signature.optional
+        name not in signature.needed_for(list(step.outputs))
         for step, signature in zip(steps, signatures, strict=True)
         for name, source in step.inputs.items()
         if source == tensor

@@ -119,6 +119,22 @@ def test_a_version_may_accept_more_and_return_more() -> None:
     assert unlike(wide, status("3")) == "its input 'x' differs from that of version 4"
 
 
+def needs(version: str, optional: tuple[str, ...], **outputs: str) -> ModelStatus:
+    """A version with the inputs x and z; `outputs`: each with the inputs that it needs, one letter each."""
+    inputs, made = ((TensorSpec(name, "FP32", (-1,)) for name in names) for names in ("xz", outputs))
+    found = {name: tuple(given) for name, given in outputs.items() if given}
+    return status(version, signatures={"default": Signature(tuple(inputs), tuple(made), {}, optional, found)})
+
+
+def test_a_version_that_needs_what_the_primary_can_do_without_gets_no_share() -> None:
+    problem = "it needs the input 'z', which requests for version 3 may leave out"
+    assert unlike(needs("3", ("z",), y=""), needs("4", (), y="")) == problem
+    assert unlike(needs("3", (), y=""), needs("4", ("z",), y="")) == ""
+    assert unlike(needs("3", ("z",), y="x", loss="xz"), needs("4", ("z",), y="x", loss="xz")) == ""
+    assert unlike(needs("3", ("z",), y="x", loss="xz"), needs("4", ("z",), y="xz", loss="xz")) == problem
+    assert unlike(needs("3", (), y="x", loss="xz"), needs("4", (), y="xz", loss="xz")) == problem
+
+
 def test_json_preserves_it() -> None:
     for traffic in (Traffic(), Traffic({"3": 1.5}, "x-user", True, Shadow("4", "3", 0.25))):
         raw = [list(each) if isinstance(each, tuple) else each for each in traffic]

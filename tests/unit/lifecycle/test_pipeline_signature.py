@@ -1,5 +1,7 @@
 """Steps whose signatures fit together, and what is said of those that do not."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.domain.pipeline import Condition, Step
@@ -146,6 +148,30 @@ def test_an_input_is_optional_if_all_steps_can_do_without_it() -> None:
     assert pipeline_interface(steps, [both, both], ModelToml(), {}).signature.optional == ("hint",)
     one = model([spec("x"), spec("z")], spec("y"))
     assert pipeline_interface(steps, [both, one], ModelToml(), {}).signature.optional == ()
+
+
+def test_the_outputs_of_a_step_decide_which_inputs_it_needs() -> None:
+    signature = Signature(
+        (spec("x"), spec("label")), (spec("z"), spec("loss")), {}, ("label",), {"z": ("x",), "loss": ("x", "label")}
+    )
+    trained = model([], [])
+    trained = replace(trained, signatures={"default": signature})
+    second = B._replace(inputs={"x": "mid"})
+    for outputs, optional in (({"z": "mid"}, ("label",)), ({"z": "mid", "loss": "loss"}, ())):
+        steps = [A._replace(inputs={"x": "in", "label": "label"}, outputs=outputs), second]
+        found = pipeline_interface(steps, [trained, model(spec("x"), spec("y"))], ModelToml(), {}).signature
+        assert found.optional == optional
+    steps = [A._replace(inputs={"x": "in"}, outputs={"z": "mid", "loss": "loss"}), second]
+    with pytest.raises(Mismatch, match="step 'a' needs the input 'label', to which no tensor is mapped"):
+        pipeline_interface(steps, [trained, model(spec("x"), spec("y"))], ModelToml(), {})
+
+
+def test_an_input_without_rows_is_none_of_a_step() -> None:
+    first = model(spec("x"), spec("y"))
+    signature = first.signatures["default"]._replace(unbatched=(spec("w", "FP32", 2),))
+    steps = [A._replace(inputs={"x": "in", "w": "weights"}), B]
+    with pytest.raises(Mismatch, match="input 'w' of its step 'a' has no rows"):
+        pipeline_interface(steps, [replace(first, signatures={"default": signature})] * 2, ModelToml(), {})
 
 
 ROWS = spec("x", "FP32", -1, 4), spec("y", "FP32", -1, 4)
