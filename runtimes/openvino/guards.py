@@ -27,7 +27,9 @@ def guard(model: Any) -> str:
         if not is_variable or kind == "ShapeOf":
             continue
         variable.add(node.get_name())
-        if kind in ("Gather", "GatherND") and sources[1].node.get_name() in variable:
+        if kind in ("Gather", "GatherND") and (
+            sources[1].node.get_name() in variable or sources[0].partial_shape.is_dynamic
+        ):
             bound, indices = _bound(kind, node, sources), ops.convert(sources[1], "i64")
             flags.append(
                 _any(ops.logical_or(ops.greater_equal(indices, bound), ops.less(indices, ops.negative(bound))))

@@ -8,7 +8,11 @@ from runtimes.contract import LoadError
 from runtimes.redaction import redacted
 
 # Where an error comes from: files of OpenVINO's source, and the nodes that it was converting.
-_ORIGIN = re.compile(r"^(Exception from \S+:|Loading input model$|While validating |Summary:$|--? *Conversion)", re.I)
+_ORIGIN = re.compile(
+    r"^((Caught exception: )?Exception from \S+:|Node \S+ of type |Loading input model$|While validating |Summary:$|"
+    r"--? *Conversion)",
+    re.I,
+)
 _CHECK = re.compile(r"(\[\w+\] )?(\w+ node with name '[^']*' )?Check '.*' failed at \S+:?$")
 _NO_OPERATION = re.compile(r"No conversion rule found for operations?:? *([^\n]+)|Cannot create (\S+) layer \S+ id")
 _VERSION = re.compile(rb'<net [^>]*version="(\d{1,4})"')

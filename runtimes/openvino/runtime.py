@@ -167,7 +167,9 @@ class OpenVinoModel(Model):
         if self.keeps_state:
             self._request.reset_state()
         try:
-            self._request.infer(given, share_inputs=True, share_outputs=True)
+            # With one thread, infer() drops errors of operators and leaves the answer to the previous request.
+            self._request.start_async(given, share_inputs=True)
+            self._request.wait()
         except RuntimeError as error:
             if "bad_alloc" in str(error) or "allocate" in str(error):
                 raise MemoryError(client_message(error)) from error

@@ -65,6 +65,20 @@ def gathering():
     return ov.Model([named(rows, "rows"), named(ops.gather_nd(table, other), "places")], [one, other], "gathering")
 
 
+def elements():
+    """Make a table of which each column is read at its own index, which OpenVINO itself checks."""
+    place = taken("place", [-1, 2], np.int64)
+    table = ops.constant(np.arange(8, dtype=np.float32).reshape(4, 2))
+    return ov.Model([named(ops.gather_elements(table, place, 0), "y")], [place], "elements")
+
+
+def column():
+    """Make the third column of matrices of any width."""
+    x = taken("x", [-1, -1])
+    one, other = ops.gather(x, ops.constant([2]), ops.constant(1)), ops.gather_nd(x, ops.constant([[0, 2]]))
+    return ov.Model([named(one, "y"), named(other, "first")], [x], "column")
+
+
 def dividing():
     x = taken("x", [-1], np.int32)
     return ov.Model([named(ops.divide(ops.constant(np.array([12], np.int32)), x), "y")], [x], "dividing")
@@ -126,6 +140,14 @@ def main(root):
     wrong = [{"row": [4], "place": [[0]]}, {"row": [0], "place": [[4]]}, {"row": [1 << 40], "place": [[0]]}]
     right = {"values": {"row": [-1], "place": [[2]]}, "expected_values": {"rows": [[6, 7]], "places": [[4, 5]]}}
     write(root, "gathering", gathering(), {"bad": wrong, **right})
+    write(
+        root,
+        "elements",
+        elements(),
+        {"values": {"place": [[1, -1]]}, "expected_values": {"y": [[2, 7]]}, "bad": [{"place": [[0, 4]]}]},
+    )
+    third = {"values": {"x": [[1.0, 2, 3]]}, "expected_values": {"y": [[3]], "first": [3]}, "bad": [{"x": [[1.0, 2]]}]}
+    write(root, "column", column(), {**third, "not_batchable": True})
     divided = {"values": {"x": [3]}, "bad": [{"x": [1, 0]}]}
     write(root, "dividing", dividing(), {**divided, "expected_signature": {"outputs": [["y", "INT32", [-1]]]}})
     rank = {"options": {"inputs": [["x", "", [-1, 3]]]}, "expected_signature": {"inputs": [["x", "FP32", [-1, 3]]]}}
