@@ -37,6 +37,12 @@ def is_archive(file: Path) -> bool:
     return name.endswith(_SUFFIXES)
 
 
+def archive_name(file: Path) -> str:
+    """Return the name of the model in an archive: that of the file, such as resnet-18.v2 for resnet-18.v2.mar."""
+    ending = next((suffix for suffix in (*_SUFFIXES, _LEGACY_SUFFIX) if file.name.lower().endswith(suffix)), "")
+    return file.name[: len(file.name) - len(ending)] or file.name
+
+
 def _has_manifest(file: Path) -> bool:
     try:
         with file.open("rb") as opened:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gateway.contents.names import is_name
 from gateway.environments.small_file import read_small
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from runtimes.contract import TensorSpec
@@ -87,7 +88,7 @@ def read_model_archive(folder: Path) -> Archive:
             "TorchScript model (torch.jit.script) instead"
         )
     if file:
-        if Path(file).name != file or not (folder / file).is_file():
+        if Path(file).name != file or not is_name(file) or not (folder / file).is_file():
             raise BrokenArchive(f"its manifest names the model '{file[:100]}', which it does not hold")
         found = _of_torchserve(Archive(folder, file, version, labels=_index_to_name(folder)), handler)
     elif "archiverVersion" in manifest:  # TorchServe's archiver writes it, Multi Model Server's does not

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from gateway.environments.errors import BrokenRequirements
 from gateway.environments.mlflow_packages import MLMODEL, read_mlflow_packages
 from gateway.environments.model_packages import with_model_packages, with_packages
 from gateway.environments.runtime import Runtime
-from gateway.repository.archives import MODEL_ARCHIVE
+from gateway.repository.archives import MODEL_ARCHIVE, archive_name
 from gateway.repository.declarations import stated_version, with_declarations
 from gateway.repository.errors import UnknownFormat
 from gateway.repository.formats import Artifact, find_artifact, identify, resolve_runtime
@@ -138,20 +138,33 @@ def scan(
         entries = sorted(entry for entry in path.iterdir() if not is_foreign(entry.name))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
-    if cache is None:
-        return [config for entry in entries for config in _model_or_problem(entry, runtimes)]
+    names = set[str]()
     for entry in entries:
-        configs += cache.read(entry, partial(_model_or_problem, entry, runtimes))
-    cache.keep(entries)
+        read = partial(_model_or_problem, entry, runtimes)
+        found = read() if cache is None else cache.read(entry, read)
+        configs += [_unless_taken(config, entry, names) for config in found]
+        names |= {config.name for config in found}
+    if cache is not None:
+        cache.keep(entries)
     return configs
+
+
+def _unless_taken(config: ModelConfig, entry: Path, names: Collection[str]) -> ModelConfig:
+    """Return the version of a model; or, if its name is one of those before it, the problem that this is."""
+    if config.name not in names:
+        return config
+    problem = f"'{entry.name}' has the name of another model in the repository; rename one of them"
+    return ModelConfig(config.name, "", config.fingerprint, problem=problem)
 
 
 def _model_or_problem(entry: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
     """Return the versions of a model, or its problem; nothing if the entry of the repository is not a model."""
     name = entry.name.encode(errors="backslashreplace").decode()
     try:
+        if entry.name.endswith(MODEL_ARCHIVE) and name == entry.name and not entry.is_dir():
+            return _stored(entry, runtimes)
         if not stat.S_ISDIR(entry.stat().st_mode):
-            return _stored(entry, runtimes) if entry.name.endswith(MODEL_ARCHIVE) and name == entry.name else []
+            return []
         if name != entry.name:
             return [ModelConfig(name, "", "", problem="its folder's name is not UTF-8; rename it")]
         if not _looks_like_model(entry, runtimes):
@@ -276,8 +289,10 @@ def _single(path: Path, runtimes: Mapping[str, Runtime], name: str) -> ModelConf
         raise RepositoryError(str(error)) from None
     if artifact.runtime.model_requirements:
         path = artifact.path.parent
-    name = name or path.name.split(".")[0] or path.name
-    files = tuple(artifact_files(path))
+    packed = artifact.archive is not None and path.is_file()
+    name = name or (archive_name(path) if packed else path.name.split(".")[0] or path.name)
+    # Others in a model store have names that begin alike: resnet-18.mar, resnet-34.mar.
+    files = (path,) if packed else tuple(artifact_files(path))
     version, labels = stated_version(artifact)
     toml = ModelToml().model_copy(update={"version_labels": labels})
     config = ModelConfig(name, version, _fingerprint(*files), toml=toml, readable=files, files=files)
@@ -289,7 +304,12 @@ def _stored(file: Path, runtimes: Mapping[str, Runtime]) -> list[ModelConfig]:
     try:
         return [_single(file, runtimes, "")]
     except RepositoryError as error:
-        return [ModelConfig(file.name.split(".")[0], "", _fingerprint(file), problem=str(error))]
+        return [ModelConfig(archive_name(file), "", _fingerprint(file), problem=str(error))]
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not file.is_symlink():
+            return []  # it was removed after it was listed
+        problem = f"'{file.name}' cannot be read: {error.strerror}"
+        return [ModelConfig(archive_name(file), "", "", problem=problem)]
 
 
 def artifact_files(path: Path) -> list[Path]:

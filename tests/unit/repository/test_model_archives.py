@@ -107,6 +107,36 @@ def test_a_model_store_has_a_model_for_each_archive(tmp_path: Path) -> None:
     assert found["cats"].toml.preprocess is None
 
 
+def test_archives_whose_names_begin_alike_are_models_of_their_own(tmp_path: Path) -> None:
+    for name in ("net-18", "net-34", "net.v2", "net"):
+        mar(tmp_path / f"{name}.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")
+    before = {config.name: config for config in scan(tmp_path, RUNTIMES)}
+    assert list(before) == ["net-18", "net-34", "net", "net.v2"]
+    assert all(config.files == (tmp_path / f"{name}.mar",) for name, config in before.items())
+    (tmp_path / "net-34.mar").unlink()
+    assert before["net-18"].unchanged()
+    assert before["net"].unchanged()
+
+
+def test_an_archive_with_the_name_of_another_model_is_refused(tmp_path: Path) -> None:
+    mar(tmp_path / "net.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")
+    (tmp_path / "net" / "1").mkdir(parents=True)
+    (tmp_path / "net" / "1" / "n.pt").write_bytes(torchscript())
+    folder, archive = scan(tmp_path, RUNTIMES)
+    assert (folder.version, folder.problem) == ("1", "")
+    assert archive.problem == "'net.mar' has the name of another model in the repository; rename one of them"
+
+
+def test_an_archive_that_cannot_be_read_does_not_affect_others(tmp_path: Path) -> None:
+    mar(tmp_path / "good.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")
+    mar(tmp_path / "long.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n" * 300)
+    (tmp_path / "gone.mar").symlink_to(tmp_path / "nowhere.mar")
+    found = {config.name: config.problem for config in scan(tmp_path, RUNTIMES)}
+    assert found["good"] == ""
+    assert found["gone"] == "'gone.mar' cannot be read: No such file or directory"
+    assert found["long"].startswith("its manifest names the model 'nnn")
+
+
 @pytest.mark.parametrize(
     ("handler", "said"),
     [
