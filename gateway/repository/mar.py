@@ -108,6 +108,8 @@ def _of_torchserve(archive: Archive, handler: str) -> Archive:
         return archive._replace(inputs=_IMAGES, preprocess=_IMAGENET, warning=warning)
     if handler == "base_handler":
         return archive
+    if not handler:
+        return archive._replace(unserved_handler="its manifest names no handler")
     if handler in _UNSUPPORTED:
         return archive._replace(unserved_handler=f"TorchServe's handler {handler} is not supported")
     return archive._replace(unserved_handler=f"its handler {handler[:100]} is a program, which is not run")
@@ -176,9 +178,13 @@ def _synset(folder: Path) -> tuple[str, ...]:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(read_small(file, _MAX_BYTES, BrokenArchive))
+        value = json.loads(read_small(file, _MAX_BYTES, BrokenArchive))
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # JSON can write halves of characters ("\ud800"), which no protocol can
+        raise BrokenArchive(f"its {file.name} has text that is not Unicode") from None
     except (ValueError, RecursionError):
         raise BrokenArchive(f"its {file.name} is not JSON") from None
+    return value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -186,5 +192,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:
+    """Return a text that may be in a line of the log."""
     value = record.get(key)
-    return str(value) if isinstance(value, str | int | float) else ""
+    text = str(value) if isinstance(value, str | int | float) else ""
+    return "".join(each if each.isprintable() else "?" for each in text)

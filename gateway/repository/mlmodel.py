@@ -133,6 +133,7 @@ def _schema(signature: dict[str, Any], key: str) -> list[dict[str, Any]]:
         return []
     try:
         schema = json.loads(text)
+        json.dumps(schema, ensure_ascii=False).encode()  # halves of characters ("\ud800") cannot be in an answer
     except (ValueError, RecursionError):
         schema = None
     if not isinstance(schema, list) or not all(isinstance(each, dict) for each in schema):

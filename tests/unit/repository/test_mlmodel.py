@@ -163,6 +163,11 @@ def test_packages_of_conda_yaml(tmp_path: Path) -> None:
         ("MLmodel", "a: \x00", "is not YAML"),
         ("MLmodel", "flavors: {sklearn: {}}\nsignature: {inputs: '['}", "the inputs of the signature in its MLmodel"),
         ("MLmodel", "flavors: {sklearn: {}}\nsignature: {outputs: '[1]'}", "the outputs of the signature"),
+        (
+            "MLmodel",
+            """flavors: {sklearn: {}}\nsignature: {inputs: '[{"name": "\\ud800"}]'}""",
+            "the inputs of the signature",
+        ),
         ("python_env.yaml", "python: 2.7.1", "names no version of Python 3"),
         ("python_env.yaml", "python: [3]", "names no version of Python 3"),
         ("python_env.yaml", "-", "its python_env.yaml must have keys"),

@@ -165,6 +165,17 @@ def test_another_handler_is_refused_unless_the_operator_names_the_runtime(
         ({"w.pt": b""}, {"serializedFile": "../w.pt"}, "names the model '../w.pt', which it does not hold"),
         ({"w.pt": torchscript(), "index_to_name.json": {"a": "x"}}, {"serializedFile": "w.pt"}, "index_to_name.json"),
         ({"w.pt": torchscript(), "index_to_name.json": b"{"}, {"serializedFile": "w.pt"}, "is not JSON"),
+        (
+            {"w.pt": torchscript(), "index_to_name.json": {"0": "\ud800"}},
+            {"serializedFile": "w.pt"},
+            "its index_to_name.json has text that is not Unicode",
+        ),
+        ({"w.pt": torchscript()}, {"serializedFile": "w.pt", "handler": "\udfff"}, "its MANIFEST.json has text that"),
+        (
+            {"w.pt": torchscript()},
+            {"serializedFile": "w.pt", "handler": "a\n2026 b"},
+            "its handler a?2026 b is a program",
+        ),
         ({"../w.pt": b""}, {"serializedFile": "w.pt"}, "cannot be opened: the name '../w.pt' is refused"),
     ],
 )
