@@ -49,7 +49,7 @@ class _Prepared:
 
     inputs   of each, its name, dtype, number of elements per row and shape, whose first size is -1; empty if these
              requests take the general path. A request whose rows are not counted counts as one row
-    outputs  of each in the last batch, its name, dtype and shape without the rows
+    outputs  of each in the last batch, its name, dtype and shape without the rows; None before the first batch
     packed   the layout of these outputs, as bytes
     """
 
@@ -57,7 +57,7 @@ class _Prepared:
 
     def __init__(self) -> None:
         self.inputs: List[Tuple[str, np.dtype, int, Tuple[int, ...]]] = []
-        self.outputs: List[Tuple[str, np.dtype, Tuple[int, ...]]] = []
+        self.outputs: Optional[List[Tuple[str, np.dtype, Tuple[int, ...]]]] = None
         self.packed = b""
 
 
