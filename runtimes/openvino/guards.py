@@ -1,8 +1,9 @@
 """Adds to a model an output that is true if OpenVINO has computed what other frameworks refuse.
 
 OpenVINO's CPU plugin does not check all indices: Gather returns zeros for a row that a table lacks, GatherND what lies
-there in memory. Nor does it report an integer that was divided by zero. The bodies of branches and loops are not
-guarded.
+there in memory, where ScatterElementsUpdate writes. Nor does it report an integer that was divided by zero. In a model
+of variable shapes, it ignores the lengths of the sequences of recurrent layers. The bodies of branches and loops are
+not guarded.
 """
 
 from typing import Any, List, Set
@@ -10,7 +11,10 @@ from typing import Any, List, Set
 import numpy as np
 from openvino import opset13 as ops
 
+# Kind → which of its inputs the axis is. The indices are input 1.
+_INDEXED = {"Gather": 2, "ScatterElementsUpdate": 3, "GatherND": -1}
 _DIVISIONS = ("Divide", "Mod", "FloorMod")
+_LENGTHS = {"LSTMSequence": 3, "GRUSequence": 2, "RNNSequence": 2}  # kind → which of its inputs the lengths are
 
 
 def guard(model: Any) -> str:
@@ -27,14 +31,12 @@ def guard(model: Any) -> str:
         if not is_variable or kind == "ShapeOf":
             continue
         variable.add(node.get_name())
-        if kind in ("Gather", "GatherND") and (
-            sources[1].node.get_name() in variable or sources[0].partial_shape.is_dynamic
-        ):
+        if kind in _INDEXED and (sources[1].node.get_name() in variable or sources[0].partial_shape.is_dynamic):
             bound, indices = _bound(kind, node, sources), ops.convert(sources[1], "i64")
             flags.append(
                 _any(ops.logical_or(ops.greater_equal(indices, bound), ops.less(indices, ops.negative(bound))))
             )
-            if kind == "GatherND":  # it would read at any address, and does not count negative indices from the end
+            if kind != "Gather":  # it would use any address; and GatherND does not count negative indices from the end
                 inside = ops.minimum(ops.maximum(indices, ops.negative(bound)), ops.subtract(bound, _numbers(1)))
                 counted = ops.select(ops.less(inside, _numbers(0)), ops.add(inside, bound), inside)
                 safe = ops.convert(counted, sources[1].element_type.get_type_name())
@@ -43,6 +45,12 @@ def guard(model: Any) -> str:
         elif kind in _DIVISIONS and _is_computed_integer(sources[1]):
             flags.append(_any(ops.equal(sources[1], _number(0, sources[1]))))
             reasons.append("an integer is divided by zero")
+        elif kind in _LENGTHS and sources[0].partial_shape.is_dynamic:
+            lengths = sources[_LENGTHS[kind]]
+            if lengths.node.get_name() in variable or lengths.node.get_type_name() == "Constant":
+                time = ops.gather(ops.shape_of(sources[0], "i64"), _numbers(1), _numbers(0))
+                flags.append(_any(ops.not_equal(ops.convert(lengths, "i64"), time)))
+                reasons.append("a sequence is shorter than its tensor, which OpenVINO ignores if shapes are variable")
     if not flags:
         return ""
     flag = flags[0] if len(flags) == 1 else _any(ops.concat([ops.unsqueeze(each, _numbers([0])) for each in flags], 0))
@@ -54,8 +62,8 @@ def guard(model: Any) -> str:
 def _bound(kind: str, node: Any, sources: List[Any]) -> Any:
     """Return what indices must be less than, and at least the negative of."""
     sizes = ops.shape_of(sources[0], "i64")
-    if kind == "Gather":
-        return ops.gather(sizes, ops.convert(sources[2], "i64"), _numbers(0))
+    if kind != "GatherND":
+        return ops.gather(sizes, ops.convert(sources[_INDEXED[kind]], "i64"), _numbers(0))
     batched, width = int(node.get_attributes().get("batch_dims", 0)), sources[1].partial_shape[-1].get_length()
     return ops.gather(sizes, _numbers(list(range(batched, batched + width))), _numbers(0))
 

@@ -72,6 +72,25 @@ def elements():
     return ov.Model([named(ops.gather_elements(table, place, 0), "y")], [place], "elements")
 
 
+def written():
+    """Make a vector of zeros in which ones are written at the given places."""
+    place = taken("place", [-1], np.int64)
+    ones = ops.broadcast(ops.constant(np.float32(1)), ops.shape_of(place))
+    made = ops.scatter_elements_update(ops.constant(np.zeros(4, np.float32)), place, ones, ops.constant(0))
+    return ov.Model([named(made, "y")], [place], "written")
+
+
+def recurrent():
+    """Make an LSTM over sequences of given lengths, which OpenVINO ignores where the number of rows is open."""
+    x, lengths = taken("x", [-1, 3, 2]), taken("lengths", [-1], np.int32)
+    count = ops.gather(ops.shape_of(x), ops.constant([0]), ops.constant(0))
+    start = ops.broadcast(ops.constant(np.float32(0)), ops.concat([count, ops.constant(np.array([1, 2]))], 0))
+    weights = ops.constant(np.ones((1, 8, 2), np.float32))
+    bias = ops.constant(np.zeros((1, 8), np.float32))
+    made = ops.lstm_sequence(x, start, start, lengths, weights, weights, bias, 2, "forward")
+    return ov.Model([named(made.output(1), "y")], [x, lengths], "recurrent")
+
+
 def column():
     """Make the third column of matrices of any width."""
     x = taken("x", [-1, -1])
@@ -145,6 +164,16 @@ def main(root):
         "elements",
         elements(),
         {"values": {"place": [[1, -1]]}, "expected_values": {"y": [[2, 7]]}, "bad": [{"place": [[0, 4]]}]},
+    )
+    outside = [{"place": [4]}, {"place": [-5]}]
+    marked = {"values": {"place": [1, -1]}, "expected_values": {"y": [0, 1, 0, 1]}, "bad": outside}
+    write(root, "written", written(), {**marked, "not_batchable": True})
+    sequence = [[[1.0, 1], [1, 1], [1, 1]]]
+    write(
+        root,
+        "recurrent",
+        recurrent(),
+        {"values": {"x": sequence, "lengths": [3]}, "bad": [{"x": sequence, "lengths": [2]}]},
     )
     third = {"values": {"x": [[1.0, 2, 3]]}, "expected_values": {"y": [[3]], "first": [3]}, "bad": [{"x": [[1.0, 2]]}]}
     write(root, "column", column(), {**third, "not_batchable": True})
