@@ -35,17 +35,22 @@ _FUNCTION_MODULES = ("activations", "constraints", "initializers", "losses", "me
 _CALLS = ("TFOpLambda", "SlicingOpLambda")
 _TF_MODULES = ("__operators__", "bitwise", "image", "linalg", "math", "nn", "sets", "signal", "sparse", "strings")
 _TF_FUNCTIONS = frozenset(
-    "abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh batch_to_space boolean_mask "
-    "broadcast_dynamic_shape broadcast_static_shape broadcast_to cast clip_by_norm clip_by_value concat "
-    "convert_to_tensor cos cosh cumsum divide dynamic_partition dynamic_stitch einsum ensure_shape equal exp "
-    "expand_dims eye fill floor gather gather_nd greater greater_equal identity less less_equal linspace logical_and "
-    "logical_not logical_or matmul maximum meshgrid minimum multiply negative norm not_equal one_hot ones ones_like "
-    "pad pow range rank realdiv reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod "
-    "reduce_sum repeat reshape reverse reverse_sequence roll round saturate_cast scatter_nd searchsorted sequence_mask "
-    "shape sigmoid sign sin sinh size slice sort space_to_batch split sqrt square squeeze stack stop_gradient "
-    "strided_slice subtract tan tanh tensordot tile transpose truediv unravel_index unstack where zeros "
-    "zeros_like".split()
+    "abs acos acosh add add_n argmax argmin argsort asin asinh atan atan2 atanh batch_to_space batch_to_space_nd "
+    "bitcast boolean_mask broadcast_dynamic_shape broadcast_static_shape broadcast_to cast clip_by_global_norm "
+    "clip_by_norm clip_by_value concat convert_to_tensor cos cosh cumsum divide dtypes.complex dynamic_partition "
+    "dynamic_stitch einsum ensure_shape equal exp expand_dims eye fill floor floor_div gather gather_nd greater "
+    "greater_equal identity less less_equal linspace logical_and logical_not logical_or matmul maximum meshgrid "
+    "minimum multiply negative norm not_equal one_hot ones ones_like pad pow random.normal random.truncated_normal "
+    "random.uniform range rank realdiv reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min "
+    "reduce_prod reduce_sum repeat reshape reverse reverse_sequence roll round saturate_cast scatter_nd searchsorted "
+    "sequence_mask shape sigmoid sign sin sinh size slice sort space_to_batch space_to_batch_nd split sqrt square "
+    "squeeze stack stop_gradient strided_slice subtract tan tanh tensor_scatter_nd_add tensor_scatter_nd_max "
+    "tensor_scatter_nd_min tensor_scatter_nd_sub tensor_scatter_nd_update tensordot tile transpose truediv unique "
+    "unravel_index unstack where zeros zeros_like".split()
 )
+_TF_FILES = ("nn.fixed_unigram_candidate_sampler",)  # of the modules above, what reads a file
+# Many functions of TensorFlow 2, such as `tf.transpose`, are recorded as those of TensorFlow 1 that they call.
+_TF_1 = "compat.v1."
 _LOOKUPS = ("StringLookup", "IntegerLookup", "TextVectorization")
 _FILES = ("vocabulary", "idf_weights")  # lists, or the path of a file
 
@@ -148,8 +153,10 @@ def _part(module: Any) -> str:
 
 
 def _check_function(function: Any, where: str) -> None:
-    top, dot, _ = str(function).partition(".")
-    if not (top in _TF_MODULES if dot else top in _TF_FUNCTIONS):
+    name = str(function)
+    name = name[len(_TF_1) :] if name.startswith(_TF_1) else name
+    top, dot, _ = name.partition(".")
+    if name in _TF_FILES or not (name in _TF_FUNCTIONS or (dot and top in _TF_MODULES)):
         raise LoadError(
             "the model calls tf.%.60s%s, which is not among the functions that only compute with tensors: serve the "
             "model as a SavedModel" % (function, where)
