@@ -5,6 +5,7 @@ Nothing in a file is executed: `keras_config` refuses a file that names code bef
 
 import os
 import re
+import sys
 from typing import Any
 
 from runtimes.checks import known_parameters, parameter
@@ -44,7 +45,10 @@ def read_keras(path: str, keep_state: bool = False, backend: str = "") -> Traced
         raise
     except Exception as error:
         what = "Keras cannot load this file, which Keras %s wrote" % (description.version or "of unknown version")
-        raise LoadError(failure(error, what)) from error
+        text = failure(error, what)
+        # Keras 3 writes some layers and operations to .h5 files in a form that it does not read.
+        again = path.endswith(".keras") or description.major < 3
+        raise LoadError(text if again else text + "; save the model as a .keras file") from error
 
 
 def _read(path: str, description: Description, backend: str) -> Any:
@@ -74,10 +78,17 @@ def failure(error: Exception, what: str) -> str:
     """Return a sentence for an exception of Keras. what: the sentence's beginning."""
     text = str(error)
     unknown = _UNKNOWN.search(text)
-    if unknown:
+    name = (unknown[1] or unknown[2]) if unknown else ""
+    if unknown and not _is_operation(name):
         return (
             "the model needs '%.60s', which is code outside of Keras and not in the file: build the model from Keras' "
-            "own layers, or serve it as a SavedModel" % (unknown[1] or unknown[2]).split(">")[-1]
+            "own layers, or serve it as a SavedModel" % name.split(">")[-1]
         )
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "%s: %s" % (what, redacted(lines[0])[:300] if lines else type(error).__name__)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    shown = re.split(r" using config=|\. Please ensure", redacted(line))[0]
+    return "%s: %s" % (what, shown[:300].rstrip(".:"))
+
+
+def _is_operation(name: str) -> bool:
+    """Whether Keras 3 has an operation of this name, such as that which Embedding(mask_zero=True) adds to a model."""
+    return hasattr(sys.modules.get("keras.src.ops"), name)

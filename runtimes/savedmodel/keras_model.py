@@ -1,7 +1,9 @@
 """Makes one function with named inputs and outputs of a Keras model, whichever Keras loaded it."""
 
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
+import numpy as np
 import tensorflow as tf
 
 from runtimes.contract import LoadError
@@ -45,7 +47,7 @@ def trace(model: Any, keep_state: bool = False) -> Traced:
     specs: Dict[str, tf.TensorSpec] = {}
     for key, tensor in _leaves(inputs, ""):
         name = key or tensor.name
-        if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
+        if getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False) or _is_composite(tensor):
             raise LoadError("input '%s' cannot be served: it is sparse or ragged, which the protocol lacks" % name)
         if name in specs:
             raise LoadError("the model has two inputs with the name '%s': give each its own" % name)
@@ -57,8 +59,15 @@ def trace(model: Any, keep_state: bool = False) -> Traced:
 
     function = tf.function(serve, autograph=False).get_concrete_function(*specs.values())
     stateful = [] if keep_state else [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
-    resets = [getattr(layer, "reset_state", None) or getattr(layer, "reset_states", None) for layer in stateful]
-    return Traced(function, specs, [reset for reset in resets if reset is not None], model)
+    # Keras 3 cannot reset a layer of several cells itself, because its states are nested.
+    states = [state for layer in stateful for state in tf.nest.flatten(getattr(layer, "states", ()))]
+    resets = [partial(state.assign, np.zeros(state.shape)) for state in states if state is not None]
+    return Traced(function, specs, resets, model)
+
+
+def _is_composite(tensor: Any) -> bool:
+    """Whether a symbolic input of tf_keras is sparse or ragged."""
+    return not isinstance(getattr(tensor, "type_spec", tf.TensorSpec(())), tf.TensorSpec)
 
 
 def _functional(model: Any) -> Any:

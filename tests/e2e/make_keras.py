@@ -25,6 +25,8 @@ def main(which, folder):
         maker.text("text.keras")
         maker.stateful("stateful.h5")
         maker.refused()
+    if which == "tf_keras":
+        maker.calls("calls.h5")
 
 
 class Maker:
@@ -98,10 +100,20 @@ class Maker:
         np.savez(str(self.folder / "text"), **{"in:text": words, "out:mood": answers})
 
     def stateful(self, file):
-        """A recurrent layer that would go on where the request before has ended."""
+        """A recurrent layer that would go on where the request before has ended, with nested states."""
         steps = self.keras.Input(batch_shape=(1, 3, 2), name="steps")
-        model = self.keras.Model(steps, self.layers.LSTM(2, stateful=True, name="state")(steps))
+        cells = [self.layers.LSTMCell(2), self.layers.GRUCell(2)]
+        model = self.keras.Model(steps, self.layers.RNN(cells, stateful=True, name="state")(steps))
         self.save(model, file, self.random.normal(size=(1, 3, 2)).astype(np.float32), ["state"])
+
+    def calls(self, file):
+        """Functions of TensorFlow, which Keras 2 records under the names of what they call."""
+        import tensorflow as tf
+
+        a = self.keras.Input((4, 3), name="a")
+        x = tf.gather(tf.pad(tf.transpose(a, [0, 2, 1]), [[0, 0], [1, 0], [0, 0]]), [0, 2], axis=1)
+        flat = self.layers.Dense(2, name="flat")(tf.reshape(x, [tf.shape(x)[0], 8]))
+        self.save(self.keras.Model(a, flat), file, self.random.normal(size=(3, 4, 3)).astype(np.float32), ["flat"])
 
     def refused(self):
         import h5py  # which PyTorch's environment lacks
@@ -123,6 +135,11 @@ class Maker:
         custom = keras.Sequential([keras.Input((2,)), mine()])
         custom.save(str(folder / "custom.keras"))
         custom.save(str(folder / "custom_h5.h5"))
+        words = keras.Input((4,), dtype="int32", name="words")
+        masked = keras.Model(words, layers.LSTM(2)(layers.Embedding(9, 3, mask_zero=True)(words)))
+        masked.save(str(folder / "masked.h5"))
+        rows = keras.Input((4,), sparse=True, name="rows")
+        keras.Model(rows, layers.Dense(2)(rows)).save(str(folder / "sparse.keras"))
         plain = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
         plain.save_weights(str(folder / "alone.weights.h5"))
 

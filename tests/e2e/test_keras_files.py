@@ -25,7 +25,7 @@ from tests.support.protocols import PROTOCOLS, ask_tfserving
 HERE = Path(__file__).parent
 SERVED = {
     "keras": ("image.h5", "mixed.keras", "text.keras", "stateful.h5"),
-    "tf_keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5"),
+    "tf_keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5", "calls.h5"),
     "torch": ("mixed.keras",),
     "keras_1": ("image.h5", "mixed.h5"),
 }
@@ -45,6 +45,7 @@ REFUSED = {
     "lambda_h5.h5": "the model contains Lambda in layer 'lambda', which runs Python code in the file",
     "custom.keras": CODE,
     "custom_h5.h5": CODE,
+    "sparse.keras": "input 'rows' cannot be served: it is sparse or ragged, which the protocol lacks",
     "alone.weights.h5": "this file holds weights alone, without the model that they belong to",
     "link.h5": "'more' in the file is a link, which Keras does not write",
     "external.h5": "the data of 'more' is in another file",
@@ -112,7 +113,7 @@ def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     add_copy(scratch / "repository", "unknown", [made["keras_1"] / "image.h5"])
     add_copy(scratch / "repository", "even", [made["keras_1"] / "even.h5"], toml=BACKEND)
     for which in ("keras", "tf_keras"):
-        for file in REFUSED:
+        for file in (*REFUSED, "masked.h5"):
             add_copy(scratch / "repository", name_of(which, file), [made[which] / file])
     running = start_gateway(scratch / "repository", scratch).wait_ready()
     yield running
@@ -172,6 +173,14 @@ def test_damaged_and_hostile_archives_are_refused(serving: Gateway, how: str) ->
     status = serving.index()[how, "1"]
     assert status["state"] == "UNAVAILABLE"
     assert EDITED[how] in status["reason"]
+
+
+def test_masks_in_h5_files_of_keras_3(serving: Gateway) -> None:
+    """Keras 3 cannot load these itself. Keras 2 can."""
+    reason = serving.index()["keras_masked_h5", "1"]["reason"]
+    assert "Keras cannot load this file, which Keras 3" in reason
+    assert reason.endswith("Unknown layer: 'NotEqual'; save the model as a .keras file")
+    assert serving.index()["tf_keras_masked_h5", "1"]["state"] == "READY"
 
 
 def test_what_theano_computes_otherwise_is_refused(serving: Gateway) -> None:
