@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from gateway.contents.errors import StoreError
+from gateway.contents.errors import SourceUnreadable, StoreError
 from gateway.contents.names import check_name, is_hidden
 
 # Far more than models have. Each file takes an inode, and a place in every scan.
@@ -58,6 +58,8 @@ def _reading() -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # of the file system; those of modules have no number
+            raise SourceUnreadable(f"the archive cannot be read: {error.strerror}") from None
         raise StoreError(
             f"the archive cannot be unpacked: it is damaged or encrypted ({type(error).__name__})"
         ) from None

@@ -415,7 +415,8 @@ class Manager:
 
     def _key(self, config: ModelConfig) -> VersionKey:
         reloads = self._reloads.get(config.name, 0)
-        fingerprint = config.fingerprint or config.problem  # without files, only the problem can change
+        # A problem may go without a change of the files: those of a disk that was full while an archive was unpacked.
+        fingerprint = config.fingerprint + config.problem
         fingerprint = f"{fingerprint}.{reloads}" if reloads else fingerprint
         return VersionKey(config.name, config.version, fingerprint)
 

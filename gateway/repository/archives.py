@@ -6,16 +6,20 @@ when its archive has changed or is gone, and no process uses it any more.
 
 import hashlib
 import logging
+import math
 import os
 import threading
+import time
 import zipfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.config import SettingsError, home
 from gateway.contents.archive import unpack
 from gateway.contents.cache import Cache
-from gateway.contents.errors import StoreError
+from gateway.contents.errors import SourceUnreadable, StoreError
 
 log = logging.getLogger("models")
 
@@ -24,9 +28,20 @@ _SUFFIXES = (MODEL_ARCHIVE, ".tar.gz", ".tgz")
 _LEGACY_SUFFIX = ".model"  # of Multi Model Server's first archives; a file of CNTK has it as well
 _MANIFESTS = ("MAR-INF/MANIFEST.json", "MANIFEST.json")
 
+# What has failed for lack of room is tried again after this time: it may take long, and fill the disk once more.
+_RETRY_S = 30.0
+
 _lock = threading.Lock()
 _newest: dict[Path, list[str]] = {}  # archive → the digests of its two newest contents: a worker may use the older one
-_refused: dict[Path, tuple[str, str]] = {}  # archive → the digest of what could not be unpacked, and the reason
+_failed: dict[Path, "_Failure"] = {}
+
+
+class _Failure(NamedTuple):
+    """Why what an archive contains, by its digest, could not be unpacked, and when to try again."""
+
+    digest: str
+    reason: str
+    retry_at: float
 
 
 def is_archive(file: Path) -> bool:
@@ -62,24 +77,50 @@ def unpacked(file: Path) -> Path:
     file = Path(os.path.abspath(file))
     digest = _digest(file)
     with _lock:
-        if _refused.get(file, ("", ""))[0] == digest:
-            raise StoreError(_refused[file][1])
-        cache = _cache()
-        folder = cache.find(digest)
-        if folder is None:
-            log.info("unpacking %s", file.name)
-            try:
-                folder = cache.add(digest, file.stat().st_size, lambda empty: unpack(file, empty))
-            except StoreError as error:
-                _refused[file] = digest, str(error)
-                raise
-            (_sources(cache) / digest).write_bytes(os.fsencode(file))
-        known = _newest.setdefault(file, [])
-        if digest not in known:
-            _newest[file] = [*known, digest][-2:]
-            cache.use(str(file), _newest[file])
-            _remove_stale(cache)
+        failure = _failed.get(file)
+        if failure and failure.digest == digest and time.monotonic() < failure.retry_at:
+            raise StoreError(failure.reason)
+        try:
+            cache = _cache()
+            folder = cache.find(digest) or _add(cache, digest, file)
+            known = _newest.setdefault(file, [])
+            if digest not in known:
+                _newest[file] = [*known, digest][-2:]
+                cache.use(str(file), _newest[file])
+                _remove_stale(cache)
+        except OSError as error:
+            raise StoreError(f"the cache of archives cannot be used: {error.strerror}") from None
         return folder
+
+
+def remove_stale() -> None:
+    """Remove the contents of archives that have changed or are gone, if no process uses them."""
+    with _lock, suppress(StoreError, OSError):  # the next time may do better
+        if _newest:
+            _remove_stale(_cache())
+
+
+def _add(cache: Cache, digest: str, file: Path) -> Path:
+    retry_at = time.monotonic() + _RETRY_S
+
+    def fill(empty: Path) -> None:
+        nonlocal retry_at
+        # First: without it, nobody would remove the content if this process were killed.
+        (_sources(cache) / digest).write_bytes(os.fsencode(file))
+        try:
+            unpack(file, empty)
+        except SourceUnreadable:
+            raise
+        except StoreError:
+            retry_at = math.inf  # the archive is broken until it changes
+            raise
+
+    log.info("unpacking %s", file.name)
+    try:
+        return cache.add(digest, file.stat().st_size, fill)
+    except StoreError as error:
+        _failed[file] = _Failure(digest, str(error), retry_at)
+        raise
 
 
 def _digest(file: Path) -> str:
@@ -111,7 +152,10 @@ def _sources(cache: Cache) -> Path:
 
 
 def _remove_stale(cache: Cache) -> None:
-    """Remove the contents of archives that have changed or are gone, if no process uses them."""
+    for file in [file for file in (*_newest, *_failed) if _is_gone(file)]:
+        _failed.pop(file, None)
+        if _newest.pop(file, None):
+            cache.use(str(file), ())
     for record in _sources(cache).iterdir():
         try:
             is_current = _digest(Path(os.fsdecode(record.read_bytes()))) == record.name
@@ -121,3 +165,13 @@ def _remove_stale(cache: Cache) -> None:
             cache.drop([record.name])
             if not cache.path(record.name).exists():
                 record.unlink(missing_ok=True)
+
+
+def _is_gone(file: Path) -> bool:
+    try:
+        os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False

@@ -17,7 +17,7 @@ from gateway.environments.errors import BrokenRequirements
 from gateway.environments.mlflow_packages import MLMODEL, read_mlflow_packages
 from gateway.environments.model_packages import with_model_packages, with_packages
 from gateway.environments.runtime import Runtime
-from gateway.repository.archives import MODEL_ARCHIVE, archive_name
+from gateway.repository.archives import MODEL_ARCHIVE, archive_name, remove_stale
 from gateway.repository.declarations import stated_version, with_declarations
 from gateway.repository.errors import UnknownFormat
 from gateway.repository.formats import Artifact, find_artifact, identify, resolve_runtime
@@ -144,8 +144,8 @@ def scan(
         found = read() if cache is None else cache.read(entry, read)
         configs += [_unless_taken(config, entry, names) for config in found]
         names |= {config.name for config in found}
-    if cache is not None:
-        cache.keep(entries)
+    if cache is not None and cache.keep(entries) and entries:
+        remove_stale()
     return configs
 
 

@@ -34,7 +34,7 @@ class ScanCache:
         except OSError:
             self._known.pop(path, None)
             return read()
-        if known is not None and known.stamp == stamp:
+        if known is not None and known.stamp == stamp and all(map(_has_content, known.configs)):
             return known.configs
         configs = read()
         if any(config.problem for config in configs):
@@ -43,10 +43,18 @@ class ScanCache:
             self._known[path] = _Known(stamp, configs)
         return configs
 
-    def keep(self, folders: list[Path]) -> None:
-        """Forget all other folders."""
+    def keep(self, folders: list[Path]) -> bool:
+        """Forget all other folders. Return whether there were any."""
         paths = {os.fspath(folder) for folder in folders}
+        before = len(self._known)
         self._known = {path: known for path, known in self._known.items() if path in paths}
+        return len(self._known) < before
+
+
+def _has_content(config: "ModelConfig") -> bool:
+    """Return whether what was unpacked of a model's archive, if it is in one, is still there."""
+    artifact = config.artifact
+    return artifact is None or artifact.archive is None or artifact.path.exists()
 
 
 def _walk(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[object, ...]]:

@@ -1,16 +1,22 @@
 """Archives in a repository: what they say about their model, and what is refused. The runtimes are the real ones."""
 
+import errno
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gateway.contents.archive import unpack
+from gateway.contents.errors import StoreError
 from gateway.environments.runtime import discover
 from gateway.repository.archives import unpacked
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
@@ -320,3 +326,69 @@ def test_a_scan_reads_an_unchanged_archive_once(tmp_path: Path, monkeypatch: pyt
     for _ in range(3):
         assert [config.name for config in scan(tmp_path, RUNTIMES, cache=cache)] == ["m"]
     assert len(opened) == 1
+
+
+def test_a_content_is_removed_when_its_archive_is_gone(tmp_path: Path, modelport_home: Path) -> None:
+    cache = ScanCache()
+    for name in ("a", "b", "c"):
+        mar(tmp_path / "r" / f"{name}.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")
+    assert len(scan(tmp_path / "r", RUNTIMES, cache=cache)) == len(contents(modelport_home)) == 3
+    (tmp_path / "r" / "b.mar").unlink()
+    assert len(scan(tmp_path / "r", RUNTIMES, cache=cache)) == len(contents(modelport_home)) == 2
+    # The volume may be back soon.
+    for file in (tmp_path / "r").iterdir():
+        file.unlink()
+    assert scan(tmp_path / "r", RUNTIMES, cache=cache) == []
+    assert len(contents(modelport_home)) == 2
+
+
+def test_what_somebody_has_removed_from_the_cache_is_unpacked_again(tmp_path: Path, modelport_home: Path) -> None:
+    mar(tmp_path / "r" / "a.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")
+    cache = ScanCache()
+    (before,) = scan(tmp_path / "r", RUNTIMES, cache=cache)
+    shutil.rmtree(modelport_home / "archives" / "contents" / contents(modelport_home).pop())
+    (after,) = scan(tmp_path / "r", RUNTIMES, cache=cache)
+    assert after == before
+    assert after.artifact is not None
+    assert after.artifact.path.is_file()
+
+
+def test_a_full_disk_is_no_property_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tar(tmp_path / "m.tar.gz", "a.pt")
+
+    def unpack(archive: Path, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("gateway.repository.archives.unpack", unpack)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="No space left on device"):
+                unpacked(path)
+    with pytest.raises(StoreError, match="No space left on device"):
+        unpacked(path)  # not at each scan
+    monkeypatch.setattr("gateway.repository.archives.time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60))
+    assert (unpacked(path) / "a.pt").is_file()
+
+
+def test_a_broken_archive_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.tar.gz"
+    path.write_bytes(b"no archive")
+    read: list[Path] = []
+    monkeypatch.setattr("gateway.repository.archives.unpack", lambda *given: read.append(path) or unpack(*given))
+    monkeypatch.setattr("gateway.repository.archives._RETRY_S", 0)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged"):
+            unpacked(path)
+    assert read == [path]
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path, modelport_home: Path) -> None:
+    script = (
+        "import os, sys, pathlib\nfrom gateway.contents.cache import Cache\nfrom gateway.repository import archives\n"
+    )
+    script += "Cache.use = lambda *given: os._exit(0)\narchives.unpacked(pathlib.Path(sys.argv[1]))"
+    first, second = tar(tmp_path / "a.tar.gz", "a.pt"), tar(tmp_path / "b.tar.gz", "b.pt")
+    subprocess.run([sys.executable, "-c", script, str(first)], check=True, cwd=ROOT)
+    assert len(contents(modelport_home)) == 1
+    first.unlink()
+    assert {unpacked(second).parent.name} == contents(modelport_home)
