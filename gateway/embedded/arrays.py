@@ -7,24 +7,29 @@ import numpy as np
 
 from gateway.codecs.cast import cast
 from gateway.errors import InvalidRequest
-from runtimes.contract import TensorSpec
+from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, to_array
 
 
-def named_inputs(given: Any, named: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Any]:
-    """Return the inputs by name. `given` is a mapping, the array of the only input, or None. Raises InvalidRequest."""
+def named_inputs(given: Any, named: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
+    """Return the inputs by name. Raises InvalidRequest.
+
+    given: a mapping, None, or the array of the only input, or of the only one that is not optional
+    """
     if given is None:
         return dict(named)
     if isinstance(given, Mapping):
         if twice := [name for name in given if name in named]:
             raise InvalidRequest(f"input '{twice[0]}' is given twice")
         return {**given, **named}
-    if len(specs) != 1:
+    specs, needed = signature.inputs, signature.needed_for()
+    if len(specs) != 1 and len(needed) != 1:
         names = ", ".join(f"'{spec.name}'" for spec in specs)
         raise InvalidRequest(f"the model has {len(specs)} inputs, so an array needs a name; they are {names or 'none'}")
-    if specs[0].name in named:
-        raise InvalidRequest(f"input '{specs[0].name}' is given twice")
-    return {specs[0].name: given, **named}
+    only = needed[0] if needed else specs[0].name
+    if only in named:
+        raise InvalidRequest(f"input '{only}' is given twice")
+    return {only: given, **named}
 
 
 def to_tensors(arrays: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[Tensor]:

@@ -119,7 +119,8 @@ class Model:
     def infer(self, inputs: Any = None, /, *, outputs: Sequence[str] = (), **arrays: Any) -> Arrays:
         """Run the model once, and return its outputs by name. Strings are object arrays of bytes.
 
-        inputs   a mapping of names to arrays, for names that are no Python words; or the array of the only input
+        inputs   a mapping of names to arrays, for names that are no Python words; or the array of the only input, or
+                 of the only one that is not optional
         outputs  the names of those to compute; empty for all
         arrays   the inputs by name: arrays, or anything that numpy makes an array of. Numbers are converted to the
                  input's datatype if they are in its range
@@ -168,15 +169,17 @@ class Model:
     ) -> Iterator[Arrays]:
         """Run the model on arrays of many rows in slices of `rows` each, and yield the outputs of each slice.
 
-        rows  0 for the largest batch that the model runs
+        rows  0 for the largest batch that the model runs. An input without rows is the same for each slice
         """
         if rows < 0:
             raise InvalidRequest(f"'rows' is {rows}, but it must be a number, or 0 for the model's largest batch")
-        specs = self.signature.inputs
-        arrays = to_rows(named_inputs(inputs, {}, specs), specs)
+        signature = self.signature
+        given = named_inputs(inputs, {}, signature)
+        whole = {spec.name: given.pop(spec.name) for spec in signature.unbatched if spec.name in given}
+        arrays = to_rows(given, signature.inputs)
         size, count = rows or max(self.max_batch_size, 1), len(next(iter(arrays.values())))
         starts = range(0, count, size)
-        slices = ({name: array[start : start + size] for name, array in arrays.items()} for start in starts)
+        slices = ({name: array[start : start + size] for name, array in arrays.items()} | whole for start in starts)
         return self.map(slices, outputs=outputs, progress=progress, total=len(starts))
 
     def close(self) -> None:
@@ -215,8 +218,9 @@ class Model:
 
     def _send(self, inputs: Any, outputs: Sequence[str], arrays: Mapping[str, Any]) -> "Future[InferResponse]":
         self._check()
-        specs = self.signature.inputs
-        tensors = to_tensors(named_inputs(inputs, arrays, specs), specs)
+        signature = self.signature
+        specs = signature.inputs + signature.unbatched
+        tensors = to_tensors(named_inputs(inputs, arrays, signature), specs)
         answer = Future[InferResponse]()
         self._background.call(
             self._host.submit, InferRequest(self.name, tensors, self.version, outputs=tuple(outputs)), answer

@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
+import modelport
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.protocols import PROTOCOLS, ask_predict
 
@@ -28,6 +29,7 @@ class Served(NamedTuple):
     """expected: for each model, the inputs and outputs of some requests."""
 
     gateway: Gateway
+    repository: Path
     expected: dict[str, list[dict[str, dict[str, Any]]]]
 
     def answer(self, model: str, number: int = 0) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     for folder in repository.iterdir():
         (folder / "model.toml").write_text(TOML + (DECLARED if folder.name == "declared" else ""))
     gateway = start_gateway(repository, tmp_path_factory.mktemp("scratch")).wait_ready()
-    yield Served(gateway, json.loads(made.stdout))
+    yield Served(gateway, repository, json.loads(made.stdout))
     gateway.close()
 
 
@@ -129,6 +131,18 @@ def test_other_dialects_may_give_them(served: Served) -> None:
     body, expected = {"inputs": served.expected["overridable"][1]["inputs"]}, served.answer("overridable", 1)["y"]
     assert is_close(served.gateway.post("/v1/models/overridable:predict", body).json(), {"outputs": expected})
     assert is_close(served.gateway.post("/predictions/overridable", body).json(), expected)
+    target = {"X-Amzn-SageMaker-Target-Model": "overridable"}
+    assert is_close(served.gateway.post("/invocations", body, target).json(), {"predictions": {"y": expected}})
+
+
+def test_a_program_may_give_them(served: Served) -> None:
+    x, w = np.array([[1, 2], [3, 4], [5, 6]]), [-1, 0.5]  # of other datatypes than the model's
+    with modelport.load(served.repository / "overridable", progress=False) as model:
+        assert np.array_equal(model.infer(x)["y"], x * [2, 3])
+        assert np.array_equal(model.infer(x=x, w=w)["y"], x * w)
+        for rows in (1, 2):
+            slices = model.batches({"x": x, "w": w}, rows=rows)
+            assert np.array_equal(np.concatenate([each["y"] for each in slices]), x * w)
 
 
 def test_a_request_that_gives_one_runs_alone(served: Served) -> None:

@@ -5,7 +5,7 @@
 [{"x": [1, 2]}, {"x": [3, 4]}]    rows, for a signature with several
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from gateway.codecs.json_tensors import guess_tensor, read_tensor
@@ -84,9 +84,19 @@ def _columns(rows: Any, status: ModelStatus, signature: Signature) -> dict[str, 
         return {only_input(signature, status.name): rows}
     # What is left out is left out of each row. If outputs decide which inputs are needed, they do so later.
     given = rows[0].keys()
-    needed = () if signature.needs else [name for name in names if name not in signature.optional]
-    expected = given if given <= set(names) and given >= set(needed) else set(names)
+    needed = [] if signature.needs else signature.needed_for()
+    if not set(needed) <= given <= set(names):
+        raise _not_a_row(given, needed or names, signature)
     for index, row in enumerate(rows):
-        if not isinstance(row, dict) or row.keys() != expected:
-            raise InvalidRequest(f"instances[{index}] must be an object with a row for each input: {', '.join(names)}")
-    return {name: [row[name] for row in rows] for name in names if name in expected}
+        if not isinstance(row, dict) or row.keys() != given:
+            raise InvalidRequest(
+                f"instances[{index}] must be an object with the same inputs as instances[0]: {', '.join(given)}"
+            )
+    return {name: [row[name] for row in rows] for name in names if name in given}
+
+
+def _not_a_row(given: Container[str], needed: Iterable[str], signature: Signature) -> InvalidRequest:
+    for spec in signature.unbatched:
+        if spec.name in given:
+            return InvalidRequest(f"input '{spec.name}' has no rows, so it cannot be in 'instances'; use 'inputs'")
+    return InvalidRequest(f"instances[0] must be an object with a row for each input: {', '.join(needed)}")

@@ -148,10 +148,8 @@ def _read_data(key: str, data: Any, status: ModelStatus, signature: Signature) -
         return _from_table(table, status, signature, positional=True), True
     if status.table is not None and len(status.table.columns) == 1 and isinstance(data, list) and data:
         return _from_table(Table({next(iter(status.table.columns)): data}), status, signature), True
-    if len(specs) != 1:
-        needed = ", ".join(f"'{spec.name}'" for spec in specs)
-        raise InvalidRequest(f"model '{status.name}' has {len(specs)} inputs; send each by its name: {needed}")
-    return [_tensor(specs[0], data)], _has_columns(status)
+    only = only_input(signature._replace(inputs=tuple(specs)), status.name)
+    return [_tensor(next(spec for spec in specs if spec.name == only), data)], _has_columns(status)
 
 
 def _has_columns(status: ModelStatus) -> bool:
@@ -181,7 +179,7 @@ def _from_columns(data: dict[str, Any], status: ModelStatus, signature: Signatur
         if len(lengths) > 1 or 0 in lengths:
             raise InvalidRequest(f"the columns must have equally many values, but they have {sorted(lengths)[:5]}")
         return _from_table(Table(columns), status, signature)
-    specs = {spec.name: spec for spec in signature.inputs}
+    specs = {spec.name: spec for spec in signature.inputs + signature.unbatched}
     for name in data:
         if name not in specs:
             raise unknown_input(name, status.name, specs)

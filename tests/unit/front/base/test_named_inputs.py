@@ -25,14 +25,21 @@ def test_each_row_may_leave_out_what_is_optional(signature: Signature) -> None:
     assert names(signature, {"instances": [{"labels": [0], "x": [1]}]}) == ["x", "labels"]
     assert names(signature, {"instances": [[1], [2]]}) == ["x"]
     assert names(signature, {"inputs": [[1], [2]]}) == ["x"]
-    for wrong in ([{"x": [1]}, {"x": [2], "labels": [0]}], [{"x": [1], "y": [1]}]):
-        with pytest.raises(InvalidRequest, match="must be an object with a row for each input: x, labels"):
-            names(signature, {"instances": wrong})
+    with pytest.raises(InvalidRequest, match=r"instances\[1\] must be an object with the same inputs as .*\[0\]: x$"):
+        names(signature, {"instances": [{"x": [1]}, {"x": [2], "labels": [0]}]})
+    with pytest.raises(InvalidRequest, match=r"instances\[0\] must be an object with a row for each input: x"):
+        names(signature, {"instances": [{"x": [1], "y": [1]}]})
+
+
+def test_an_input_without_rows_is_in_no_row() -> None:
+    signature = Signature(INPUTS[:1], OUTPUTS, unbatched=(TensorSpec("w", "FP32", (2,)),))
+    with pytest.raises(InvalidRequest, match="input 'w' has no rows, so it cannot be in 'instances'; use 'inputs'"):
+        names(signature, {"instances": [{"x": [1], "w": [1, 2]}]})
 
 
 def test_what_outputs_decide_is_not_decided_here() -> None:
     assert names(LOSS, {"instances": [{"labels": [0]}]}) == ["labels"]
-    with pytest.raises(InvalidRequest, match="must be an object with a row for each input: x, labels"):
+    with pytest.raises(InvalidRequest, match=r"instances\[0\] must be an object with a row for each input: x$"):
         names(LOSS._replace(needs={}), {"instances": [{"labels": [0]}]})
 
 
