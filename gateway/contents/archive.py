@@ -16,6 +16,9 @@ _MAX_FILES = 100_000
 # Weights hardly compress, so an archive that grows twentyfold is no model, unless it is small.
 _MAX_RATIO, _ALWAYS_ALLOWED = 20, 4 << 30
 _CHUNK = 1 << 20
+# Bytes of attributes and long names in a tar archive, which tarfile reads into memory. A file has about a hundred.
+_MAX_ATTRIBUTES = 64 << 20
+_ATTRIBUTES = frozenset(b"xgXLK")
 _ZIPPED = (".zip", ".mar", ".model")
 
 
@@ -85,22 +88,48 @@ def _write(stream: IO[bytes], path: Path, size: int) -> None:
             file.write(chunk)
 
 
-class _Header(tarfile.TarInfo):
-    """tarfile takes a header that it cannot read for the end of the archive. The end is zeros, or no header at all."""
+def _header() -> type[tarfile.TarInfo]:
+    """Return the class of an archive's headers, which checks what tarfile does before it returns an entry."""
+    left = _MAX_ATTRIBUTES
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError:
-            if any(buf):
-                raise tarfile.ReadError("a header is damaged") from None
-            raise
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+            nonlocal left
+            try:
+                header = super().frombuf(buf, encoding, errors)
+            except tarfile.HeaderError:
+                # tarfile takes a header that it cannot read for the end, which is zeros, or no header at all.
+                if any(buf):
+                    raise tarfile.ReadError("a header is damaged") from None
+                raise
+            _check_size(header)
+            if header.type[0] in _ATTRIBUTES:
+                left -= header.size
+                if left < 0:
+                    raise StoreError(
+                        f"the attributes of the files in the archive have more than {_MAX_ATTRIBUTES} bytes"
+                    )
+            return header
+
+        def _refuse_sparse(self, *given: object) -> None:
+            raise StoreError("the archive contains a sparse file; pack it without --sparse")
+
+        _proc_sparse = _proc_gnusparse_10 = _refuse_sparse
+
+    return Header
+
+
+def _check_size(entry: tarfile.TarInfo) -> None:
+    """Raise if what follows the entry would be in front of it."""
+    if entry.size < 0:
+        raise tarfile.ReadError("a header has a negative size")
 
 
 def _tar(file: IO[bytes], limit: int) -> Iterator[_Entry]:
-    with tarfile.open(fileobj=file, mode="r:*", tarinfo=_Header) as archive:
+    with tarfile.open(fileobj=file, mode="r:*", tarinfo=_header()) as archive:
         for entry in archive:
+            _check_size(entry)  # its attributes may say otherwise than its header
             name = entry.name
             if entry.isdir():
                 yield name, 0, None

@@ -198,3 +198,38 @@ def test_two_entries_with_one_name_are_refused(tmp_path: Path, names: tuple[str,
     (tmp_path / "out").mkdir()
     with pytest.raises(StoreError, match="two entries with the same name"):
         unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_attributes_are_no_bombs(tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tarfile reads them into memory, however long they are."""
+    with tarfile.open(tmp_path / "m.tgz", "w:gz", format=kind) as file:
+        for number in range(10):
+            file.addfile(tarfile.TarInfo("/".join([f"{number}" * 200] * 9)))
+    assert len(unpacked(tmp_path / "m.tgz", tmp_path / "fine")) == 10
+    monkeypatch.setattr(archives, "_MAX_ATTRIBUTES", 15_000)
+    with pytest.raises(StoreError, match="the attributes of the files in the archive have more than 15000 bytes"):
+        unpacked(tmp_path / "m.tgz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("attributes", [{}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}])
+def test_sparse_files_are_refused(tmp_path: Path, attributes: dict[str, str]) -> None:
+    """The list of their parts has no limit in tarfile."""
+    entry = tarfile.TarInfo("model")
+    entry.pax_headers = attributes
+    if not attributes:
+        entry.type = tarfile.GNUTYPE_SPARSE
+    with pytest.raises(StoreError, match="a sparse file"):
+        unpacked(tar(tmp_path / "m.tgz", entry), tmp_path / "out")
+
+
+def test_a_size_below_zero_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frombuf(cls: type[tarfile.TarInfo], *given: object) -> tarfile.TarInfo:
+        entry = cls("model")
+        entry.size = -1
+        return entry
+
+    path = tar(tmp_path / "m.tgz", ("model", b""))
+    monkeypatch.setattr(tarfile.TarInfo, "frombuf", classmethod(frombuf))
+    with pytest.raises(StoreError, match="it is damaged"):
+        unpacked(path, tmp_path / "out")
