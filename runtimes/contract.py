@@ -183,10 +183,14 @@ class Signature(NamedTuple):
         found = {name for output in outputs for name in self.needs.get(output, needed)}
         return [spec.name for spec in self.inputs if spec.name in found]
 
-    def outputs_from(self, given: Iterable[str]) -> List[str]:
-        """Return the outputs that a request gets that names none and has the inputs `given`."""
-        names = [spec.name for spec in self.outputs if spec.name not in self.refused]
-        return [name for name in names if set(self.needs.get(name, ())) <= set(given)] if self.needs else names
+    def outputs_from(self, given: Iterable[str], as_json: bool = False) -> List[str]:
+        """Return the outputs that a request gets that names none and has the inputs `given`.
+
+        as_json: whether the answer can have those of `json`
+        """
+        names = [spec.name for spec in self.outputs if spec.name not in self.refused] + list(self.json) * as_json
+        given = set(given)
+        return [name for name in names if set(self.needs.get(name, ())) <= given] if self.needs else names
 
 
 class LoadOptions(NamedTuple):

@@ -43,10 +43,13 @@ def read_document(engine: Engine, model: str, version: str, document: Any, json_
 
 
 def with_json_outputs(request: InferRequest, signature: Signature) -> InferRequest:
-    """Return the request for an answer that can have the outputs of Signature.json: all of them, if it names none."""
+    """Return the request for an answer that can have the outputs of Signature.json.
+
+    If it names no outputs, it gets those for which its inputs are enough.
+    """
     if not signature.json:
         return request
-    outputs = request.outputs or [*signature.outputs_from([each.name for each in request.inputs]), *signature.json]
+    outputs = request.outputs or signature.outputs_from([each.name for each in request.inputs], as_json=True)
     return request._replace(outputs=outputs, json=[name for name in signature.json if name in outputs], layout=None)
 
 

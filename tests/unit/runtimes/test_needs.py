@@ -56,3 +56,11 @@ def test_tables_are_scored_without_the_loss() -> None:
     assert wanted_outputs(found, ScoreOptions()) == ["z"]
     assert wanted_outputs(found, ScoreOptions(outputs=("loss",))) == ["loss"]
     assert wanted_outputs(signature("ab", y="ab"), ScoreOptions()) == []
+
+
+def test_outputs_in_json_need_their_inputs_too() -> None:
+    found = signature("xy", z="x", loss="xy")
+    found = found._replace(refused={"loss": "it is a map"}, json=("loss",))
+    assert found.outputs_from("x", as_json=True) == ["z"]
+    assert found.outputs_from("xy", as_json=True) == ["z", "loss"]
+    assert found.outputs_from("xy") == ["z"]
