@@ -225,6 +225,66 @@ class Counter(nn.Module):
         return x + self.seen
 
 
+class Remembers(nn.Module):
+    """Keeps state in a list, a dict and a buffer, each in the line that the test chooses."""
+
+    items: list[Tensor]
+    counts: dict[str, int]
+    always: bool
+
+    def __init__(self):
+        super().__init__()
+        self.items, self.counts, self.always = [torch.zeros(4)], {"runs": 0}, True
+        self.register_buffer("seen", torch.zeros(4))
+
+
+class Appends(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        self.items.append(x[0])
+        return x
+
+
+class FillsItem(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        self.items[0].add_(1.0)
+        return x
+
+
+class CountsInDict(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        self.counts["runs"] += 1
+        return x
+
+
+class AddsInto(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.add(self.seen, 1.0, out=self.seen)
+        return x
+
+
+class AppendsInBranch(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.always:
+            self.items.append(x[0])
+        return x
+
+
+class CountsInBranch(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.always:
+            self.counts["runs"] += 1
+        return x
+
+
+class OwnList(Remembers):
+    def forward(self, x: Tensor) -> Tensor:
+        items = [self.items[0]]
+        items.append(x * 2)
+        counts = {"runs": x}
+        counts["runs"] = x * 2
+        return items[1]
+
+
 class Sometimes(nn.Module):
     flag: bool
 
@@ -297,6 +357,14 @@ def main() -> None:
     assert not found.mixes, found
     assert "buffer 'seen'" in exported(Counts()).writes[0]
     apart(scripted(Sometimes()))
+
+    for module, name in (
+        (Appends(), "items"), (FillsItem(), "items"), (CountsInDict(), "counts"), (AddsInto(), "seen"),
+        (AppendsInBranch(), "items"), (CountsInBranch(), "counts"),
+    ):  # fmt: skip
+        found = scripted(module)
+        assert f"writes to attribute '{name}" in "".join(found.writes), (module, found)
+    assert not scripted(OwnList()).writes
 
     # A graph that cannot be followed is still known to change state.
     reader, script.Reader = script.Reader, None

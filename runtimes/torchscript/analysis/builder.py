@@ -125,6 +125,14 @@ class Builder:
         if out:
             self.same(out, target)
 
+    def keep(self, operator: str, target: str) -> None:
+        """Record that an operator changes a list, a dict or a tensor, which matters if it is state of the model."""
+        name = self.current(target)
+        owner = self._owner(name)
+        if name in owner._kept:
+            why = "%s writes to %s" % (operator, owner._kept[name])
+            self.nodes.append(Node(STORED, "", "", [name], [], {"why": why}))
+
     def items(self, name: str) -> Optional[List[str]]:
         made = self._lists.get(self.current(name))
         return None if made is None else made.inputs
@@ -182,9 +190,7 @@ class Builder:
         if name in owner._tangled or (view is not None and len(view[1]) != 1):
             self.unclear("%s writes to memory that other tensors may share" % node.operator)
         elif view is None:
-            if name in owner._kept:
-                why = "%s writes to %s" % (node.operator, owner._kept[name])
-                self.nodes.append(Node(STORED, "", "", [new], [], {"why": why}))
+            self.keep(node.operator, name)
             self.replace(name, self._put(REPLACED, [name, new]))
         else:
             shown, (base,) = view

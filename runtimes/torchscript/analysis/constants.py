@@ -30,6 +30,7 @@ def put(builder: Builder, name: str, value: Any, kept: str = "") -> None:
             for each, element in zip(names, value):
                 put(builder, each, element, kept)
             builder.add(Node(LIST, "", "", names, [name], {}), range(len(names)))
+            builder.define(name, kept)
     else:
         builder.nodes.append(Node(OBJECT, "", "", [], [name], {}))
         builder.define(name, kept)

@@ -10,7 +10,8 @@ from runtimes.dataflow.graph import Graph, Node
 from .builder import Builder
 from .constants import put
 from .operators import LIST, NONE
-from .script import Operator, operator_of, written
+from .schemas import Operator, operator_of
+from .script import written
 
 # These return lists of views of their input.
 _LISTS = ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem")

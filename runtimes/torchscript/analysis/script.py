@@ -1,6 +1,6 @@
 """Converts TorchScript's graph, with all calls inlined, for the analysis."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
 
@@ -9,13 +9,8 @@ from runtimes.dataflow.graph import Graph, Node
 from .builder import Builder
 from .constants import put
 from .operators import LIST, STORED
+from .schemas import VIEWS, Operator, operator_of
 
-# Operators whose outputs share the memory of their inputs, although no schema says so.
-_VIEWS = (
-    "prim::ListUnpack prim::TupleUnpack prim::TupleIndex prim::TupleSlice prim::unchecked_cast aten::__getitem__ "
-    "aten::split aten::split_with_sizes aten::chunk "
-    "aten::unbind aten::tensor_split aten::hsplit aten::vsplit aten::dsplit aten::unsafe_chunk aten::unsafe_split"
-).split()
 # Operators without a schema that neither write nor share memory.
 _HARMLESS = (
     "prim::RaiseException prim::Print prim::NumToTensor prim::dtype prim::device prim::shape prim::layout "
@@ -26,42 +21,12 @@ _HARMLESS = (
 _NUMBERS = ("IntType", "FloatType", "BoolType", "NumberType")
 
 
-class Operator(NamedTuple):
-    """The relevant part of an operator's schema.
-
-    shares     the inputs whose memory the results share
-    written    the inputs that it writes to
-    list_like  whether it writes to something other than a tensor
-    """
-
-    names: Tuple[str, ...]
-    shares: Tuple[int, ...]
-    written: Tuple[int, ...]
-    list_like: bool
-
-
-def operator_of(schema: Any) -> Operator:
-    arguments = schema.arguments
-    shared = set()  # type: Any
-    for result in schema.returns:
-        shared |= result.alias_info.before_set if result.alias_info is not None else set()
-    sets = [argument.alias_info.before_set if argument.alias_info is not None else set() for argument in arguments]
-    written = [n for n, each in enumerate(arguments) if each.alias_info is not None and each.alias_info.is_write]
-    return Operator(
-        tuple(argument.name for argument in arguments),
-        tuple(index for index, aliases in enumerate(sets) if aliases & shared),
-        tuple(written),
-        bool(written) and arguments[written[0]].type.kind() != "TensorType",
-    )
-
-
 class Reader:
     def __init__(self, module: Any) -> None:
         self._modules = {"": module._c}  # type: Dict[str, Any]
         self._paths = {}  # type: Dict[str, str]  # the paths of attributes that are objects, by tensor
         self._root = Builder()
         self._put: Set[str] = set()  # attributes that have been added as constants
-        self._known = {}  # type: Dict[str, Operator]
 
     def graph(self, graph: Any) -> Tuple[Graph, List[str]]:
         """Return the graph and the names of its inputs."""
@@ -145,18 +110,16 @@ class Reader:
         made = _node(node, kind)
         schema = node.schema()
         if schema == "(no schema)":
-            known = kind in _VIEWS or kind in _HARMLESS or kind.endswith("Construct")
+            known = kind in VIEWS or kind in _HARMLESS or kind.endswith("Construct")
             if not known:
                 builder.unclear("%s is not known" % kind)
-            every = range(len(made.inputs)) if kind.endswith("Construct") else (0,) if kind in _VIEWS else ()
+            every = range(len(made.inputs)) if kind.endswith("Construct") else (0,) if kind in VIEWS else ()
             builder.add(made, every, opaque=not known)
             return
-        found = self._known.get(schema)
-        if found is None:
-            found = self._known[schema] = operator_of(torch._C.parse_schema(schema))
+        found = operator_of(schema)
         made.attributes["names"] = found.names
         if not found.written:
-            builder.add(made, (0,) if kind in _VIEWS else found.shares)
+            builder.add(made, (0,) if kind in VIEWS else found.shares)
         elif found.list_like:
             self._change_list(made, builder)
         else:
@@ -165,6 +128,7 @@ class Reader:
     def _change_list(self, made: Node, builder: Builder) -> None:
         out = made.outputs[0] if made.outputs else ""
         more = builder.items(made.inputs[1]) if made.operator in ("add_", "extend") else [made.inputs[-1]]
+        builder.keep(made.operator, made.inputs[0])
         if made.operator in ("append", "add_", "extend") and more is not None:
             builder.append(made.inputs[0], more, out)
             return
@@ -175,6 +139,8 @@ class Reader:
 def written(builder: Builder, made: Node, found: Operator) -> None:
     """Add an operator that writes to one of its inputs."""
     if found.written != (0,) or len(made.outputs) > 1:
+        for index in found.written:
+            builder.keep(made.operator, made.inputs[index])
         builder.unclear("%s writes to several of its inputs" % made.operator)
         builder.add(made, opaque=True)
         return

@@ -1,11 +1,13 @@
 """Finds operators of a PyTorch graph that change the model's state or are random, wherever they are in the graph."""
 
-from typing import Any, Iterable, List
+from typing import Any, Iterable, List, Optional
 
 import torch
 
 from runtimes.contract import BatchAnalysis
 from runtimes.dataflow.values import operator_label
+
+from .schemas import operator_of, shared_input
 
 _MAX_REASONS = 8  # of each kind, for the log
 _RANDOM = (
@@ -63,8 +65,8 @@ def of_scripted(graph: Any) -> BatchAnalysis:
             name = kind[len("aten::") :] if kind.startswith("aten::") else ""
             if kind == "prim::SetAttr":
                 (perhaps if chosen else writes).append("an attribute is written to")
-            elif name.endswith("_") and "!" in node.schema() and inputs[0].node().kind() == "prim::GetAttr":
-                reason = "%s writes to attribute '%s'" % (kind, inputs[0].node().s("name"))
+            elif "!" in node.schema() and _written_attribute(node) is not None:
+                reason = "%s writes to attribute '%s'" % (kind, _written_attribute(node))
                 (perhaps if chosen else writes).append(reason)
             elif name == "batch_norm" and _true(inputs, 5):
                 writes.append("batch_norm in training mode keeps mean and variance")
@@ -75,6 +77,19 @@ def of_scripted(graph: Any) -> BatchAnalysis:
                 mixes.append("%s takes one scale from all rows" % kind)
     unknown = tuple(dict.fromkeys(perhaps))[:_MAX_REASONS]
     return _analysis(writes, mixes)._replace(unknown=unknown, random=_chance(graph))
+
+
+def _written_attribute(node: Any) -> Optional[str]:
+    """Return the attribute that an operator writes to, or a view or an element of which it writes to."""
+    inputs = list(node.inputs())
+    for index in operator_of(node.schema()).written:
+        value = inputs[index]
+        while value is not None:
+            maker = value.node()
+            if maker.kind() == "prim::GetAttr":
+                return str(maker.s("name"))
+            value = shared_input(maker)
+    return None
 
 
 def _is_random(name: str, inputs: List[Any]) -> bool:
