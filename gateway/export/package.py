@@ -44,7 +44,7 @@ async def _add_metadata(artifact: Path, model: Path, source: Source, workspace: 
         "name": source.config.name,
         "version": source.config.version,
         "description": f"{source.config.name} version {source.config.version}, exported by modelport",
-        "labels": source.config.class_labels,
+        "labels": source.config.labels_of(source.signature),
     }
     job = ConversionJob("add_metadata", environment, source, artifact, model, options)
     await workspace.jobs.run(environment, job.to_json())

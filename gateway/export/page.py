@@ -152,7 +152,7 @@ def _description(folder: ExportFolder, engine: PageEngine, report: Report) -> di
     labels: Sequence[str] = ()
     if postprocess:
         postprocess["output"] = postprocess["output"] or report.outputs[0][0]
-        labels = source.config.class_labels.get(postprocess["output"], ())
+        labels = source.config.labels_of(source.signature).get(postprocess["output"], ())
     failed = {run.runner.rpartition(" ")[2] for run in report.runs if run.problem}
     return {
         "file": folder.model_name,
@@ -172,7 +172,7 @@ def _reads_images(source: Source, report: Report) -> bool:
     toml = source.config.toml
     served = source.signature
     if toml.preprocess is None or incompatibility(
-        toml.preprocess, toml.postprocess, served, source.config.class_labels, 0
+        toml.preprocess, toml.postprocess, served, source.config.declared_labels, 0
     ):
         return False
     shape = report.inputs[0][2]

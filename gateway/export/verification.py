@@ -214,7 +214,8 @@ class _Comparison:
     async def _compare(self, answers: Sequence[Answers]) -> list[OutputDifference]:
         """Return the difference of each output. If few inputs differ, look for noise by moving them."""
         specs = self._source.signature.outputs
-        names, scores = [spec.name for spec in specs], classifiers(specs, self._source.config.class_labels)
+        labels = self._source.config.labels_of(self._source.signature)
+        names, scores = [spec.name for spec in specs], classifiers(specs, labels)
 
         def compare(answers: Sequence[Answers]) -> tuple[list[OutputDifference], set[str]]:
             found = comparison.compare(names, answers, self._limits.tolerance, scores)

@@ -176,7 +176,7 @@ class ModelVersion(Version):
             default_priority_level=self.config.toml.default_priority_level,
             latency_target_ms=self.config.toml.latency_target_ms,
             version_labels=self._version_labels,
-            class_labels=self.config.class_labels,
+            class_labels=self.config.labels_of(next(iter(signatures.values()), None)),
             preprocess=self._preprocess,
             postprocess=self._postprocess,
             fingerprint=self.key.fingerprint,
@@ -312,7 +312,7 @@ class ModelVersion(Version):
         if signature is None:
             return ""
         config, toml = self.config, self.config.toml
-        return incompatibility(toml.preprocess, toml.postprocess, signature, config.class_labels, toml.batch_dim)
+        return incompatibility(toml.preprocess, toml.postprocess, signature, config.declared_labels, toml.batch_dim)
 
     def stop(self) -> None:
         self._stop.set()

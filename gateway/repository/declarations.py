@@ -36,7 +36,8 @@ def _from_archive(config: "ModelConfig", archive: Archive) -> "ModelConfig":
     toml = _completed(config.toml, {"preprocess": archive.preprocess, "postprocess": archive.postprocess})
     labels = dict(config.class_labels)
     if archive.labels and not labels:
-        labels[toml.outputs[0].name if toml.outputs else unnamed_outputs(1)[0]] = archive.labels
+        unnamed = unnamed_outputs(1)[0] if config.artifact and config.artifact.is_undeclared else ""
+        labels[toml.outputs[0].name if toml.outputs else unnamed] = archive.labels
     warning = "; ".join(filter(None, (config.warning, archive.warning)))
     readable = (*config.readable, archive.folder)
     return replace(config, toml=toml, class_labels=labels, warning=warning, readable=readable)

@@ -30,6 +30,8 @@ _IMAGENET = PreprocessToml(
 )
 # TorchScript has no datatypes and shapes, and without these a model is neither batched nor exported.
 _IMAGES = (TensorSpec("INPUT__0", "FP32", (-1, *_IMAGENET.resolve().shape(1)[1:])),)
+# The handler image_classifier needs a row of scores for each image.
+_SCORES = (TensorSpec("OUTPUT__0", "", (-1, -1)),)
 _UNSUPPORTED = ("text_classifier", "object_detector", "dali_image_classifier", "vllm_handler", "trt_llm_handler")
 
 
@@ -101,7 +103,7 @@ def read_model_archive(folder: Path) -> Archive:
 def _of_torchserve(archive: Archive, handler: str) -> Archive:
     if handler == "image_classifier":
         return archive._replace(
-            inputs=_IMAGES, preprocess=_IMAGENET, postprocess=PostprocessToml(softmax=True, top_k=5)
+            inputs=_IMAGES, outputs=_SCORES, preprocess=_IMAGENET, postprocess=PostprocessToml(softmax=True, top_k=5)
         )
     if handler == "image_segmenter":
         warning = "answers have the model's own outputs, where its handler image_segmenter has one class for each pixel"

@@ -26,7 +26,7 @@ from gateway.repository.pipeline_graph import graph_problem
 from gateway.repository.scan_cache import ScanCache
 from gateway.repository.sequence_config import INITIAL_STATES, StateToml
 from gateway.repository.shards import shards
-from runtimes.contract import LoadError
+from runtimes.contract import LoadError, Signature
 from runtimes.external_data import weight_files
 
 log = logging.getLogger("models")
@@ -42,7 +42,7 @@ class ModelConfig:
     fingerprint   changes when the artifact, model.toml or config.pbtxt changes; the version is loaded again then
     artifact      None if there is none to load; `problem` has the reason, in one sentence
     sources       key of `toml` that is set → the file that sets it: model.toml, config.pbtxt or models.config
-    class_labels  output → labels of the indices in its last dimension
+    class_labels  output → labels of the indices in its last dimension; "" is the first output
     warning       what is ignored in the model's configuration, in one line
     readable      the files and folders that its worker may read
     folder        the folder in which links may lead from one place to another: the model's, or None
@@ -68,6 +68,17 @@ class ModelConfig:
     config_fingerprint: str = ""
     steps: tuple[Step, ...] = ()
     is_foreign: bool = False
+
+    @property
+    def declared_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels that the configuration names: one for each class. An archive may have fewer."""
+        return {output: labels for output, labels in self.class_labels.items() if output in self.toml.labels}
+
+    def labels_of(self, signature: Signature | None) -> Mapping[str, tuple[str, ...]]:
+        """Return `class_labels` by the names of outputs that a signature has."""
+        if "" not in self.class_labels or signature is None or not signature.outputs:
+            return self.class_labels
+        return {name or signature.outputs[0].name: labels for name, labels in self.class_labels.items()}
 
     def unchanged(self) -> bool:
         """Return whether the files still match the fingerprint. If they do not, what was loaded may be inconsistent."""

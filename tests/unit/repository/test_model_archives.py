@@ -19,8 +19,10 @@ from gateway.contents.archive import unpack
 from gateway.contents.errors import StoreError
 from gateway.environments.runtime import discover
 from gateway.repository.archives import unpacked
+from gateway.repository.image_config import incompatibility
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from gateway.repository.scan_cache import ScanCache
+from runtimes.contract import Signature, TensorSpec
 from tests.support import ROOT
 
 RUNTIMES = discover()
@@ -85,8 +87,35 @@ def test_the_handler_of_torchserve_becomes_settings_of_the_model(tmp_path: Path)
     assert (config.toml.preprocess.size, config.toml.preprocess.shorter_side) == ((224, 224), 256)
     assert (config.toml.postprocess.softmax, config.toml.postprocess.top_k) == (True, 5)
     assert [(each.datatype, each.shape) for each in config.toml.inputs] == [("FP32", (-1, 3, 224, 224))]
+    # The handler needs a row of scores for each image. Without shapes, the model would not be batched.
+    assert [(each.name, each.datatype, each.shape) for each in config.toml.outputs] == [("OUTPUT__0", "", (-1, -1))]
     assert config.class_labels == {"OUTPUT__0": ("cat", "", "dog")}
-    assert config.sources == dict.fromkeys(("inputs", "postprocess", "preprocess"), "artifact")
+    assert config.sources == dict.fromkeys(("inputs", "outputs", "postprocess", "preprocess"), "artifact")
+
+
+def test_labels_are_those_of_the_first_output(tmp_path: Path) -> None:
+    """Whose name is in the serialized file, if it is not TorchScript."""
+    files = {"net.onnx": b"", "index_to_name.json": {"0": "cat"}}
+    mar(tmp_path / "m.mar", files, handler="image_classifier", serializedFile="net.onnx")
+    config = only(tmp_path / "m.mar")
+    signature = Signature((), (TensorSpec("logits", "FP32", (-1, 2)), TensorSpec("other", "FP32", (-1, 2))))
+    assert config.labels_of(signature) == {"logits": ("cat",)}
+    assert config.toml.outputs == ()
+
+
+def test_an_archive_may_have_fewer_labels_than_classes(tmp_path: Path) -> None:
+    files = {"net.pt": torchscript(), "index_to_name.json": {"0": "cat", "2": "dog"}}
+    mar(tmp_path / "m" / "1" / "a.mar", files, handler="image_classifier", serializedFile="net.pt")
+
+    def problem() -> str:
+        config = only(tmp_path)
+        scores = Signature((), (TensorSpec("OUTPUT__0", "FP32", (-1, 10)),))
+        return incompatibility(None, config.toml.postprocess, scores, config.declared_labels, 0)
+
+    assert problem() == ""
+    (tmp_path / "m" / "labels.txt").write_text("cat\ndog\n")
+    (tmp_path / "m" / "model.toml").write_text('labels = {OUTPUT__0 = "labels.txt"}\n')
+    assert problem() == "output 'OUTPUT__0' has 10 scores, but its labels file has 2 lines"
 
 
 def test_model_toml_has_precedence_over_the_archive(tmp_path: Path) -> None:
