@@ -1,7 +1,7 @@
 """How many unsafe models each of the four checks detects, and how many safe ones it refuses (docs/batching.md).
 
 python -m audit.batching [REPOSITORY …] [--graphs 300] [--savedmodel 300] [--tflite 300] [--mxnet 300]
-[--torchscript 300]: checks random graphs, and the models of the given repositories.
+[--torchscript 300] [--openvino 300]: checks random graphs, and the models of the given repositories.
 """
 
 import argparse
@@ -28,13 +28,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("repository", nargs="*", type=Path)
     parser.add_argument("--graphs", type=int, default=300, help="how many of ONNX")
+    parser.add_argument("--openvino", type=int, default=0, help="how many of ONNX that OpenVINO runs")
     for runtime in WRITERS:
         parser.add_argument(f"--{runtime}", type=int, default=0, help=f"how many of {runtime}")
     parser.add_argument("--json", type=Path, help="also write every answer to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        random, mixing = random_graphs(Path(scratch), arguments.graphs)
-        found = {"onnx": (random, mixing)}
+        found = {
+            runtime: random_graphs(Path(scratch), getattr(arguments, count), runtime)
+            for runtime, count in (("onnx", "graphs"), ("openvino", "openvino"))
+        }
         for runtime, writer in WRITERS.items():
             found[runtime] = written_graphs(runtime, writer, Path(scratch), getattr(arguments, runtime))
         real = of_repositories(arguments.repository, Path(scratch))
@@ -46,7 +49,7 @@ def main() -> None:
     print("\n".join(listing(real)))
 
 
-def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:
+def random_graphs(scratch: Path, count: int, runtime: str) -> tuple[dict[str, Answer], dict[str, str]]:
     """Return the answers by graph name, and the step that mixes rows in each graph ("" if its rows are independent)."""
     jobs, mixing = [], {}
     for graph in graphs(count):
@@ -55,7 +58,7 @@ def random_graphs(scratch: Path, count: int) -> tuple[dict[str, Answer], dict[st
         file.write_bytes(graph.model.SerializeToString())
         jobs.append({"name": name, "artifact": str(file)})
         mixing[name] = graph.mixing
-    return asked("onnx", jobs, scratch), mixing
+    return asked(runtime, jobs, scratch), mixing
 
 
 def written_graphs(runtime: str, writer: str, scratch: Path, count: int) -> tuple[dict[str, Answer], dict[str, str]]:

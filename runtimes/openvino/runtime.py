@@ -21,6 +21,7 @@ from .guards import guard
 from .lite_names import signature_names
 from .ports import Port, ports, renamed
 from .reading import client_message, read_model
+from .rows import mixing
 from .tensors import to_array, to_tensor
 
 # A sentence for those who call it from Python: each result is copied here in any case.
@@ -120,9 +121,11 @@ class OpenVinoModel(Model):
         ]
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
+        served = [self._positions[spec.name] for spec in self.signatures["default"].outputs]
+        counting = ("%s returns as many rows as values decide" % name for name in self._named(_COUNTING))
         return BatchAnalysis(
-            mixes=tuple("%s returns as many rows as values decide" % name for name in self._named(_COUNTING)),
-            unknown=("the graph is not followed",),
+            mixes=(*counting, *mixing(self.model, served)),
+            unknown=("the graph is followed only to find operators that mix rows",),
             max_rows=self._max_rows(),
             alone="the model keeps state between the steps of a request" if self.keeps_state else "",
             random=next(("%s is random" % name for name in self._named(_RANDOM)), ""),

@@ -91,6 +91,13 @@ def recurrent():
     return ov.Model([named(made.output(1), "y")], [x, lengths], "recurrent")
 
 
+def peak():
+    """Make rows from which the excess of the largest number of all rows over a high limit is subtracted."""
+    x = taken("x", [-1, 4])
+    over = ops.relu(ops.subtract(ops.reduce_max(x, ops.constant([0, 1]), False), ops.constant(np.float32(1e6))))
+    return ov.Model([named(ops.subtract(x, over), "y")], [x], "peak")
+
+
 def column():
     """Make the third column of matrices of any width."""
     x = taken("x", [-1, -1])
@@ -175,6 +182,8 @@ def main(root):
         recurrent(),
         {"values": {"x": sequence, "lengths": [3]}, "bad": [{"x": sequence, "lengths": [2]}]},
     )
+    mixes = {"mixes": "ReduceMax"}  # which no trial shows
+    write(root, "peak", peak(), {"values": {"x": [[1.0, 2, 3, 4]]}, "not_batchable": True, "analysis": mixes})
     third = {"values": {"x": [[1.0, 2, 3]]}, "expected_values": {"y": [[3]], "first": [3]}, "bad": [{"x": [[1.0, 2]]}]}
     write(root, "column", column(), {**third, "not_batchable": True})
     divided = {"values": {"x": [3]}, "bad": [{"x": [1, 0]}]}
