@@ -38,6 +38,17 @@ class Request(NamedTuple):
     length: int | None = None
 
 
+class Configuration(NamedTuple):
+    """What a model's configuration says of requests to it.
+
+    optional      the inputs that a request may leave out, with their datatypes; "" for one that is not known
+    json_outputs  the outputs that only an answer in JSON can have
+    """
+
+    optional: Mapping[str, str] = {}
+    json_outputs: tuple[str, ...] = ()
+
+
 def model_path(model: str, version: str) -> str:
     """Return the part of a path that names the model. version: "" for the newest."""
     quoted = urllib.parse.quote(model, safe="")
@@ -52,6 +63,23 @@ def metadata(connection: Connection, model: str, version: str) -> Mapping[str, l
         return {"inputs": document["inputs"], "outputs": document["outputs"]}
     except (ValueError, KeyError, TypeError):
         raise CommandError(f"the server at {connection.url} is not modelport") from None
+
+
+def configuration(connection: Connection, model: str, version: str) -> Configuration:
+    """Raises CommandError, URLError."""
+    _, body = send(connection, "/v2/models" + model_path(model, version) + "/config")
+    try:
+        document = json.loads(body)
+        optional = {each["name"]: _datatype(each["data_type"]) for each in document["input"] if each["optional"]}
+        listed = document["parameters"].get("json_outputs", {"string_value": "[]"})["string_value"]
+        return Configuration(optional, tuple(json.loads(listed)))
+    except (ValueError, KeyError, TypeError):
+        raise CommandError(f"the server at {connection.url} is not modelport") from None
+
+
+def _datatype(data_type: str) -> str:
+    """Return the datatype for one of Triton's configuration; "" if that has no name for it."""
+    return {"TYPE_STRING": "BYTES", "TYPE_INVALID": ""}.get(data_type, data_type.removeprefix("TYPE_"))
 
 
 def send(

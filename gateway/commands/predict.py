@@ -17,7 +17,7 @@ from gateway.codecs.npy import NPZ
 from gateway.commands import http_client
 from gateway.commands.array_bodies import form_for, write
 from gateway.commands.connection import Connection
-from gateway.commands.http_client import CommandError, Request
+from gateway.commands.http_client import CommandError, Configuration, Request
 from gateway.commands.predict_output import NoSuchOutput, print_response
 from gateway.errors import InvalidRequest
 from runtimes.tensors import Tensor, from_array
@@ -56,8 +56,9 @@ def predict(question: Question) -> int:
 def _predict(question: Question) -> int:
     """Raises CommandError, URLError."""
     arguments = [_read(text) for text in question.inputs]
+    configuration = http_client.configuration(question.connection, question.model, question.version)
     metadata = http_client.metadata(question.connection, question.model, question.version)
-    request = _request(arguments, metadata, question)
+    request = _request(arguments, metadata, question, configuration)
     path = "/predict" + http_client.model_path(question.model, question.version)
     content_type, body = http_client.send(question.connection, path, request)
     datatypes = {spec["name"]: spec["datatype"] for spec in metadata["outputs"]}
@@ -98,29 +99,35 @@ def _json(text: str | bytes, where: str) -> Any:
 
 
 def _request(
-    arguments: Sequence[_Argument], metadata: Mapping[str, list[dict[str, Any]]], question: Question
+    arguments: Sequence[_Argument],
+    metadata: Mapping[str, list[dict[str, Any]]],
+    question: Question,
+    configuration: Configuration,
 ) -> Request:
     """Return an image, or a form with several; npz if one input is an array; else JSON. Raises CommandError."""
     inputs = {spec["name"]: spec["datatype"] for spec in metadata["inputs"]}
     if any(isinstance(each.value, _Image) for each in arguments):
         return _images(arguments, inputs, question)
     named: dict[str, Any] = {}
+    needed = [name for name in inputs if name not in configuration.optional]
     for each in arguments:
-        if not each.name and len(inputs) > 1:
+        if not each.name and len(inputs) > 1 and len(needed) != 1:
             names = ", ".join(f"{name}=…" for name in inputs)
             raise CommandError(f"model '{question.model}' has {len(inputs)} inputs; name each: {names}", 2)
-        name = each.name or next(iter(inputs), "")
+        name = each.name or next(iter(needed or inputs), "")
         if name in named:
             raise CommandError(f"input '{name}' is given twice", 2)
         named[name] = each.value
     # npz cannot hold arbitrary bytes, and strings need not be valid text. Nor can it hold an output that is no tensor,
     # which the metadata does not list.
-    tensors_only = question.output in ("", *(spec["name"] for spec in metadata["outputs"]))
+    wanted = (question.output,) if question.output else configuration.json_outputs
+    tensors_only = set(wanted) <= {spec["name"] for spec in metadata["outputs"]}
     is_numeric = tensors_only and all(spec["datatype"] != "BYTES" for spec in metadata["outputs"])
     accept = form_for(spec["datatype"] for spec in metadata["outputs"]) if is_numeric else "application/json"
     if any(isinstance(value, np.ndarray) for value in named.values()):
-        tensors = [_tensor(name, value, inputs.get(name, "")) for name, value in named.items()]
-        form = form_for(inputs.values())
+        datatypes = {**configuration.optional, **inputs}
+        tensors = [_tensor(name, value, datatypes.get(name, "")) for name, value in named.items()]
+        form = form_for(datatypes.values())
         return Request(write(tensors, form), form, accept)
     document: dict[str, Any] = {"inputs": named}
     if question.output:

@@ -89,14 +89,37 @@ def test_other_dialects_have_the_tensors(served: Served) -> None:
     assert served.gateway.post("/predictions/classifier", inputs).json() == labels
 
 
-def test_the_command_prints_them(served: Served) -> None:
-    command = [Path(sys.executable).with_name("modelport"), "predict", "classifier", "--output", "probabilities"]
-    x = json.dumps(served.expected["classifier"][0]["inputs"]["x"])
+def command(served: Served, model: str, *arguments: str) -> list[str]:
+    """Run `modelport predict`, and return its output, line by line."""
+    line = [Path(sys.executable).with_name("modelport"), "predict", model, *arguments]
     url = f"http://{served.gateway.http}"
-    done = subprocess.run([*command, "--input", x, "--url", url], check=True, capture_output=True, text=True)
-    name, values = done.stdout.splitlines()
+    return subprocess.run([*line, "--url", url], check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize("form", ["json", "npy"])
+def test_the_command_prints_them(served: Served, form: str, tmp_path: Path) -> None:
+    x = json.dumps(served.expected["classifier"][0]["inputs"]["x"])
+    if form == "npy":
+        np.save(tmp_path / "x.npy", served.inputs("classifier")["x"])
+        x = f"@{tmp_path}/x.npy"
+    label, labels, name, values = command(served, "classifier", "--input", x)
+    assert (label, labels) == ("label  INT64 [2]", "[0, 2]")
     assert name == "probabilities"
     assert is_close(json.loads(values), served.answer("classifier")["probabilities"])
+    assert command(served, "classifier", "--output", "probabilities", "--input", x) == [name, values]
+
+
+def test_the_command_gives_inputs_without_rows(served: Served, tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.array([-1, 0.5]))  # FP64
+    shown = command(served, "overridable", "--input", "x=[[2, 4]]", "--input", f"w=@{tmp_path}/w.npy")
+    assert shown == ["y  FP32 [1, 2]", "[[-2.,  2.]]"]
+    assert command(served, "overridable", "--input", "[[2, 4]]") == ["y  FP32 [1, 2]", "[[ 4., 12.]]"]
+
+
+def test_the_configuration_lists_them(served: Served) -> None:
+    config = served.gateway.get("/v2/models/classifier/config").json()
+    assert json.loads(config["parameters"]["json_outputs"]["string_value"]) == ["probabilities"]
+    assert "json_outputs" not in served.gateway.get("/v2/models/overridable/config").json()["parameters"]
 
 
 def test_other_protocols_refuse_them_by_name(served: Served) -> None:

@@ -1,5 +1,6 @@
 """The model_configuration extension: describes how a model is served as Triton's ModelConfig, for REST and gRPC."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         config.parameters["execution"].string_value = served["execution"]
     if served["memory_limit"]:
         config.parameters["memory_limit"].string_value = str(served["memory_limit"])  # bytes
+    if signature.json:
+        config.parameters["json_outputs"].string_value = json.dumps(signature.json)
     metadata = model_metadata(engine, status.name, status.version)
     for tensor in metadata["inputs"]:
         tensor_format = f"FORMAT_{served['formats'].get(tensor['name']) or 'NONE'}"
