@@ -37,6 +37,7 @@ from runtimes.contract import (
     Model,
     Signature,
     TensorSpec,
+    Unsupported,
     datatype_of,
     first_line,
 )
@@ -52,6 +53,7 @@ Shape = Tuple[int, ...]
 # Each executor holds the memory of its outputs and intermediate results. Fewer executors save memory, but if requests
 # alternate between more shapes than this, each of them has to bind a new one.
 _MAX_EXECUTORS = 16
+_ANY_SIZE = "its shape depends on values, and MXNet leaves such outputs of a saved graph empty"
 _PARAMETER = re.compile(r"_(weight|bias|gamma|beta|parameters)$")
 
 
@@ -144,6 +146,7 @@ class MxnetModel(Model):
                 if array.size:
                     executor.arg_dict[name][() if array.ndim == 0 else slice(None)] = array
             results = executor.forward(is_train=False)
+            self._check_sizes(names, results, arrays)
             # asnumpy copies: the executor's own memory serves the next request.
             return {name: results[self._names.index(name)].asnumpy() for name in names}
         except (IndexError, ValueError) as error:  # some operators raise these for an invalid value
@@ -156,6 +159,18 @@ class MxnetModel(Model):
                 raise
             # Shapes and datatypes match, so the cause is a value, such as an index out of bounds.
             raise InvalidInput(_client_message(error)) from error
+
+    def _check_sizes(self, names: Sequence[str], results: Sequence[Any], arrays: Dict[str, np.ndarray]) -> None:
+        """Raise Unsupported if an output is empty because MXNet did not know its shape."""
+        empty = [name for name in names if 0 in results[self._names.index(name)].shape]
+        if not empty or not mx.util.is_np_shape():
+            return
+        known = {name: array.shape for name, array in self._parameters.items()}
+        known.update((name, array.shape) for name, array in arrays.items())
+        shapes = dict(zip(self._names, self.symbol.infer_shape_partial(**known)[1]))
+        for name in empty:
+            if not _complete(shapes[name]):
+                raise Unsupported("output '%s' cannot be served: %s" % (name, _ANY_SIZE))
 
     def _executor(self, arrays: Dict[str, np.ndarray]) -> Any:
         key = tuple((array.shape, array.dtype.char) for array in arrays.values())
@@ -204,7 +219,14 @@ class MxnetModel(Model):
         inputs = declared_inputs(options.inputs, inputs)
         shapes = self._shapes_of(self.symbol, self._names, inputs)
         outputs = tuple(TensorSpec(name, types.get(name, ""), shapes.get(name)) for name in self._names)
-        return Signature(inputs, declared_outputs(options.outputs, outputs))
+        # Labels have no shapes, and what is computed from them may have none either.
+        unsized = [
+            name for name, shape in shapes.items() if shape is None and mx.util.is_np_shape() and not self._labels
+        ]
+        if unsized and len(unsized) == len(outputs):
+            raise LoadError("output '%s' cannot be served: %s" % (unsized[0], _ANY_SIZE))
+        served = declared_outputs(options.outputs, tuple(spec for spec in outputs if spec.name not in unsized))
+        return Signature(inputs, served, dict.fromkeys(unsized, _ANY_SIZE))
 
     def _inferred_types(self) -> Dict[str, str]:
         """Return the datatypes that the parameters imply; "" if an operator such as Embedding accepts several."""

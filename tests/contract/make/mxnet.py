@@ -139,6 +139,15 @@ def numpy_semantics(folder):
     given = {"x": values.asnumpy().tolist(), "v": 2.5}
     model("numpy", given, {"arg:unused": mx.np.ones(())}, (edit.sum(x * v), scaled.sum()), (x * v, scaled))
     model("numpy_empty", {"x": [[]]}, {}, (x + x, mx.np.zeros((1, 0))))
+    # MXNet's executor does not compute how many elements are not 0.
+    declared = {"inputs": [["x", "FP32", [-1, 2]]]}
+    nonzero = mx.sym.npx.nonzero(x)
+    nonzero.save(folder("numpy_sizes", {"options": declared, "load_error": True}) + "-symbol.json")
+    double = x + x
+    expected = {double.list_outputs()[0]: [[2.0, 4.0]]}
+    refused = nonzero.list_outputs()
+    case = {"options": declared, "values": {"x": [[1.0, 2.0]]}, "expected_values": expected, "refused": refused}
+    mx.sym.Group([double, nonzero]).save(folder("numpy_size", case) + "-symbol.json")
     inserted = mx.np.insert(mx.np.array([1.0, 2.0]), mx.np.array([2], dtype="int64"), mx.np.array([9.0]))
     given = {"x": [1.0, 2.0], "i": [2], "v": [9.0]}
     model("numpy_insert", given, {}, (edit.insert(x, i, v, axis=0), inserted))
@@ -147,7 +156,9 @@ def numpy_semantics(folder):
         ["inserted-symbol.json", {"x": [1.0, 2.0], "v": [9.0], "i": [3]}, "client", "_npi_insert_tensor gets 3"],
         ["deleted-symbol.json", {"x": [1.0, 2.0], "i": [-3]}, "client", "_npi_delete gets -3"],
     ]
+    beyond.append(["nonzero-symbol.json", {"x": [[1.0, 0.0]]}, "client", "its shape depends on values"])
     path = Path(folder("numpy_faults", {"faults": beyond}))
+    mx.sym.npx.nonzero(x).save(str(path.with_name("nonzero-symbol.json")))
     edit.insert(x, i, v, axis=0).save(str(path.with_name("inserted-symbol.json")))
     edit.delete(x, i, axis=0).save(str(path.with_name("deleted-symbol.json")))
 
