@@ -103,12 +103,16 @@ def _failed(sentence: str) -> int:
 
 
 def _packages(environment: Environment) -> str:
-    """Return the requirements in runtime.toml for this machine, in the versions that are or would be installed."""
+    """Return the requirements in runtime.toml for this machine, in the versions that are or would be installed.
+
+    Those that are installed without their dependencies, such as OpenVINO, are the first.
+    """
     if environment.folder is None:
         return ""
     versions = {canonicalize_name(name): version for name, version in environment.installed.items()}
     packages = []
-    for each in environment.runtime.requirements[environment.accelerator]:
+    runtime = environment.runtime
+    for each in (*runtime.without_dependencies, *runtime.requirements[environment.accelerator]):
         try:
             requirement = Requirement(each)
         except InvalidRequirement:

@@ -48,6 +48,15 @@ def test_list_before_and_after_install(tmp_path, wheel, capsys):
     assert capsys.readouterr().out == "tiny is ready: tiny 1.0\n"
 
 
+def test_list_has_what_is_installed_without_its_dependencies(tmp_path, capsys, monkeypatch, runtime):
+    monkeypatch.setenv("COLUMNS", "200")
+    alone = runtime("tiny==1.0", without_dependencies=("framework==2.0",))
+    monkeypatch.setattr(runtimes, "discover", lambda: {"tiny": alone})
+    monkeypatch.setattr(runtimes, "converters", dict)
+    runtimes.list_runtimes(tmp_path, "cpu", {})
+    assert "framework 2.0, tiny 1.0" in row(capsys, "tiny")
+
+
 @pytest.mark.usefixtures("known")
 def test_an_external_python_is_shown_as_the_users_own(tmp_path, capsys):
     runtimes.list_runtimes(tmp_path, "cpu", {"old": Path(sys.executable)})

@@ -86,6 +86,9 @@ def skip_normalization(call: Call) -> Any:
     return [result, statistic, statistic, total][: len(call.node.outputs)]
 
 
+_MASKS = {"Attention": 3, "QAttention": 5, "MultiHeadAttention": 4}  # which input the mask is
+
+
 @rule("Attention", "QAttention", "MultiHeadAttention", domain=_MICROSOFT)
 def attention(call: Call) -> Any:
     count = len(call.node.outputs)
@@ -96,7 +99,11 @@ def attention(call: Call) -> Any:
         return [unsure("%s is not followed" % call.at, call.present)] * count
     if count > 1 or call.get(4) is not None and call.node.operator == "Attention":
         rank = None  # cached keys and values have the rows in another dimension
-    # A mask of lengths is a vector with one element per row. Other kinds of masks are not followed.
+    # A mask of lengths is a vector with one element per row. Other kinds of masks are not followed. A constant one has
+    # as many rows as it has, or means something else for another number of rows.
+    mask = call.get(_MASKS[call.node.operator])
+    if mask is not None and not mask.has_rows:
+        return [unsure("%s has a mask that is not followed" % call.at, call.present)] * count
     return computing.batch_first(call.at, call.present, [rank] * count)
 
 

@@ -445,3 +445,13 @@ def test_the_first_of_values_that_are_the_same_for_each_row_is_no_row() -> None:
     assert found(0).independent
     assert not found(1).independent  # a single row has no second one
     assert found(0, "values").mixes
+
+
+@pytest.mark.parametrize("operator", ["Attention", "QAttention", "MultiHeadAttention"])
+def test_a_constant_mask_of_an_attention_is_for_one_number_of_rows(operator: str) -> None:
+    """Its two elements are the end and the start of one row, or the lengths of two."""
+    weights = {"w": np.ones((4, 12), np.float32), "b": np.ones(12, np.float32), "mask": np.array([2, 1], np.int32)}
+    inputs = {"Attention": "x w b", "QAttention": "x w b s s", "MultiHeadAttention": "x x x b"}[operator].split()
+    for mask, independent in ([], True), (["mask"], False):
+        own = helper.make_node(operator, [*inputs, *mask], ["y"], domain="com.microsoft", num_heads=2)
+        assert read(made([own], {**weights, "s": np.float32(1)})).independent is independent
