@@ -62,7 +62,7 @@ export class Form {
 
   /** The request and its body. Throws an Error with a sentence. */
   async request() {
-    const values = await Promise.all(this.sources.map((source) => source.value()));
+    const values = (await Promise.all(this.sources.map((source) => source.value()))).filter(Boolean);
     const { name: model, version, signatures } = this.model;
     const chosen = this.outputs.filter(({ checked }) => checked).map(({ value }) => value);
     if (this.outputs.length && !chosen.length) throw new Error("choose an output");

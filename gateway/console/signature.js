@@ -18,16 +18,20 @@ export function drawSignatures(parent, { signatures, batch_dim, class_labels, pr
   );
 }
 
-function table({ inputs, outputs, refused }, batchDim, labels, ofWhat) {
-  const rows = [...inputs.map((spec) => ["input", spec]), ...outputs.map((spec) => ["output", spec])];
+function table({ inputs, outputs, refused, json = [] }, batchDim, labels, ofWhat) {
+  const unlisted = [...json, ...Object.keys(refused)].filter((name) => !outputs.some((spec) => spec.name === name));
+  const rows = [
+    ...inputs.map((spec) => [spec.optional ? "optional input" : "input", spec]),
+    ...[...outputs, ...unlisted.map((name) => ({ name, shape: null }))].map((spec) => ["output", spec]),
+  ];
   return element("div", { class: "table-frame", tabindex: 0, role: "region", "aria-label": `Table of inputs and outputs${ofWhat}` },
     element("table", {},
       element("thead", {}, element("tr", {}, ...["Kind", "Name", "Datatype", "Shape", "Labels"].map((title) => element("th", { scope: "col" }, title)))),
       element("tbody", {}, ...rows.map(([kind, spec]) => element("tr", {},
         element("td", { class: "quiet" }, kind),
         element("th", { scope: "row" }, element("code", {}, spec.name), reason(entry(refused, spec.name))),
-        element("td", {}, spec.datatype || "unknown"),
-        element("td", {}, element("code", {}, shapeText(spec.shape, batchDim))),
+        element("td", {}, spec.datatype || (json.includes(spec.name) ? "JSON" : "unknown")),
+        element("td", {}, json.includes(spec.name) ? "" : element("code", {}, shapeText(spec.shape, spec.has_rows === false ? null : batchDim))),
         element("td", {}, kind === "output" ? labelList(entry(labels, spec.name)) : ""))))));
 }
 

@@ -5,7 +5,7 @@ import { Board, boardOf } from "./board.js";
 import { shapeText } from "./signature.js";
 import { datatypeOf, example, parse, readNpy } from "./values.js";
 
-const TITLES = { draw: "Drawing", image: "Image", json: "JSON", npy: ".npy file" };
+const TITLES = { none: "Left out", draw: "Drawing", image: "Image", json: "JSON", npy: ".npy file" };
 const MAX_EDITED = 30000; // characters; a longer text makes the browser's editor slow
 const HEAD = 400;
 
@@ -14,11 +14,12 @@ const linesOf = (text) => Math.min(8, Math.max(2, text.split("\n").reduce((lines
 
 export class Source {
   /** onChange(isStroke): the value has changed; at the end of a stroke, isStroke is true. */
-  constructor(spec, { preprocess, batch_dim: batchDim }, onChange) {
+  constructor(spec, { preprocess, batch_dim }, onChange) {
+    const batchDim = spec.has_rows === false ? null : batch_dim;
     Object.assign(this, { spec, batchDim, onChange });
     const board = boardOf(spec, preprocess, batchDim);
-    this.kinds = [board && "draw", preprocess && "image", "json", "npy"].filter(Boolean);
-    this.kind = board && !board.isLikely ? "json" : this.kinds[0];
+    this.kinds = [spec.optional && "none", board && "draw", preprocess && "image", "json", "npy"].filter(Boolean);
+    this.kind = board && !board.isLikely && !spec.optional ? "json" : this.kinds[0];
     this.text = example(spec, batchDim);
     this.file = null; // an image
     this.npy = null; // {file, shape, datatype, text}
@@ -41,7 +42,7 @@ export class Source {
   }
 
   draw() {
-    const panels = { draw: () => this.board.node, image: () => this.imagePanel(), json: () => this.jsonPanel(), npy: () => this.npyPanel() };
+    const panels = { none: () => element("p", { class: "quiet" }, "The model can do without this input."), draw: () => this.board.node, image: () => this.imagePanel(), json: () => this.jsonPanel(), npy: () => this.npyPanel() };
     this.panel.replaceChildren(panels[this.kind]());
   }
 
@@ -117,11 +118,13 @@ export class Source {
   }
 
   /**
-   * The value: {image: File}, {npy: File, text, ...} or {text}. `text` is null if the file must be sent as it is.
+   * The value: {image: File}, {npy: File, text, ...} or {text}; null if the input is left out. `text` is null if the file
+   * must be sent as it is.
    * Throws an Error with a sentence if there is none yet.
    */
   async value() {
     const { name, datatype } = this.spec;
+    if (this.kind === "none") return null;
     if (this.kind === "draw" && this.board.asImage) return { image: await this.board.image() };
     if (this.kind === "image" && !this.file) throw new Error(`choose an image for ${name}`);
     if (this.kind === "image") return { image: this.file };

@@ -460,6 +460,47 @@ def test_a_signature_and_outputs_that_are_chosen_are_part_of_the_request(site: S
     ]
 
 
+def test_inputs_that_a_request_may_leave_out_are_left_out_until_they_are_given(site: Site, browser: Browser) -> None:
+    """No model here has any; the description of one is replaced."""
+    names = {"x": (False, True), "mask": (True, True), "w": (True, False)}
+    inputs = [
+        {"name": name, "datatype": "INT32", "shape": [-1], "optional": optional, "has_rows": has_rows}
+        for name, (optional, has_rows) in names.items()
+    ]
+    signature = {"name": "default", "inputs": inputs, "outputs": [{"name": "y", "datatype": "INT32", "shape": [-1]}]}
+    described = {
+        "name": "mixed",
+        "version": "1",
+        "version_labels": [],
+        "signatures": [{**signature, "refused": {"parts": "it is sparse"}, "json": ["maps"]}],
+        "class_labels": {},
+        "batch_dim": 0,
+        "preprocess": None,
+        "postprocess": None,
+        "values": [],
+    }
+    curl = {"do": "read", "script": "document.querySelector('.program pre').textContent"}
+    rows = "[...document.querySelectorAll('.signature tbody tr')].map((row) => row.innerText).join('\\n')"
+    steps = [READY, {"do": "read", "script": rows}, curl]
+    for name in ("mask", "w"):
+        steps += [choose("json", name), {"do": "idle"}, curl]
+    replaced = {"configuration": json.dumps(described)}
+    steps += [choose("none", "mask"), {"do": "idle"}, curl, {"do": "axe"}]
+    visit = browser.visit(site.url + "mixed", [*key_steps(site.reader), *steps], replaced=replaced)
+    table, *texts, complaints = results(check(visit))
+    assert complaints == []
+    assert [line.split("\t")[:4] for line in table.splitlines()] == [
+        ["input", "x", "INT32", "[rows]"],
+        ["optional input", "mask", "INT32", "[rows]"],
+        ["optional input", "w", "INT32", "[any]"],
+        ["output", "y", "INT32", "[rows]"],
+        ["output", "maps", "JSON", ""],
+        ["output", "partscannot be served: it is sparse", "unknown", "unknown"],
+    ]
+    bodies = [json.loads(text.split("'")[-2]) for text in texts]
+    assert [list(body["inputs"]) for body in bodies] == [["x"], ["x", "mask"], ["x", "mask", "w"], ["x", "w"]]
+
+
 def test_a_pipeline_shows_its_steps_and_answers(site: Site, browser: Browser) -> None:
     shown = {"do": "read", "script": "document.querySelector('#steps').innerText"}
     link = {"do": "read", "script": "document.querySelector('#steps a').getAttribute('href')"}

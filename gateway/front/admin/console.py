@@ -110,10 +110,15 @@ def _interface(status: ModelStatus) -> dict[str, Any]:
 
 def _describe(signature: Signature, learned: Signature | None) -> dict[str, Any]:
     revealed = learned or Signature((), ())
+    inputs = [
+        {**each, "optional": each["name"] in signature.optional, "has_rows": True}
+        for each in _tensors(signature.inputs, revealed.inputs)
+    ]
     return {
-        "inputs": _tensors(signature.inputs, revealed.inputs),
+        "inputs": inputs + [{**spec._asdict(), "optional": True, "has_rows": False} for spec in signature.unbatched],
         "outputs": _tensors(signature.outputs or revealed.outputs, revealed.outputs),
-        "refused": signature.refused,
+        "refused": {name: why for name, why in signature.refused.items() if name not in signature.json},
+        "json": signature.json,
     }
 
 

@@ -3,14 +3,17 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 import gateway.console
 from gateway.domain.identity import Identity
+from gateway.domain.types import ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.front.admin.app import build_admin
+from runtimes.contract import Signature, TensorSpec
 from tests.support.front_server import LIMITS, Serving, in_thread
 
 FOLDER = Path(gateway.console.__file__).parent
@@ -110,7 +113,26 @@ def test_the_data_of_one_model_says_what_the_client_may_do() -> None:
 def test_the_interface_of_a_version(serving: Serving) -> None:
     found = serving.http.get("/console/models/doubler/configuration").json()
     (signature,) = found["signatures"]
-    assert signature["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+    assert signature["inputs"] == [
+        {"name": "x", "datatype": "FP32", "shape": [-1, 3], "optional": False, "has_rows": True}
+    ]
     assert (found["name"], found["version"], found["values"]) == ("doubler", "1", [])
     assert serving.http.get("/console/models/none/configuration").status_code == 404
     assert serving.http.get("/console/models/doubler/versions/7/configuration").status_code == 404
+
+
+def test_the_interface_says_what_a_request_may_leave_out_and_what_only_json_has() -> None:
+    x, mask, w, y = (TensorSpec(name, "FP32", (-1, 2)) for name in ("x", "mask", "w", "y"))
+    refused = {"maps": "it is a map", "parts": "it is sparse"}
+    signature = Signature((x, mask), (y,), refused, ("mask",), unbatched=(w,), json=("maps",))
+    status = ModelStatus("m", "1", "READY", admits=True, signatures={"default": signature})
+
+    async def ask() -> Any:
+        app = build_admin(FakeEngine([status], lambda request: []), LIMITS)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return (await client.get("/console/models/m/configuration")).json()
+
+    (found,) = asyncio.run(ask())["signatures"]
+    inputs = [(each["name"], each["optional"], each["has_rows"]) for each in found["inputs"]]
+    assert inputs == [("x", False, True), ("mask", True, True), ("w", True, False)]
+    assert (found["refused"], found["json"]) == ({"parts": "it is sparse"}, ["maps"])
