@@ -3,17 +3,22 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
 
 from gateway.repository.scan import ModelConfig, RepositoryError
 
 log = logging.getLogger("models")
 
+_T = TypeVar("_T")
 _UNEXPECTED = "an unexpected error"
 
 
 class Scanner:
-    """Runs scans in a thread, and reports each kind of failure once.
+    """Runs scans in threads, and reports each kind of failure once.
 
     scan        returns the versions in the repository; may raise any exception
     is_serving  returns whether any model is served; an empty repository counts as a failure then
@@ -37,7 +42,7 @@ class Scanner:
     async def scan(self) -> list[ModelConfig] | None:
         """Return the versions in the repository; None if the scan failed, which is logged once per reason."""
         try:
-            configs = await asyncio.to_thread(self._scan)
+            configs = await _in_daemon(self._scan)
         except RepositoryError as error:
             self._report(str(error))
             return None
@@ -62,3 +67,24 @@ class Scanner:
             self.trouble = trouble
             log.error("%s", trouble)
             self._on_trouble()
+
+
+async def _in_daemon(function: Callable[[], _T]) -> _T:
+    """Return what a function does in a thread that the end of the process does not wait for.
+
+    A scan takes as long as a file system that has stalled, or an archive of many gigabytes that it unpacks.
+    """
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            outcome = partial(done.set_exception, error)
+        else:
+            outcome = partial(done.set_result, result)
+        if done.set_running_or_notify_cancel():
+            outcome()
+
+    Thread(target=run, name="scan", daemon=True).start()
+    return await asyncio.wrap_future(done)
