@@ -31,8 +31,8 @@ def to_tensor(name: str, array: np.ndarray) -> Any:
     if array.dtype in (np.int64, np.uint64, np.uint32) and not _INT32.min <= array.min() <= array.max() <= _INT32.max:
         raise InvalidInput("input '%s' has values outside of INT32, in which OpenVINO computes integers" % name)
     if array.dtype == np.float64:
-        finite = np.abs(array[np.isfinite(array)])
-        if finite.size and finite.max() > _FP32.max:
+        numbers = np.abs(array[~np.isnan(array)])  # infinity would become the largest number of FP32
+        if numbers.size and numbers.max() > _FP32.max:
             raise InvalidInput("input '%s' has values outside of FP32, in which OpenVINO computes FP64" % name)
     return array
 

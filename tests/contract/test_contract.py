@@ -26,8 +26,9 @@ RUNTIMES = ["onnx", "torchscript", "savedmodel", "mxnet", "cntk"]
 MADE = {
     "executorch": "dense xnnpack state methods table",
     "openvino": (
-        "dense half elements written recurrent peak column narrow noisy strings state gathering dividing unranked "
-        "unnamed several beside parameter_unknown on_a_card on_a_gpu weights_missing operator_unknown old garbage"
+        "dense half double elements written recurrent peak column narrow noisy strings state gathering dividing "
+        "unranked unnamed several beside parameter_unknown on_a_card on_a_gpu weights_missing operator_unknown old "
+        "garbage"
     ),
     "onnx": (
         "half bool int64_scalar unknown_rank strings string_scalar string_scalar_empty several_outputs weight_as_input "

@@ -10,6 +10,7 @@ sys.path.pop(0)  # this file has the name of the package
 import openvino as ov
 from openvino import opset13 as ops
 
+INFINITE = float("inf")
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
@@ -157,6 +158,13 @@ def main(root):
         "dense",
         dense(),
         {"operators": {"product": "FullyConnected"}, "expected_signature": signature, "bad": bad, **ones},
+    )
+    double = {"values": ones["values"], "expected_signature": {"inputs": [["x", "FP64", [-1, 4]]]}}
+    write(
+        root,
+        "double",
+        dense(np.float64),
+        {**double, "bad": [{"x": [[1.0, 1, 1, -1e39]]}, {"x": [[INFINITE, 1, 1, 1]]}]},
     )
     write(root, "half", dense(np.float16), {"expected_signature": {"inputs": [["x", "FP16", [-1, 4]]]}})
     texts = [["ab", "grün"], ["", "c"]]
