@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import TreeSpec
 
-from runtimes.contract import LoadError, TensorSpec, unnamed_outputs
+from runtimes.contract import LoadError, TensorSpec, Unsupported, unnamed_outputs
 
 SCALARS = {"IntType": "INT64", "FloatType": "FP64", "NumberType": "FP64", "BoolType": "BOOL", "StringType": "BYTES"}
 # INPUT__1, and OUTPUT__1_0 for a part of it: what comes before the part, the position, the part.
@@ -63,12 +63,21 @@ class ResultNames:
         self._single = self._top(0) if not self._in_order else self._in_order[0]
 
     def of(self, result: Any, kind: Any = None) -> Dict[str, Any]:
-        """Return a result's values by name. kind: its type in TorchScript, which tells what empty lists would hold."""
+        """Return a result's values by name. kind: its type in TorchScript, which tells what empty lists would hold.
+
+        Raises Unsupported if declared names could be those of other values in another answer.
+        """
         if isinstance(result, torch.Tensor):
             return {self._single: result}
         own = is_record(result)
         found = list(_parts("", result, kind, self._top))
         if self._in_order and not own:
+            if len(found) != len(self._in_order) and _moves_values(result):
+                raise Unsupported(
+                    "the result has %d values and %d outputs are declared, but a list in the result moves the values "
+                    "after it: declare outputs with their positions in model.toml, such as NAME__0_0 and NAME__1"
+                    % (len(found), len(self._in_order))
+                )
             found = [
                 (self._in_order[index] if index < len(self._in_order) else name, value)
                 for index, (name, value) in enumerate(found)
@@ -78,6 +87,19 @@ class ResultNames:
 
     def _top(self, position: int) -> str:
         return self._stems.get(position) or unnamed_outputs(position + 1)[position]
+
+
+def _moves_values(value: Any) -> bool:
+    """Return whether there are values after a list of tensors, whose length may change."""
+    if is_record(value) or not isinstance(value, (tuple, list)) or not value:
+        return False
+    return any(map(_has_list, value[:-1])) or _moves_values(value[-1])
+
+
+def _has_list(value: Any) -> bool:
+    if isinstance(value, list):
+        return _scalars(value, None) is None
+    return isinstance(value, tuple) and any(map(_has_list, value))
 
 
 def is_record(value: Any) -> bool:

@@ -48,7 +48,7 @@ MADE = {
         "exported_too_early exported_by_2_8 exported_by_another_schema exported_operator compiled tables "
         "exported_tables exported_guards exported_constants nested_states nested_stems nested_in_order takes_list "
         "takes_list_of_two takes_list_with_gap takes_parts takes_keys takes_named_keys takes_texts takes_mask "
-        "takes_all takes_mask_in_batches mixes_without_mask quantized_beside refused_files"
+        "takes_all takes_mask_in_batches mixes_without_mask quantized_beside refused_files list_first list_moves"
     ),
     "savedmodel": (
         "half small_types parameter_unknown strings string_scalar string_scalar_empty int64_scalar unknown_rank "

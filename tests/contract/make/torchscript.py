@@ -58,6 +58,13 @@ class ReturnsStates(nn.Module):
         return x + 1, (x * 2, x * 3)
 
 
+class ReturnsListFirst(nn.Module):
+    """Its list has as many elements as the input has columns."""
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        return list(x.unbind(1)), x * 2
+
+
 class Detects(nn.Module):
     """Takes and returns what torchvision's detection models do."""
 
@@ -494,6 +501,10 @@ def main(root):
         renamed = dict(zip(declared, states.values(), strict=True))
         options = {**FP32_X["options"], "outputs": [[each, "", None] for each in declared]}
         script("nested_" + name, ReturnsStates(), {"options": options, "values": X, "expected_values": renamed})
+    declared = [["only", "", None], ["double", "", None]]
+    one_column = {"options": {"inputs": [["x", "FP32", [-1, -1]]], "outputs": declared}, "values": {"x": [[1.0]]}}
+    script("list_first", ReturnsListFirst(), {**one_column, "expected_values": {"only": [1.0], "double": [[2.0]]}})
+    script("list_moves", ReturnsListFirst(), {**one_column, "values": {"x": [[1.0, 2.0]]}, "fails": "Unsupported"})
     picture, other = [[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]
     found = {
         "OUTPUT__0_losses": 3.0,
