@@ -194,7 +194,7 @@ def _problem(file: Path, file_format: Format) -> str:
         if not any(file.parent.glob(pattern)):
             return f"'{file.name}' needs a file {pattern} in the same folder"
     if file_format.head and not _begins(file, file_format.head):
-        return f"'{file.name}' is not a {file_format.platform}: its first bytes are not those of one"
+        return f"'{file.name}' is not a file of {file_format.platform}: its first bytes are not those of one"
     if file_format.zip_entry:
         try:
             with zipfile.ZipFile(file) as archive:

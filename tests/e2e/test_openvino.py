@@ -160,7 +160,7 @@ def test_what_cannot_be_served_says_why(served: Served) -> None:
     reasons = {name: entry["reason"] for (name, _), entry in served.gateway.index().items()}
     assert "OpenVINO reads PaddlePaddle's .pdmodel, and not its .json" in reasons["pir"]
     assert "OpenVINO has no device 'NPU' here: it has 'CPU'" in reasons["npu"]
-    assert reasons["other"] == "'other.xml' is not a openvino_ir: its first bytes are not those of one"
+    assert reasons["other"] == "'other.xml' is not a file of openvino_ir: its first bytes are not those of one"
 
 
 @pytest.mark.parametrize("other", ["onnx", "lite"])
