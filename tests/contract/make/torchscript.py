@@ -502,9 +502,11 @@ def main(root):
         options = {**FP32_X["options"], "outputs": [[each, "", None] for each in declared]}
         script("nested_" + name, ReturnsStates(), {"options": options, "values": X, "expected_values": renamed})
     declared = [["only", "", None], ["double", "", None]]
-    one_column = {"options": {"inputs": [["x", "FP32", [-1, -1]]], "outputs": declared}, "values": {"x": [[1.0]]}}
-    script("list_first", ReturnsListFirst(), {**one_column, "expected_values": {"only": [1.0], "double": [[2.0]]}})
-    script("list_moves", ReturnsListFirst(), {**one_column, "values": {"x": [[1.0, 2.0]]}, "fails": "Unsupported"})
+    options = {"outputs": declared}
+    column = {**options, "inputs": [["x", "FP32", [-1, 1]]]}
+    first = {"options": column, "values": {"x": [[1.0]]}, "expected_values": {"only": [1.0], "double": [[2.0]]}}
+    script("list_first", ReturnsListFirst(), first)
+    script("list_moves", ReturnsListFirst(), {"options": options, "values": X, "fails": "Unsupported"})
     picture, other = [[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]
     found = {
         "OUTPUT__0_losses": 3.0,

@@ -83,10 +83,16 @@ WRONG = {
         "'predict_net.pb' is not a file of tensorflow_graphdef: its first bytes are not those of one",
     ),
     "no zip": ({"model.pt": empty}, "'model.pt' is not a pytorch_libtorch archive: it is not a readable zip file"),
-    "another file with the name of a symbol": ({"m-symbol.json": empty}, "'m-symbol.json' is not a mxnet_symbol"),
+    "another file with the name of a symbol": (
+        {"m-symbol.json": empty},
+        "'m-symbol.json' is not a file of mxnet_symbol",
+    ),
     "something else": ({"notes.txt": empty}, "no artifact that a runtime reads: it holds notes.txt; supported are"),
     "nothing": ({}, "it is empty"),
-    "another XML file": ({"pom.xml": empty}, "'pom.xml' is not a file of openvino_ir: its first bytes are not those of one"),
+    "another XML file": (
+        {"pom.xml": empty},
+        "'pom.xml' is not a file of openvino_ir: its first bytes are not those of one",
+    ),
     "several": ({"a.onnx": empty, "b.onnx": empty}, "it holds several artifacts: a.onnx, b.onnx; keep one, or name"),
 }
 
