@@ -4,11 +4,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings, SettingsError, parse_address
 from gateway.environments.runtime import discover
 from gateway.process.file_limit import raise_open_files
+from gateway.repository.archives import leaving_packed
 from gateway.repository.scan import RepositoryError
 from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.served import open_places
@@ -36,8 +39,11 @@ def serve(places: Sequence[str], settings: Settings, only: frozenset[str], reaso
     if reason:
         log.info("serving %s: %s", places[0], reason)
     try:
-        served = open_places(places, settings, runtimes)
-        served.scan(served.path, runtimes)
+        # Of a repository, archives are unpacked when the ports are open: whoever asks whether the server is live must
+        # not end it meanwhile. A single one is needed to say whether it can be served at all.
+        with nullcontext() if Path(places[0]).is_file() else leaving_packed():
+            served = open_places(places, settings, runtimes)
+            served.scan(served.path, runtimes)
         supervisor = Supervisor(served, settings, runtimes, only, log_output)
     except RepositoryError as error:
         raise SettingsError(str(error)) from None

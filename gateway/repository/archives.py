@@ -11,7 +11,9 @@ import os
 import threading
 import time
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +44,19 @@ class _Failure(NamedTuple):
     digest: str
     reason: str
     retry_at: float
+
+
+_leaves_packed: ContextVar[bool] = ContextVar("leaves_packed", default=False)
+
+
+@contextmanager
+def leaving_packed() -> Iterator[None]:
+    """Have `unpacked` refuse archives whose content is not in the cache: unpacking may take minutes."""
+    token = _leaves_packed.set(True)
+    try:
+        yield
+    finally:
+        _leaves_packed.reset(token)
 
 
 def is_archive(file: Path) -> bool:
@@ -115,6 +130,8 @@ def _add(cache: Cache, digest: str, file: Path) -> Path:
             retry_at = math.inf  # the archive is broken until it changes
             raise
 
+    if _leaves_packed.get():
+        raise StoreError("it is not unpacked yet")
     log.info("unpacking %s", file.name)
     try:
         return cache.add(digest, file.stat().st_size, fill)
