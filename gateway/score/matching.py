@@ -27,13 +27,19 @@ class InputColumns(NamedTuple):
 
 
 def match(
-    signature: Signature, schema: pa.Schema, has_rows: bool, chosen: Mapping[str, str], kept: Sequence[str]
+    signature: Signature,
+    schema: pa.Schema,
+    has_rows: bool,
+    chosen: Mapping[str, str],
+    kept: Sequence[str],
+    outputs: Sequence[str] = (),
 ) -> list[InputColumns]:
     """Return how each input is made of the table's columns. Raises InvalidRequest.
 
     has_rows  whether the first dimension of the inputs counts rows
     chosen    input → the column that the user has named
     kept      columns that the user wants in the output, so that they are not numbers of a vector
+    outputs   those that are asked for; empty for all
     """
     specs = {spec.name: spec for spec in signature.inputs}
     for name, column in chosen.items():
@@ -44,12 +50,12 @@ def match(
     if len(set(schema.names)) < len(schema.names):
         twice = next(name for name in schema.names if schema.names.count(name) > 1)
         raise InvalidRequest(f"the table has several columns '{twice}'; rename all but one")
-    found, missing = list[InputColumns](), list[TensorSpec]()
+    found, missing, needed = list[InputColumns](), list[TensorSpec](), signature.needed_for(outputs)
     for spec in signature.inputs:
         column = chosen.get(spec.name, spec.name)
         if column in schema.names:
             found.append(_of_one(spec, schema.field(column), has_rows))
-        elif spec.name not in signature.optional:
+        elif spec.name in needed:
             missing.append(spec)
     if not missing:
         return found

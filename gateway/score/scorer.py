@@ -70,14 +70,15 @@ class Scorer:
         self._signature = model.signature
         self._has_rows = model.has_rows
         self._batch_rows = model.max_batch_size if model.has_rows else 0
-        self.inputs = match(self._signature, schema, model.has_rows, options.columns, options.keep or ())
+        check_outputs(self._signature, options)
+        kept = options.keep or ()
+        self.inputs = match(self._signature, schema, model.has_rows, options.columns, kept, options.outputs)
         used = {name for each in self.inputs for name in each.columns}
         keep = [name for name in schema.names if name not in used] if options.keep is None else list(options.keep)
         keep = list(dict.fromkeys(keep))
         keep = list(schema.names) if keep == ["all"] and "all" not in schema.names else keep
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
-        check_outputs(self._signature, options)
         self._wanted = wanted_outputs(self._signature, options)
         self._kept = pa.schema([schema.field(name) for name in keep])
         self._outputs = self._known_outputs()
@@ -285,7 +286,7 @@ def wanted_outputs(signature: Signature, options: ScoreOptions) -> list[str]:
     """
     if options.outputs or not signature.needs:
         return list(options.outputs)
-    return signature.outputs_from([spec.name for spec in signature.inputs if spec.name not in signature.optional])
+    return signature.outputs_from(signature.needed_for())
 
 
 def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:

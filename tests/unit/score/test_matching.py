@@ -68,3 +68,16 @@ def test_a_model_without_batches_gets_whole_tensors(shape, kind, leading, row) -
     signature = Signature((TensorSpec("x", "FP32", shape),), ())
     (found,) = match(signature, pa.schema([("x", kind)]), False, {}, ())
     assert (found.leading, found.target.shape) == (leading, row)
+
+
+def test_the_outputs_that_are_asked_for_decide_which_columns_are_needed() -> None:
+    a, b = (TensorSpec(name, "FP32", (-1,)) for name in "ab")
+    needs = {"y": ("a",), "z": ("b",), "loss": ("a", "b")}
+    signature = Signature((a, b), tuple(TensorSpec(name, "FP32", (-1,)) for name in needs), needs=needs)
+    schema = pa.schema([("a", pa.float32())])
+    assert [each.columns for each in match(signature, schema, True, {}, (), ["y"])] == [("a",)]
+    optional = signature._replace(optional=("b",))
+    assert [each.columns for each in match(optional, schema, True, {}, ())] == [("a",)]
+    for outputs in (["z"], ["y", "loss"]):
+        with pytest.raises(InvalidRequest, match="no column is called 'b'"):
+            match(optional, schema, True, {}, (), outputs)
