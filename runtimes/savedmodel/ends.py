@@ -79,7 +79,7 @@ def _tensor(graph: Any, kind: str, name: str) -> Any:
         raise LoadError(
             "the %s '%s' is declared, but the graph has no such node; %s %s" % (kind, name, what, some)
         ) from None
-    if not (index or "0").isdigit() or int(index or 0) >= len(results):
+    if not (index or "0").isdecimal() or int(index or 0) >= len(results):
         raise LoadError("the %s '%s' is declared, but the node has %d results" % (kind, name, len(results)))
     return results[int(index or 0)]
 

@@ -10,6 +10,8 @@ from tensorflow.python.framework import op_def_registry
 
 from runtimes.contract import LoadError
 
+from .tfjs_operators import OPERATORS
+
 # Operators that exist only in TensorFlow.js, and those that TensorFlow itself only creates when it optimizes a graph.
 _FUSED = {
     "_FusedMatMul": "MatMul",
@@ -17,9 +19,8 @@ _FUSED = {
     "_FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
     "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
 }
+_DAMAGED = "the graph in model.json is damaged (%s): convert the model again"
 _ACTIVATIONS = ("Elu", "Relu", "Relu6", "Sigmoid", "Tanh")
-# TensorFlow.js has nothing of this kind. TensorFlow has, so a graph from anywhere could read and write files.
-_FILES = ("File", "Save", "Restore", "Print", "PyFunc", "EagerPyFunc", "Checkpoint", "Reader", "Dataset", "Record")
 
 
 class Ends(NamedTuple):
@@ -31,18 +32,25 @@ class Ends(NamedTuple):
 
 def graph_def(topology: Any, weights: Mapping[str, np.ndarray]) -> Any:
     """Return the graph with its weights as constants, and without fused operators. Raises LoadError."""
-    definition = graph_pb2.GraphDef()
     try:
-        json_format.ParseDict(topology, definition, ignore_unknown_fields=True)
-    except (json_format.ParseError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise LoadError(
-            "the graph in model.json is damaged (%s): convert the model again" % type(error).__name__
-        ) from None
-    bodies = [definition.node, *(function.node_def for function in definition.library.function)]
-    for nodes in bodies:
-        made = [each for node in nodes for each in _nodes(node)]
+        return _graph_def(topology, weights)
+    except (LoadError, MemoryError):
+        raise
+    except Exception as error:  # an operator without its inputs, a weight of another kind than the graph needs, …
+        raise LoadError(_DAMAGED % type(error).__name__) from error
+
+
+def _graph_def(topology: Any, weights: Mapping[str, np.ndarray]) -> Any:
+    definition = graph_pb2.GraphDef()
+    json_format.ParseDict(topology, definition, ignore_unknown_fields=True)
+    functions = {function.signature.name: function.node_def for function in definition.library.function}
+    for nodes in [definition.node, *functions.values()]:
+        made = []
+        for node in nodes:
+            if node.op not in OPERATORS and node.op not in _FUSED and node.op not in functions:
+                raise LoadError("the graph has the operator %.60s, which TensorFlow.js lacks" % node.op)
+            made.extend(_nodes(node))
         for node in made:
-            _check(node.op)
             if node.op == "Const":
                 _fill(node, weights)
         del nodes[:]
@@ -60,11 +68,6 @@ def ends_of(model: Mapping[str, Any]) -> Ends:
     except (AttributeError, KeyError, TypeError):
         raise LoadError("the signature in model.json is damaged: convert the model again") from None
     return Ends(inputs, outputs)
-
-
-def _check(operator: str) -> None:
-    if any(word in operator for word in _FILES):
-        raise LoadError("the graph has the operator %.60s, which TensorFlow.js lacks" % operator)
 
 
 def _fill(node: Any, weights: Mapping[str, np.ndarray]) -> None:
@@ -127,12 +130,13 @@ def _unfused(node: Any) -> Iterator[Any]:
 
 
 def _prelu(name: str, source: str, alpha: str, kind: Any) -> Iterator[Any]:
-    """max(x, 0) + alpha * min(x, 0)."""
+    """max(x, 0) - alpha * max(-x, 0), which is also right for infinity."""
     attributes = {"T": kind}
     yield _node("Relu", name + "/positive", [source], attributes)
-    yield _node("Sub", name + "/negative", [source, name + "/positive"], attributes)
+    yield _node("Neg", name + "/opposite", [source], attributes)
+    yield _node("Relu", name + "/negative", [name + "/opposite"], attributes)
     yield _node("Mul", name + "/scaled", [name + "/negative", alpha], attributes)
-    yield _node("AddV2", name, [name + "/positive", name + "/scaled"], attributes)
+    yield _node("Sub", name, [name + "/positive", name + "/scaled"], attributes)
 
 
 def _node(operator: str, name: str, inputs: Iterable[str], attributes: Mapping[str, Any]) -> Any:

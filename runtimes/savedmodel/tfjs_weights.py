@@ -18,6 +18,17 @@ def read_weights(folder: str, manifest: Any) -> Dict[str, np.ndarray]:
 
     folder: that of model.json. Raises LoadError.
     """
+    try:
+        return _read(folder, manifest)
+    except (LoadError, MemoryError):
+        raise
+    except Exception as error:  # a shape that no array can have, text in place of an object, …
+        raise LoadError(
+            "the manifest of the weights is damaged (%s): copy the model again" % type(error).__name__
+        ) from error
+
+
+def _read(folder: str, manifest: Any) -> Dict[str, np.ndarray]:
     found: Dict[str, np.ndarray] = {}
     for group in manifest if isinstance(manifest, list) else []:
         paths, weights = _list(group, "paths"), _list(group, "weights")

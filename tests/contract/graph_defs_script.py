@@ -12,6 +12,8 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from runtimes.contract import InvalidInput, LoadError, LoadOptions, TensorSpec
 from runtimes.savedmodel import runtime
+from runtimes.savedmodel.graph_def import of_graph_def
+from runtimes.savedmodel.tfjs_graph import graph_def
 
 v1 = tf.compat.v1
 
@@ -120,6 +122,7 @@ CASES = {
     "no_such_output": (two_ends, {"outputs": ["score"]}, []),
     "no_such_input": (two_ends, {"inputs": ["y"]}, []),
     "no_such_result": (two_ends, {"outputs": ["best:2"]}, []),
+    "odd_result": (two_ends, {"outputs": ["best:\u00b2"]}, []),
     "input_left_out": (two_ends, {"inputs": ["unused"], "outputs": ["scores"]}, []),
     "with_default": (with_default, {}, [ROW, {**ROW, "scale": [[1.0, 2.0]]}]),
     "default_left_out": (with_default, {"inputs": ["x"]}, [ROW]),
@@ -186,6 +189,31 @@ def run(path, declared, requests):
     }
 
 
+FLOAT = {"T": {"type": "DT_FLOAT"}, "dtype": {"type": "DT_FLOAT"}}
+TFJS = {
+    "prelu": [
+        {"name": "x", "op": "Placeholder"},
+        {"name": "w", "op": "Const"},
+        {"name": "y", "op": "Prelu", "input": ["x", "w"]},
+    ],
+    "debug": [{"name": "x", "op": "Placeholder"}, {"name": "y", "op": "DebugIdentityV2", "input": ["x"]}],
+    "prelu_without_inputs": [{"name": "y", "op": "Prelu"}],
+    "const_without_type": [{"name": "y", "op": "Const", "attr": {}}],
+}
+
+
+WEIGHTS = {"w": np.array([0.5], np.float32), "y": np.zeros(2, np.float32)}
+
+
+def run_tfjs(nodes):
+    """nodes: in model.json."""
+    try:
+        found = of_graph_def(graph_def({"node": [{"attr": FLOAT, **node} for node in nodes]}, WEIGHTS), 1)
+    except LoadError as error:
+        return str(error)
+    return str(found.run({"x": np.array([2.0, -3.0, np.inf, -np.inf, 0.0], np.float32)}, ["y"])["y"].tolist())
+
+
 def main():
     runtime._configure = lambda options: None  # a process can set its threads only once
     found = {}
@@ -196,6 +224,7 @@ def main():
             found[name] = run(path, declared, requests)
         Path(path).write_bytes(definition_of(two_ends).SerializeToString()[:-3])
         found["truncated"] = run(path, {}, [])
+    found["tfjs"] = {name: run_tfjs(nodes) for name, nodes in TFJS.items()}
     print(json.dumps(found))
 
 

@@ -87,6 +87,7 @@ REFUSED = {
     "no_such_output": "the output 'score' is declared, but the graph has no such node; nodes that no other node reads",
     "no_such_input": "the input 'y' is declared, but the graph has no such node; its placeholders are 'x', 'unused'",
     "no_such_result": "the output 'best:2' is declared, but the node has 2 results",
+    "odd_result": "the output 'best:\u00b2' is declared, but the node has 2 results",
     "input_left_out": "the outputs 'scores' also need the placeholders 'x': declare these as well",
     "with_empty_table": "this graph reads the tables 'empty', but lacks the nodes that fill them",
     "with_variable": "this graph reads the variables 'weight', whose values are in a checkpoint: freeze the graph",
@@ -100,3 +101,13 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_served_says_why(found: Any, name: str) -> None:
     assert REFUSED[name] in found[name]["error"]
+
+
+def test_graphs_of_tensorflow_js(found: Any) -> None:
+    """Prelu is not an operator of TensorFlow. Of others, a graph could use some that write files."""
+    assert found["tfjs"] == {
+        "prelu": "[2.0, -1.5, inf, -inf, 0.0]",
+        "debug": "the graph has the operator DebugIdentityV2, which TensorFlow.js lacks",
+        "prelu_without_inputs": "the graph in model.json is damaged (IndexError): convert the model again",
+        "const_without_type": "the graph in model.json is damaged (TypeError): convert the model again",
+    }

@@ -27,6 +27,7 @@ BROKEN = {
     "truncated": "the files with the weights end within",
     "outside": "the manifest names the file '../group1-shard1of1.bin', which is not a file below the model's folder",
     "writes": "the graph has the operator WriteFile, which TensorFlow.js lacks",
+    "layer": "the model needs the layer 'Mine', which is code outside of Keras and not in the file",
     "other": "model.json is not a model of TensorFlow.js: it has no modelTopology",
 }
 
@@ -58,7 +59,9 @@ def serving(
     for name in MODELS:
         add_copy(scratch / "repository", name, files(made / name))
     for name in BROKEN:
-        break_copy(name, add_copy(scratch / "repository", name, files(made / "graph_float32")))
+        break_copy(
+            name, add_copy(scratch / "repository", name, files(made / ("made" if name == "layer" else "graph_float32")))
+        )
     running = start_gateway(scratch / "repository", scratch).wait_ready()
     yield running
     running.close()
@@ -75,6 +78,8 @@ def break_copy(how: str, folder: Path) -> None:
         model["weightsManifest"][0]["paths"] = [f"../{shard.name}"]
     elif how == "writes":
         model["modelTopology"]["node"][-1]["op"] = "WriteFile"
+    elif how == "layer":
+        model["modelTopology"]["config"]["layers"][-1]["class_name"] = "Mine"
     else:
         model = {"learner": {}}
     (folder / "model.json").write_text(json.dumps(model))
