@@ -136,7 +136,7 @@ def _analyze(
     defaults: Mapping[str, np.ndarray],
 ) -> BatchAnalysis:
     left_out = {name: defaults[key] for name, key in arguments.items() if key in defaults}
-    return of_function(function, _results(function, split), scalar_tables, left_out)
+    return of_function(function, arguments, _results(function, split), scalar_tables, left_out)
 
 
 def _ranges(function: Any, arguments: Mapping[str, str], split: Mapping[str, Any]) -> Dict[str, InputRange]:

@@ -45,7 +45,7 @@ def of_session(
         return session.run({key: outputs[key] for key in names}, feeds)
 
     known = {tensor.name: value for tensor, value in constants.items()}
-    analyze = partial(of_graph, graph, list(fed.values()), served(outputs), known)
+    analyze = partial(of_graph, graph, fed, served(outputs), known)
     ranges = partial(_ranges, graph, fed, served(outputs))
     fetched = [tensor.op.name for tensor in tensors]
     return LoadedSignature(signature, run, analyze, ranges, partial(_definition, graph, fetched), problem)

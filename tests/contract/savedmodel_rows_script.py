@@ -161,7 +161,8 @@ RANDOM = {
 
 def read(function, spec):
     traced = tf.function(function, input_signature=[spec]).get_concrete_function()
-    return of_function(traced, {"y": traced.outputs[0]}, scalar_tables=True, defaults={})._asdict()
+    names = {tensor.name: "given" for tensor in traced.inputs if tensor.dtype != tf.resource}
+    return of_function(traced, names, {"y": traced.outputs[0]}, scalar_tables=True, defaults={})._asdict()
 
 
 groups = {"independent": INDEPENDENT, "mixes": MIXING, "unknown": UNKNOWN, "random": RANDOM}

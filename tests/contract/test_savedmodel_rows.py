@@ -43,3 +43,7 @@ def test_random_numbers_are_found_in_branches_too(found: Any) -> None:
     for operator, each in found["random"].items():
         assert each["random"].startswith(operator)
         assert each["random"].endswith("is random")
+
+
+def test_inputs_have_the_names_that_clients_use(found: Any) -> None:
+    assert found["unknown"]["fixed first dimension"]["unknown"] == ["input 'given' has a fixed first dimension"]

@@ -1,6 +1,6 @@
 """Analyzes what a signature does to the rows of its inputs, which state it changes, and where it is random."""
 
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -20,10 +20,15 @@ from .operators import OPERATORS, TABLE, marked
 
 
 def of_function(
-    function: Any, outputs: Dict[str, tf.Tensor], scalar_tables: bool, defaults: Mapping[str, Any]
+    function: Any,
+    names: Mapping[str, str],
+    outputs: Dict[str, tf.Tensor],
+    scalar_tables: bool,
+    defaults: Mapping[str, Any],
 ) -> BatchAnalysis:
     """Analyze a concrete function, in which every operator with an effect runs, whichever outputs are requested.
 
+    names          tensor → name of the input
     outputs        the served outputs by name
     scalar_tables  whether all tables of the model have a single value per key
     defaults       tensor → array, for inputs that are left out
@@ -31,34 +36,34 @@ def of_function(
     definition = function.graph.as_graph_def(add_shapes=True)
     captured = {inner.name: _captured(outer, scalar_tables) for outer, inner in function.graph.captures}
     captured.update(_constants(defaults))
-    inputs = [tensor for tensor in function.inputs if tensor.name not in captured]
+    given = [tensor for tensor in function.inputs if tensor.name not in captured]
+    inputs = {names[tensor.name]: tensor for tensor in given}
     rows = _rows(definition, inputs, outputs, captured)
     return _joined(rows, state.of_nodes(definition.node, definition.library.function))
 
 
 def of_graph(
-    graph: tf.Graph, inputs: Iterable[tf.Tensor], outputs: Dict[str, tf.Tensor], defaults: Mapping[str, Any]
+    graph: tf.Graph, inputs: Mapping[str, tf.Tensor], outputs: Dict[str, tf.Tensor], defaults: Mapping[str, Any]
 ) -> BatchAnalysis:
     """Analyze a session's graph, in which only the dependencies of the outputs run, up to the inputs that are fed.
 
-    defaults  tensor → array, for inputs that are left out
+    inputs, outputs  the served ones by name
+    defaults         tensor → array, for inputs that are left out
     """
-    fed = list(inputs)
-    stops = {tensor.name for tensor in fed}.union(defaults)
+    stops = {tensor.name for tensor in inputs.values()}.union(defaults)
     needed = {each.name for each in operations_for(outputs.values(), stops)}
     whole = graph.as_graph_def(add_shapes=True)
     nodes = [node for node in whole.node if node.name in needed]
-    return _joined(_rows(whole, fed, outputs, _constants(defaults)), state.of_nodes(nodes, whole.library.function))
+    return _joined(_rows(whole, inputs, outputs, _constants(defaults)), state.of_nodes(nodes, whole.library.function))
 
 
 def _rows(
-    definition: Any, inputs: List[tf.Tensor], outputs: Dict[str, tf.Tensor], captured: Dict[str, Value]
+    definition: Any, inputs: Mapping[str, tf.Tensor], outputs: Dict[str, tf.Tensor], captured: Dict[str, Value]
 ) -> BatchAnalysis:
-    values, unknown = dict(captured), []  # type: Dict[str, Value], List[str]
-    for tensor in inputs:
-        values[tensor.name], why = batch_input(
-            operator_label("input", tensor.op.name), shape_of(tensor.shape.as_proto())
-        )
+    values = dict(captured)
+    unknown: List[str] = []
+    for name, tensor in inputs.items():
+        values[tensor.name], why = batch_input(operator_label("input", name), shape_of(tensor.shape.as_proto()))
         if why:
             unknown.append(why)
     if not inputs:
