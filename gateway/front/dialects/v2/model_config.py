@@ -64,7 +64,12 @@ async def read_configuration(engine: Engine, name: str, version: str = "") -> pb
         added: Any = config.input.add(format=tensor_format, optional=tensor["name"] in signature.optional)
         _describe(added, tensor, served["reshape"]["inputs"], batched)
     for spec in signature.unbatched:
-        _describe(config.input.add(optional=True), {**spec._asdict(), "shape": spec.shape or ()}, {}, False)
+        _describe(
+            config.input.add(optional=True),
+            {**spec._asdict(), "shape": [-1] if spec.shape is None else spec.shape},
+            {},
+            False,
+        )
     for tensor in metadata["outputs"]:
         added = config.output.add(label_filename=served["labels"].get(tensor["name"], ""))
         _describe(added, tensor, served["reshape"]["outputs"], batched)

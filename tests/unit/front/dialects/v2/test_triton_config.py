@@ -25,8 +25,8 @@ class ConfiguredEngine(FakeEngine):
 
     def __init__(self, shape: tuple[int, ...] | None, overrides: dict[str, Any], **status: Any) -> None:
         signature = Signature((TensorSpec("x", "BYTES", shape),), (TensorSpec("y", "FP32", shape),))
-        status = {"platform": "onnxruntime_onnx", **status}
-        super().__init__([ModelStatus("m", "3", "READY", signatures={"default": signature}, **status)], answer)
+        status = {"platform": "onnxruntime_onnx", "signatures": {"default": signature}, **status}
+        super().__init__([ModelStatus("m", "3", "READY", **status)], answer)
         self._overrides = overrides
         self.handlers.add(GetConfiguration, self._configuration)
 
@@ -46,6 +46,15 @@ def run(made: Any) -> Any:
     except StopIteration as ended:
         return ended.value
     raise AssertionError("it waits")
+
+
+def test_inputs_without_rows_are_optional_and_outputs_in_json_are_listed() -> None:
+    specs = tuple(TensorSpec(name, "FP32", shape) for name, shape in (("w", (2,)), ("one", ()), ("any", None)))
+    signature = Signature((TensorSpec("x", "FP32", (-1, 2)),), (), {"maps": "a map"}, unbatched=specs, json=("maps",))
+    config = run(configuration(None, signatures={"default": signature}, max_batch_size=8))
+    inputs = [(each["name"], each["dims"], each["optional"]) for each in config["input"]]
+    assert inputs == [("x", [2], False), ("w", [2], True), ("one", [], True), ("any", [-1], True)]
+    assert config["parameters"]["json_outputs"] == {"string_value": '["maps"]'}
 
 
 def test_dims_are_without_the_batch_dimension() -> None:
