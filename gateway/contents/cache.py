@@ -41,6 +41,15 @@ class Cache:
         self._incoming.mkdir()
         self._clean()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has removed the folder."""
+        return not self._incoming.is_dir()
+
+    def close(self) -> None:
+        """Let other processes have what this one uses."""
+        os.close(self._own)
+
     def find(self, digest: str) -> Path | None:
         """Return the folder of a content if it is there and its files have the right sizes."""
         entry = self._contents / digest

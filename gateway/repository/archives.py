@@ -104,7 +104,7 @@ def unpacked(file: Path) -> Path:
                 cache.use(str(file), _newest[file])
                 _remove_stale(cache)
         except OSError as error:
-            raise StoreError(f"the cache of archives cannot be used: {error.strerror}") from None
+            raise StoreError(_unusable(error)) from None
         return folder
 
 
@@ -135,9 +135,14 @@ def _add(cache: Cache, digest: str, file: Path) -> Path:
     log.info("unpacking %s", file.name)
     try:
         return cache.add(digest, file.stat().st_size, fill)
-    except StoreError as error:
-        _failed[file] = _Failure(digest, str(error), retry_at)
-        raise
+    except (StoreError, OSError) as error:
+        reason = str(error) if isinstance(error, StoreError) else _unusable(error)
+        _failed[file] = _Failure(digest, reason, retry_at)
+        raise StoreError(reason) from None
+
+
+def _unusable(error: OSError) -> str:
+    return f"MODELPORT_HOME cannot be used for unpacked archives: {error.strerror}"
 
 
 def _digest(file: Path) -> str:
@@ -149,7 +154,12 @@ def _digest(file: Path) -> str:
 
 def _cache() -> Cache:
     try:
-        return _opened(home() / "archives")
+        folder = home() / "archives"
+        if (cache := _opened(folder)).is_gone:
+            cache.close()
+            _opened.cache_clear()
+            _newest.clear()
+        return _opened(folder)
     except SettingsError as error:
         raise StoreError(str(error)) from None
 
@@ -160,7 +170,7 @@ def _opened(folder: Path) -> Cache:
         cache = Cache(folder)
         _sources(cache).mkdir(exist_ok=True)
     except OSError as error:
-        raise StoreError(f"MODELPORT_HOME cannot be used for unpacked archives: {error.strerror}") from None
+        raise StoreError(_unusable(error)) from None
     return cache
 
 

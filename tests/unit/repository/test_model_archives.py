@@ -371,15 +371,21 @@ def test_a_content_is_removed_when_its_archive_is_gone(tmp_path: Path, modelport
     assert len(contents(modelport_home)) == 2
 
 
-def test_what_somebody_has_removed_from_the_cache_is_unpacked_again(tmp_path: Path, modelport_home: Path) -> None:
+@pytest.mark.parametrize("what", ["a content", "everything"])
+def test_what_somebody_has_removed_from_the_cache_is_unpacked_again(
+    tmp_path: Path, modelport_home: Path, what: str
+) -> None:
     mar(tmp_path / "r" / "a.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")
     cache = ScanCache()
     (before,) = scan(tmp_path / "r", RUNTIMES, cache=cache)
-    shutil.rmtree(modelport_home / "archives" / "contents" / contents(modelport_home).pop())
+    (content,) = contents(modelport_home)
+    archives = modelport_home / "archives"
+    shutil.rmtree(archives / "contents" / content if what == "a content" else archives)
     (after,) = scan(tmp_path / "r", RUNTIMES, cache=cache)
     assert after == before
     assert after.artifact is not None
     assert after.artifact.path.is_file()
+    assert any(content in file.read_text() for file in (archives / "processes").iterdir())  # it is in use
 
 
 def test_a_full_disk_is_no_property_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
