@@ -17,6 +17,7 @@ from runtimes.contract import LoadError
 
 _SUFFIX = "ExecutionProvider"
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+_OPENVINO = "OpenVINOExecutionProvider"
 PARAMETERS = ("execution_providers", "provider_options", "tensorrt", "allow_cpu_fallback")
 # What ONNX Runtime calls them in its documentation. Those of cards need device = "cuda" in model.toml.
 _CARDS = ("CUDA", "TensorRT", "NvTensorRTRTX", "MIGraphX")
@@ -41,13 +42,30 @@ def _wanted(parameters: Dict[str, Any]) -> List[str]:
     return ["TensorRT", *titles] if parameter(parameters, "tensorrt", (False, True)) else titles
 
 
-def with_options(names: Sequence[str], parameters: Dict[str, Any]) -> List[Any]:
-    """Return the providers as a session takes them. Raises LoadError for options that are invalid."""
+def with_options(names: Sequence[str], parameters: Dict[str, Any], threads: int) -> List[Any]:
+    """Return the providers as a session takes them. Raises LoadError for options that are invalid.
+
+    threads: what one inference may use
+    """
     options = parameters.get("provider_options", {})
     if not isinstance(options, dict) or not all(isinstance(each, dict) for each in options.values()):
         raise LoadError("'parameters.provider_options' in model.toml must have a table for each provider")
     by_name = {_name_of(_title_of(name)): each for name, each in options.items()}
+    if _OPENVINO in names:
+        by_name[_OPENVINO] = _reporting_errors(dict({"num_of_threads": threads}, **by_name.get(_OPENVINO, {})))
     return [(name, {key: _text(value) for key, value in by_name.get(name, {}).items()}) for name in names]
+
+
+def _reporting_errors(options: Dict[str, Any]) -> Dict[str, Any]:
+    """Return OpenVINO's options with its device AUTO in place of the CPU, which AUTO then selects.
+
+    With one thread, or on one core, the CPU alone drops the errors of a run, and the answer is what lies in memory:
+    usually the answer to the request before. AUTO's own precision is BF16 where the CPU has it, in which one request of
+    a wrong shape makes all later ones fail.
+    """
+    if options.get("device_type", "CPU") != "CPU":
+        return options
+    return dict({"precision": "FP32"}, **dict(options, device_type="AUTO:CPU"))
 
 
 def may_fall_back(parameters: Dict[str, Any]) -> bool:

@@ -49,7 +49,9 @@ def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.Se
         ort.preload_dlls()  # CUDA and cuDNN are in wheels, where the dynamic linker does not search
     may_fall_back = providers.may_fall_back(options.parameters)
     try:
-        session = _session(model, settings, providers.with_options(offered, options.parameters), disabled)
+        session = _session(
+            model, settings, providers.with_options(offered, options.parameters, options.threads), disabled
+        )
     except LoadError as error:
         if offered == [providers.CPU] or not may_fall_back:
             raise

@@ -156,6 +156,12 @@ def classifier():
     return model_of([node], [value("x", "n", 2)], [value("y", "n", kind=INT64)])
 
 
+def of_any_width():
+    """Make a product with a matrix of four rows, whose input may have any number of columns."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Relu", ["z"], ["y"])]
+    return model_of(nodes, [value("x", "n", "m")], [value("y", "n", 3)], [weight("w", 4, 3)])
+
+
 def make(repository, scratch):
     """Return the paths of models that ONNX Runtime itself runs."""
     plain, images = write(scratch, "mlp", mlp()), write(scratch, "pictures", pictures())
@@ -177,6 +183,7 @@ def make(repository, scratch):
     made["optimised"] = write(repository, "optimised", fused)
     made["openvino"] = write(repository, "openvino", mlp())
     made["openvino_without_operators"] = write(repository, "openvino_without_operators", classifier())
+    write(repository, "openvino_of_any_width", of_any_width())
     return made
 
 

@@ -34,6 +34,7 @@ OPENVINO = (
 TOML = {
     "openvino": DELAY + OPENVINO,
     "openvino_without_operators": OPENVINO,
+    "openvino_of_any_width": "threads = 1\n" + OPENVINO,
     "upper": EXTRAS,
     "length": EXTRAS,
     "tokenizer": EXTRAS,
@@ -118,6 +119,14 @@ def test_the_configuration_says_which_provider_runs_what(served: Served) -> None
     served.gateway.wait_for(r"worker\.openvino_without_operators.*OpenVINO runs 0")
     config = served.gateway.get("/v2/models/gelu/config").json()
     assert "execution" not in config["parameters"]
+
+
+def test_a_failed_run_of_openvino_does_not_return_the_answer_before_it(served: Served) -> None:
+    right = served.gateway.infer("openvino_of_any_width", {"x": [[1, 1, 1, 1]]})
+    for _ in range(2):
+        reply = served.gateway.post("/predict/openvino_of_any_width", {"inputs": [[1, 1, 1]]})
+        assert reply.status == 400, reply
+        assert served.gateway.infer("openvino_of_any_width", {"x": [[1, 1, 1, 1]]}) == right
 
 
 @pytest.mark.parametrize("model", ["upper", "length", "tokenizer", "padding_tokenizer"])

@@ -64,12 +64,20 @@ def test_an_unknown_provider_is_refused_with_those_that_there_are() -> None:
 
 
 def test_options_are_texts() -> None:
-    options = {"openvino": {"device_type": "CPU", "num_of_threads": 2, "disable_dynamic_shapes": True}}
-    texts = {"device_type": "CPU", "num_of_threads": "2", "disable_dynamic_shapes": "true"}
-    assert with_options([OPENVINO, CPU], {"provider_options": options}) == [(OPENVINO, texts), (CPU, {})]
+    options = {"openvino": {"device_type": "GPU", "num_of_threads": 2, "disable_dynamic_shapes": True}}
+    texts = {"device_type": "GPU", "num_of_threads": "2", "disable_dynamic_shapes": "true"}
+    assert with_options([OPENVINO, CPU], {"provider_options": options}, 1) == [(OPENVINO, texts), (CPU, {})]
     for wrong in ([], {"OpenVINO": "CPU"}):
         with pytest.raises(LoadError, match="must have a table for each provider"):
-            with_options([OPENVINO, CPU], {"provider_options": wrong})
+            with_options([OPENVINO, CPU], {"provider_options": wrong}, 1)
+
+
+@pytest.mark.parametrize("device", [{}, {"device_type": "CPU"}])
+def test_openvino_selects_the_cpu_by_auto_which_reports_errors(device: dict[str, str]) -> None:
+    texts = {"device_type": "AUTO:CPU", "precision": "FP32", "num_of_threads": "3"}
+    assert with_options([OPENVINO, CPU], {"provider_options": {"OpenVINO": device}}, 3)[0] == (OPENVINO, texts)
+    half = {"provider_options": {"OpenVINO": {**device, "precision": "FP16"}}}
+    assert with_options([OPENVINO], half, 3)[0][1]["precision"] == "FP16"
 
 
 ASKED = {"execution_providers": ["OpenVINO"]}
