@@ -10,7 +10,9 @@ from gateway.engine.protocol import Engine
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
 from gateway.front.base.image_request import ImageRequest, read_images
+from gateway.front.base.json_request import with_json_outputs
 from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
+from gateway.front.base.named_inputs import find_signature
 from gateway.front.dialects.plain import predict
 from runtimes.tensors import Buffer
 
@@ -26,7 +28,10 @@ def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: 
         image_request = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
         if headers.accept:
             predict.check_accept(engine, image_request.request, headers.accept)
-        return image_request.request, partial(_write_images, limits, headers.accept, image_request)
+        request = image_request.request
+        if not image_request.is_classified and not predict.is_numpy(headers.accept):
+            request = with_json_outputs(request, find_signature(image_request.status, ""))
+        return request, partial(_write_images, limits, headers.accept, image_request, request.json)
     request = predict.read_request(
         engine, route.model, route.version, body, headers.content_type, limits.binary_bytes, headers.accept
     )
@@ -41,9 +46,11 @@ def _write(limits: Limits, accept: str, texts: Sequence[str], response: InferRes
     return Reply(200, [text], content_type.encode())
 
 
-def _write_images(limits: Limits, accept: str, image_request: ImageRequest, response: InferResponse) -> Reply:
+def _write_images(
+    limits: Limits, accept: str, image_request: ImageRequest, texts: Sequence[str], response: InferResponse
+) -> Reply:
     if not image_request.is_classified or predict.is_numpy(accept):
-        return _write(limits, accept, (), response)
+        return _write(limits, accept, texts, response)
     check_answer(response, limits)
     return Reply(200, [predict.write_predictions(response, image_request.predictions(response))])
 
