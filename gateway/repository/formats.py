@@ -21,6 +21,7 @@ from gateway.repository.mlmodel import is_mlflow_model, read_mlmodel
 from runtimes.contract import TensorSpec
 
 _HEAD_BYTES = 1024  # of a file: enough for Format.head
+_MOST_MISSES = 3  # that an error lists
 
 
 class Artifact(NamedTuple):
@@ -84,7 +85,7 @@ def find_artifact(
     if packed:
         raise UnknownFormat(f"it holds several archives: {', '.join(file.name for file in packed)}; keep one")
     if near_misses:
-        raise UnknownFormat(near_misses[0])
+        raise UnknownFormat("; ".join(dict.fromkeys(near_misses[:_MOST_MISSES])))
     others = sorted(entry.name for entry in folder.iterdir() if not is_foreign(entry.name))
     content = f"it holds {', '.join(others[:5])}" if others else "it is empty"
     supported = describe_formats(runtimes.values())
@@ -139,7 +140,7 @@ def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False, a
     if found:
         return found
     if near_misses:
-        raise UnknownFormat(near_misses[0])
+        raise UnknownFormat("; ".join(dict.fromkeys(near_misses[:_MOST_MISSES])))
     supported = describe_formats(runtimes.values())
     raise UnknownFormat(f"'{path.name}' is not an artifact that a runtime reads; supported are {supported}")
 
@@ -192,7 +193,7 @@ def _problem(file: Path, file_format: Format) -> str:
     """Return why the file is not of this format although its name matches; "" if it is."""
     for pattern in file_format.beside:
         if not any(file.parent.glob(pattern)):
-            return f"'{file.name}' needs a file {pattern} in the same folder"
+            return f"to be a model of {file_format.platform}, '{file.name}' needs a file {pattern} in the same folder"
     if file_format.head and not _begins(file, file_format.head):
         return f"'{file.name}' is not a file of {file_format.platform}: its first bytes are not those of one"
     if file_format.zip_entry:

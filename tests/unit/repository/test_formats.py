@@ -93,6 +93,10 @@ WRONG = {
         {"pom.xml": empty},
         "'pom.xml' is not a file of openvino_ir: its first bytes are not those of one",
     ),
+    "TensorFlow.js under another name": (
+        {"digits.json": empty, "group1-shard1of1": empty},
+        "to be a model of tensorflowjs, 'digits.json' needs a file *.weights.bin in the same folder",
+    ),
     "several": ({"a.onnx": empty, "b.onnx": empty}, "it holds several artifacts: a.onnx, b.onnx; keep one, or name"),
 }
 
