@@ -2,13 +2,14 @@
 
 import json
 import warnings
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from modelport_converter.interface import INTERFACE
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
+from runtimes.torchscript.names import names_of
 
 # Memory is planned for the largest batch, so there has to be one.
 _MAX_ROWS = 64
@@ -19,20 +20,44 @@ def pt2_to_executorch(step: Step) -> List[str]:
     warnings.simplefilter("ignore")
     program = torch.export.load(step.source)
     _detach(program)
-    if not program.range_constraints:
+    chosen = _chosen(step, program)
+    if not program.range_constraints and chosen is None:
         _lower(step, program)  # all sizes are fixed
         return []
     example = step.example()
     tensors = [torch.from_numpy(example[spec.name].copy()) for spec in step.inputs]
-    shapes, notes = ([], []) if step.options.get("batch") else _dynamic(program, len(tensors))
+    is_fixed = step.options.get("batch") or not program.range_constraints
+    shapes, notes = ([], []) if is_fixed else _dynamic(program, len(tensors))
     for index, shape in enumerate(shapes):
         for axis in shape:
             if tensors[index].shape[axis] == 1:  # torch.export takes a size of one for a fixed size
                 tensors[index] = torch.cat([tensors[index]] * 2, axis)
-    args, kwargs = _arguments(program, tensors)
-    free = tuple(shapes) if any(shapes) else None
-    _lower(step, torch.export.export(program.module(), args, kwargs, dynamic_shapes=free))
+    flat = _Flat(program.module(), _structure(program, len(tensors)), chosen)
+    free = {"tensors": tuple(shapes)} if any(shapes) else None
+    _lower(step, torch.export.export(flat, tuple(tensors), dynamic_shapes=free))
     return notes
+
+
+def _chosen(step: Step, program: Any) -> Optional[List[int]]:
+    """Return which of the program's outputs are served, in order; None if that is all of them. Raises Refused."""
+    names, wanted = names_of(program.call_spec.out_spec), [spec.name for spec in step.outputs]
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise Refused("the program has no output '%s'" % unknown[0])
+    return None if names == wanted else [names.index(name) for name in wanted]
+
+
+class _Flat(torch.nn.Module):
+    """A program whose arguments and results are tensors one after another. chosen: as `_chosen` returns it."""
+
+    def __init__(self, program: torch.nn.Module, arguments: TreeSpec, chosen: Optional[List[int]]) -> None:
+        super().__init__()
+        self.program, self._arguments, self._chosen = program, arguments, chosen
+
+    def forward(self, *tensors: torch.Tensor) -> Tuple[Any, ...]:
+        args, kwargs = tree_unflatten(tensors, self._arguments)
+        results = tree_flatten(self.program(*args, **kwargs))[0]
+        return tuple(results if self._chosen is None else [results[index] for index in self._chosen])
 
 
 def _detach(program: Any) -> None:
@@ -43,12 +68,12 @@ def _detach(program: Any) -> None:
                 tensors[name] = tensor.detach()
 
 
-def _arguments(program: Any, tensors: List[torch.Tensor]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-    _, spec = tree_flatten(tree_unflatten([0] * program.call_spec.in_spec.num_leaves, program.call_spec.in_spec))
-    if spec.num_leaves != len(tensors):
+def _structure(program: Any, count: int) -> TreeSpec:
+    """Return the structure of the program's positional and named arguments. Raises Refused."""
+    spec: TreeSpec = program.call_spec.in_spec
+    if spec.num_leaves != count:
         raise Refused("the program has arguments that are not tensors, which the converter does not keep")
-    args, kwargs = tree_unflatten(tensors, spec)
-    return tuple(args), dict(kwargs)
+    return spec
 
 
 def _dynamic(program: Any, count: int) -> Tuple[List[Dict[int, Any]], List[str]]:

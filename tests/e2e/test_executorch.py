@@ -52,9 +52,16 @@ def served(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.T
     running.close()
 
 
+def inputs(served: Served) -> dict[str, np.ndarray]:
+    return {name: served.expected[name] for name in ("image", "gain")}
+
+
 def test_the_export_is_proven_and_keeps_the_rows_dynamic(served: Served) -> None:
     assert "batches have up to 64 rows, because the program has no bound of its own" in served.report.notes
-    assert [tuple(each) for each in served.report.inputs] == [("image", "FP32", (-1, 1, 8, 8))]
+    assert [tuple(each) for each in served.report.inputs] == [
+        ("image", "FP32", (-1, 1, 8, 8)),
+        ("gain", "FP32", (-1, 1)),
+    ]
     readme = (served.export / "README.md").read_text()
     assert 'Runtime.get().load_program("model.pte").load_method("forward")' in readme
 
@@ -62,23 +69,25 @@ def test_the_export_is_proven_and_keeps_the_rows_dynamic(served: Served) -> None
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_answers_are_those_of_pytorch(served: Served, protocol: str) -> None:
     for model in ("exported", "original"):
-        answer = PROTOCOLS[protocol](served.gateway, model, {"image": served.expected["image"]})
+        answer = PROTOCOLS[protocol](served.gateway, model, inputs(served))
         for name in ("scores", "mean"):
             np.testing.assert_allclose(answer[name], served.expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_tensorflow_serving_and_torchserve(served: Served) -> None:
-    image = served.expected["image"].tolist()
-    predictions = served.gateway.post("/v1/models/exported:predict", {"instances": image}).json()["predictions"]
+    image, gain = served.expected["image"].tolist(), served.expected["gain"].tolist()
+    columns = {"inputs": {"image": image, "gain": gain}}
+    rows = [{"image": one, "gain": other} for one, other in zip(image, gain, strict=True)]
+    predictions = served.gateway.post("/v1/models/exported:predict", {"instances": rows}).json()["predictions"]
     scores = [each["scores"] for each in predictions]
     np.testing.assert_allclose(scores, served.expected["scores"], rtol=1e-4, atol=1e-5)
-    assert served.gateway.post("/predictions/exported", {"inputs": {"image": image}}).status == 200
+    assert served.gateway.post("/predictions/exported", columns).status == 200
 
 
 def test_more_rows_than_memory_was_planned_for_run_in_parts(served: Served) -> None:
     served.gateway.wait_for("exported version 1 is READY, batching up to ")
-    many = np.resize(served.expected["image"], (65, 1, 8, 8))
-    answer = PROTOCOLS["grpc"](served.gateway, "exported", {"image": many})
+    many = {name: np.resize(array, (65, *array.shape[1:])) for name, array in inputs(served).items()}
+    answer = PROTOCOLS["grpc"](served.gateway, "exported", many)
     np.testing.assert_allclose(answer["scores"], np.resize(served.expected["scores"], (65, 3)), rtol=1e-4, atol=1e-5)
 
 
