@@ -51,6 +51,15 @@ def picture(x):
     return tf.reshape(x, [-1, 180])
 
 
+def normalized(x):
+    """LayerNormalization of Keras 2: each vector is a channel."""
+    channels = tf.reduce_prod(tf.shape(x)[:-1])
+    flat = tf.reshape(x, tf.stack([1, channels, 4, 1]))
+    scale, offset = tf.ones([channels]), tf.zeros([channels])
+    made = tf.compat.v1.nn.fused_batch_norm(flat, scale, offset, data_format="NCHW")[0]
+    return tf.reshape(made, tf.shape(x)) * 2.0
+
+
 def chosen(x):
     if tf.reduce_sum(W) > 3.0:
         return x * 2.0
@@ -109,7 +118,8 @@ def branch_on_size(x):
 
 
 INDEPENDENT = {
-    "attention": (attention, TIME), "recurrent": (recurrent, TIME), "picture": (picture, PICTURE),
+    "attention": (attention, TIME), "normalized": (normalized, ROWS), "normalized in time": (normalized, TIME),
+    "recurrent": (recurrent, TIME), "picture": (picture, PICTURE),
     "chosen": (chosen, ROWS), "sliced": (sliced, ROWS), "checked": (checked, ROWS), "across": (across, PICTURE),
     "lookup": (lambda x: TABLE.lookup(tf.strings.lower(x)), TEXT),
     "one_hot": (lambda x: tf.matmul(tf.reduce_sum(tf.one_hot(x, 4), 1), W), IDS),
@@ -131,6 +141,12 @@ MIXING = {
     "pairs each row": (lambda x: tf.matmul(tf.matmul(x, x, transpose_b=True), x), ROWS),
     "a number of elements that depends": (lambda x: tf.boolean_mask(x, x[:, 0] > 0.0), ROWS),
     "training mode": (training, PICTURE),
+    "in training mode uses the mean and variance of all rows": (
+        lambda x: tf.compat.v1.nn.fused_batch_norm(
+            tf.reshape(x, [-1, 2, 2, 1]), [1.0] * 2, [0.0] * 2, data_format="NCHW"
+        )[0],
+        ROWS,
+    ),
     "other values among": (lambda x: tf.concat([tf.zeros([1, 4]), x], 0), ROWS),
     "along dimension 1": (lambda x: tf.transpose(x), ROWS),
     "rows whatever": (lambda x: tf.identity(W), ROWS),

@@ -4,7 +4,7 @@ from typing import Any
 
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import OPERATORS, elementwise
-from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -72,15 +72,29 @@ def batch_normalization(call: Call) -> Any:
     others = call.present[1:]
     if any(each.tainted for each in call.present):
         return [propagate(call.present)] * count
-    if call.attribute("is_training", True) and value.has_rows:
-        return [mixed("%s in training mode uses the mean and variance of all rows" % call.at)] * count
     first = call.attribute("data_format", "NHWC").startswith("NC")
     channel = 1 if first else len(value.dims or ()) - 1
+    if call.attribute("is_training", True) and value.has_rows:
+        if value.axis != channel:
+            return [mixed("%s in training mode uses the mean and variance of all rows" % call.at)] * count
+        return _each_channel(call, value)
     if any(other.has_rows or repeats(other) for other in others) or (value.has_rows and value.axis == channel):
         return [unsure("%s is not followed" % call.at)] * count
     if call.attribute("is_training", True):
         return [unsure("%s is not followed" % call.at)] * count
     return [elementwise(call.at, value)] + [constant()] * (count - 1)
+
+
+def _each_channel(call: Call, value: Value) -> Any:
+    """Each row is a channel, which has its own mean and variance, as in LayerNormalization of Keras 2."""
+    count = len(call.node.outputs)
+    scale, offset = map(as_rows, call.present[1:3])
+    for other in (scale, offset):
+        if other is None or (other.axis, other.before, other.after) != (0, value.before, value.after):
+            return [unsure("%s is not followed" % call.at)] * count
+    assert scale is not None
+    # Then means and variances, one for each channel; what is last has none of them.
+    return [elementwise(call.at, value), *[scale._replace(contents=None)] * 4, constant()][:count]
 
 
 @rule("DenseBincount")
