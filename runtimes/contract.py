@@ -177,7 +177,8 @@ class Signature(NamedTuple):
 
     def needed_for(self, outputs: Sequence[str] = ()) -> List[str]:
         """Return the inputs that a request for these outputs must have, or one that names none."""
-        needed = [spec.name for spec in self.inputs if spec.name not in self.optional]
+        optional = set(self.optional)
+        needed = [spec.name for spec in self.inputs if spec.name not in optional]
         if not outputs or not self.needs:
             return needed
         found = {name for output in outputs for name in self.needs.get(output, needed)}

@@ -139,13 +139,13 @@ def _unlike(one: Signature, other: Signature, version: str) -> str:
         if spec.name not in theirs or not _covers(theirs[spec.name], spec):
             return f"its input '{spec.name}' differs from that of version {version}"
     known = {spec.name for spec in one.inputs}
-    for asked in ([], *([spec.name] for spec in one.outputs)):
-        needed = one.needed_for(asked)
-        for name in other.needed_for(asked):
-            if name not in needed:
-                if name not in known:
-                    return f"it needs the input '{name}', which version {version} does not have"
-                return f"it needs the input '{name}', which requests for version {version} may leave out"
+    decisive = one.outputs if one.needs or other.needs else ()
+    for asked in ([], *([spec.name] for spec in decisive)):
+        more = set(other.needed_for(asked)).difference(one.needed_for(asked))
+        for name in sorted(more):
+            if name not in known:
+                return f"it needs the input '{name}', which version {version} does not have"
+            return f"it needs the input '{name}', which requests for version {version} may leave out"
     outputs = {spec.name: spec.datatype for spec in other.outputs}
     for spec in one.outputs:
         if outputs.get(spec.name) != spec.datatype:

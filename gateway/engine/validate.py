@@ -143,7 +143,7 @@ def _check_missing(given: Container[str], outputs: Sequence[str], signature: Sig
         if name in given:
             continue
         if outputs and signature.needs:
-            output = next(each for each in outputs if name in signature.needed_for([each]))
+            output = next(each for each in outputs if name in signature.needs.get(each, needed))
             raise InvalidRequest(f"input '{name}' is missing; output '{output}' needs it")
         raise InvalidRequest(f"input '{name}' is missing; model '{model}' needs {_names(needed)}")
 
