@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
-from gateway.codecs.media_types import PNG, is_image
+from gateway.codecs.media_types import IMAGE_FORMATS, PNG, is_image
 from gateway.domain.image_processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
 from runtimes.contract import DATATYPES, kind_of, numpy_dtype
@@ -27,7 +27,6 @@ _T = TypeVar("_T")
 
 # Pillow loads the plugins of the other four on its own. To find WebP by its name, it would import all plugins.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)
-_FORMAT_NAMES = "JPEG, PNG, WebP, BMP or GIF"
 # The memory that Pillow uses per pixel of an RGB image.
 _PIXEL_BYTES = 4
 # Images with fewer pixels are decoded at any time, because their memory hardly counts.
@@ -179,7 +178,7 @@ class _TooManyReads(Exception):
 def _open(file: File) -> Image.Image:
     """Read the header. Raises InvalidRequest, TooLarge."""
     if not is_image(file.data):
-        raise InvalidRequest(f"{file.name} is not an image in a supported format; send {_FORMAT_NAMES}")
+        raise InvalidRequest(f"{file.name} is not an image in a supported format; send {IMAGE_FORMATS}")
     if file.data.startswith(PNG[:4]) and not file.data.startswith(PNG):
         raise InvalidRequest(
             f"{file.name} is a PNG that was sent as text; send its bytes unchanged, as curl's --data-binary does"

@@ -9,6 +9,7 @@ FORM, BYTES = "multipart/form-data", "application/octet-stream"
 # Types that say nothing about the body: curl's -d and --data-binary send the second for everything.
 _UNSPECIFIC = ("", "application/x-www-form-urlencoded")
 PNG = b"\x89PNG\r\n\x1a\n"
+IMAGE_FORMATS = "JPEG, PNG, WebP, BMP or GIF"
 _MAGIC_NUMBERS = (b"\xff\xd8\xff", PNG[:4], b"BM", b"GIF87a", b"GIF89a")
 
 

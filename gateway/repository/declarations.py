@@ -19,7 +19,7 @@ def with_declarations(config: "ModelConfig", artifact: Artifact) -> "ModelConfig
     toml = _completed(config.toml, {"inputs": _tensors(artifact.inputs), "outputs": _tensors(artifact.outputs)})
     completed = replace(config, artifact=artifact, toml=toml)
     if artifact.archive:
-        completed = _from_archive(completed, artifact.archive)
+        completed = _from_archive(completed, artifact, artifact.archive)
     added = completed.toml.model_fields_set - config.toml.model_fields_set
     return replace(completed, sources={**config.sources, **dict.fromkeys(sorted(added), "artifact")})
 
@@ -32,11 +32,15 @@ def stated_version(artifact: Artifact) -> tuple[str, dict[str, int]]:
     return str(number), {text: number} if match and text != str(number) else {}
 
 
-def _from_archive(config: "ModelConfig", archive: Archive) -> "ModelConfig":
-    toml = _completed(config.toml, {"preprocess": archive.preprocess, "postprocess": archive.postprocess})
+def _from_archive(config: "ModelConfig", artifact: Artifact, archive: Archive) -> "ModelConfig":
+    version, version_labels = stated_version(artifact)
+    values: dict[str, Any] = {"preprocess": archive.preprocess, "postprocess": archive.postprocess}
+    if version == config.version:
+        values["version_labels"] = version_labels
+    toml = _completed(config.toml, values)
     labels = dict(config.class_labels)
     if archive.labels and not labels:
-        unnamed = unnamed_outputs(1)[0] if config.artifact and config.artifact.is_undeclared else ""
+        unnamed = unnamed_outputs(1)[0] if artifact.is_undeclared else ""
         labels[toml.outputs[0].name if toml.outputs else unnamed] = archive.labels
     warning = "; ".join(filter(None, (config.warning, archive.warning)))
     readable = (*config.readable, archive.folder)

@@ -142,6 +142,15 @@ def test_a_model_store_has_a_model_for_each_archive(tmp_path: Path) -> None:
     assert found["cats"].toml.preprocess is None
 
 
+@pytest.mark.parametrize(("stated", "labels"), [("3.0", {"3.0": 3}), ("1.0", {}), ("3", {}), ("beta", {})])
+def test_the_version_of_a_manifest_is_a_label_of_that_version(
+    tmp_path: Path, stated: str, labels: dict[str, int]
+) -> None:
+    files = {"net.pt": torchscript()}
+    mar(tmp_path / "m" / "3" / "a.mar", files, handler="base_handler", serializedFile="net.pt", modelVersion=stated)
+    assert dict(only(tmp_path).toml.version_labels) == labels
+
+
 def test_archives_whose_names_begin_alike_are_models_of_their_own(tmp_path: Path) -> None:
     for name in ("net-18", "net-34", "net.v2", "net"):
         mar(tmp_path / f"{name}.mar", {"n.pt": torchscript()}, handler="base_handler", serializedFile="n.pt")

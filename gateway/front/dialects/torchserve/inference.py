@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.codecs.json_tensors import json_values
 from gateway.codecs.json_text import dumps, loads, without_nulls
-from gateway.codecs.media_types import FORM, is_image, media_type
+from gateway.codecs.media_types import FORM, IMAGE_FORMATS, is_image, media_type
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, TooLarge
@@ -72,7 +72,15 @@ def read_request(
         return image_request.request, partial(_write_images, image_request, limits)
     if len(body) > limits.json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limits.json_bytes} for JSON")
-    request = read_document(engine, model, version, _document(loads(body)))
+    try:
+        document = loads(body)
+    except InvalidRequest:
+        if kind == "application/json" or not body or engine.model(model, version).preprocess is None:
+            raise
+        raise InvalidRequest(
+            f"the body is neither JSON nor an image in a supported format; send {IMAGE_FORMATS}"
+        ) from None
+    request = read_document(engine, model, version, _document(document))
     return request, partial(_write, limits, are_named(engine.model(model, version), request))
 
 

@@ -110,6 +110,10 @@ def test_refusals(serving: Serving) -> None:
     assert_rejected(post("doubler", {"body": [ROW]}), 400, bad, "unknown key 'body'")
     assert_rejected(post("doubler", [[1.0]]), 400, bad, "shape [1, 1]")
     assert_rejected(post("doubler", FOUR), 400, bad, "does not accept images")
+    assert_rejected(
+        post("classes", b"II*\x00\xff"), 400, bad, "neither JSON nor an image in a supported format; send JPEG"
+    )
+    assert_rejected(post("classes", b"{", **{"Content-Type": "application/json"}), 400, bad, "not valid JSON")
     assert_rejected(post("classes", FOUR[:40]), 400, bad, "damaged")
     assert_rejected(post("two", [ROW]), 400, bad, "send each by its name")
     assert_rejected(post("broken", [ROW]), 503, "ServiceUnavailableException", "cut off")
