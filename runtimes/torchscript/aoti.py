@@ -35,6 +35,7 @@ _INSTRUCTIONS = {
     "AMX_FP16": torch.cpu._is_amx_fp16_supported,
 }
 _SINGLE = re.compile(r"input_handles\[(\d+)\]: dim value is too small at (\d+), expected it to be >= 2, but got: 1\b")
+_UNEQUAL = re.compile(r"expected (?:size \d+==\d+|ndim \d+ but got)")  # of what was computed from the inputs
 _REFUSED = re.compile(r"input_handles\[(\d+)\]: ([^\n]+)")
 _MAX_SHAPES = 1024
 _ENTRY = re.compile(r"[^/]+/data/aotinductor/([^/]+)/.")
@@ -123,6 +124,10 @@ class _Package:
             return list(loader.boxed_run(list(values)))
         except RuntimeError as error:
             found = _REFUSED.search(str(error))
+            if _UNEQUAL.search(str(error)):
+                raise InvalidInput(
+                    "the shapes of the inputs do not match each other: the model was compiled for some equal sizes"
+                ) from error
             if found is None or _SINGLE.search(str(error)):
                 raise
             raise InvalidInput("input '%s' does not fit: %s" % (self.inputs[int(found[1])], found[2])) from error

@@ -97,7 +97,16 @@ def test_rows_of_compiled_code_run_together_and_alone(made: Path, serving: Gatew
     ("model", "inputs", "words"),
     [
         ("compiled", {"INPUT__0": [[1.0, 2.0]], "INPUT__1": [[0.0] * 3]}, "input 'INPUT__0' does not fit"),
-        ("compiled", {"INPUT__0": [[1.0] * 4] * 3, "INPUT__1": [[0.0] * 3]}, ""),
+        (
+            "compiled",
+            {"INPUT__0": [[1.0] * 4] * 3, "INPUT__1": [[0.0] * 3]},
+            "shapes of the inputs do not match each other",
+        ),
+        (
+            "compiled",
+            {"INPUT__0": [[1.0] * 4], "INPUT__1": [[0.0] * 3] * 5},
+            "shapes of the inputs do not match each other",
+        ),
         ("detector", {"images_0": [[1.0]], "images_2": [[1.0]]}, "input 'images_1' is missing"),
         ("recurrent", {"x": [[[1.0] * 3]], "state_0": [[[1.0] * 4]]}, "input 'state_1' is missing"),
     ],
