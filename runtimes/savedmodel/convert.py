@@ -5,7 +5,7 @@ from typing import Any, Dict, Mapping
 
 import tensorflow as tf
 
-from runtimes.conversion import Step
+from runtimes.conversion import Refused, Step
 
 from .graph_def import open_graph, read_graph_def
 from .keras_files import read_keras
@@ -16,7 +16,7 @@ from .tfjs_weights import read_weights
 
 
 def keras_to_savedmodel(step: Step) -> None:
-    _save(read_keras(step.source), step)
+    _save(read_keras(step.source, backend=step.parameters.get("backend", "")), step)
 
 
 def graphdef_to_savedmodel(step: Step) -> None:
@@ -58,7 +58,12 @@ def _save_graph(definition: Any, inputs: Mapping[str, str], outputs: Mapping[str
 
 
 def _save(traced: Traced, step: Step) -> None:
-    """Write a SavedModel with the inputs input_0, … and the outputs output_0, …: not every name is allowed in one."""
+    """Write a SavedModel with the inputs input_0, … and the outputs output_0, …: not every name is allowed in one.
+
+    Raises Refused.
+    """
+    if traced.resets:
+        raise Refused("the model has layers with stateful=True, whose state exports do not keep: save it without")
     known = [traced.inputs[spec.name] for spec in step.inputs]
     specs = [tf.TensorSpec(spec.shape, spec.dtype, "input_%d" % n) for n, spec in enumerate(known)]
 

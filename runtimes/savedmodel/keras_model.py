@@ -18,19 +18,19 @@ class Traced(NamedTuple):
     """
     function  computes a dict of outputs, from tensors in the order of `inputs`
     inputs    by name
-    reset     what to call before each run
+    resets    what to call before each run
     keep      what the function's variables belong to
     """
 
     function: Any
     inputs: Dict[str, tf.TensorSpec]
-    reset: List[Callable[[], None]]
+    resets: List[Callable[[], None]]
     keep: Any
 
 
 def signature_of(traced: Traced) -> LoadedSignature:
     def call(arguments: Dict[str, tf.Tensor]) -> Dict[str, Any]:
-        for reset in traced.reset:
+        for reset in traced.resets:
             reset()
         return traced.function(*(arguments[name] for name in traced.inputs))
 

@@ -189,6 +189,23 @@ def test_what_theano_computes_otherwise_is_refused(serving: Gateway) -> None:
     assert "(Conv2D) otherwise than TensorFlow" in index["even", "1"]["reason"]
 
 
+def test_exports_have_the_parameters_of_the_model(
+    made: dict[str, Path], runtime_environment: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """Without `backend`, the kernels of the convolutions would not be known to be reversed."""
+    python, folder, out = runtime_environment("savedmodel").python, made["keras_1"], tmp_path / "out.npz"
+    script = HERE / "convert_keras_script.py"
+    run_client(python, script, str(folder / "image.h5"), "theano", str(folder / "image.npz"), str(out))
+    _, wanted = case(folder, "image.h5")
+    with np.load(out) as found:
+        assert sorted(found.files) == sorted(wanted)
+        for name, array in wanted.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+    folder = made["keras"]
+    said = run_client(python, script, str(folder / "stateful.h5"), "", str(folder / "stateful.npz"), str(out))
+    assert "refused: the model has layers with stateful=True, whose state exports do not keep" in said
+
+
 def test_an_export_is_proven(made: dict[str, Path], tmp_path: Path) -> None:
     """The SavedModel in between has other names than the file and the result."""
     add_copy(tmp_path / "repository", "mixed", [made["keras"] / "mixed.keras"])
