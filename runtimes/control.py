@@ -6,7 +6,7 @@ JSON writes a record as an object, and a record inside a record as a list, since
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import Signature, TensorSpec
-from runtimes.wire import signature_from_json, specs_from_json
+from runtimes.wire import json_object, signature_from_json, specs_from_json
 
 
 class BatchingOff(NamedTuple):
@@ -214,7 +214,9 @@ class Ready(NamedTuple):
     def from_json(cls, raw: Dict[str, Any]) -> "Ready":
         ready = cls(**raw)
         return ready._replace(
-            signatures={name: signature_from_json(signature) for name, signature in ready.signatures.items()},
+            signatures={
+                name: signature_from_json(signature) for name, signature in json_object(ready.signatures).items()
+            },
             batched=tuple(ready.batched),
         )
 

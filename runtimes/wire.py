@@ -199,15 +199,22 @@ def unpack_json(body: Buffer) -> Dict[str, Any]:
     return json.loads(bytes(body).decode())
 
 
+def json_object(raw: Any) -> Dict[str, Any]:
+    """Return what JSON had as an object. Raises WireError if it is none."""
+    if not isinstance(raw, dict):
+        raise WireError("a field of a message is no object")
+    return raw
+
+
 def signature_from_json(raw: Sequence[Any]) -> Signature:
     """Return the signature that JSON wrote as a list of its fields, since a Signature is a tuple."""
     inputs, outputs, refused, optional, needs, unbatched, json_names = raw
     return Signature(
         specs_from_json(inputs),
         specs_from_json(outputs),
-        refused,
+        json_object(refused),
         tuple(optional),
-        {output: tuple(names) for output, names in needs.items()},
+        {output: tuple(names) for output, names in json_object(needs).items()},
         specs_from_json(unbatched),
         tuple(json_names),
     )

@@ -39,8 +39,18 @@ def test_honest_messages_are_read() -> None:
     assert read_message(frame(wire.LEARNED, learned.to_json())) == learned
 
 
-def spec(name: Any = "x", datatype: Any = "FP32", shape: Any = (1,)) -> dict[str, Any]:
-    return {"signatures": {"default": [[[name, datatype, shape]], [], {}, [], {}]}}
+def signature(**fields: Any) -> dict[str, Any]:
+    return {"signatures": {"default": list((SIGNATURE._asdict() | fields).values())}}
+
+
+def spec(name: Any = "x", datatype: Any = "FP32", shape: Any = (1,), kind: str = "inputs") -> dict[str, Any]:
+    return signature(**{kind: [[name, datatype, shape]]})
+
+
+def test_signatures_that_workers_have_are_read() -> None:
+    changes = (spec(), spec(kind="unbatched"), signature(json=["z"]), signature(needs={"y": ["x"]}, optional=["x"]))
+    for each in changes:
+        read_message(frame(wire.READY, {**READY.to_json(), **each}))
 
 
 @pytest.mark.parametrize(
@@ -48,8 +58,11 @@ def spec(name: Any = "x", datatype: Any = "FP32", shape: Any = (1,)) -> dict[str
     [
         {"window": "2"}, {"window": -1}, {"max_batch_size": None}, {"batching_off": 1}, {"note": []}, {"more": 1},
         spec(name=1), spec(datatype="EVIL"), spec(datatype=[]), spec(shape=[-2]), spec(shape=[1.5]),
-        spec(shape=[1 << 63]), spec(shape="12"), {"signatures": {"default": [[], [], {"y": 1}, [], {}]}},
-        {"signatures": {"default": [[], [], {}, [1], {}]}}, {"signatures": {"default": [[], [], {}, [], {"y": [1]}]}},
+        spec(shape=[1 << 63]), spec(shape="12"), spec(shape=[-2], kind="outputs"), spec(name=1, kind="unbatched"),
+        signature(refused={"y": 1}), signature(refused=[["y", "no"]]), signature(refused=None), signature(optional=[1]),
+        signature(optional=None), signature(needs={"y": [1]}), signature(needs=[]), signature(needs={"y": 1}),
+        signature(json=["y"]), signature(json=[["z"]]), signature(json=None), {"signatures": {"default": []}},
+        {"signatures": []}, {"signatures": {"default": None}},
     ],
 )  # fmt: skip
 def test_facts_that_no_worker_has_are_refused(changes: dict[str, Any]) -> None:

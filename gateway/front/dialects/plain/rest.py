@@ -20,7 +20,7 @@ from runtimes.tensors import Buffer
 def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
     if predict.is_binary(headers.content_type) or is_image_type(headers.content_type):
         return limits.binary_bytes, "binary bodies"
-    return limits.json_bytes, "JSON; send npy or npz"
+    return limits.json_bytes, "JSON; send npy, npz or binary tensors by v2"
 
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
