@@ -10,6 +10,7 @@ The check is needed because ONNX Runtime only logs when a provider does not work
 that a provider lacks run on the CPU as well, so the log and the model's configuration say how many each of them runs.
 """
 
+import re
 from typing import Any, Dict, List, Sequence, Tuple
 
 from runtimes.checks import names_parameter, parameter
@@ -17,7 +18,8 @@ from runtimes.contract import LoadError
 
 _SUFFIX = "ExecutionProvider"
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_OPENVINO = "OpenVINOExecutionProvider"
+_CPU_ONLY = re.compile(r"\s*((AUTO|MULTI|HETERO):)?CPU\s*", re.IGNORECASE)
+OPENVINO = "OpenVINOExecutionProvider"
 PARAMETERS = ("execution_providers", "provider_options", "tensorrt", "allow_cpu_fallback")
 # What ONNX Runtime calls them in its documentation. Those of cards need device = "cuda" in model.toml.
 _CARDS = ("CUDA", "TensorRT", "NvTensorRTRTX", "MIGraphX")
@@ -51,19 +53,18 @@ def with_options(names: Sequence[str], parameters: Dict[str, Any], threads: int)
     if not isinstance(options, dict) or not all(isinstance(each, dict) for each in options.values()):
         raise LoadError("'parameters.provider_options' in model.toml must have a table for each provider")
     by_name = {_name_of(_title_of(name)): each for name, each in options.items()}
-    if _OPENVINO in names:
-        by_name[_OPENVINO] = _reporting_errors(dict({"num_of_threads": threads}, **by_name.get(_OPENVINO, {})))
+    if OPENVINO in names:
+        by_name[OPENVINO] = _reporting_errors(dict({"num_of_threads": threads}, **by_name.get(OPENVINO, {})))
     return [(name, {key: _text(value) for key, value in by_name.get(name, {}).items()}) for name in names]
 
 
 def _reporting_errors(options: Dict[str, Any]) -> Dict[str, Any]:
-    """Return OpenVINO's options with its device AUTO in place of the CPU, which AUTO then selects.
+    """Return OpenVINO's options with its device AUTO, which selects the CPU, in place of the CPU.
 
     With one thread, or on one core, the CPU alone drops the errors of a run, and the answer is what lies in memory:
-    usually the answer to the request before. AUTO's own precision is BF16 where the CPU has it, in which one request of
-    a wrong shape makes all later ones fail.
+    usually the answer to the request before. AUTO's own precision is BF16 where the CPU has it.
     """
-    if options.get("device_type", "CPU") != "CPU":
+    if not _CPU_ONLY.fullmatch(str(options.get("device_type", "CPU"))):
         return options
     return dict({"precision": "FP32"}, **dict(options, device_type="AUTO:CPU"))
 

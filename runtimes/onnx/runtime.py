@@ -45,6 +45,7 @@ from .io_binding import bind_to_device
 from .json_texts import is_written, texts
 from .ort_format import read_model
 from .private import private_copy
+from .renewal import Renewed, renewed
 from .session import PARAMETERS as PARAMETERS
 from .session import execution, new_session, sentence
 from .small_types import SMALL_TYPES, run_with_small_types
@@ -100,7 +101,10 @@ def served(model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
 
 def in_session(session: ort.InferenceSession, model: Union[str, bytes], options: LoadOptions) -> "OnnxModel":
     kind = TranslatedModel if isinstance(model, bytes) else OnnxModel
-    return kind(session, model, options, run_of(session))
+    run = run_of(session)
+    if providers.OPENVINO in session.get_providers():
+        run = renewed(run, model, options, lambda source: run_of(new_session(source, options, ort.SessionOptions())))
+    return kind(session, model, options, run)
 
 
 def run_of(session: ort.InferenceSession) -> Run:
@@ -142,7 +146,7 @@ class OnnxModel(Model):
         )
         self._all = [spec.name for spec in signature.outputs] or list(self._json)
         self._named = [*(spec.name for spec in signature.outputs), *self._json]
-        self._run_unbound = direct_run(session)
+        self._run_unbound = run if isinstance(run, Renewed) else direct_run(session)
         self.signatures = {"default": signature}
         self.execution = execution(session, options)
         self._analysis, self._ranges = _read(graph, signature)

@@ -72,7 +72,7 @@ def test_options_are_texts() -> None:
             with_options([OPENVINO, CPU], {"provider_options": wrong}, 1)
 
 
-@pytest.mark.parametrize("device", [{}, {"device_type": "CPU"}])
+@pytest.mark.parametrize("device", [{}, {"device_type": "CPU"}, {"device_type": "HETERO:CPU"}])
 def test_openvino_selects_the_cpu_by_auto_which_reports_errors(device: dict[str, str]) -> None:
     texts = {"device_type": "AUTO:CPU", "precision": "FP32", "num_of_threads": "3"}
     assert with_options([OPENVINO, CPU], {"provider_options": {"OpenVINO": device}}, 3)[0] == (OPENVINO, texts)
