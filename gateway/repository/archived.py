@@ -40,7 +40,13 @@ def find_in_model_archive(folder: Path, identify: Identify) -> "Artifact":
         archive = read_model_archive(folder)
     except BrokenArchive as error:
         raise UnknownFormat(str(error)) from None
-    artifact = identify(folder / archive.file) if archive.file else _find_below(folder, identify, 0)
+    try:
+        artifact = identify(folder / archive.file) if archive.file else _find_below(folder, identify, 0)
+    except UnknownFormat:
+        # Its other files, such as signature.json, are none of a model, whatever else they look like.
+        if not archive.file and not any(folder.glob("*-symbol.json")):
+            raise UnknownFormat("it holds no model that a runtime reads, such as NAME-symbol.json of MXNet") from None
+        raise
     if archive.file and not artifact.is_undeclared:
         return artifact._replace(archive=archive)
     return artifact._replace(archive=archive, inputs=archive.inputs, outputs=archive.outputs)

@@ -144,8 +144,13 @@ def _signature(file: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
     except (KeyError, TypeError, ValueError, AttributeError):
         raise BrokenArchive(f"its {file.name} does not have 'inputs' with 'data_name' and 'data_shape'") from None
     for spec in (*inputs, *outputs):
-        if not isinstance(spec.name, str) or not spec.name or any(size < -1 for size in spec.shape or ()):
-            raise BrokenArchive(f"its {file.name} has a tensor without a name, or with a negative size")
+        if (
+            not isinstance(spec.name, str)
+            or not spec.name
+            or not spec.name.isprintable()
+            or any(size < -1 for size in spec.shape or ())
+        ):
+            raise BrokenArchive(f"its {file.name} has a tensor without a printable name, or with a negative size")
     return inputs, outputs
 
 

@@ -279,7 +279,8 @@ def _datatype(dtype: Any) -> str:
 
 def _client_message(error: BaseException) -> str:
     """Return the part of MXNet's message that is useful to clients, without source files, stack and operator names."""
-    lines = re.findall(r"^(?:MXNetError|IndexError|ValueError): (.*)$", str(error), re.MULTILINE) or [first_line(error)]
+    kinds = r"^(?:MXNetError|IndexError|ValueError|JSONReader): (.*)$"
+    lines = re.findall(kinds, str(error), re.MULTILINE) or [first_line(error)]
     line = re.sub(r"^Error in operator \S+: ", "", lines[-1])
     line = re.sub(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?(Check failed: (.*?: :)*.*?: )?", "", line)
     line = re.sub(r" in node \S+|\b\w*Error: ", "", line)

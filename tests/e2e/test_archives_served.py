@@ -151,6 +151,7 @@ def test_several_images_and_the_other_protocols_see_the_same_model(served: Serve
     answers = [ask(served.gateway, "animals", {"INPUT__0": values}) for ask in PROTOCOLS.values()]
     answers += [ask(served.gateway, "sagemaker_torch", {"x": values}) for ask in PROTOCOLS.values()]
     answers += [ask(served.gateway, "without_handler", {"x": values}) for ask in PROTOCOLS.values()]
+    served.gateway.wait_for("animals version 1 is READY, batching up to")
     assert answers[0]["OUTPUT__0"].shape == (2, 10)
     for answer in answers:
         np.testing.assert_allclose(answer["OUTPUT__0"], answers[0]["OUTPUT__0"], rtol=1e-5)

@@ -116,6 +116,9 @@ def main(root):
     path = folder("no_parameters", {"load_error": True})
     label.save(path + "-symbol.json")
 
+    path = folder("truncated", {"load_error": 'Missing field "inputs"'})
+    Path(path + "-symbol.json").write_text('{"nodes": [{"op": "null"')
+
     # A graph without parameters needs no file of them, and a label may have any name.
     path = folder("graph_only", {"values": {"x": [[1.0, 2.0]]}, "expected_values": {"loss_output": [[2.0, 4.0]]}})
     mx.sym.LinearRegressionOutput(x * 2, mx.sym.Variable("y"), name="loss").save(path + "-symbol.json")

@@ -250,6 +250,25 @@ def test_the_first_archives_of_multi_model_server(tmp_path: Path, form: str, sai
     assert [each.name for each in config.toml.inputs] == ([] if said else ["data"])
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "it holds no model that a runtime reads, such as NAME-symbol.json of MXNet"),
+        (
+            {"n-symbol.json": SYMBOL, "signature.json": '{"inputs": [{"data_name": "a\\nb", "data_shape": [0]}]}'},
+            "its sign",
+        ),
+    ],
+)
+def test_an_archive_of_multi_model_server_that_is_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    files = {"signature.json": json.dumps(SIGNATURE), "MAR-INF/MANIFEST.json": '{"model": {"handler": "a:b"}}', **files}
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "m" / "1" / "m.mar", "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    assert only(tmp_path).problem.startswith(said)
+
+
 def test_a_file_of_cntk_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "net.model").write_bytes(b"CNTK")
     config = only(tmp_path / "net.model")
