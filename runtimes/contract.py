@@ -175,6 +175,13 @@ class Signature(NamedTuple):
     unbatched: Tuple[TensorSpec, ...] = ()
     json: Tuple[str, ...] = ()
 
+    def only_input(self) -> Optional[TensorSpec]:
+        """Return the only input, or the only one that is not optional; None if there are several or none."""
+        needed = self.needed_for()
+        if len(self.inputs) == 1:
+            return self.inputs[0]
+        return next((spec for spec in self.inputs if [spec.name] == needed), None)
+
     def needed_for(self, outputs: Sequence[str] = ()) -> List[str]:
         """Return the inputs that a request for these outputs must have, or one that names none."""
         optional = set(self.optional)

@@ -32,9 +32,9 @@ export class Form {
     const { inputs, outputs, refused } = this.signature;
     const onChange = (isStroke) => { this.changed(); if (isStroke && this.live.checked) this.submit(); };
     const isDefault = this.signature === this.model.signatures[0];
-    // Only the default signature takes images.
-    const accepted = { ...this.model, preprocess: isDefault ? this.model.preprocess : null };
-    this.sources = inputs.map((spec) => new Source(spec, accepted, onChange));
+    // Only the default signature takes images, and only as the input that it needs.
+    const accepts = (spec) => ({ ...this.model, preprocess: isDefault && !spec.optional ? this.model.preprocess : null });
+    this.sources = inputs.map((spec) => new Source(spec, accepts(spec), onChange));
     this.live = element("input", { type: "checkbox" });
     this.live.checked = true;
     this.outputs = outputs.filter(({ name }) => !entry(refused, name)).map(({ name }) => {
@@ -71,6 +71,7 @@ export class Form {
     const inputs = values.filter(({ image }) => !image).map(({ name, datatype, text, npy }) => ({ name, datatype, text, file: npy?.name ?? "" }));
     const request = { origin: location.origin, model, version, hasKey: Boolean(key.get()), inputs, signature, outputs, file: null };
     const [first] = values;
+    if (first?.image && values.length > 1) throw new Error("an image can only be sent without other inputs; leave them out");
     if (first?.image) return this.withFile({ ...request, inputs: [], outputs: [] }, "image", first.image, first.image.type || "application/octet-stream");
     const sentAsItIs = first?.npy && values.length === 1 && !signature && !outputs.length;
     if (sentAsItIs) return this.withFile(request, "npy", first.npy, "application/x-npy");

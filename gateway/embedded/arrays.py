@@ -22,14 +22,13 @@ def named_inputs(given: Any, named: Mapping[str, Any], signature: Signature) -> 
         if twice := [name for name in given if name in named]:
             raise InvalidRequest(f"input '{twice[0]}' is given twice")
         return {**given, **named}
-    specs, needed = signature.inputs, signature.needed_for()
-    if len(specs) != 1 and len(needed) != 1:
+    specs, only = signature.inputs, signature.only_input()
+    if only is None:
         names = ", ".join(f"'{spec.name}'" for spec in specs)
         raise InvalidRequest(f"the model has {len(specs)} inputs, so an array needs a name; they are {names or 'none'}")
-    only = needed[0] if needed else specs[0].name
-    if only in named:
-        raise InvalidRequest(f"input '{only}' is given twice")
-    return {only: given, **named}
+    if only.name in named:
+        raise InvalidRequest(f"input '{only.name}' is given twice")
+    return {only.name: given, **named}
 
 
 def to_tensors(arrays: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[Tensor]:

@@ -118,14 +118,14 @@ class _Incompatible(Exception):
 
 
 def _check_input(preprocess: image_processing.Preprocess, signature: Signature, batch_dim: int) -> None:
-    if len(signature.inputs) != 1:
+    spec = signature.only_input()
+    if spec is None:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
         raise _Incompatible(
             f"model.toml has [preprocess], but images alone cannot provide the inputs {names}; remove it"
         )
-    spec = signature.inputs[0]
     if preprocess.input not in ("", spec.name):
-        raise _Incompatible(f"[preprocess] is for input '{preprocess.input}', but the only input is '{spec.name}'")
+        raise _Incompatible(f"[preprocess] is for input '{preprocess.input}', but images can only be '{spec.name}'")
     if batch_dim:
         raise _Incompatible(f"[preprocess] puts images along the first dimension, but batch_dim is {batch_dim}")
     shape = (-1, *preprocess.shape(1)[1:])

@@ -53,20 +53,20 @@ def read_images(
     if not model:
         raise InvalidRequest("an image cannot name the model; post it to /predict/{model}")
     status = engine.model(model, version)
-    specs, preprocess = find_signature(status, "").inputs, status.preprocess
-    if len(specs) != 1 or (preprocess is None and specs[0].datatype != "BYTES"):
+    spec, preprocess = find_signature(status, "").only_input(), status.preprocess
+    if spec is None or (preprocess is None and spec.datatype != "BYTES"):
         raise InvalidRequest(
             f"model '{model}' does not accept images; send its inputs as JSON or npy, or add [preprocess] to its "
             "model.toml"
         )
     files = _files(body, content_type)
     if preprocess is None:
-        tensor = undecoded(files, specs[0])
+        tensor = undecoded(files, spec)
     else:
         # Imported late: Pillow takes longer to import than the rest of a front.
         from gateway.codecs.images import image_tensor
 
-        tensor = image_tensor(files, preprocess, specs[0].name, specs[0].datatype or "FP32", max_bytes)
+        tensor = image_tensor(files, preprocess, spec.name, spec.datatype or "FP32", max_bytes)
     return ImageRequest(InferRequest(model, [tensor], version), status, len(files))
 
 

@@ -32,11 +32,11 @@ def find_signature(status: ModelStatus, name: str) -> Signature:
 
 def only_input(signature: Signature, model: str) -> str:
     """Return the name of the only input, or of the only one that is not optional. Raises InvalidRequest."""
-    needed = [spec.name for spec in signature.inputs if spec.name not in signature.optional]
-    if len(signature.inputs) != 1 and len(needed) != 1:
+    only = signature.only_input()
+    if only is None:
         names = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
         raise InvalidRequest(f"model '{model}' has {len(signature.inputs)} inputs; send each by its name: {names}")
-    return needed[0] if needed else signature.inputs[0].name
+    return only.name
 
 
 def read_inputs(document: Mapping[str, Any], status: ModelStatus, signature: Signature) -> list[Tensor]:

@@ -73,9 +73,10 @@ def open_source(files: Sequence[Path], root: Path, signature: Signature, preproc
     """Return what reads the files, which are of one kind. Raises CannotScore."""
     if _kind(files[0]) != "image":
         return _READERS[_kind(files[0])](files)
-    if len(signature.inputs) != 1:
+    only = signature.only_input()
+    if only is None:
         raise CannotScore("the model has several inputs, so it does not accept images alone; score a table of them")
-    return ImagesSource(files, root, signature.inputs[0], preprocess)
+    return ImagesSource(files, root, only, preprocess)
 
 
 def _arrays(files: Sequence[Path]) -> ArraysSource:

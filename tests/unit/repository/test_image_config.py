@@ -158,7 +158,7 @@ def test_compatible_models(spec: tuple[str, Any]) -> None:
         ({"size": [8, 8]}, (TensorSpec("x", "FP32", (-1, 8, 8, 3)),), "change size, color or layout"),
         (GRAY, (X, Y), "cannot provide the inputs 'x', 'y'"),
         (GRAY, (), "cannot provide the inputs"),
-        ({**GRAY, "input": "z"}, (X,), "is for input 'z', but the only input is 'x'"),
+        ({**GRAY, "input": "z"}, (X,), "is for input 'z', but images can only be 'x'"),
         (GRAY, (TensorSpec("x", "BYTES", None),), "has datatype BYTES"),
         (GRAY, (TensorSpec("x", "INT8", None),), "makes values from 0 to 255, out of the range of INT8"),
         ({**GRAY, "mean": 1}, (TensorSpec("x", "UINT8", None),), "from -1 to 254, out of the range of UINT8"),

@@ -64,3 +64,20 @@ def test_outputs_in_json_need_their_inputs_too() -> None:
     assert found.outputs_from("x", as_json=True) == ["z"]
     assert found.outputs_from("xy", as_json=True) == ["z", "loss"]
     assert found.outputs_from("xy") == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "optional", "only"),
+    [
+        ("x", "", "x"),
+        ("x", "x", "x"),
+        ("xy", "y", "x"),
+        ("xy", "x", "y"),
+        ("xy", "", ""),
+        ("xy", "xy", ""),
+        ("", "", ""),
+    ],
+)
+def test_shorthand_is_for_the_only_input_that_is_needed(inputs: str, optional: str, only: str) -> None:
+    found = signature(inputs)._replace(optional=tuple(optional)).only_input()
+    assert (found.name if found else "") == only

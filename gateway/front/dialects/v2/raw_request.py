@@ -19,11 +19,12 @@ def read_raw(status: ModelStatus, body: Buffer) -> Tensor:
     signature = status.signature() or status.learned
     if signature is None:
         raise unavailable(status)
-    if len(signature.inputs) != 1:
+    only = signature.only_input()
+    if only is None:
         raise InvalidRequest(
             f"model '{status.name}' has {len(signature.inputs)} inputs; a request without JSON is for models with one"
         )
-    name, datatype, declared = signature.inputs[0]
+    name, datatype, declared = only
     if datatype == "BYTES" and declared is None:
         declared = (1,)
     if not datatype or declared is None:

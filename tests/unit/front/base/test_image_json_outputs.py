@@ -1,4 +1,4 @@
-"""Images for a model with outputs that only an answer in JSON can have."""
+"""Images for models with outputs that only an answer in JSON can have, or with inputs that may be left out."""
 
 import json
 
@@ -31,3 +31,12 @@ def test_an_image_gets_them_in_json(accept: bytes, outputs: list[str]) -> None:
         reply = write(InferResponse("m", "1", tensors))
         assert isinstance(reply, Reply)
         assert json.loads(b"".join(reply.body))["outputs"] == {"label": [0], "maps": [{"0": 1}]}
+
+
+def test_an_image_is_the_only_input_that_is_needed() -> None:
+    inputs = (TensorSpec("labels", "FP32", (-1, 3)), *SIGNATURE.inputs)
+    status = ModelStatus("m", "1", "READY", signatures={"default": Signature(inputs, (), {}, ("labels",))})
+    headers = read_headers([(b"content-type", b"image/png")])
+    image = save(noise(4, 4))
+    request, _ = PREDICT.read(FakeEngine([status], lambda request: []), Limits(), Route(PREDICT, "m"), headers, image)
+    assert [tensor.name for tensor in request.inputs] == ["x"]
