@@ -7,7 +7,7 @@ bits and FP64 in FP32, so inputs outside of these ranges are refused. The state 
 
 import warnings
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import openvino as ov
@@ -45,8 +45,9 @@ def load(options: LoadOptions) -> "OpenVinoModel":
     try:
         inputs = _ranked(model, inputs, options.inputs)
         guarded = guard(model) if device.startswith("CPU") else ""
-        compiled = core.compile_model(model, device, properties)
-        return OpenVinoModel(model, compiled, inputs, outputs, guarded, options)
+        return OpenVinoModel(
+            model, lambda: core.compile_model(model, device, properties), inputs, outputs, guarded, options
+        )
     except (LoadError, MemoryError):
         raise
     except Exception as error:
@@ -80,12 +81,19 @@ def _ranked(model: Any, found: List[Port], declared: Sequence[TensorSpec]) -> Li
 
 class OpenVinoModel(Model):
     def __init__(
-        self, model: Any, compiled: Any, inputs: List[Port], outputs: List[Port], guarded: str, options: LoadOptions
+        self,
+        model: Any,
+        compile_model: Callable[[], Any],
+        inputs: List[Port],
+        outputs: List[Port],
+        guarded: str,
+        options: LoadOptions,
     ) -> None:
-        self.model, self.compiled, self.options = model, compiled, options
+        self.model, self.options = model, options
+        self._compile, self.compiled = compile_model, compile_model()
         self._guarded = guarded
         self._ports = inputs, outputs
-        self._request = compiled.create_infer_request()
+        self._request = self.compiled.create_infer_request()
         self.keeps_state = bool(self._request.query_state())
         for port in inputs:
             if port.problem:
@@ -109,7 +117,7 @@ class OpenVinoModel(Model):
 
     def in_another(self, compiled: Any) -> "OpenVinoModel":
         """Return the same model, run by another compiled one."""
-        return OpenVinoModel(self.model, compiled, *self._ports, self._guarded, self.options)
+        return OpenVinoModel(self.model, lambda: compiled, *self._ports, self._guarded, self.options)
 
     def counters(self) -> List[Tuple[str, str, float]]:
         """Return the name, the kind and the average microseconds of each operator, if they are counted."""
@@ -167,6 +175,9 @@ class OpenVinoModel(Model):
         if self._shapes is not None:
             self._check_shapes(tuple(array.shape for array in arrays))
         given = {index: to_tensor(spec.name, array) for index, (spec, array) in enumerate(zip(served.inputs, arrays))}
+        if self._request is None:  # a run has failed, after which others of the same shapes may return old outputs
+            self.compiled = self._compile()
+            self._request = self.compiled.create_infer_request()
         if self.keeps_state:
             self._request.reset_state()
         try:
@@ -174,6 +185,7 @@ class OpenVinoModel(Model):
             self._request.start_async(given, share_inputs=True)
             self._request.wait()
         except RuntimeError as error:
+            self._request = None
             if "bad_alloc" in str(error) or "allocate" in str(error):
                 raise MemoryError(client_message(error)) from error
             raise InvalidInput(client_message(error)) from error

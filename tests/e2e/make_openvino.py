@@ -37,6 +37,9 @@ def main(folder, onnx, savedmodel):
     table = ops.constant(np.arange(8, dtype=np.float32).reshape(4, 2))
     place = ops.parameter([-1, 1], np.int64, name="place")
     ov.save_model(ov.Model([ops.gather_nd(table, place)], [place], "places"), folder / "places.xml")
+    column = ops.parameter([-1, 2], np.int64, name="column")
+    chosen = ops.gather_elements(table, column, 0)
+    ov.save_model(ov.Model([chosen], [column], "columns"), folder / "columns.xml")
 
 
 main(Path(sys.argv[1]), *sys.argv[2:])
