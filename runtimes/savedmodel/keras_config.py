@@ -12,6 +12,9 @@ from runtimes.contract import LoadError
 
 MAX_CONFIG = 64 << 20
 _MAX_DEPTH = 200
+# How a model was trained: losses, metrics and optimizers, which are often custom. Keras drops it from .keras files that
+# are loaded with compile=False, but not from inner models, nor from .h5 files.
+_TRAINING = "compile_config"
 _PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
 _CODE = {
     "Lambda": "Python code in the file",
@@ -58,7 +61,7 @@ _FILES = ("vocabulary", "idf_weights")  # lists, or the path of a file
 def parse(text: str, has_assets: bool) -> Dict[str, Any]:
     """Return a configuration that is safe to load. Raises LoadError.
 
-    has_assets: whether the file can hold vocabularies outside of the configuration.
+    has_assets: whether it is that of a .keras file, which can hold vocabularies outside of the configuration.
     """
     if len(text) > MAX_CONFIG:
         raise LoadError("the model's configuration has more than %d MiB" % (MAX_CONFIG >> 20))
@@ -70,7 +73,8 @@ def parse(text: str, has_assets: bool) -> Dict[str, Any]:
         ) from None
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         raise LoadError("the model's configuration does not describe a model: save the whole model with model.save")
-    check(config, has_assets)
+    read = {key: value for key, value in config.items() if key != _TRAINING} if has_assets else config
+    check(read, has_assets)
     return config
 
 

@@ -87,6 +87,15 @@ def test_code_and_files_are_refused(each: dict[str, Any], reason: str) -> None:
         assert reason in str(error.value)
 
 
+def test_custom_losses_do_not_matter_unless_keras_reads_them() -> None:
+    trained = {"compile_config": {"loss": {"class_name": "Mine", "config": {}, "registered_name": "My>Mine"}}}
+    outer = json.dumps({**json.loads(model(layer("Dense"))), **trained})
+    assert parse(outer, has_assets=True)
+    for text, has_assets in ((outer, False), (model({**layer("Functional", "keras"), **trained}), True)):
+        with pytest.raises(LoadError, match="the model needs 'Mine'"):
+            parse(text, has_assets=has_assets)
+
+
 def test_vocabularies_that_only_a_keras_file_holds() -> None:
     text = model(layer("StringLookup", vocabulary=None))
     assert parse(text, has_assets=True)
