@@ -99,6 +99,7 @@ class MxnetModel(Model):
         self._parameters = {name: parameters.get(name) for name in symbol.list_arguments() if name in parameters}
         self._aux = {name: parameters.get(name) for name in symbol.list_auxiliary_states()}
         self.executors = OrderedDict()  # type: OrderedDict
+        self._any_size = False  # whether an executor serves one request only
         arguments = [name for name in symbol.list_arguments() if name not in parameters]
         self._labels = [name for name in arguments if name in label_names(symbol.tojson())]
         self._inputs = [name for name in arguments if name not in self._labels]
@@ -174,12 +175,13 @@ class MxnetModel(Model):
 
     def _executor(self, arrays: Dict[str, np.ndarray]) -> Any:
         key = tuple((array.shape, array.dtype.char) for array in arrays.values())
-        if key in self.executors:
+        if key in self.executors and not self._any_size:
             self.executors.move_to_end(key)
             return self.executors[key]
         try:
             shapes = self._argument_shapes({name: array.shape for name, array in arrays.items()})
             self.symbol.infer_type(**dict(self._types, **{name: array.dtype for name, array in arrays.items()}))
+            self._any_size = self._any_size or self._has_any_size(shapes)
         except mx.MXNetError as error:
             raise InvalidInput(_client_message(error)) from error
         arguments = dict(self._parameters)
@@ -191,6 +193,15 @@ class MxnetModel(Model):
         if len(self.executors) > _MAX_EXECUTORS:
             self.executors.popitem(last=False)
         return executor
+
+    def _has_any_size(self, shapes: Dict[str, Shape]) -> bool:
+        """Return whether the shape of something in the graph depends on values (boolean_mask).
+
+        An executor writes each result into the memory of its first one, whatever its size, and so returns rows of
+        other requests, or ends the process.
+        """
+        internals = self.symbol.get_internals()
+        return not all(map(_complete, internals.infer_shape_partial(**shapes)[1]))
 
     def _argument_shapes(self, inputs: Dict[str, Shape]) -> Dict[str, Shape]:
         """Return the shapes of all arguments. Raises InvalidInput or MXNetError if these inputs do not fit."""

@@ -60,7 +60,7 @@ MADE = {
     "mxnet": (
         "dense parameter_unknown epochs half several label_and_shapes missing_weight no_parameters faults lengths "
         "tables graph_only numpy numpy_empty numpy_insert numpy_size numpy_sizes numpy_faults "
-        "truncated"
+        "truncated any_size"
     ),
     "cntk": (
         "dense parameter_unknown several double half unnamed twins table open without_batch sequence last sparse "

@@ -116,6 +116,14 @@ def main(root):
     path = folder("no_parameters", {"load_error": True})
     label.save(path + "-symbol.json")
 
+    # How many rows the answer has depends on values, and those of one request must not be in the next answer.
+    both, second = [[1.0, 2.0], [3.0, 4.0]], [[-1.0, 2.0], [3.0, 4.0]]
+    then = [[{"x": both}, {"mask_output": both}], [{"x": second}, {"mask_output": second[1:]}]]
+    given = {"values": {"x": [[1.0, 2.0], [-3.0, 4.0]]}, "expected_values": {"mask_output": [[1.0, 2.0]]}}
+    path = folder("any_size", dict(given, then=then, not_batchable=True))
+    first = mx.sym.slice_axis(x, axis=1, begin=0, end=1).reshape((-1,))
+    mx.sym.contrib.boolean_mask(x, first > 0, name="mask").save(path + "-symbol.json")
+
     path = folder("truncated", {"load_error": 'Missing field "inputs"'})
     Path(path + "-symbol.json").write_text('{"nodes": [{"op": "null"')
 

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from .arrays import array_of, as_objects, content, fits, specs
+from .arrays import array_of, as_objects, content, fits, sent, specs
 from .model import TestedModel, is_sentence
 from runtimes import wire
 from runtimes.contract import DATATYPES, TensorSpec, datatype_of
@@ -53,6 +53,10 @@ class AnswerChecks(TestedModel):
         for spec in self.signature.outputs:
             assert fits(answer[spec.name], spec), "%s: %s%s" % (spec, answer[spec.name].dtype, answer[spec.name].shape)
         self.compare_with_expected(answer)
+        for values, expected in self.case.get("then", []):
+            given = {name: sent(name, array) for name, array in self.from_values(values).items()}
+            for name, value in expected.items():
+                self.same(name, self.infer(given)[name], array_of(value, "FP32"))
 
     def compare_with_expected(self, answer):
         for name, value in self.case.get("expected_values", {}).items():

@@ -12,6 +12,7 @@ inputs, expected    npz files relative to the case. Without `inputs`, the inputs
 expected_values     {output: nested list}: FP32 outputs; the model may have others
 strings             true: the expected values are strings
 values              {input: nested list}: inputs written out; if no datatype is known, numbers with a point are FP32
+then                [[values, expected_values], …]: further requests, in this order
 options             LoadOptions' declared "inputs" and "outputs" as [name, datatype, shape], "parameters", "device"
 signature           the signature to run; default: the first
 expected_signature  {"inputs": [[name, datatype, shape]], "outputs": …}: what the signature must be
