@@ -158,15 +158,15 @@ def test_coordinates_outside_of_a_table_are_refused(served: Served) -> None:
 
 
 def test_no_answer_after_a_failed_run_is_that_to_another_request(served: Served) -> None:
-    """OpenVINO would keep the output of the last run that did not fail, of other shapes."""
+    """OpenVINO would return an output in the shape of the failed run."""
 
     def ask(*rows: list[int]) -> Any:
         reply = served.gateway.post("/predict/columns", {"inputs": list(rows)})
         return next(iter(reply.json()["outputs"].values())) if reply.status == 200 else reply.status
 
     for _ in range(2):
-        assert ask([0, 1]) == [[0, 3]]
-        assert ask([0, 4], [0, 4]) == 400
+        assert ask([3, 2], [1, 0]) == [[6, 5], [2, 1]]
+        assert ask([0, 4]) == 400
         assert ask([3, 2], [1, 0]) == [[6, 5], [2, 1]]
 
 
