@@ -18,6 +18,7 @@ from .keras_model import Traced, signature_of, trace
 from .signatures import LoadedSignature
 
 _UNKNOWN = re.compile(r"(?:Unknown|Could not locate) \w+:? '([^']+)'|Cannot deserialize object of type `([^`]+)`")
+_WHERE = "Exception encountered when calling"
 
 
 def load_keras(options: LoadOptions) -> LoadedSignature:
@@ -84,7 +85,9 @@ def failure(error: Exception, what: str) -> str:
             "the model needs '%.60s', which is code outside of Keras and not in the file: build the model from Keras' "
             "own layers, or serve it as a SavedModel" % name.split(">")[-1]
         )
-    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    # Keras 3 first says where it failed, and then why, in bold.
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines()]
+    line = next((line for line in lines if line and not line.startswith(_WHERE)), type(error).__name__)
     shown = re.split(r" using config=|\. Please ensure", redacted(line))[0]
     return "%s: %s" % (what, shown[:300].rstrip(".:"))
 

@@ -3,6 +3,7 @@
 Keras 3 runs on TensorFlow and PyTorch, Keras 2 on TensorFlow, and Keras 1 on Theano.
 """
 
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -112,6 +113,7 @@ def serving(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         add_copy(scratch / "repository", how, [file])
     add_copy(scratch / "repository", "unknown", [made["keras_1"] / "image.h5"])
     add_copy(scratch / "repository", "even", [made["keras_1"] / "even.h5"], toml=BACKEND)
+    add_copy(scratch / "repository", "named", [made["keras"] / "named.keras"])
     for which in ("keras", "tf_keras"):
         for file in (*REFUSED, "masked.h5"):
             add_copy(scratch / "repository", name_of(which, file), [made[which] / file])
@@ -173,6 +175,11 @@ def test_damaged_and_hostile_archives_are_refused(serving: Gateway, how: str) ->
     status = serving.index()[how, "1"]
     assert status["state"] == "UNAVAILABLE"
     assert EDITED[how] in status["reason"]
+
+
+def test_the_reason_is_what_keras_says_last(serving: Gateway) -> None:
+    reason = serving.index()["named", "1"]["reason"]
+    assert re.fullmatch(r"Keras cannot load this file, which Keras 3\S+ wrote: '\u00e9' is not a valid .*", reason)
 
 
 def test_masks_in_h5_files_of_keras_3(serving: Gateway) -> None:
