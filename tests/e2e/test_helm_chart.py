@@ -302,9 +302,12 @@ def test_the_manifests_of_kserve(tmp_path: Path) -> None:
     formats = {(each["name"], each["version"]) for each in runtime["spec"]["supportedModelFormats"]}
     names = {name for name, _ in formats}
     # Every runtime is there under the name by which KServe's users know its format, and no format without a runtime.
-    called = {"pytorch": "torchscript", "tensorflow": "savedmodel", "deeplearning4j": "dl4j"}
+    called = {"pytorch": "torchscript", "tensorflow": "savedmodel", "keras": "savedmodel", "deeplearning4j": "dl4j"}
+    called |= {"openvino_ir": "openvino", "paddle": "openvino"}
+    # The image lacks executorch.
     assert {called.get(name, name) for name in names} - {"mlflow", "triton", "modelport"} == set(discover()) - {
         "cntk_onnx",
+        "executorch",
         "python",
     }
     services = found["inference-services"]

@@ -153,6 +153,7 @@ def test_beyond_its_memory_limit_a_worker_ends_alone_and_its_batch_is_answered(r
 
 
 def test_an_allocation_that_the_kernel_refuses_gets_507_without_a_new_worker(running: Gateway) -> None:
+    assert running.post("/predict/limited", row(1.0)).status == 200  # its worker has been replaced
     [before], mark = running.worker_pids("limited"), len(running.log)
     assert "ran out of memory" in refused(running.post("/predict/limited", row(TOO_MUCH)))
     running.wait_for(r"worker\.limited: an allocation failed: memory_limit = 200MiB", mark)

@@ -177,11 +177,18 @@ def test_signatures_can_be_chosen(serving: Callable[[str], Gateway]) -> None:
     assert reply.json()["outputs"] == {"outputs": [[3.5], [4.0], [5.5]]}
 
 
-def test_an_output_that_is_no_tensor_is_refused_by_name(serving: Callable[[str], Gateway]) -> None:
+def test_an_output_that_is_no_tensor_is_in_the_json_of_predict_only(serving: Callable[[str], Gateway]) -> None:
     running = serving("onnx")
     body = {"inputs": {"float_input": [[5.1, 3.5], [4.9, 3.0], [6.2, 3.4]]}}
-    assert list(running.post("/predict/onnx-logreg_iris", body).json()["outputs"]) == ["label"]
-    reply = running.post("/predict/onnx-logreg_iris", {**body, "outputs": ["probabilities"]})
+    outputs = running.post("/predict/onnx-logreg_iris", body).json()["outputs"]
+    assert list(outputs) == ["label", "probabilities"]
+    for label, probabilities in zip(outputs["label"], outputs["probabilities"], strict=True):
+        assert max(probabilities, key=probabilities.__getitem__) == str(label)
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
+    tensor = {"name": "float_input", "datatype": "FP32", "shape": [3, 2], "data": body["inputs"]["float_input"]}
+    v2 = "/v2/models/onnx-logreg_iris/infer"
+    assert [each["name"] for each in running.post(v2, {"inputs": [tensor]}).json()["outputs"]] == ["label"]
+    reply = running.post(v2, {"inputs": [tensor], "outputs": [{"name": "probabilities"}]})
     assert reply.status == 400
     assert "'probabilities' cannot be served" in reply.json()["error"]
 
