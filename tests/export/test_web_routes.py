@@ -30,5 +30,5 @@ def test_a_tflite_file_has_litertjs_alone() -> None:
 
 
 def test_what_cannot_become_either() -> None:
-    with pytest.raises(CannotExport, match="no route from keras to web"):
-        routes("keras", "web")
+    with pytest.raises(CannotExport, match="no route from caffe to web"):
+        routes("caffe", "web")
