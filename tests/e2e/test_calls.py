@@ -289,13 +289,13 @@ def test_a_call_is_cancelled_when_the_client_leaves(running: Gateway, scratch: P
     assert first(own(running, "gated")) == 2.0
 
 
-def test_nothing_is_lost_when_the_called_model_s_workers_are_killed(running: Gateway) -> None:
+def test_nothing_is_lost_when_a_worker_of_the_called_model_is_killed(running: Gateway) -> None:
     killed = threading.Event()
 
     def ask(number: int) -> float:
         if number == 40:
-            for pid in running.worker_pids("plain"):
-                os.kill(pid, signal.SIGKILL)
+            # One of two: what it ran is sent once more, and the other one must not end meanwhile.
+            os.kill(running.worker_pids("plain")[0], signal.SIGKILL)
             killed.set()
         return first(own(running, "plain", number))
 

@@ -93,6 +93,7 @@ def test_counts_survive_a_front_and_add_up_over_fronts(gateway: Start, tmp_path:
         pass
     mark = len(running.log)
     os.kill(running.front_pids()[0], signal.SIGKILL)
+    running.wait_for(r"front \d+ exited with code", mark)
     running.wait_for(r"front\.\d+: serving", mark)
     metrics = text(running)
     assert value(metrics, "modelport_requests_total", model="m", version="1", outcome="success") == 200
