@@ -177,9 +177,9 @@ class Signature(NamedTuple):
 
     def only_input(self) -> Optional[TensorSpec]:
         """Return the only input, or the only one that is not optional; None if there are several or none."""
-        needed = self.needed_for()
         if len(self.inputs) == 1:
             return self.inputs[0]
+        needed = self.needed_for()
         return next((spec for spec in self.inputs if [spec.name] == needed), None)
 
     def needed_for(self, outputs: Sequence[str] = ()) -> List[str]:

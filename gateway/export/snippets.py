@@ -79,6 +79,11 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
+def _printed(outputs: Sequence[Variable]) -> list[str]:
+    """Return the statements of Python that print results, which are in order."""
+    return [f"print(results[{index}])  # {_quoted(each.tensor)}: {each.about}" for index, each in enumerate(outputs)]
+
+
 def javascript(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
     feeds = ", ".join(f"{_quoted(each.tensor)}: {each.name}" for each in inputs)
     tensors = ", ".join(_quoted(each.tensor) for each in outputs)
@@ -107,7 +112,7 @@ def onnxruntime(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list
         'session = ort.InferenceSession("model.onnx")',
         *_zeros(inputs),
         f"results = session.run([{tensors}], {_feeds(inputs)})",
-        *(f"print(results[{index}])  # {_quoted(e.tensor)}: {e.about}" for index, e in enumerate(outputs)),
+        *_printed(outputs),
     ]
 
 
@@ -134,7 +139,7 @@ def executorch(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[
             for each in inputs
         ),
         f"results = method.execute([{', '.join(each.name for each in inputs)}])",
-        *(f"print(results[{index}])  # {_quoted(e.tensor)}: {e.about}" for index, e in enumerate(outputs)),
+        *_printed(outputs),
     ]
 
 
