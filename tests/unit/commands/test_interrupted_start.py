@@ -3,12 +3,13 @@
 import pytest
 
 from gateway import cli
+from gateway.cli import score
 
 
 def test_it_stops_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def importing(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_run", importing)
+    monkeypatch.setattr(score, "run", importing)
     assert cli.main(["score", "m", "in.csv", "--output", "out.csv"]) == 130
     assert capsys.readouterr().err == "modelport: stopped\n"
