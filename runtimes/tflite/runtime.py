@@ -31,7 +31,6 @@ from runtimes.contract import (
     LoadError,
     LoadOptions,
     Model,
-    Signature,
     numpy_dtype,
 )
 
@@ -105,10 +104,9 @@ class LiteRtModel(Model):
         self.entries = entries
         self.signatures = {name: entry.signature for name, entry in entries.items()}
         name, default = next(iter(self.signatures.items()))
-        self.signatures[name] = Signature(
-            declared_inputs(options.inputs, default.inputs, resizable=True),
-            declared_outputs(options.outputs, default.outputs),
-            default.refused,
+        self.signatures[name] = default._replace(
+            inputs=declared_inputs(options.inputs, default.inputs, resizable=True),
+            outputs=declared_outputs(options.outputs, default.outputs),
         )
 
     def analyze_batch(self, signature: str) -> Optional[BatchAnalysis]:
