@@ -482,14 +482,19 @@ def unpack_results(
     )
 
 
-def unpack_failure(body: memoryview) -> Tuple[str, str]:
-    """Return the kind and the message in an ERROR frame, which UTF-8 can encode. Raises one of MALFORMED."""
+def unpack_failure(body: memoryview) -> Tuple[str, str, int]:
+    """Return the kind and the message in an ERROR frame, which UTF-8 can encode, and how many ns the model has run.
+
+    Raises one of MALFORMED.
+    """
     failure = unpack_json(body)
-    kind, message = failure["kind"], failure["message"]
+    kind, message, compute_ns = failure["kind"], failure["message"], failure.get("compute_ns", 0)
     if not isinstance(kind, str) or not isinstance(message, str):
-        raise WireError("an error consists of two texts")
+        raise WireError("an error has two texts")
+    if type(compute_ns) is not int or not 0 <= compute_ns < 1 << 63:
+        raise WireError("the time of an error is a number of nanoseconds")
     # A model's message may contain a lone surrogate, with which no answer can be written.
-    return kind, message.encode("utf-8", "replace").decode("utf-8")
+    return kind, message.encode("utf-8", "replace").decode("utf-8"), compute_ns
 
 
 def unpack_result(body: memoryview, flags: int = FINAL) -> List[Tuple[int, ResultFrame]]:

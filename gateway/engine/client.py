@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -38,10 +39,10 @@ MakeCalls = Callable[["Mapping[int, QueuedRequest]", Callable[[Sequence[Buffer]]
 class WorkerClient(asyncio.Protocol):
     """Collects the frames sent during one turn of the event loop, and writes them together.
 
-    `on_results` is called with the results in each frame, `on_error` with the id of a request that failed. A worker
-    that sends anything else, or more than its results can have, loses the connection. `on_lost` is called once, when
-    the connection has ended, with the ids of the requests that the worker was running; the worker had not begun any
-    other unanswered request.
+    `on_results` is called with the results in each frame, `on_error` with the id of a request that failed, the error,
+    and how many seconds its model has run for it. A worker that sends anything else, or more than its results can have,
+    loses the connection. `on_lost` is called once, when the connection has ended, with the ids of the requests that the
+    worker was running; the worker had not begun any other unanswered request.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class WorkerClient(asyncio.Protocol):
         address: WorkerAddress,
         arena: Arena | None,
         on_results: Callable[["WorkerClient", ResultGroup], None],
-        on_error: Callable[["WorkerClient", int, ModelportError], None],
+        on_error: Callable[["WorkerClient", int, ModelportError, float], None],
         on_lost: Callable[["WorkerClient", frozenset[int]], None],
         front: int = 0,
         frames: Frames | None = None,
@@ -68,6 +69,7 @@ class WorkerClient(asyncio.Protocol):
         self.retiring = False
         self.closed = False
         self.over_limit = False  # whether the worker ended because it exceeded its memory limit
+        self.ran_s = 0.0  # how long the batch that it was running when it ended had taken
         self._arena = arena
         self._worker_maps_arena = False
         # Of requests with several answers: how many of them the client has not read.
@@ -235,11 +237,11 @@ class WorkerClient(asyncio.Protocol):
                     if received.kind in wire.CALLS and self._calls is not None:
                         self._calls.on_frame(received)
                         continue
-                    kind, message = wire.unpack_failure(received.body)
+                    kind, message, compute_ns = wire.unpack_failure(received.body)
                 except wire.MALFORMED:
                     self._end_invalid()
                     return
-                self._on_error(self, received.id, from_kind(kind, message))
+                self._on_error(self, received.id, from_kind(kind, message), compute_ns * 1e-9)
 
     def _read_shared(self, frame: Frame) -> ResultGroup:
         """Return the results of a frame whose tensors are in shared memory. Raises one of MALFORMED."""
@@ -279,7 +281,8 @@ class WorkerClient(asyncio.Protocol):
             self._release_timer.cancel()
         if self._calls is not None:
             self._calls.close()
-        running = self._status.running()
+        running, since = self._status.running(), self._status.busy_since()
+        self.ran_s = time.monotonic() - since if since > 0.0 else 0.0
         if not self.closed:
             self._status.set_invalid()  # if it is still alive, it must not stay without this front
         # In this order: the supervisor publishes it on the page before it removes the group with its events.

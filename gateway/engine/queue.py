@@ -228,11 +228,12 @@ class ModelQueue:
         self.metrics.count_results(results, answered, rows)
         self._go_on(client)
 
-    def on_error(self, client: WorkerClient, number: int, error: ModelportError) -> None:
-        """Fail the request with this id."""
+    def on_error(self, client: WorkerClient, number: int, error: ModelportError, ran_s: float = 0.0) -> None:
+        """Fail the request with this id, for which its model has run `ran_s` seconds."""
         ended = client.complete((number,))
         for _, sent in ended:
             self._end(sent)
+            _charge_failed(sent, ran_s)
             sent.fail(error)
         self._on_ended(ended)
         self._go_on(client)
@@ -255,6 +256,8 @@ class ModelQueue:
         failed = []
         for request_id, sent in client.in_flight.items():
             self._end(sent)
+            if request_id in running:
+                _charge_failed(sent, client.ran_s / len(running))
             if sent.settled:
                 continue
             sent.worker = None
@@ -286,3 +289,9 @@ def _charge(identity: Identity, rows: int, results: ResultGroup, sent_at: float)
     if usage is not None:
         seconds = min(results.compute_infer_ns * 1e-9, time.monotonic() - sent_at)
         usage.charge(seconds * rows / (max(rows, results.batch_rows) or 1))
+
+
+def _charge_failed(sent: QueuedRequest, seconds: float) -> None:
+    """Charge a client for the time that a model has run for a request that failed. As for `_charge`, no longer."""
+    if seconds > 0.0 and sent.identity is not None and sent.identity.usage is not None:
+        sent.identity.usage.charge(min(seconds, time.monotonic() - sent.sent_at))

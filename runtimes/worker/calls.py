@@ -185,7 +185,7 @@ class Calls:
         if progress is None or progress.parent[0] is not source:
             return  # the call was cancelled meanwhile
         if frame.kind == wire.CALL_ERROR:
-            kind, message = wire.unpack_failure(frame.body)
+            kind, message, _ = wire.unpack_failure(frame.body)
             self._fail(progress, CallFailed(kind, message, progress.call.model))
             return
         results = wire.unpack_result(frame.body, frame.flags)

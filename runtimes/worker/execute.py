@@ -88,17 +88,24 @@ class Executor:
             outputs = self.chunked_model.run(inputs, batch.outputs, batch.signature, batch.rows)
             return self.results(batch, inputs, outputs, began, gathered, time.monotonic())
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
-            failure = self.failed(batch, error)
-        return failure or self.run_alone(batch)
+            failure = self.failed(batch, error, began)
+        return failure or self.run_again(batch, time.monotonic() - began)
 
-    def failed(self, batch: Batch, error: Exception) -> List[Outcome]:
+    def failed(self, batch: Batch, error: Exception, began: float) -> List[Outcome]:
         """Return the outcome of a request that ran alone; nothing if the requests of the batch have to run alone."""
+        self._finished_at = time.monotonic()
         if isinstance(error, DeviceLost):
             raise error
         if isinstance(error, RowCountMismatch):
             self.switch_batching_off("rows", str(error))
             return []
-        return [self.failure(error)] if len(batch) == 1 else []
+        return [self.failure(error).after(self._finished_at - began)] if len(batch) == 1 else []
+
+    def run_again(self, batch: Batch, seconds: float) -> List[Outcome]:
+        """Run each request of a batch that has failed alone. Those that fail then have cost what the batch took."""
+        outcomes = self.run_alone(batch)
+        failures = sum([isinstance(outcome, Failure) for outcome in outcomes])
+        return [each.after(seconds / failures) if isinstance(each, Failure) else each for each in outcomes]
 
     def run_alone(self, batch: Batch) -> List[Outcome]:
         outcomes: List[Outcome] = []
@@ -150,20 +157,19 @@ class Executor:
         """Return the outcomes of a batch that `begin` returned."""
         batch = running.batch
         failure: List[Outcome] = []
+        # It waits in the model until the previous batch is done; that counts as queue time.
+        waited = max(0.0, self._finished_at - running.gathered_at)
+        began, gathered = running.began_at + waited, running.gathered_at + waited
         try:
             if not batch.rows or self.batching.max_rows:
                 outputs = self._outputs_of(running)
-                inferred = time.monotonic()
-                # It waits in the model until the previous batch is done; that counts as queue time.
-                waited = max(0.0, self._finished_at - running.gathered_at)
-                began, gathered = running.began_at + waited, running.gathered_at + waited
-                return self.results(batch, running.inputs, outputs, began, gathered, inferred)
+                return self.results(batch, running.inputs, outputs, began, gathered, time.monotonic())
             # Batching was switched off while this batch was in progress.
             if running.started:
                 self.model.finish(running.handle)
         except Exception as error:  # noqa: BLE001 - as above
-            failure = self.failed(batch, error)
-        return failure or self.run_alone(batch)
+            failure = self.failed(batch, error, began)
+        return failure or self.run_again(batch, time.monotonic() - began)
 
     def results(
         self, batch: Batch, inputs: Arrays, outputs: Arrays, began: float, gathered: float, inferred: float
@@ -183,14 +189,14 @@ class Executor:
             limit = self.max_response_bytes
             if results.total <= limit or results.largest <= limit:
                 return results
-            return [self.limited(result) for result in results]
+            return [self.limited(result, rows) for result, rows in zip(results, results.rows)]
         parts = split(outputs, dim, [pending.rows for pending in batch])
         each = [[from_array(name, array) for name, array in part.items()] for part in parts]
         times = input_ns, infer_ns, int((time.monotonic() - inferred) * 1e9), batch.rows
         queue_ns = [int((began - pending.arrived) * 1e9) for pending in batch]
         return [
-            self.limited(ResultFrame(queued, *times, part, layout_of("", (), part)))
-            for queued, part in zip(queue_ns, each)
+            self.limited(ResultFrame(queued, *times, part, layout_of("", (), part)), pending.rows)
+            for queued, part, pending in zip(queue_ns, each, batch)
         ]
 
     def note_finished(self, now: float) -> None:
@@ -198,13 +204,13 @@ class Executor:
         self.refusal = ""
         self._finished_at = now
 
-    def limited(self, result: ResultFrame) -> Outcome:
-        """Return the result, or a failure if it is larger than a response may be."""
+    def limited(self, result: ResultFrame, rows: int = 1) -> Outcome:
+        """Return the result, or a failure if it is larger than a response may be. `rows`: of its batch's rows."""
         size, limit = sum([len(tensor.data) for tensor in result.outputs]), self.max_response_bytes
         if size <= limit:
             return result
         message = "the answer has %d bytes and the limit is %d; ask for fewer rows or fewer outputs"
-        return Failure("too_large", message % (size, limit))
+        return Failure("too_large", message % (size, limit), result.compute_infer_ns * rows // result.batch_rows)
 
     def failure(self, error: BaseException) -> Failure:
         """Return the outcome of a request for which the model raised this."""

@@ -122,8 +122,10 @@ class FastPath:
             outcomes = self._executor.results(batch, arrays, outputs, now, gathered, inferred)
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
             batch = self._batcher.all_at_once(connection, requests, now)
-            outcomes = self._executor.failed(batch, error)
-        self._answer(batch, outcomes or run_in(self._calls, self._executor.run_alone, batch))
+            outcomes = self._executor.failed(batch, error, now)
+        if not outcomes:
+            outcomes = run_in(self._calls, self._executor.run_again, batch, time.monotonic() - now)
+        self._answer(batch, outcomes)
         return key, rows, now
 
     def _prepare(self, layout: TensorLayout) -> _Prepared:

@@ -41,11 +41,8 @@ def run_requests(executor: "Executor", batch: Batch, began: float) -> List[Outco
     executor.note_finished(inferred)
     for index, request, answer in zip(indices, requests, answers):
         try:
-            if isinstance(answer, DeviceLost):
-                raise answer
             if isinstance(answer, Exception):
-                outcomes[index] = executor.failure(answer)
-                continue
+                raise answer
             missing = [name for name in request.outputs if name not in answer]
             if missing:
                 raise InvalidInput("the model has no output '%s'; it has %s" % (missing[0], ", ".join(sorted(answer))))
@@ -53,11 +50,11 @@ def run_requests(executor: "Executor", batch: Batch, began: float) -> List[Outco
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 - frameworks return anything
-            outcomes[index] = executor.failure(error)
+            outcomes[index] = executor.failure(error).after((inferred - gathered) / len(requests))
             continue
         if not index:
             executor.last_run = (batch.signature, request.inputs, answer)
         queue_s, rows = began - batch[index].arrived, batch.rows or len(batch)
         result = one_result(tensors, queue_s, gathered - began, inferred - gathered, rows)
-        outcomes[index] = executor.limited(result)
+        outcomes[index] = executor.limited(result, batch[index].rows or 1)
     return [outcomes[index] for index in range(len(batch))]

@@ -16,10 +16,18 @@ MAX_FRAME_BYTES = 1 << 16
 
 
 class Failure(NamedTuple):
-    """Why a request has no result: an error kind of the gateway, and a sentence for the client."""
+    """Why a request has no result: an error kind of the gateway, and a sentence for the client.
+
+    compute_ns  how long the model has run for it nevertheless
+    """
 
     kind: str
     message: str
+    compute_ns: int = 0
+
+    def after(self, seconds: float) -> "Failure":
+        """Return the same failure, after this much more of the model's time."""
+        return self._replace(compute_ns=self.compute_ns + max(0, int(seconds * 1e9)))
 
 
 Outcome = Union[ResultFrame, Failure]

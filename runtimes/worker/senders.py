@@ -211,7 +211,7 @@ class Senders:
             sender.ended = True
             self._forget(sender)
             if not sender.dropped:
-                self._outbox.append((sender, failure))
+                self._outbox.append((sender, failure.after(time.monotonic() - sender.since)))
             self._changed.notify_all()
         self._loop.wake()
         return True

@@ -120,7 +120,7 @@ class Streams:
             result = one_result(tensors, queue_s, stream.input_s, infer_s, final=answer is None)
             outcome = self._executor.limited(result)
         except Exception as error:  # noqa: BLE001 - frameworks raise anything, and the worker must survive it
-            outcome = self._executor.failed(stream.batch, error)[0]
+            outcome = self._executor.failed(stream.batch, error, began)[0]
         is_over = send_answer(source, number, outcome)
         if not is_over:
             stream.unread.add(sum([len(tensor.data) for tensor in tensors]))

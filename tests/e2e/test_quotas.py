@@ -20,6 +20,8 @@ BURST = 6
 # So slow that nothing comes in while the test runs.
 QUOTA = f"requests_per_second = 0.0001\nburst = {BURST}\ncompute_seconds_per_minute = 30"
 
+SLOW_FAILURE = ["python", "import time; time.sleep(0.3); raise RuntimeError"]
+
 
 def test_all_fronts_together_admit_what_the_quota_states(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
     add_fake(tmp_path / "repository", "m")
@@ -68,8 +70,31 @@ def test_all_fronts_together_admit_what_the_quota_states(gateway: Callable[..., 
     assert outcomes == {("tester", "quota"): 3 * BURST + 1}
 
 
-def body() -> bytes:
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, 3.0, 4.0]}
+def test_requests_that_fail_while_their_model_runs_use_up_the_quota(
+    gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """Those that the model refuses after it has computed, and those that end their worker."""
+    add_fake(tmp_path / "repository", "m", toml="execution_timeout_s = 0.5", tries={"5": SLOW_FAILURE})
+    roles = 'roles = ["infer"]'
+    lines = ['[anonymous]\nroles = ["health:*", "metrics"]']
+    for name in ("erring", "hanging"):
+        digest = hashlib.sha256(name.encode().ljust(40, b"-")).hexdigest()
+        quota = f"[identities.{name}.quota]\ncompute_seconds_per_minute = 0.1"
+        lines.append(f'[identities.{name}]\nkey_sha256 = ["{digest}"]\n{roles}\n{quota}')
+    identities = tmp_path / "identities.toml"
+    identities.write_text("\n".join(lines))
+    running = gateway(tmp_path / "repository", "--fronts", "1", "--identities", str(identities)).wait_ready()
+    for name, value in (("erring", 5.0), ("hanging", 777.0)):
+        headers = {"X-API-Key": name.ljust(40, "-")}
+        failed = running.post("/v2/models/m/infer", body(value), headers=headers)
+        assert failed.status == 500
+        refused = running.post("/v2/models/m/infer", body(), headers=headers)
+        assert refused.status == 429
+        assert "of compute time per minute" in refused.json()["error"]
+
+
+def body(first: float = 1.0) -> bytes:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [first, 2.0, 3.0, 4.0]}
     return json.dumps({"inputs": [tensor]}).encode()
 
 

@@ -43,6 +43,7 @@ class FakeClient:
         self.in_flight: dict[int, QueuedRequest] = {}
         self.rows_in_flight = 0
         self.retiring = self.closed = self.over_limit = False
+        self.ran_s = 0.0
 
     def send(self, queued: QueuedRequest) -> None:
         self.sent.append((queued.id, wire.ISOLATED if queued.crashes else 0))
@@ -187,16 +188,17 @@ def test_a_client_that_gave_up_many_requests_is_still_next() -> None:
     run(test)
 
 
+class Charged:
+    flow = 5
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def charge(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
 def test_each_request_is_charged_its_share_of_the_batch_even_if_nobody_waits_for_it() -> None:
-    class Charged:
-        flow = 5
-
-        def __init__(self) -> None:
-            self.seconds: list[float] = []
-
-        def charge(self, seconds: float) -> None:
-            self.seconds.append(seconds)
-
     def test(bench: Bench) -> None:
         client, usage = bench.client(), Charged()
         who = Identity("someone", {}, usage=cast(Usage, usage))
@@ -213,6 +215,39 @@ def test_each_request_is_charged_its_share_of_the_batch_even_if_nobody_waits_for
         bench.queue.on_results(cast(WorkerClient, client), lie)
         assert usage.seconds[-1] < 3600, "a hostile model spends what its client may use of all models"
         assert bench.queue._rows_by_flow == {}
+
+    run(test)
+
+
+def test_requests_that_fail_are_charged_what_the_model_has_run_for_them() -> None:
+    def test(bench: Bench) -> None:
+        client, usage = bench.client(window=4), Charged()
+        who = Identity("someone", {}, usage=cast(Usage, usage))
+        failed, unrun, given_up, lied_about = (bench.put(priority_of(1, 5), who) for _ in range(4))
+        for each in (failed, given_up):
+            each.sent_at = time.monotonic() - 10
+        lied_about.sent_at = time.monotonic()
+        given_up.fail(DeadlineExceeded("late"))
+        for each, ran_s in ((failed, 2.0), (unrun, 0.0), (given_up, 3.0), (lied_about, 1e9)):
+            bench.queue.on_error(cast(WorkerClient, client), each.id, Internal("it failed"), ran_s)
+        assert usage.seconds[:2] == [2.0, 3.0]
+        assert len(usage.seconds) == 3
+        assert usage.seconds[-1] < 3600, "a hostile model spends what its client may use of all models"
+
+    run(test)
+
+
+def test_requests_whose_worker_ends_share_what_their_batch_has_taken() -> None:
+    def test(bench: Bench) -> None:
+        client, usage = bench.client(window=4), Charged()
+        who = Identity("someone", {}, usage=cast(Usage, usage))
+        running, given_up, waiting = (bench.put(priority_of(1, 5), who) for _ in range(3))
+        for each in (running, given_up, waiting):
+            each.sent_at = time.monotonic() - 10
+        given_up.fail(DeadlineExceeded("late"))
+        client.ran_s = 4.0
+        bench.queue.on_lost(cast(WorkerClient, client), frozenset({running.id, given_up.id}))
+        assert usage.seconds == [2.0, 2.0]
 
     run(test)
 

@@ -272,5 +272,15 @@ def test_grouped_tensors_are_a_sequence() -> None:
 
 def test_the_message_of_a_failure_can_be_encoded() -> None:
     (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, {"kind": "invalid", "message": "a\ud800é"}, 1)))
-    kind, message = wire.unpack_failure(frame.body)
-    assert (kind, message.encode()) == ("invalid", "a?é".encode())
+    kind, message, compute_ns = wire.unpack_failure(frame.body)
+    assert (kind, message.encode(), compute_ns) == ("invalid", "a?é".encode(), 0)
+
+
+@pytest.mark.parametrize("compute_ns", [-1, 1 << 63, 1.5, True, "1", None])
+def test_a_failure_takes_a_possible_time(compute_ns: object) -> None:
+    failure = {"kind": "invalid", "message": "no", "compute_ns": 5}
+    (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, failure, 1)))
+    assert wire.unpack_failure(frame.body) == ("invalid", "no", 5)
+    (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, {**failure, "compute_ns": compute_ns}, 1)))
+    with pytest.raises(wire.MALFORMED):
+        wire.unpack_failure(frame.body)

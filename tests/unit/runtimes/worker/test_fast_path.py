@@ -134,7 +134,7 @@ class Worker:
                 break
             for frame in self._reader.feed(data):
                 if frame.kind == wire.ERROR:
-                    answers.append((frame.id, wire.unpack_json(frame.body)))
+                    answers.append((frame.id, wire.unpack_failure(frame.body)[:2]))
                     continue
                 for number, result in wire.unpack_result(frame.body, frame.flags):
                     tensors = [(*tensor[:3], bytes(tensor.data)) for tensor in result.outputs]
