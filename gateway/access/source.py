@@ -62,12 +62,16 @@ class _Files:
 class PolicySource:
     """The files are read when this is created. Raises SettingsError.
 
+    on_change      called when the files have changed, with whether what they have now is in use
+
     policy         the newest
     reload_failed  whether the files could not be used after their last change
     """
 
-    def __init__(self, path: Path, log: logging.Logger) -> None:
-        self._path, self._log = path.absolute(), log
+    def __init__(
+        self, path: Path, log: logging.Logger, on_change: Callable[[bool], None] = lambda is_used: None
+    ) -> None:
+        self._path, self._log, self._on_change = path.absolute(), log, on_change
         self._files = _Files(self._path)
         self._fetched: Keys = ()
         self._fetched_from = ""
@@ -119,16 +123,21 @@ class PolicySource:
             self._files = await asyncio.to_thread(_Files, self._path)
         except SettingsError as error:
             self._log.error("the identities have changed, but the earlier ones stay in use: %s", error)
-            self.reload_failed = True
+            self._refuse()
             return
         except Exception:
-            self.reload_failed = True
             self._log.exception("the identities have changed, but the earlier ones stay in use")
+            self._refuse()
             return
         self.reload_failed = False
         self._wake.set()
         if self._publish(publish):
             self._log.info("the identities have changed, and are in use")
+            self._on_change(True)
+
+    def _refuse(self) -> None:
+        self.reload_failed = True
+        self._on_change(False)
 
     def _publish(self, publish: Publish) -> bool:
         policy = self._build()

@@ -13,8 +13,10 @@ from gateway.access.source import PolicySource
 from gateway.config import Settings, SettingsError
 from gateway.domain.caller import Caller, Event
 from gateway.domain.identity import Identity
-from gateway.errors import ModelportError
+from gateway.errors import InvalidRequest, ModelportError
 
+# What the audit log records when the operator has changed the identities' files. Nobody has sent it.
+_RELOADED = Event("admin", "", "", "", "identities")
 _ANYONE = "anyone who reaches this server may query its models and read about them"
 
 
@@ -33,7 +35,11 @@ class Identities:
                 "allow_anonymous_admin has no effect with identities; leave it out, and list the roles of clients "
                 "without credentials under [anonymous]"
             )
-        self._source = PolicySource(Path(settings.identities), log) if settings.identities else None
+
+        def on_change(is_used: bool) -> None:
+            record(_RELOADED if is_used else _RELOADED._replace(outcome=InvalidRequest.kind))
+
+        self._source = PolicySource(Path(settings.identities), log, on_change) if settings.identities else None
         self.policy: Policy | None = None
         self.note = ""
         if self._source is not None:

@@ -275,7 +275,14 @@ def test_a_file_that_is_broken_keeps_the_identities(guarded: Guarded) -> None:
     guarded.file.write_text(text.replace("infer:m", "infre:m"))
     guarded.gateway.wait_for("the identities have changed, but the earlier ones stay in use: .* is not a role", since)
     assert guarded.request("POST", INFER.path, guarded.ci, as_json(INFER))[0] == 200
-    guarded.file.write_text(text)
+    replaced = text.replace('["metrics:m"]', '["metrics:m", "health:m"]')
+    since = len(guarded.gateway.log)
+    guarded.file.write_text(replaced)
+    guarded.gateway.wait_for("the identities have changed, and are in use", since)
+    found = [json.loads(line) for line in (guarded.file.parent / "audit.jsonl").read_text().splitlines()]
+    changes = [line for line in found if line["request"] == "identities"]
+    assert {(line["action"], line["identity"], line["peer"]) for line in changes} == {("admin", None, "")}
+    assert "invalid" in [line["outcome"] for line in changes]
 
 
 def test_an_issuer_changes_its_keys(guarded: Guarded) -> None:

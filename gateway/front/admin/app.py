@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.domain.identity import Action
+from gateway.domain.request_record import CANCELLED
 from gateway.engine.protocol import ClientDisconnected, Engine
 from gateway.errors import ModelportError, NotFound
 from gateway.front.admin.console import add_console
@@ -16,7 +17,7 @@ from gateway.front.admin.documentation import Documentation
 from gateway.front.admin.door import Door
 from gateway.front.admin.exports import add_exports
 from gateway.front.admin.origin import check_origin, check_page, is_allowed_page
-from gateway.front.base.access import Access, identity_of
+from gateway.front.base.access import OUTCOME, Access, identity_of
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import MAX_OBJECT_BYTES, BodyTimeouts, read_object
 from gateway.front.base.client_errors import client_message
@@ -77,6 +78,7 @@ def build_admin(
 
 async def _model_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ModelportError)
+    request.scope[OUTCOME] = error.kind
     body = getattr(request.state, "body", None)
     if body is None or body.complete:
         return JSONResponse({"error": client_message(error)}, error.status)
@@ -85,6 +87,7 @@ async def _model_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _no_answer(request: Request, error: Exception) -> Response:
+    request.scope[OUTCOME] = CANCELLED
     return Response()  # the client does not receive it
 
 

@@ -7,10 +7,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
 from gateway.domain.caller import Event
-from gateway.errors import ModelportError, kind_of
-from gateway.front.base.access import IDENTITY, Access, action_of, challenge, http_caller
+from gateway.errors import Forbidden, ModelportError, Overloaded, Unauthenticated, kind_of
+from gateway.front.base.access import IDENTITY, MODEL, OUTCOME, Access, action_of, challenge, http_caller
 from gateway.front.base.body import App, Body, BodyTimeouts, Receive, Scope, Send
 from gateway.front.base.dialect import encode_error
+
+_REFUSED = (Unauthenticated.status, Forbidden.status, Overloaded.status)
 
 
 class Door:
@@ -44,16 +46,16 @@ class Door:
                 await Response(encode(error), error.status, headers, "application/json")(scope, receive, send)
                 return
             scope[IDENTITY] = identity
-            if action == "admin":
-                send = self._recording(event, send)
+            send = self._recording(event, scope, send)
         await self._app(scope, receive, send)
 
-    def _recording(self, event: Event, send: Send) -> Send:
-        """Return a `send` that records the outcome once it is known."""
+    def _recording(self, event: Event, scope: Scope, send: Send) -> Send:
+        """Return a `send` that records the outcome once it is known, if it is of a change or a refusal."""
 
         async def recording(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                self._access.record(event._replace(outcome=kind_of(message["status"])))
+            if message["type"] == "http.response.start" and (event.action == "admin" or message["status"] in _REFUSED):
+                outcome = scope.get(OUTCOME) or kind_of(message["status"])
+                self._access.record(event._replace(model=scope.get(MODEL) or event.model, outcome=outcome))
             await send(message)
 
         return recording

@@ -115,8 +115,11 @@ def http_caller(client: tuple[str, int] | None, headers: Sequence[tuple[bytes, b
     return Caller(peer, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
 
 
-# The key of the identity in the scope of a request to the admin app.
+# Keys in the scope of a request to the admin app: the identity; for the audit log, the kind of the error that it has
+# ended with, and the model that its body names.
 IDENTITY = "modelport.identity"
+OUTCOME = "modelport.outcome"
+MODEL = "modelport.model"
 
 
 def challenge(error: ModelportError) -> dict[str, str]:

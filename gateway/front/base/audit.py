@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from gateway.domain.caller import Caller, Event, Header
 from gateway.domain.identity import Action, Grants, Identity
-from gateway.errors import Forbidden, QuotaExceeded, Unauthenticated, shorten
+from gateway.errors import Forbidden, Overloaded, QuotaExceeded, Unauthenticated, shorten
 from gateway.process.channel import AUDIT, Channel
 
 # How long events are collected. A longer time loses more of them if the front crashes; a shorter one means more frames.
@@ -17,7 +17,7 @@ _COLLECT_S = 0.1
 _MAX_REFUSALS = 1024
 # The same for what has changed the server, which a flood of refusals must not hide.
 _MAX_EVENTS = 2 * _MAX_REFUSALS
-_REFUSED = (Unauthenticated.kind, Forbidden.kind, QuotaExceeded.kind)
+_REFUSED = (Unauthenticated.kind, Forbidden.kind, QuotaExceeded.kind, Overloaded.kind)
 # Clients choose the names of models, and paths.
 _MAX_LENGTH = 256
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -11,10 +11,10 @@ from google.protobuf.message import DecodeError, Message
 
 from gateway.codecs.protobuf_limits import check_fields
 from gateway.domain.identity import Action, Identity
-from gateway.domain.request_record import CURRENT, RequestRecord
+from gateway.domain.request_record import CANCELLED, CURRENT, RequestRecord
 from gateway.domain.types import InferRequest, InferResponse, NotLoaded
 from gateway.engine.protocol import AnswerCallback, Engine, RequestHandle
-from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded
+from gateway.errors import InvalidRequest, ModelportError, Overloaded
 from gateway.front.base.access import Check
 from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.client_errors import to_client_error
@@ -69,15 +69,12 @@ class InferCall(Generic[_OptionsT]):
         except NotLoaded as unloaded:
             started = time.monotonic()
             identity = None if check is None else check("infer", unloaded.model_status.name)
-            await loaded(self._engine, unloaded, seconds, identity)
+            with _refusals_recorded(check, unloaded.model_status.name):
+                await loaded(self._engine, unloaded, seconds, identity)
             return await self(raw, _left(seconds, started), check)
         identity = None if check is None else check("infer", request.model)
-        try:
+        with _refusals_recorded(check, request.model):
             return self._write(options, await self._engine.infer(request, identity))
-        except QuotaExceeded as error:
-            if check is not None:
-                check.record("infer", request.model, error.kind)
-            raise
 
     def submit(
         self,
@@ -123,10 +120,11 @@ class InferCall(Generic[_OptionsT]):
         check: Check | None,
     ) -> RequestHandle:
         """Submit a request when its model has been loaded, with the time that is left until its deadline."""
-        started = time.monotonic()
-        identity = None if check is None else check("infer", unloaded.model_status.name)
+        started, model = time.monotonic(), unloaded.model_status.name
+        identity = None if check is None else check("infer", model)
         go_on = lambda: submit(seconds=_left(seconds, started))  # noqa: E731
-        return self._engine.when_loaded(unloaded, go_on, fail, size, seconds, identity)
+        with _refusals_recorded(check, model):
+            return self._engine.when_loaded(unloaded, go_on, fail, size, seconds, identity)
 
     def _read_checked(
         self, raw: bytes, seconds: float | None, check: Check | None, record: RequestRecord | None
@@ -163,7 +161,7 @@ class InferCall(Generic[_OptionsT]):
             return self._engine.submit(request, on_answer, takes_many=takes_many)
         try:
             return self._engine.submit(request, on_answer, identity, takes_many)
-        except QuotaExceeded as error:
+        except Overloaded as error:
             check.record("infer", request.model, error.kind)
             raise
 
@@ -190,6 +188,17 @@ class InferCall(Generic[_OptionsT]):
         except Exception as error:
             answer = error
         done(answer, outcome.final, not outcome.outputs)
+
+
+@contextmanager
+def _refusals_recorded(check: Check | None, model: str) -> Iterator[None]:
+    """Record in the audit log that the engine has refused an inference."""
+    try:
+        yield
+    except Overloaded as error:
+        if check is not None:
+            check.record("infer", model, error.kind)
+        raise
 
 
 def _left(seconds: float | None, started: float) -> float | None:
@@ -226,9 +235,12 @@ def unary(
     async def call(raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
         try:
             message = parse(kind, raw, max_fields)
-        except ModelportError:
+        except ModelportError as error:
             if check is not None:
-                check(action_of(kind()), "")  # it names no model
+                action = action_of(kind())
+                check(action, "")  # it names no model
+                if action == "admin":
+                    check.record(action, "", error.kind)
             raise
         name, action = model(message), action_of(message)
         identity = None if check is None else check(action, name)
@@ -240,8 +252,12 @@ def unary(
         try:
             reply = await answer(message, seconds, identity)
         except Exception as error:
-            if action == "admin" or isinstance(error, QuotaExceeded):
+            if action == "admin" or isinstance(error, Overloaded):
                 check.record(action, name, to_client_error(error).kind)
+            raise
+        except asyncio.CancelledError:
+            if action == "admin":  # what was begun may be carried out nevertheless
+                check.record(action, name, CANCELLED)
             raise
         if action == "admin":
             check.record(action, name)

@@ -28,11 +28,13 @@ async def loaded(
         handle.cancel()
 
 
-async def loaded_model(engine: Engine, name: str, version: str = "") -> ModelStatus:
+async def loaded_model(engine: Engine, name: str, version: str = "", identity: Identity | None = None) -> ModelStatus:
     """Return the status of a version whose signatures are known. One that was never loaded is loaded for that.
+
+    While it waits, it counts as a request in flight of whoever asks, `identity`.
 
     Raises ModelportError.
     """
     while (status := engine.model(name, version)).awaits_load:
-        await loaded(engine, NotLoaded(status))
+        await loaded(engine, NotLoaded(status), identity=identity)
     return status

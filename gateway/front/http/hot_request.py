@@ -16,7 +16,7 @@ from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.types import InferRequest, InferResponse, NotLoaded
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.protocol import ClientDisconnected, Engine, RequestHandle
-from gateway.errors import InvalidRequest, ModelportError, QuotaExceeded, TooLarge
+from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from gateway.front.base.access import DeniedModel, GuardedEngine
 from gateway.front.base.affinity import with_affinity
 from gateway.front.base.body import Headers, read_headers
@@ -516,7 +516,7 @@ class HotRequest:
         return cast(Engine, GuardedEngine(self._engine, identity))
 
     def _error_reply(self, error: Exception) -> Reply:
-        if isinstance(error, QuotaExceeded) and self._head.identity is not None:
+        if isinstance(error, Overloaded) and self._head.identity is not None:
             self._connection.record_refusal(self._head.identity, self._route.model, self._route.path, error)
         error = to_client_error(error, self.request_id.decode())  # logged once, if it is not expected
         if self.record is not None:

@@ -45,7 +45,8 @@ class Watched:
     """A source that runs. `next` returns the next policy that it publishes."""
 
     def __init__(self, path: Path) -> None:
-        self.source = PolicySource(path, LOG)
+        self.changes: list[bool] = []
+        self.source = PolicySource(path, LOG, self.changes.append)
         self.published: asyncio.Queue[Policy] = asyncio.Queue()
         self.task = asyncio.ensure_future(self.source.run(self.published.put_nowait))
 
@@ -93,6 +94,8 @@ def test_a_file_that_is_broken_changes_nothing_and_is_reported_once(
         replace_file(path, "")
         assert (await watched.next()).keys == {}
         assert not watched.source.reload_failed
+        await logged(caplog, "and are in use")
+        assert watched.changes == [False, False, True]
 
     watching(path, test)
     lines = [record.getMessage() for record in caplog.records]

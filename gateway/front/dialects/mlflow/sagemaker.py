@@ -16,7 +16,7 @@ from gateway.codecs.json_text import dumps
 from gateway.domain.control import GetPlaces, LoadModel, UnloadModel
 from gateway.engine.protocol import Engine
 from gateway.errors import AlreadyExists, InvalidRequest, NotFound, shorten
-from gateway.front.base.access import identity_of, may_read
+from gateway.front.base.access import MODEL, identity_of, may_read
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 
@@ -36,6 +36,7 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
         name, url = body.get("model_name"), body.get("url")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidRequest("'model_name' must be a string of letters, digits and _ . @ + = -")
+        request.scope[MODEL] = name
         # What another front is loading is not in the table of this one yet.
         if any(status.name == name for status in engine.models()) or name in await engine.control(GetPlaces()):
             raise AlreadyExists(f"there is a model '{shorten(name)}' already; unload it first")

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound
-from gateway.front.base.access import readable_models
+from gateway.front.base.access import identity_of, readable_models
 from gateway.front.base.app_routes import AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.base.loading import loaded_model
@@ -42,10 +42,10 @@ def add_routes(app: AppRoutes, engine: Engine, read_object: ReadObject) -> None:
     @app.get(_MODEL + "/metadata", tags=["TensorFlow Serving"])
     @app.get(_VERSION + "/metadata", tags=["TensorFlow Serving"])
     @app.get(_LABEL + "/metadata", tags=["TensorFlow Serving"])
-    async def metadata(model: str, version: str = "", label: str = "") -> dict[str, Any]:
+    async def metadata(request: Request, model: str, version: str = "", label: str = "") -> dict[str, Any]:
         """The model's signatures."""
         check_version(model, version or label, bool(label))
-        found = await loaded_model(engine, model, version or label)
+        found = await loaded_model(engine, model, version or label, identity_of(request))
         signatures = _as_dict(signature_map(found))
         return {"model_spec": _as_dict(model_spec(found)), "metadata": {SIGNATURE_DEF: signatures}}
 

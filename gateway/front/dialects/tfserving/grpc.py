@@ -213,7 +213,7 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         message: pb.GetModelMetadataRequest, seconds: float | None, identity: Identity | None
     ) -> Message:
         spec = _read_spec(message.model_spec)
-        status = await loaded_model(engine, spec.find(engine).name, spec.version)
+        status = await loaded_model(engine, spec.find(engine).name, spec.version, identity)
         check_fields(message.metadata_field)
         packed = AnyMessage()
         packed.Pack(signature_map(status))

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.domain.types import ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest, ModelportError, NotAllowed, NotFound
-from gateway.front.base.access import acts, readable_models
+from gateway.front.base.access import OUTCOME, acts, readable_models
 from gateway.front.base.app_routes import AppRoute, AppRoutes
 from gateway.front.base.body import ReadObject
 from gateway.front.dialects.torchserve.inference import encode_error
@@ -38,6 +38,7 @@ class _Route(AppRoute):
         try:
             return await super().answer(request)
         except ModelportError as error:
+            request.scope[OUTCOME] = error.kind
             return _error_response(error, self.path)
 
 

@@ -90,9 +90,9 @@ def _add_models(app: AppRoutes, engine: Engine) -> None:
 
     @app.get("/v2/models/{model}", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}", tags=["models"])
-    async def metadata(model: str, version: str = "") -> dict[str, Any]:
+    async def metadata(request: Request, model: str, version: str = "") -> dict[str, Any]:
         """Inputs and outputs. -1 means any size. A datatype "" and a shape [-1] may be unknown as yet."""
-        await loaded_model(engine, model, version)
+        await loaded_model(engine, model, version, identity_of(request))
         return model_metadata(engine, model, version)
 
     @app.get("/v2/models/{model}/ready", tags=["models"], responses={503: {"description": "Not ready"}})
@@ -234,9 +234,9 @@ def _add_trace_settings(app: AppRoutes, engine: Engine, read_object: ReadObject)
 def _add_configuration(app: AppRoutes, engine: Engine) -> None:
     @app.get("/v2/models/{model}/config", tags=["models"])
     @app.get("/v2/models/{model}/versions/{version}/config", tags=["models"])
-    async def config(model: str, version: str = "") -> dict[str, Any]:
+    async def config(request: Request, model: str, version: str = "") -> dict[str, Any]:
         """The configuration in the form of Triton's config.pbtxt; dims do not include the batch dimension."""
-        return as_json(await read_configuration(engine, model, version))
+        return as_json(await read_configuration(engine, model, version, identity_of(request)))
 
 
 def _readiness(body: dict[str, Any]) -> JSONResponse:

@@ -77,7 +77,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         return pb.ServerMetadataResponse(**server_metadata(engine))
 
     async def describe_model(message: pb.ModelMetadataRequest, identity: Identity | None) -> Message:
-        await loaded_model(engine, message.name, message.version)
+        await loaded_model(engine, message.name, message.version, identity)
         return pb.ModelMetadataResponse(**model_metadata(engine, message.name, message.version))
 
     async def statistics(message: pb.ModelStatisticsRequest, identity: Identity | None) -> Message:
@@ -115,7 +115,7 @@ def methods(engine: Engine) -> dict[str, Method]:
         return await trace_settings.answer(engine, message)
 
     async def model_config(message: pb.ModelConfigRequest, identity: Identity | None) -> Message:
-        return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version))
+        return pb.ModelConfigResponse(config=await read_configuration(engine, message.name, message.version, identity))
 
     async def repository_index(message: pb.RepositoryIndexRequest, identity: Identity | None) -> Message:
         entries = await read_index(engine, message.ready, identity)

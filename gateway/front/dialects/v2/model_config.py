@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gateway.domain.control import GetConfiguration
+from gateway.domain.identity import Identity
 from gateway.domain.types import ModelStatus, unavailable
 from gateway.engine.protocol import Engine
 from gateway.front.base.loading import loaded_model
@@ -17,12 +18,14 @@ from gateway.generated import model_config_pb2 as pb
 _KIND_GPU, _KIND_CPU = pb.ModelInstanceGroup.KIND_GPU, pb.ModelInstanceGroup.KIND_CPU
 
 
-async def read_configuration(engine: Engine, name: str, version: str = "") -> pb.ModelConfig:
+async def read_configuration(
+    engine: Engine, name: str, version: str = "", identity: Identity | None = None
+) -> pb.ModelConfig:
     """Describe a model as it is served, whichever file configured it.
 
     Raises NotFound, and Unavailable before it has been loaded.
     """
-    status = await loaded_model(engine, name, version)
+    status = await loaded_model(engine, name, version, identity)
     signature = status.signature()
     if signature is None:
         raise unavailable(status)
