@@ -9,20 +9,13 @@ FOLDER/STEP/1/model.onnx has one input, "x", and one output, "y". It prints its 
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import onnxruntime as ort
-import pytriton
+from triton_repository import serve
 
-PACKAGE = Path(pytriton.__file__).parent
 STEP = """
 import numpy as np
 import onnxruntime as ort
@@ -79,50 +72,11 @@ def write_repository(folder, source, pipelines):
         (folder / name / "config.pbtxt").write_text(f"{config}ensemble_scheduling {{ step [\n{written}\n] }}\n")
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def main():
     source, pipelines = Path(sys.argv[1]).absolute(), json.loads(sys.argv[2])
-    with tempfile.TemporaryDirectory() as made:
-        repository, backends, port = Path(made, "models"), Path(made, "backends"), free_port()
-        write_repository(repository, source, pipelines)
-        shutil.copytree(PACKAGE / "tritonserver" / "backends", backends)
-        stub = PACKAGE / "tritonserver" / "python_backend_stubs" / "{}.{}".format(*sys.version_info[:2])
-        shutil.copy(stub / "triton_python_backend_stub", backends / "python")
-        libraries = [str(PACKAGE.parent / "nvidia_pytriton.libs"), os.environ.get("LD_LIBRARY_PATH", "")]
-        server = subprocess.Popen(
-            [
-                str(PACKAGE / "tritonserver" / "bin" / "tritonserver"),
-                f"--model-repository={repository}",
-                f"--backend-directory={backends}",
-                "--http-address=127.0.0.1",
-                f"--http-port={port}",
-                "--allow-grpc=false",
-                "--allow-metrics=false",
-            ],
-            # The stub runs the first python3 of PATH.
-            env={
-                **os.environ,
-                "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
-                "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
-                "PYTHONPATH": str(PACKAGE.parent),
-            },
-        )
-        try:
-            while server.poll() is None:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready").close()
-                    print(f"http {port}", flush=True)
-                    break
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.1)
-            server.wait()
-        finally:
-            server.terminate()
-            server.wait()
+    with tempfile.TemporaryDirectory() as repository:
+        write_repository(Path(repository), source, pipelines)
+        serve(repository)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", default="", help="a version of the model; default: the newest")
     parser.add_argument("--output", default="", metavar="NAME", help="show only this output, as numbers")
     parser.add_argument("--top", type=int, default=0, metavar="N", help="show the N highest scores")
+    parser.add_argument(
+        "--sequence-id", default="", metavar="ID",
+        help="the sequence of the request: a number or text; '\"42\"' is the text 42",
+    )  # fmt: skip
+    parser.add_argument("--sequence-start", action="store_true", help="this is its first request")
+    parser.add_argument("--sequence-end", action="store_true", help="this is its last request")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     if options.top < 0:
         print("modelport: --top must not be negative", file=sys.stderr)
         return 2
+    sequence = options.sequence_id, options.sequence_start, options.sequence_end
     question = Question(
-        options.model, options.inputs, from_flags(options), options.version, options.output, options.top
+        options.model, options.inputs, from_flags(options), options.version, options.output, options.top, *sequence
     )
     return predict(question)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gateway.codecs.cast import cast
-from gateway.codecs.json_tensors import guess_tensor, read_tensor
+from gateway.codecs.json_tensors import guess_tensor, json_values, read_tensor
+from gateway.codecs.json_text import dumps
 from gateway.codecs.media_types import is_image
 from gateway.codecs.npy import NPZ
 from gateway.commands import http_client
@@ -22,11 +23,15 @@ from gateway.commands.predict_output import NoSuchOutput, print_response
 from gateway.errors import InvalidRequest
 from runtimes.tensors import Tensor, from_array
 
+_WHOLE, _QUOTED = re.compile(r"[0-9]+"), re.compile(r'".+"', re.DOTALL)
 _NAMED = re.compile(r"([^=@\[{\"]+)=(.*)", re.DOTALL)
 
 
 class Question(NamedTuple):
-    """inputs: as on the command line. version: "" for the newest. output: "" for all. top: number of scores; 0: all."""
+    """inputs: as on the command line. version: "" for the newest. output: "" for all. top: number of scores; 0: all.
+
+    sequence_id: as on the command line; "" if the request belongs to no sequence
+    """
 
     model: str
     inputs: Sequence[str]
@@ -34,6 +39,9 @@ class Question(NamedTuple):
     version: str = ""
     output: str = ""
     top: int = 0
+    sequence_id: str = ""
+    sequence_start: bool = False
+    sequence_end: bool = False
 
 
 class _Image(bytes):
@@ -106,7 +114,10 @@ def _request(
 ) -> Request:
     """Return an image, or a form with several; npz if one input is an array; else JSON. Raises CommandError."""
     inputs = {spec["name"]: spec["datatype"] for spec in metadata["inputs"]}
+    sequence = _sequence(question)
     if any(isinstance(each.value, _Image) for each in arguments):
+        if sequence:
+            raise CommandError("an image cannot be sent with a sequence id; send its pixels as an array", 2)
         return _images(arguments, inputs, question)
     named: dict[str, Any] = {}
     needed = [name for name in inputs if name not in configuration.optional]
@@ -124,15 +135,39 @@ def _request(
     tensors_only = set(wanted) <= {spec["name"] for spec in metadata["outputs"]}
     is_numeric = tensors_only and all(spec["datatype"] != "BYTES" for spec in metadata["outputs"])
     accept = form_for(spec["datatype"] for spec in metadata["outputs"]) if is_numeric else "application/json"
-    if any(isinstance(value, np.ndarray) for value in named.values()):
+    has_arrays = any(isinstance(value, np.ndarray) for value in named.values())
+    if has_arrays:
         datatypes = {**configuration.optional, **inputs}
         tensors = [_tensor(name, value, datatypes.get(name, "")) for name, value in named.items()]
-        form = form_for(datatypes.values())
-        return Request(write(tensors, form), form, accept)
+        if not sequence:
+            form = form_for(datatypes.values())
+            return Request(write(tensors, form), form, accept)
+        named = {tensor.name: json_values(tensor) for tensor in tensors}  # no other body has parameters
     document: dict[str, Any] = {"inputs": named}
     if question.output:
         document["outputs"] = [question.output]
-    return Request(json.dumps(document).encode(), "application/json", accept)
+    if sequence:
+        document["parameters"] = sequence
+    # orjson writes arrays, but not the NaN of a JSON value.
+    body = dumps(document) if has_arrays else json.dumps(document).encode()
+    return Request(body, "application/json", accept)
+
+
+def _sequence(question: Question) -> Mapping[str, Any]:
+    """Return the parameters of the request's sequence; none without one. Raises CommandError."""
+    text, flags = question.sequence_id, (question.sequence_start, question.sequence_end)
+    if not text:
+        if any(flags):
+            raise CommandError("--sequence-start and --sequence-end need --sequence-id", 2)
+        return {}
+    number: int | str = text
+    if _WHOLE.fullmatch(text):
+        number = int(text)
+        if number not in range(1, 1 << 64):
+            raise CommandError(f"--sequence-id is {text}: expected a number from 1 to 2^64 - 1, or text", 2)
+    elif _QUOTED.fullmatch(text):
+        number = text[1:-1]
+    return {"sequence_id": number, "sequence_start": flags[0], "sequence_end": flags[1]}
 
 
 def _images(arguments: Sequence[_Argument], inputs: Mapping[str, str], question: Question) -> Request:

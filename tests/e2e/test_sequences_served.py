@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import ROOT
 from tests.support.gateway_process import Gateway, start_gateway
 
 FILES = {
@@ -126,6 +127,32 @@ def test_a_state_in_every_framework(model: str, served: Gateway, client: Client)
     assert [ask(1, 1, "start"), ask("1", 100, "start"), ask(1, 2), ask("1", 1, "end")] == [22, 220, 26, 222]
     assert "must specify the START flag" in str(ask("1", 1))
     assert [ask(1, 5, "start"), ask(1, 1, "end")] == [30, 32]
+
+
+def test_the_command_line_sends_a_sequence(served: Gateway, tmp_path: Path) -> None:
+    np.save(tmp_path / "ones.npy", np.ones((1, 2), np.float32))
+
+    def predict(value: str, *flags: str) -> str:
+        line = [
+            sys.executable,
+            "-m",
+            "gateway",
+            "predict",
+            "onnx",
+            "--url",
+            f"http://{served.http}",
+            "--input",
+            value,
+            *flags,
+        ]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+        return done.stdout + done.stderr
+
+    assert "[[22., 22.]]" in predict("[[1, 1]]", "--sequence-id", "7", "--sequence-start")
+    assert "[[220., 220.]]" in predict("[[100, 100]]", "--sequence-id", '"7"', "--sequence-start")
+    assert "[[24., 24.]]" in predict(f"@{tmp_path}/ones.npy", "--sequence-id", "7", "--sequence-end")
+    assert "must specify the START flag" in predict("[[1, 1]]", "--sequence-id", "7")
+    assert "must specify a non-zero or non-empty correlation ID" in predict("[[1, 1]]")
 
 
 def test_interleaved_streams_are_equal_to_each_alone(client: Client, zoo: Path) -> None:

@@ -1,12 +1,15 @@
 """What `modelport predict` makes of its inputs, before it asks."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gateway.commands.http_client import CommandError
-from gateway.commands.predict import _tensor
+from gateway.commands.connection import Connection
+from gateway.commands.http_client import CommandError, Configuration
+from gateway.commands.predict import Question, _Argument, _Image, _request, _tensor
 from gateway.commands.predict_output import print_response
 from runtimes.contract import numpy_dtype
 from runtimes.tensors import to_array
@@ -90,3 +93,51 @@ def test_what_is_no_array_is_printed_as_json_if_nothing_is_declared(
 ) -> None:
     print_response("application/json", b'{"outputs": {"y": %s}}' % values.encode(), {}, [], "y", 0)
     assert capsys.readouterr().out.splitlines() == ["y", values]
+
+
+METADATA: Mapping[str, list[dict[str, Any]]] = {
+    "inputs": [{"name": "x", "datatype": "FP32"}],
+    "outputs": [{"name": "y", "datatype": "FP32"}],
+}
+
+
+def asked(value: Any, **sequence: Any) -> Any:
+    question = Question("m", [], Connection("http://127.0.0.1:8000"), **sequence)
+    return _request([_Argument("", value)], METADATA, question, Configuration())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("42", 42), ("18446744073709551615", (1 << 64) - 1), ('"42"', "42"), ("camera-1", "camera-1"), ("-1", "-1")],
+)
+@pytest.mark.parametrize("value", [[[0.1, 2]], np.array([[0.1, 2]], np.float32)])
+def test_a_sequence_is_in_the_parameters_of_a_json_body(value: Any, given: str, expected: int | str) -> None:
+    request = asked(value, sequence_id=given, sequence_start=True)
+    assert request.content_type == "application/json"
+    assert json.loads(request.body) == {
+        "inputs": {"x": [[0.1, 2]]},
+        "parameters": {"sequence_id": expected, "sequence_start": True, "sequence_end": False},
+    }
+
+
+def test_a_request_without_a_sequence_is_as_it_was() -> None:
+    assert json.loads(asked([[float("nan")]]).body)["inputs"]["x"][0][0] != 0
+    assert "parameters" not in json.loads(asked([1]).body)
+    assert asked(np.zeros((1, 2))).content_type == "application/x-npz"
+
+
+@pytest.mark.parametrize(
+    ("value", "sequence", "says"),
+    [
+        ([1], {"sequence_end": True}, "need --sequence-id"),
+        ([1], {"sequence_id": "0"}, "expected a number from 1"),
+        ([1], {"sequence_id": str(1 << 64)}, "expected a number from 1"),
+        (_Image(b""), {"sequence_id": "1"}, "an image cannot be sent with a sequence id"),
+    ],
+)
+def test_what_is_wrong_with_a_sequence_is_said_before_anything_is_sent(
+    value: Any, sequence: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(CommandError, match=says) as caught:
+        asked(value, **sequence)
+    assert caught.value.code == 2
