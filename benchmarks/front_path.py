@@ -243,8 +243,7 @@ async def measure(
     async def control(request: Any) -> None:
         raise NotImplementedError(request)
 
-    frames = None if fast_path is None else fast_path.Frames()
-    engine = FrontEngine(1, AdmissionLimits(), control, frames=frames)
+    engine = FrontEngine(1, AdmissionLimits(), control, compiled=fast_path)
     front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight)
     with tempfile.TemporaryDirectory() as folder:
         await front.start(engine, None if fast_path is None else fast_path.FastPath(engine, Limits()))

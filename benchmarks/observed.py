@@ -35,7 +35,7 @@ async def cpu_time(
 
     module = fast.load(True)
     assert module is not None
-    engine = FrontEngine(1, AdmissionLimits(), control, frames=module.Frames())
+    engine = FrontEngine(1, AdmissionLimits(), control, compiled=module)
     front: Front = GrpcFront() if dialect == "grpc" else HttpFront(in_flight)
     observer, finish = observe(engine)
     load = _DIALECTS[dialect](1, "tiny", ROW)

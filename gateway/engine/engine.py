@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from gateway.domain.control import ControlRequest, ResultT
@@ -42,6 +43,7 @@ from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import QueuedRequest, Servable
 from gateway.engine.shadow import ShadowRequest, Shadows
+from gateway.engine.tally import Tally
 from gateway.engine.usage import Usages
 from gateway.errors import (
     DeadlineExceeded,
@@ -68,8 +70,9 @@ class FrontEngine:
 
     `front` is the front's number, which makes request ids unique across fronts. `control` sends a request to the
     supervisor. `usage_page` is the file by which fronts share quotas; whoever makes an Identity gets its usage from
-    `usages`. The compiled path (front/fast_path.pyx) does what `submit` and `settle` do for its own requests, with
-    `routes`, `admission`, `deadlines` and `last_id`, the id given last.
+    `usages`. `compiled` is the module front/fast_path.pyx; without it, frames and tallies are Python's. The compiled
+    path does what `submit` and `settle` do for its own requests, with `routes`, `admission`, `deadlines` and `last_id`,
+    the id given last.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class FrontEngine:
         arenas: Arenas | None = None,
         shared_memory: SharedMemory | None = None,
         server_name: str = "modelport",
-        frames: Frames | None = None,
+        compiled: ModuleType | None = None,
         usage_page: Path | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         deployment: Deployment = Deployment(),  # noqa: B008 - a tuple
@@ -98,7 +101,7 @@ class FrontEngine:
         self.draining = False
         self.drained = asyncio.Event()
         self._arenas = arenas
-        self.frames = frames or Frames()
+        self.frames: Frames = Frames() if compiled is None else compiled.Frames()
         make_calls = partial(Calls, self.submit_child, max_body_bytes)
         self.shadows = Shadows(self, limits.timeout_s)
         self.routes = Routes(
@@ -114,7 +117,8 @@ class FrontEngine:
             self.shadows,
         )
         self.admission = AdmissionController(limits)
-        self.usages = Usages(self.admission, usage_page, front)
+        tally = Tally if compiled is None else compiled.Tally
+        self.usages = Usages(self.admission, usage_page, front, tally=tally)
         self.deadlines: Deadlines[AdmittedRequest | LoadWait] = Deadlines(self._expire)
         self.expirations: Deadlines[ShadowRequest] = Deadlines(self._expire)
         self._load_waits = LoadWaits(self.admission, self.deadlines, self.metrics, self.routes.want)

@@ -1,6 +1,7 @@
 """Queues the requests for one version of a model in this front, and sends them to the version's workers."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from gateway.domain.identity import Identity
@@ -49,7 +50,7 @@ class ModelQueue:
         # The number of requests that were sent and have no final answer: those in flight of all clients.
         self._sent = 0
         # Their rows by flow, for the flows of clients that are known.
-        self._rows_by_flow: dict[int, int] = {}
+        self._rows_by_flow: defaultdict[int, int] = defaultdict(int)
 
     def queue_of(self, worker: WorkerAddress) -> "ModelQueue":
         """Return the queue whose requests run in this worker."""
@@ -87,8 +88,9 @@ class ModelQueue:
             return
         queued.worker, queued.sent_at = client, queued.queued_at
         self._sent += 1
-        if queued.priority > MAX_LEVEL:
-            self._add_rows(queued.priority >> LEVEL_BITS, queued.rows)
+        priority = queued.priority
+        if priority > MAX_LEVEL:
+            self._rows_by_flow[priority >> LEVEL_BITS] += queued.rows
         client.send(queued)
         if self.target_s:
             self._publish_rows()
@@ -121,19 +123,19 @@ class ModelQueue:
             queued.worker, queued.sent_at = client, time.monotonic()
             self._sent += 1
             if queued.priority > MAX_LEVEL:
-                self._add_rows(queued.priority >> LEVEL_BITS, queued.rows)
+                self._rows_by_flow[queued.priority >> LEVEL_BITS] += queued.rows
             client.send(queued)
 
     def _enqueue(self, queued: QueuedRequest) -> None:
         known = queued.priority > MAX_LEVEL
         self._queued.add(queued, self._rows_by_flow.get(queued.priority >> LEVEL_BITS, 0) if known else 0)
 
-    def _add_rows(self, flow: int, rows: int) -> None:
-        """Count rows of a known client that are sent, or less of them."""
+    def _end_flow(self, flow: int, rows: int) -> None:
+        """Count rows of a known client that were sent no longer."""
         by_flow = self._rows_by_flow
-        rows += by_flow.get(flow, 0)
-        if rows:
-            by_flow[flow] = rows
+        left = by_flow[flow] - rows
+        if left:
+            by_flow[flow] = left
         else:
             del by_flow[flow]
 
@@ -141,13 +143,13 @@ class ModelQueue:
         """Stop counting a request that was sent: it has its final answer, or its worker has ended."""
         self._sent -= 1
         if sent.priority > MAX_LEVEL:
-            self._add_rows(sent.priority >> LEVEL_BITS, -sent.rows)
+            self._end_flow(sent.priority >> LEVEL_BITS, sent.rows)
 
     def _end_known(self, ended: list[tuple[int, QueuedRequest]], results: ResultGroup) -> None:
         """Do for the requests of a frame what the requests of known clients need. Mostly, one has sent all of them."""
         last, rows = ended[0][1], 0
         for _, sent in ended:
-            if sent.priority != last.priority or sent.identity is not last.identity:
+            if sent.identity is not last.identity:  # otherwise, the flow is the same
                 self._end_rows(last, rows, results)
                 last, rows = sent, 0
             rows += sent.rows
@@ -156,7 +158,7 @@ class ModelQueue:
     def _end_rows(self, sent: QueuedRequest, rows: int, results: ResultGroup) -> None:
         """Stop counting rows of the client that sent this request, and charge it for them."""
         if sent.priority > MAX_LEVEL:
-            self._add_rows(sent.priority >> LEVEL_BITS, -rows)
+            self._end_flow(sent.priority >> LEVEL_BITS, rows)
         if sent.identity is not None and not sent.answered:  # each of several answers was charged when it came
             _charge(sent.identity, rows, results, sent.sent_at)
 

@@ -3,6 +3,7 @@
 import math
 
 from gateway.domain.quota import Quota
+from gateway.engine.tally import Tally
 from gateway.errors import QuotaExceeded
 from gateway.process.usage_page import BYTES, COMPUTE, IN_FLIGHT, REQUESTS, STRIDE, UsagePage
 
@@ -24,17 +25,17 @@ class QuotaSlot:
     """Raises QuotaExceeded for what exceeds the quota. Each method takes some microseconds."""
 
     __slots__ = (
-        "_bytes", "_cells", "_column", "_compute", "_counted", "_in_flight", "_key", "_keys", "_page", "_quota",
-        "_requests", "_requests_window", "_searched_at", "_slot", "_start", "counts_in_flight",
+        "_bytes", "_cells", "_column", "_compute", "_in_flight", "_key", "_keys", "_page", "_quota", "_requests",
+        "_requests_window", "_searched_at", "_slot", "_start", "_tally",
     )  # fmt: skip
 
-    def __init__(self, key: int, page: UsagePage, column: int) -> None:
-        """`column` is this front's; see UsagePage for both arguments of it."""
-        self._key, self._page, self._column = key, page, column
+    def __init__(self, key: int, page: UsagePage, column: int, tally: Tally) -> None:
+        """`column` is this front's; see UsagePage for both arguments of it. `tally` counts the requests in flight."""
+        self._key, self._page, self._column, self._tally = key, page, column, tally
         self._cells, self._keys = page.cells, page.keys
         self._slot = self._start = 0
         self._searched_at = -math.inf
-        self._counted = 0  # the requests in this front's cell that are of this identity
+        self._place()
 
     def configure(self, quota: Quota) -> None:
         """Apply a quota. What was used before counts against it."""
@@ -45,7 +46,7 @@ class QuotaSlot:
         self._bytes = 1.0 / quota.bytes_per_second if quota.bytes_per_second else 0.0
         self._compute = _MINUTE_S / quota.compute_seconds_per_minute if quota.compute_seconds_per_minute else 0.0
         self._in_flight = quota.in_flight or 0
-        self.counts_in_flight = bool(self._in_flight)
+        self._tally.counts_in_flight = bool(self._in_flight)
 
     @property
     def unflushed_s(self) -> float:
@@ -80,19 +81,19 @@ class QuotaSlot:
         self.check(size, now)
         if self._in_flight:
             # Counted before it is compared, so that two fronts cannot both take the last one.
-            self.count(1)
+            self._tally.count(1)
             if self._page.in_flight(self._start) > self._in_flight:
-                self.count(-1)
+                self._tally.count(-1)
                 raise _exceeded("in_flight", f"{counted(self._in_flight, 'request')} in flight", 0.0)
         self._add(REQUESTS, self._requests, now)
         self._add(BYTES, size * self._bytes, now)
 
     def hold(self, now: float) -> None:
-        """Count a request that waits as one in flight, until `count(-1)`. Raises QuotaExceeded: it is not counted."""
+        """Count a request that waits as one in flight. Raises QuotaExceeded, with nothing counted."""
         self._find_slot(now)
-        self.count(1)
+        self._tally.count(1)
         if self._page.in_flight(self._start) > self._in_flight:
-            self.count(-1)
+            self._tally.count(-1)
             raise _exceeded("in_flight", f"{counted(self._in_flight, 'request')} in flight", 0.0)
 
     def lend(self, now: float) -> tuple[int, float]:
@@ -125,12 +126,9 @@ class QuotaSlot:
         self._find_slot(now)
         self._add(COMPUTE, seconds * self._compute, now)
 
-    def count(self, more: int) -> None:
-        """Count requests in flight, or no longer."""
-        self._counted += more
-        cell = self._start + IN_FLIGHT + self._column
+    def _place(self) -> None:
         # The slot of those that found none has more than this identity.
-        self._cells[cell] = self._counted if self._slot else self._cells[cell] + more
+        self._tally.place(self._cells, self._start + IN_FLIGHT + self._column, bool(self._slot))
 
     def _add(self, bucket: int, seconds: float, now: float) -> None:
         if seconds:
@@ -142,13 +140,14 @@ class QuotaSlot:
         if self._keys[self._slot] == self._key or (not self._slot and now - self._searched_at < _SEARCH_S):
             return
         self._searched_at = now
-        in_flight = self._counted
+        in_flight = self._tally.counted
         if in_flight:
-            self.count(-in_flight)
+            self._tally.count(-in_flight)
         self._slot = self._page.claim(self._key)
         self._start = self._slot * STRIDE
+        self._place()
         if in_flight:
-            self.count(in_flight)
+            self._tally.count(in_flight)
 
 
 def counted(number: float | None, what: str) -> str:

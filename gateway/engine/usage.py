@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 from gateway.domain.quota import UNLIMITED, Quota
 from gateway.engine.admission import AdmissionController
 from gateway.engine.identity_metrics import IdentityMetrics
 from gateway.engine.quota_slot import LEASE_S, QuotaSlot, counted
+from gateway.engine.tally import Tally
 from gateway.errors import Overloaded, QuotaExceeded
 from gateway.process.usage_page import UsagePage
 from runtimes.fair_order import MAX_FLOW
@@ -21,45 +22,64 @@ from runtimes.fair_order import MAX_FLOW
 class IdentityUsage:
     """The gateway.domain.quota.Usage of everyone with the same name in this front.
 
-    Most requests are admitted by permits, which this front has taken from the page in advance (QuotaSlot.lend), so that
-    they cost a fraction of a microsecond.
-
-    requests, bytes  in progress in this front; bytes include those of bodies that are being received
-    flow             the number by which queues distinguish identities (runtimes/fair_order.py)
+    Most requests are admitted by permits, which this front has taken from the page in advance (QuotaSlot.lend), and are
+    counted by `tally` alone. The compiled path (front/fast_path.pyx) asks that first, and then `admits`.
     """
 
     __slots__ = (
-        "__weakref__", "_admission", "_byte_permits", "_counted", "_counts", "_key", "_max_bytes", "_max_owed_s",
-        "_max_requests", "_now", "_owed_s", "_permits", "_slot", "_until", "_usages", "bytes", "flow", "quota",
-        "requests",
+        "__weakref__", "_admission", "_counts", "_key", "_max_bytes", "_max_owed_s", "_max_requests", "_now", "_owed_s",
+        "_slot", "_usages", "quota", "tally",
     )  # fmt: skip
 
     def __init__(self, name: str, quota: Quota, usages: "Usages") -> None:
         digest = int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
-        self._key, self.flow = digest or 1, digest % MAX_FLOW + 1
-        self.requests = self.bytes = 0
+        self._key = digest or 1
         self._usages, self._now, self._counts = usages, usages.clock, usages.metrics.of(name)
         self._admission = usages.admission
         self._max_requests, self._max_bytes = usages.admission.limits.max_requests, usages.admission.limits.max_bytes
+        self.tally = usages.tally(digest % MAX_FLOW + 1, self._max_requests, self._max_bytes)
         self._slot: QuotaSlot | None = None
-        self._counted = 0  # the requests that the slot counts as in flight
-        self._permits, self._byte_permits, self._until = 0, 0.0, 0.0
         self._owed_s, self._max_owed_s = 0.0, math.inf  # compute time that was not charged yet
         self.configure(quota)
+
+    def __del__(self) -> None:
+        self.update_metrics()
+
+    @property
+    def flow(self) -> int:
+        """See gateway.domain.quota.Usage."""
+        return self.tally.flow
+
+    @property
+    def requests(self) -> int:
+        """The requests in progress in this front."""
+        return self.tally.requests
+
+    @property
+    def bytes(self) -> int:
+        """Their bytes, with those of bodies that are being received."""
+        return self.tally.bytes_held
+
+    def update_metrics(self) -> None:
+        """Add what the tally has counted to the metrics."""
+        tally, counts = self.tally, self._counts
+        counts.requests += tally.admitted
+        counts.input_bytes += tally.admitted_bytes
+        tally.admitted = tally.admitted_bytes = 0
 
     def configure(self, quota: Quota) -> None:
         """Apply another quota. What was used before counts against it."""
         self._end_lease()
-        self.quota = quota
+        self.quota, tally = quota, self.tally
         if self._slot is None and quota != UNLIMITED:
-            self._slot = QuotaSlot(self._key, self._usages.page, self._usages.column)
+            self._slot = QuotaSlot(self._key, self._usages.page, self._usages.column, tally)
+            tally.has_quota = True
         if self._slot is not None:
             self._slot.configure(quota)
             self._max_owed_s = self._slot.unflushed_s
-            if self._slot.counts_in_flight and self.requests > self._counted:
+            if tally.counts_in_flight and tally.requests > tally.counted:
                 # They were admitted without this limit. All are counted, so that none gives back what it has not taken.
-                self._slot.count(self.requests - self._counted)
-                self._counted = self.requests
+                tally.count(tally.requests - tally.counted)
 
     def reserve(self, size: int, already_reserved: int) -> None:
         """See gateway.domain.quota.Usage."""
@@ -68,18 +88,18 @@ class IdentityUsage:
         except Overloaded as error:
             self._count_refused(error)
             raise
-        self.bytes += size
+        self.tally.bytes_held += size
 
     def _check_body(self, size: int, already_reserved: int) -> None:
         if self._slot is not None:
             self._slot.check(already_reserved + size, self._now())
-        others, left = self.bytes - already_reserved, self._max_bytes - self._admission.admitted_bytes - size
+        others, left = self.tally.bytes_held - already_reserved, self._max_bytes - self._admission.admitted_bytes - size
         if others > left and others and self._usages.has_several:
             _refuse_share(counted(others, "byte"))
 
     def unreserve(self, size: int) -> None:
         """See gateway.domain.quota.Usage."""
-        self.bytes -= size
+        self.tally.bytes_held -= size
 
     def admit(self, size: int) -> None:
         """See gateway.domain.quota.Usage."""
@@ -98,73 +118,58 @@ class IdentityUsage:
         return True
 
     def _admit(self, size: int) -> None:
+        admission, tally, slot = self._admission, self.tally, self._slot
+        if tally.admits(size, admission.requests, admission.admitted_bytes, self._now()):
+            return
         self._check_share()
-        slot = self._slot
-        if slot is not None:
-            if self._permits and size <= self._byte_permits and self._now() < self._until:
-                self._permits -= 1
-                self._byte_permits -= size
-                if slot.counts_in_flight:
-                    slot.count(1)
-            else:
-                self._take(slot, size)
-            if slot.counts_in_flight:
-                self._counted += 1
-        self.requests += 1
-        self.bytes += size
-        counts = self._counts
-        counts.requests += 1
-        counts.input_bytes += size
+        if slot is not None and not tally.use_permit(size, self._now()):
+            self._take(slot, size)
+        tally.add(size)
 
     def _check_share(self) -> None:
-        admission = self._admission  # it already counts this request
+        admission, tally = self._admission, self.tally  # the former already counts this request
         # What it has must not be more than what it leaves to others.
-        if self.requests > self._max_requests - admission.requests and self._usages.has_several:
-            _refuse_share(counted(self.requests, "request"))
-        if self.bytes > self._max_bytes - admission.admitted_bytes and self.bytes and self._usages.has_several:
-            _refuse_share(counted(self.bytes, "byte"))
+        if tally.requests > self._max_requests - admission.requests and self._usages.has_several:
+            _refuse_share(counted(tally.requests, "request"))
+        held = tally.bytes_held
+        if held > self._max_bytes - admission.admitted_bytes and held and self._usages.has_several:
+            _refuse_share(counted(held, "byte"))
 
     def hold(self, size: int) -> None:
         """See gateway.domain.quota.Usage."""
         try:
             self._check_share()
             slot = self._slot
-            if slot is not None and slot.counts_in_flight:
+            if slot is not None and self.tally.counts_in_flight:
                 slot.hold(self._now())
-                self._counted += 1
         except Overloaded as error:
             self._count_refused(error)
             raise
-        self.requests += 1
-        self.bytes += size
+        self.tally.requests += 1
+        self.tally.bytes_held += size
 
     def _take(self, slot: QuotaSlot, size: int) -> None:
-        now = self._now()
+        now, tally = self._now(), self.tally
         self._end_lease()
         slot.take(size, now)
-        self._permits, self._byte_permits = slot.lend(now)
-        self._until = now + LEASE_S
+        tally.permits, tally.permitted_bytes = slot.lend(now)
+        tally.until = now + LEASE_S
 
     def _end_lease(self) -> None:
         """Settle with the page: what was lent and not used, and what was used and not charged."""
-        slot = self._slot
+        slot, tally = self._slot, self.tally
         if slot is None:
             return
-        if self._permits:
-            slot.give_back(self._permits, self._byte_permits)
-            self._permits = 0
+        if tally.permits:
+            slot.give_back(tally.permits, tally.permitted_bytes)
+            tally.permits = 0
         if self._owed_s and self._max_owed_s < math.inf:
             slot.charge(self._owed_s, self._now())
         self._owed_s = 0.0
 
     def end(self, size: int) -> None:
         """See gateway.domain.quota.Usage."""
-        self.requests -= 1
-        self.bytes -= size
-        if self._counted:
-            self._counted -= 1
-            assert self._slot is not None
-            self._slot.count(-1)
+        self.tally.end(size)
 
     def charge(self, seconds: float) -> None:
         """See gateway.domain.quota.Usage."""
@@ -196,9 +201,10 @@ class Usages:
         path: Path | None = None,
         front: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        tally: Callable[[int, int, int], Tally] = Tally,
     ) -> None:
-        """`path` is that of the page which all fronts share; None if there is only this one."""
-        self.admission, self.clock = admission, clock
+        """`path` is that of the page which all fronts share; None if there is only this one. `tally` makes a Tally."""
+        self.admission, self.clock, self.tally = admission, clock, tally
         self.metrics = IdentityMetrics()
         self.has_several = False
         self._path, self._front = path, front
@@ -221,3 +227,9 @@ class Usages:
         elif usage.quota != quota:
             usage.configure(quota)
         return usage
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Return what each identity has used, for the supervisor."""
+        for usage in list(self._known.values()):
+            usage.update_metrics()
+        return self.metrics.snapshot()

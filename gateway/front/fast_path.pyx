@@ -15,6 +15,7 @@ The files in compiled/ are one module, which C compilers see whole; each is abou
     nested            the same for dialects whose values are nested lists
     answers           the texts and values of answers
     frames            frames to and from a worker
+    tally             what identities have in progress
     requests          admission, and the life of a request between its transport and its worker
     http, grpc        the transports
 
@@ -28,7 +29,7 @@ its body is complete, it is next in turn, and its answer is not compressed.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.dict cimport PyDict_GetItem
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
@@ -81,7 +82,7 @@ from gateway.front.base.records import traceparent_of
 from gateway.front.base.request_ids import header_line
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
-from runtimes.fair_order import priority_of
+from runtimes.fair_order import LEVEL_BITS as PYTHON_LEVEL_BITS
 from runtimes import wire
 from runtimes.layouts import GroupedTensors, layout_with_rows, is_by_row, pack_layout, unpack_layout
 from runtimes.tensors import pack_bytes
@@ -111,6 +112,7 @@ cdef object SERIALIZE_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 cdef object row_layout = layout_with_rows
 cdef object python_frames = frames.Frames()
 cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
+cdef int LEVEL_BITS = PYTHON_LEVEL_BITS
 cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
 cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL, FIRST_OF_BATCH = wire.FIRST_OF_BATCH
 cdef uint16_t IN_RESULT_MEMORY = wire.IN_RESULT_MEMORY
@@ -122,6 +124,7 @@ include "compiled/answers.pxi"
 include "compiled/forms.pxi"
 include "compiled/frames.pxi"
 include "compiled/nested.pxi"
+include "compiled/tally.pxi"
 include "compiled/requests.pxi"
 include "compiled/http.pxi"
 include "compiled/grpc.pxi"

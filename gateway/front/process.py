@@ -125,7 +125,6 @@ class Front:
         self._fast_path = fast.load(options.fast_path)
         admission_limits = AdmissionLimits(options.max_requests, options.max_admitted_bytes, options.request_timeout_s)
         shared = SharedMemory(options.shared_memory, options.max_body_bytes)
-        frames = None if self._fast_path is None else self._fast_path.Frames()
         self._engine = FrontEngine(
             options.number,
             admission_limits,
@@ -133,7 +132,7 @@ class Front:
             open_arenas(options.max_admitted_bytes),
             shared,
             options.server_name,
-            frames,
+            self._fast_path,
             Path(options.run_dir, USAGE_FILE),
             options.max_response_bytes,
             Deployment(
@@ -330,7 +329,7 @@ class Front:
 
     def _send_metrics(self) -> None:
         if self._channel is not None:
-            identities = self._engine.usages.metrics.snapshot()
+            identities = self._engine.usages.snapshot()
             if traced := self._trace_sampler.take_traced():
                 self._channel.send(TRACED, traced)
             dropped = 0 if self._access_log is None else self._access_log.file.dropped

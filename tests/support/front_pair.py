@@ -186,8 +186,7 @@ class Front:
         async def control(request: Any) -> None:
             raise NotImplementedError(request)
 
-        frames = None if fast_path is None else fast_path.Frames()
-        self.engine = FrontEngine(1, limits, control, Arenas(arena) if arena else None, frames=frames)
+        self.engine = FrontEngine(1, limits, control, Arenas(arena) if arena else None, compiled=fast_path)
         path = None if fast_path is None else fast_path.FastPath(self.engine, body_limits, observer)
         self.events: list[Event] = []
         self.access: PolicyAccess | None = None
@@ -246,7 +245,7 @@ class Front:
             "unsent": [[queued.id for queued in client._requests] for client in every],
             "arena": [sorted(client._arena_inputs) for client in every],
             "metrics": _without_times(engine.snapshot()),
-            "used": engine.usages.metrics.snapshot(),
+            "used": engine.usages.snapshot(),
             "events": self.events,
             "connections": {
                 number: (
@@ -330,6 +329,7 @@ class Pair:
         for front in self.fronts:
             client = front.workers.pop(worker).client
             client._status.running = lambda: running  # type: ignore[method-assign]
+            client._status.busy_since = lambda: 0.0  # type: ignore[method-assign]
             client._status.is_over_limit = lambda: False  # type: ignore[method-assign]
             client.connection_lost(None)
 

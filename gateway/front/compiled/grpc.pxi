@@ -82,7 +82,7 @@ cdef class Calls:
         if entry == NULL:
             return None
         identity = <object>entry
-        return identity if identity.is_valid else None
+        return identity if is_valid(identity) else None
 
     def take(self, call, bytes message, seconds, identity, tuple context=()):
         """Take a call with this message and, unless it is None, this time until its deadline.

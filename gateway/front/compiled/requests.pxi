@@ -36,8 +36,8 @@ cdef class Model:
 cdef class Request:
     """A QueuedRequest (servable.py)."""
 
-    # What counts the use of `identity` until the request is settled; None if nothing does.
-    cdef object usage
+    # What counts the request for `identity` until it is settled; None if nothing does.
+    cdef Tally tally
     cdef readonly object id, layout, identity
     cdef uint64_t number
     cdef readonly Py_ssize_t rows, size
@@ -68,10 +68,10 @@ cdef class Request:
         """Do what FrontEngine.settle does, except that the servable keeps the request."""
         self.settled = True
         self.buffers = None
-        usage = self.usage
-        if usage is not None:
-            self.usage = None
-            usage.end(self.size)
+        cdef Tally tally = self.tally
+        if tally is not None:
+            self.tally = None
+            tally.end(self.size)
         admission = self.path.admission
         cdef Py_ssize_t left = admission.requests - 1
         admission.requests = left
@@ -237,11 +237,14 @@ cdef class FastPath:
         admission.requests = requests + 1
         admission.admitted_bytes = admitted + size
         usage = None if identity is None else identity.usage
-        if usage is not None and not usage.admits(size):
-            admission.requests = requests
-            admission.admitted_bytes = admitted
-            return False
-        request.identity, request.usage = identity, usage
+        cdef Tally tally = None
+        if usage is not None:
+            tally = usage.tally
+            if not tally.admits_now(size, requests + 1, admitted + size, now) and not usage.admits(size):
+                admission.requests = requests
+                admission.admitted_bytes = admitted
+                return False
+        request.identity, request.tally = identity, tally
         number = self.engine.last_id + 1
         self.engine.last_id = number
         request.number = number
@@ -250,8 +253,8 @@ cdef class FastPath:
         request.priority = model.default_priority
         if form.priority:
             request.priority = model.servable.status.priority_level(form.priority)
-        if usage is not None:
-            request.priority = priority_of(request.priority, usage.flow)
+        if tally is not None:
+            request.priority |= tally.flow << LEVEL_BITS  # as fair_order.priority_of
         request.path, request.model = self, model
         request.settled = request.answered = False
         if request.default_timeout and self.bucket.armed:

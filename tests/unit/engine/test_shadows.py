@@ -140,7 +140,7 @@ def test_nothing_that_clients_are_billed_by_knows_of_a_copy() -> None:
         assert (shadow["rows"], sum(shadow["request"]["counts"]), sum(shadow["queue"]["counts"])) == (0, 0, 0)
         assert (sum(shadow["compute_infer"]["counts"]), shadow["compute_infer"]["total"]) == (0, 0.0)
         assert shadow["executions"] == 1, "the model has run"
-        (usage,) = bench.engine.usages.metrics.snapshot()
+        (usage,) = bench.engine.usages.snapshot()
         assert usage["requests"] == 1
 
     run(test)

@@ -242,6 +242,20 @@ def test_names_of_token_issuers_do_not_fill_the_metrics() -> None:
     assert sum(counts["requests"] for counts in snapshot) == 1000
 
 
+def test_what_an_identity_has_used_is_counted_when_it_is_gone(tmp_path: Path) -> None:
+    front = Fronts(tmp_path, 1).each[0]
+    usage = front.of("alice")
+    for size in (3, 4):
+        usage.admit(size)
+        usage.end(size)
+        assert [(each["requests"], each["input_bytes"]) for each in front.snapshot()] == [(size - 2, 4 * size - 9)]
+    usage.admit(5)
+    usage.end(5)
+    del usage
+    gc.collect()
+    assert [(each["requests"], each["input_bytes"]) for each in front.snapshot()] == [(3, 12)]
+
+
 # -- the room that identities share, and the engine ---------------------------------------------------------------
 
 
@@ -329,7 +343,7 @@ def test_however_a_request_ends_it_no_longer_counts() -> None:
         await engine.drain(0.0)
         assert len(outcomes) == 1
         assert (usage.requests, usage.bytes, engine.admission.requests) == (0, 0, 0)
-        (counts,) = engine.usages.metrics.snapshot()
+        (counts,) = engine.usages.snapshot()
         assert counts == {
             "identity": "someone", "requests": 2, "input_bytes": 2, "compute_s": 0.0, "refused": {"in_flight": 1}
         }  # fmt: skip

@@ -133,7 +133,7 @@ def test_quotas_are_counted_and_enforced(run: Run) -> None:
         await bench.ask(asked("limited"), other)
         await bench.leave()
         await bench.answer_all()
-        (used,) = [each for each in bench.pair.fast.engine.usages.metrics.snapshot() if each["identity"] == "limited"]
+        (used,) = [each for each in bench.pair.fast.engine.usages.snapshot() if each["identity"] == "limited"]
         assert used["refused"] == {"in_flight": 3}
         assert used["compute_s"] > 0
 

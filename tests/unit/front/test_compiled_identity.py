@@ -46,7 +46,7 @@ def module() -> Any:
 
 def calls_of(module: Any, access: PolicyAccess) -> Any:
     async def make() -> Any:
-        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), frames=module.Frames())
+        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), compiled=module)
         path = module.FastPath(engine, Limits())
         return path.calls(None, None, {}, [], lambda: None, lambda *_: None, 1 << 20, access.known_headers)
 
