@@ -1,6 +1,6 @@
 """Finds out who sent a request, by the policy that the supervisor has published."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from hmac import compare_digest
@@ -43,6 +43,14 @@ class _Token(NamedTuple):
     key: object
 
 
+class _Certified(NamedTuple):
+    """A client with certificates. names: of these, sorted."""
+
+    names: Sequence[str]
+    rights: Rights
+    identity: Identity
+
+
 class PolicyAccess:
     """The Access (gateway/front/base/access.py) of a server with a policy. Not for several threads.
 
@@ -65,6 +73,8 @@ class PolicyAccess:
         self._keys: dict[str, _Key] = {}
         # Single headers that were valid. A lookup is like that of digests.
         self._headers: BoundedCache[Header, Identity] = BoundedCache(_MAX_TOKENS)
+        self._certified: dict[str, _Certified] = {}  # by the client's name
+        self._certificates: dict[str, Identity] = {}  # by a name in them
         self._tokens: dict[bytes, _Token] = {}
         self._verifier: Verifier | None = None
         self._policy = policy
@@ -74,7 +84,7 @@ class PolicyAccess:
     def apply(self, policy: Policy) -> None:
         """Replace the policy. Identities that it leaves as they were stay valid; the others are withdrawn."""
         previous, self._policy = self._policy, policy
-        if (policy.anonymous, policy.refusal) != (previous.anonymous, previous.refusal):
+        if _of_others(policy) != _of_others(previous):
             self._anonymous.withdrawn = True
             self._anonymous = self._new_anonymous(policy)
         self._use(policy, previous.tokens)
@@ -90,8 +100,8 @@ class PolicyAccess:
         return self._headers.entries
 
     def identify(self, caller: Caller) -> Identity:
-        """Return who this is. Without credentials, that is the anonymous identity. Raises Unauthenticated, and
-        Unavailable as long as tokens cannot be checked.
+        """Return who this is. Without credentials, the certificate of the connection says that, or else it is the
+        anonymous identity. Raises Unauthenticated, and Unavailable as long as tokens cannot be checked.
         """
         if self._policy.refusal:
             return self._anonymous  # the credentials, if any, are those of a proxy in front
@@ -100,13 +110,21 @@ class PolicyAccess:
             if each[0] in NAMES:
                 header, count = each, count + 1
         if header is None:
-            return self._anonymous
+            return self._of_certificate(caller.certificate) if caller.certificate else self._anonymous
         identity = self._headers.entries.get(header)
         if identity is None or count > 1 or not identity.is_valid:
             identity = self._identify(read_credentials(caller.headers))
             if count == 1 and len(header[1]) <= _MAX_HEADER_LENGTH:
                 self._headers.put(header, identity)
         return identity
+
+    def _of_certificate(self, names: Sequence[str]) -> Identity:
+        found = {id(identity): identity for name in names if (identity := self._certificates.get(name)) is not None}
+        if len(found) > 1:
+            raise Unauthenticated(
+                "the client certificate has the names of several identities; use one with the names of one of them"
+            )
+        return next(iter(found.values()), self._anonymous)
 
     def _identify(self, credentials: str | None) -> Identity:
         if credentials is None:
@@ -158,8 +176,26 @@ class PolicyAccess:
                 self._keys[digest] = _Key(digest, name, rights, identity)
         for key in old.values():
             key.identity.withdrawn = True
+        self._use_certificates(policy)
         if policy.tokens != previous:
             self._withdraw_tokens(policy.tokens, previous)
+
+    def _use_certificates(self, policy: Policy) -> None:
+        """A client has one identity for all of its certificates, which is withdrawn if its rights or names change."""
+        old, self._certified = self._certified, {}
+        for name, names in _by_client(policy.certificates).items():
+            rights = policy.clients[name]
+            known = old.get(name)
+            if known is not None and (known.names, known.rights) == (names, rights):
+                self._certified[name] = old.pop(name)
+            else:
+                identity = Identity(name, rights.grants, usage=self._usage_of(name, rights.quota))
+                self._certified[name] = _Certified(names, rights, identity)
+        for each in old.values():
+            each.identity.withdrawn = True
+        self._certificates = {
+            certificate: each.identity for each in self._certified.values() for certificate in each.names
+        }
 
     def _withdraw_tokens(self, rules: TokenRules | None, previous: TokenRules | None) -> None:
         """Withdraw all tokens; if only the issuer's keys have changed, those that were signed with one that is gone."""
@@ -176,3 +212,15 @@ class PolicyAccess:
         rights = policy.anonymous
         usage = None if policy.refusal else self._usage_of(ANONYMOUS, rights.quota)  # without identities, all are equal
         return Identity(ANONYMOUS, rights.grants, anonymous=True, usage=usage, refusal=policy.refusal)
+
+
+def _of_others(policy: Policy) -> tuple[object, ...]:
+    """What decides who is anonymous, and what they may do."""
+    return policy.anonymous, policy.refusal, policy.certificates
+
+
+def _by_client(certificates: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for certificate, name in sorted(certificates.items()):
+        found.setdefault(name, []).append(certificate)
+    return found

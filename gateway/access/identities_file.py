@@ -20,6 +20,9 @@ _MAX_BYTES = 1 << 24
 # No colon: the clients of tokens are called jwt:NAME.
 _NAME = re.compile(r"[\w.@-]{1,100}", re.ASCII)
 
+# A name as gateway/process/tls.py writes it.
+_CERTIFICATE = re.compile(r"(CN|URI|DNS|email):.{1,1000}")
+
 # Signatures with public keys. With the others (HS256 …), whoever can check a token can also make one, so each front
 # would have the issuer's secret.
 Algorithm = Literal[
@@ -51,6 +54,12 @@ def _algorithm(value: object) -> object:
     return value
 
 
+def _certificate(name: str) -> str:
+    if not _CERTIFICATE.fullmatch(name):
+        raise ValueError('it must be a name in the certificate, such as "URI:spiffe://a/b", "DNS:web.a" or "CN:web"')
+    return name
+
+
 _Roles = Annotated[Grants, PlainValidator(_grants)]
 _QuotaTable = Annotated[Quota, PlainValidator(_quota)]
 _Digests = list[Annotated[str, PlainValidator(_digest)]]
@@ -67,6 +76,7 @@ class AnonymousToml(_Table):
 
 class IdentityToml(_Table):
     key_sha256: _Digests = []
+    certificate: list[Annotated[str, AfterValidator(_certificate)]] = []
     roles: _Roles
     quota: _QuotaTable = UNLIMITED
 
@@ -95,8 +105,8 @@ class IdentitiesToml(_Table):
     jwt: JwtToml | None = None
 
 
-def read_file(path: Path) -> IdentitiesToml:
-    """Read and check the file. Raises SettingsError."""
+def read_file(path: Path, has_client_ca: bool = False) -> IdentitiesToml:
+    """Read and check the file, for a server that asks for client certificates or does not. Raises SettingsError."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(_MAX_BYTES + 1)
@@ -119,6 +129,15 @@ def read_file(path: Path) -> IdentitiesToml:
             other = seen.setdefault(digest, name)
             if other != name:
                 raise SettingsError(f"{path}: '{other}' and '{name}' have the same key; make a key for each")
+        for certificate in identity.certificate:
+            other = seen.setdefault(certificate, name)
+            if other != name:
+                raise SettingsError(f"{path}: '{other}' and '{name}' have the same certificate, '{certificate}'")
+        if identity.certificate and not has_client_ca:
+            raise SettingsError(
+                f"{path}: '{name}' has a client certificate, but the server asks for none; set tls_client_ca to the CA "
+                "that issues them, or leave 'certificate' out"
+            )
     return file
 
 
@@ -158,6 +177,7 @@ def build_policy(file: IdentitiesToml, folder_keys: Mapping[str, list[str]]) -> 
         {name: Rights(identity.roles, identity.quota) for name, identity in file.identities.items()},
         keys,
         None if file.jwt is None else _token_rules(file.jwt),
+        certificates={each: name for name, identity in file.identities.items() for each in identity.certificate},
     ), problems
 
 

@@ -4,7 +4,7 @@ It has no secret: API keys as SHA-256 digests, and the public keys of the tokens
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gateway.access.roles import grants_from_json, read_roles
@@ -54,7 +54,8 @@ class UnknownKey(Unauthenticated):
 class Policy:
     """clients: name → rights. keys: SHA-256 digest of an API key, in hexadecimal → name of its client.
 
-    refusal  what clients without credentials are told instead of being asked for some, if none would be accepted
+    certificates  name in a client certificate, as gateway/process/tls.py writes it → name of its client
+    refusal       what clients without credentials are told instead of being asked for some, if none would be accepted
     """
 
     anonymous: Rights
@@ -62,6 +63,7 @@ class Policy:
     keys: Mapping[str, str]
     tokens: TokenRules | None = None
     refusal: str = ""
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
 
 # On a network, without identities.
@@ -86,6 +88,7 @@ def policy_from_json(raw: Mapping[str, Any]) -> Policy:
         raw["keys"],
         None if tokens is None else _token_rules(tokens),
         raw["refusal"],
+        raw["certificates"],
     )
 
 

@@ -29,10 +29,10 @@ Publish = Callable[[Policy], None]
 class _Files:
     """What the files have. Raises SettingsError when it is created."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, has_client_ca: bool) -> None:
         # Each before the file is read, so that a change while it is read is seen.
         self.stamp = stat_all([path])
-        file = read_file(path)
+        file = read_file(path, has_client_ca)
         self.location = jwks_location(path, file)
         self._path, self._folder = path, key_folder(path, file)
         self.stamp |= stat_all(self.paths())
@@ -62,6 +62,7 @@ class _Files:
 class PolicySource:
     """The files are read when this is created. Raises SettingsError.
 
+    has_client_ca  whether clients have certificates
     on_change      called when the files have changed, with whether what they have now is in use
 
     policy         the newest
@@ -69,10 +70,15 @@ class PolicySource:
     """
 
     def __init__(
-        self, path: Path, log: logging.Logger, on_change: Callable[[bool], None] = lambda is_used: None
+        self,
+        path: Path,
+        log: logging.Logger,
+        on_change: Callable[[bool], None] = lambda is_used: None,
+        has_client_ca: bool = False,
     ) -> None:
         self._path, self._log, self._on_change = path.absolute(), log, on_change
-        self._files = _Files(self._path)
+        self._has_client_ca = has_client_ca
+        self._files = _Files(self._path, has_client_ca)
         self._fetched: Keys = ()
         self._fetched_from = ""
         self._next_fetch = 0.0  # time.monotonic()
@@ -120,7 +126,7 @@ class PolicySource:
 
     async def _read(self, publish: Publish) -> None:
         try:
-            self._files = await asyncio.to_thread(_Files, self._path)
+            self._files = await asyncio.to_thread(_Files, self._path, self._has_client_ca)
         except SettingsError as error:
             self._log.error("the identities have changed, but the earlier ones stay in use: %s", error)
             self._refuse()

@@ -17,12 +17,14 @@ PER_REQUEST_HEADERS = (
 class Caller(NamedTuple):
     """The sender of a request, as far as the transport knows it.
 
-    peer     the address: HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC, "" if there is none
-    headers  HTTP headers or gRPC metadata as received, with names in lower case; a name may occur more than once
+    peer         the address: HOST:PORT over HTTP, ipv4:HOST:PORT or another form of gRPC's over gRPC, "" if unknown
+    headers      HTTP headers or gRPC metadata as received, with names in lower case; a name may occur more than once
+    certificate  the names in the client certificate of the connection (gateway/process/tls.py); none without one
     """
 
     peer: str
     headers: Sequence[Header]
+    certificate: Sequence[str] = ()
 
 
 class Event(NamedTuple):

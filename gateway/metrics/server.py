@@ -21,6 +21,7 @@ from gateway.domain.identity import Identity
 from gateway.errors import ModelportError, Unauthenticated
 from gateway.metrics.exposition import negotiated
 from gateway.metrics.selection import select
+from gateway.process.tls import certificate_names
 
 log = logging.getLogger("metrics")
 
@@ -34,6 +35,8 @@ _RECEIVE_BYTES = 1 << 16
 # The headers that have credentials, and their names in WSGI. Where one occurs twice, the server joins the values by a
 # comma, which no credentials have.
 _CREDENTIALS = (("authorization", "HTTP_AUTHORIZATION"), ("x-api-key", "HTTP_X_API_KEY"))
+
+_CERTIFICATE = "modelport.certificate"
 
 Check = Callable[[Caller], Identity]
 _App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -122,7 +125,13 @@ class _QuietHandler(WSGIRequestHandler):
         self.wfile = _Writer(self.connection)
 
     def get_environ(self) -> dict[str, Any]:
-        return {**super().get_environ(), "REMOTE_PORT": self.client_address[1]}
+        connection = self.connection
+        certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+        return {
+            **super().get_environ(),
+            "REMOTE_PORT": self.client_address[1],
+            _CERTIFICATE: certificate_names(certificate),
+        }
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: there is a scrape every few seconds."""
@@ -139,7 +148,8 @@ def _guarded(app: _App, registry: CollectorRegistry, check: Check) -> _App:
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         headers = [(name, environ[key]) for name, key in _CREDENTIALS if key in environ]
         try:
-            identity = check(Caller(f"{environ['REMOTE_ADDR']}:{environ['REMOTE_PORT']}", headers))
+            peer = f"{environ['REMOTE_ADDR']}:{environ['REMOTE_PORT']}"
+            identity = check(Caller(peer, headers, environ[_CERTIFICATE]))
         except ModelportError as error:
             answer = [("Content-Type", "application/json")]
             if isinstance(error, Unauthenticated):

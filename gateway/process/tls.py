@@ -12,7 +12,7 @@ import os
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 _CHECK_S = 1.0
 # What OpenSSL calls a handshake that begins with a request of HTTP/1.1 or, among others, of HTTP/2.
 _NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
+
+# Python's names of the alternative names that count, and ours.
+_KINDS = {"URI": "URI", "DNS": "DNS", "email": "email"}
 
 
 class TlsError(Exception):
@@ -162,6 +165,18 @@ class _ServerObject(ssl.SSLObject):
         """Do not wait for the client's close_notify (RFC 8446, section 6.1): an idle client does not send it."""
         with suppress(ssl.SSLWantReadError):
             super().unwrap()
+
+
+def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the names in a client certificate, as `getpeercert` describes it, such as "CN:web" or "URI:spiffe://a/b".
+
+    They are the common names of its subject, and its alternative names that are URIs, DNS names or mail addresses.
+    """
+    if not certificate:
+        return ()
+    common = [value for names in certificate.get("subject", ()) for key, value in names if key == "commonName"]
+    others = [f"{_KINDS[kind]}:{value}" for kind, value in certificate.get("subjectAltName", ()) if kind in _KINDS]
+    return (*[f"CN:{name}" for name in common], *others)
 
 
 def _build(pem: Pem, protocols: tuple[str, ...]) -> ssl.SSLContext:

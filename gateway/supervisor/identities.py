@@ -39,7 +39,10 @@ class Identities:
         def on_change(is_used: bool) -> None:
             record(_RELOADED if is_used else _RELOADED._replace(outcome=InvalidRequest.kind))
 
-        self._source = PolicySource(Path(settings.identities), log, on_change) if settings.identities else None
+        self._source: PolicySource | None = None
+        if settings.identities:
+            path, has_client_ca = Path(settings.identities), bool(settings.tls_client_ca)
+            self._source = PolicySource(path, log, on_change, has_client_ca)
         self.policy: Policy | None = None
         self.note = ""
         if self._source is not None:

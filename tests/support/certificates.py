@@ -43,8 +43,9 @@ class Authority:
     def server(self, name: str = "server", hosts: tuple[str, ...] = LOOPBACK) -> Issued:
         return self._issue(name, hosts, ExtendedKeyUsageOID.SERVER_AUTH)
 
-    def client(self, name: str = "client") -> Issued:
-        return self._issue(name, (), ExtendedKeyUsageOID.CLIENT_AUTH)
+    def client(self, name: str = "client", *others: str, file: str = "") -> Issued:
+        """others: alternative names: URIs, addresses and DNS names. file: the name of its files, by default `name`."""
+        return self._issue(name, others, ExtendedKeyUsageOID.CLIENT_AUTH, file)
 
     def client_context(self, issued: Issued | None = None) -> ssl.SSLContext:
         """A client's context that trusts this authority, and presents a certificate if one is given."""
@@ -53,13 +54,13 @@ class Authority:
             context.load_cert_chain(*issued)
         return context
 
-    def _issue(self, name: str, hosts: tuple[str, ...], usage: x509.ObjectIdentifier) -> Issued:
+    def _issue(self, name: str, hosts: tuple[str, ...], usage: x509.ObjectIdentifier, file: str = "") -> Issued:
         key = self._new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), False)
-        issued = Issued(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        issued = Issued(self._folder / f"{file or name}.pem", self._folder / f"{file or name}.key")
         issued.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
         issued.key.write_bytes(_pem(key, NoEncryption()))
         return issued
@@ -88,6 +89,8 @@ def _pem(key: Any, encryption: Any) -> bytes:
 
 
 def _name(host: str) -> x509.GeneralName:
+    if "://" in host:
+        return x509.UniformResourceIdentifier(host)
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:

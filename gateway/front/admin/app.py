@@ -44,7 +44,9 @@ def build_admin(
     def check(request: Request, action: Action) -> None:
         identity = identity_of(request)
         if cors is not None and is_allowed_page(request.headers, cors, allowed_hosts):
-            check_page(action, has_credentials=identity is not None and not identity.anonymous)
+            # A browser may have sent a certificate, of which the page knows nothing.
+            sent = "authorization" in request.headers or "x-api-key" in request.headers
+            check_page(action, has_credentials=sent and identity is not None and not identity.anonymous)
         else:
             check_origin(request.method, request.headers, allowed_hosts)
 

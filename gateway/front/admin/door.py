@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute, Match
 
 from gateway.domain.caller import Event
 from gateway.errors import Forbidden, ModelportError, Overloaded, Unauthenticated, kind_of
-from gateway.front.base.access import IDENTITY, MODEL, OUTCOME, Access, action_of, challenge, http_caller
+from gateway.front.base.access import CERTIFICATE, IDENTITY, MODEL, OUTCOME, Access, action_of, challenge, http_caller
 from gateway.front.base.body import App, Body, BodyTimeouts, Receive, Scope, Send
 from gateway.front.base.dialect import encode_error
 
@@ -32,7 +32,7 @@ class Door:
                 await self._app(scope, receive, send)
                 return
             action, model = action_of(getattr(route, "endpoint", None), scope["method"]), parameters.get("model", "")
-            caller = http_caller(scope["client"], scope["headers"])
+            caller = http_caller(scope["client"], scope["headers"], scope.get(CERTIFICATE, ()))
             event = Event(action, model, caller.peer, "", f"{scope['method']} {scope['path']}")
             try:
                 identity = self._access.identify(caller)

@@ -41,10 +41,12 @@ class Access(Protocol):
         """Add the event to the audit log, if there is one."""
 
 
-def known_caller(access: Access, peer: str, metadata: Sequence[Any]) -> Identity | None:
+def known_caller(
+    access: Access, peer: str, metadata: Sequence[Any], certificate: Sequence[str] = ()
+) -> Identity | None:
     """Return who sends a call; None for credentials that are not accepted."""
     try:
-        return access.identify(Caller(peer, metadata))
+        return access.identify(Caller(peer, metadata, certificate))
     except ModelportError:
         return None
 
@@ -103,20 +105,25 @@ class Check:
         self._access.record(Event(action, model, self._caller.peer, name, self._what, outcome))
 
 
-def check_of(access: Access | None, peer: str, metadata: Sequence[Any], what: str) -> Check | None:
+def check_of(
+    access: Access | None, peer: str, metadata: Sequence[Any], what: str, certificate: Sequence[str] = ()
+) -> Check | None:
     """Return the check for one call of the gRPC method `what`, or None if everything is allowed."""
     if access is None:
         return None
-    return Check(access, Caller(peer, [(key, value) for key, value in metadata]), what)
+    return Check(access, Caller(peer, [(key, value) for key, value in metadata], certificate), what)
 
 
-def http_caller(client: tuple[str, int] | None, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+def http_caller(
+    client: tuple[str, int] | None, headers: Sequence[tuple[bytes, bytes]], certificate: Sequence[str] = ()
+) -> Caller:
     peer = f"{client[0]}:{client[1]}" if client else ""
-    return Caller(peer, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+    return Caller(peer, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers], certificate)
 
 
-# Keys in the scope of a request to the admin app: the identity; for the audit log, the kind of the error that it has
-# ended with, and the model that its body names.
+# Keys in the scope of a request to the admin app: the names in the client's certificate; the identity; for the audit
+# log, the kind of the error that it has ended with, and the model that its body names.
+CERTIFICATE = "modelport.certificate"
 IDENTITY = "modelport.identity"
 OUTCOME = "modelport.outcome"
 MODEL = "modelport.model"

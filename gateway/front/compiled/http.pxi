@@ -107,13 +107,26 @@ cdef class Http:
     # By their keys; hashes of the keys of nested forms that came once.
     cdef object forms, seen
     cdef Heads heads
+    # By the caches of heads for certificates, as many as shared_state.py has.
+    cdef object certified
     cdef list default_headers
     cdef bytes json_prefix, binary_prefix
 
     def __init__(self, FastPath path, shared, at_boundary):
         self.path, self.shared, self.limits, self.at_boundary = path, shared, path.limits, at_boundary
         self.heads = Heads(shared.heads)
+        self.certified = BoundedCache(256)
         self.forms, self.seen = BoundedCache(MAX_CACHED), BoundedCache(MAX_CACHED)
+
+    cdef Heads heads_of(self, cache):
+        """Return the heads of a connection. Those of clients with a certificate have caches of their own."""
+        if cache is self.heads.cache:
+            return self.heads
+        found = self.certified.entries.get(cache)
+        if found is None:
+            found = Heads(cache)
+            self.certified.put(cache, found)
+        return found
 
     cdef bint read(
         self, HttpRequest request, const char *text, Py_ssize_t json_length, Py_ssize_t section_bytes
@@ -222,6 +235,7 @@ cdef class Receiver:
     cdef HttpRequest spare
     # The head of the last request, and the length of the body behind it. Most clients repeat it.
     cdef Head head
+    cdef Heads heads
     cdef bytes head_text, request_id
     cdef Py_ssize_t body_length
 
@@ -229,6 +243,7 @@ cdef class Receiver:
         cdef memoryview shared_buffer = http.shared.receive_buffer
         self.connection, self.shared_buffer, self.http = connection, shared_buffer, http
         self.server_state = connection.server_state
+        self.heads = http.heads_of(connection.heads)
         cdef Py_buffer buffer
         PyObject_GetBuffer(shared_buffer, &buffer, PyBUF_SIMPLE)
         self.base = <char *>buffer.buf  # it is never resized, and `shared_buffer` keeps it
@@ -285,9 +300,9 @@ cdef class Receiver:
         cdef const char *body = found + 4
         cdef Py_ssize_t length = size - (body - data), json_length, head_size = found - data
         if not (self.repeats_head(data, head_size, length) and is_valid(self.head.identity)):
-            self.head = self.http.heads.find(data, head_size, length)
+            self.head = self.heads.find(data, head_size, length)
             self.head_text, self.body_length = PyBytes_FromStringAndSize(data, head_size), length
-            self.request_id = self.http.heads.request_id
+            self.request_id = self.heads.request_id
         cdef Head head = self.head
         if head is None:
             return False

@@ -1,8 +1,9 @@
 """grpcio's server, which also serves reflection. Only this module imports grpcio, which takes 16 MiB."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import grpc
@@ -30,6 +31,8 @@ _PENDING_OPTIONS = [
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
 ]
 
+# Client certificates whose names are remembered. Each takes a few kilobytes.
+_MAX_CERTIFICATES = 256
 # How often the server is asked whether it still accepts connections. A longer time leaves clients without a server for
 # that long; a shorter one costs more connections.
 _PROBE_S = 1.0
@@ -104,6 +107,30 @@ def _credentials(tls: ServerTls) -> Any:
     return grpc.dynamic_ssl_server_credentials(newest(), newest, tls.pem.client_ca is not None)
 
 
+def _certificate_names(context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
+    """Return the names in the client's certificate, as gateway/process/tls.py does, from what grpc knows of the peer.
+
+    It says which alternative names there are, but not of which kind, so the certificate is read.
+    """
+    pem = context.get("x509_pem_cert", ())
+    return _names_in(pem[0]) if pem else ()
+
+
+@lru_cache(_MAX_CERTIFICATES)
+def _names_in(pem: bytes) -> Sequence[str]:
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(pem)
+    common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names = [f"CN:{attribute.value}" for attribute in common if isinstance(attribute.value, str)]
+    with suppress(x509.ExtensionNotFound):
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names += [f"URI:{name}" for name in found.get_values_for_type(x509.UniformResourceIdentifier)]
+        names += [f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)]
+        names += [f"email:{name}" for name in found.get_values_for_type(x509.RFC822Name)]
+    return names
+
+
 def grpcio_server(
     services: Sequence[Service],
     options: Sequence[tuple[str, Any]],
@@ -141,11 +168,18 @@ class _Checks:
         if self._access is None:
             return None
         metadata = context.invocation_metadata() or ()
-        return check_of(self._access, self._peer(context, metadata), metadata, path)
+        return check_of(
+            self._access, self._peer(context, metadata), metadata, path, self._certificate(context, metadata)
+        )
 
     def _peer(self, context: _Context, metadata: Sequence[Any]) -> str:
         peer: str = context.peer() if self._port is None else self._port.peer(metadata)
         return peer
+
+    def _certificate(self, context: _Context, metadata: Sequence[Any]) -> Sequence[str]:
+        if self._port is not None:
+            return self._port.certificate(metadata)
+        return _certificate_names(context.auth_context())
 
     def begin(self, context: _Context, path: str, size: int = 0) -> RequestRecord | None:
         """Return the record of a call, which is that of the current task; None if nobody observes it.

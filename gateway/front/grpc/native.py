@@ -260,7 +260,9 @@ class NativeServer:
                 if method == fast_method and fast_calls is not None:
                     identity = None
                     if access is not None:
-                        identity = fast_calls.known_identity(metadata) or known_caller(access, peer, metadata)
+                        identity = fast_calls.known_identity(metadata)
+                        if identity is None:
+                            identity = known_caller(access, peer, metadata, self._certificate(metadata))
                     if observer is not None:
                         context = (method, peer, metadata)
                     if (access is None or identity is not None) and fast_calls.take(
@@ -274,7 +276,7 @@ class NativeServer:
                 if access is None:
                     handles[call] = submit(message, seconds, done, None, record)
                 else:
-                    check = check_of(access, peer, metadata, self._table[method][0])
+                    check = check_of(access, peer, metadata, self._table[method][0], self._certificate(metadata))
                     handles[call] = submit(message, seconds, done, check, record)
             except Exception as error:
                 if observer is not None and call not in self._records:
@@ -284,6 +286,9 @@ class NativeServer:
         events.clear()
         if others:
             self._on_other_events(others)
+
+    def _certificate(self, metadata: Any) -> Sequence[str]:
+        return () if self._port is None else self._port.certificate(metadata)
 
     def _on_other_events(self, events: list[tuple[Any, ...]]) -> None:
         assert self._loop is not None
@@ -318,7 +323,7 @@ class NativeServer:
             if self._port is not None:
                 self._port.refusals.check(message)
                 peer = self._port.peer(metadata)
-            check = check_of(self._access, peer, metadata, self._table[number][0])
+            check = check_of(self._access, peer, metadata, self._table[number][0], self._certificate(metadata))
             if number in self._streaming:
                 await self._send_all(call, method(message, check))
             else:

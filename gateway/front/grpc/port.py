@@ -22,7 +22,7 @@ from gateway.front.grpc.goaway import ServerEnd
 from gateway.front.grpc.guard import Guard, Policy, Violation
 from gateway.front.grpc.messages import Refusals
 from gateway.front.grpc.relay import End
-from gateway.process.tls import ServerTls
+from gateway.process.tls import ServerTls, certificate_names
 
 log = logging.getLogger("front")
 
@@ -45,6 +45,8 @@ _ALPN = "h2"
 # one would cut off large answers to slow clients.
 _SHUTDOWN_S = 3600.0
 
+_UNKNOWN: tuple[str, Sequence[str]] = "", ()
+
 
 class GuardedPort:
     """Listens, and connects each client to the server.
@@ -62,7 +64,7 @@ class GuardedPort:
         self._identify = identify
         self._header = f"x-peer-{secrets.token_hex(16)}"  # no client can guess it, so this header is always ours
         self._numbers = itertools.count(1)
-        self._peers: dict[str, str] = {}  # number → address
+        self._peers: dict[str, tuple[str, Sequence[str]]] = {}  # number → address, names in the certificate
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_event_loop()
         self._silent: dict[Client, float] = {}  # and when each was accepted, in this order
@@ -126,7 +128,14 @@ class GuardedPort:
 
         A call that did not come through this port has none.
         """
-        return next((self._peers.get(value, "") for name, value in metadata if name == self._header), "")
+        return self._sender(metadata)[0]
+
+    def certificate(self, metadata: Sequence[tuple[str, Any]]) -> Sequence[str]:
+        """Return the names in the certificate of the client that sent the call with this metadata."""
+        return self._sender(metadata)[1]
+
+    def _sender(self, metadata: Sequence[tuple[str, Any]]) -> tuple[str, Sequence[str]]:
+        return next((self._peers.get(value, _UNKNOWN) for name, value in metadata if name == self._header), _UNKNOWN)
 
     def _accept(self) -> None:
         for _ in range(_BACKLOG):
@@ -191,12 +200,12 @@ class GuardedPort:
             self._logged_at = now
             log.warning("%d gRPC clients were disconnected; the last one: %s", self._disconnected, reason)
 
-    def identified(self, client: "Client", peer: str) -> bytes:
+    def identified(self, client: "Client", peer: str, certificate: Sequence[str]) -> bytes:
         """Return the header field that the client's calls get, if any."""
         if not self._identify:
             return b""
         client.number = str(next(self._numbers))
-        self._peers[client.number] = peer
+        self._peers[client.number] = peer, certificate
         name, value = self._header.encode(), client.number.encode()
         return bytes([_LITERAL, len(name)]) + name + bytes([len(value)]) + value
 
@@ -239,9 +248,9 @@ class Client(End):
             self._port.disconnect(self, "it did not agree on HTTP/2 (ALPN h2)")
             return
         host, number, *_ = transport.get_extra_info("peername") or ("", 0)
-        self._guard.field = self._port.identified(
-            self, f"ipv6:[{host}]:{number}" if ":" in host else f"ipv4:{host}:{number}"
-        )
+        peer = f"ipv6:[{host}]:{number}" if ":" in host else f"ipv4:{host}:{number}"
+        names = certificate_names(transport.get_extra_info("peercert"))
+        self._guard.field = self._port.identified(self, peer, names)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)

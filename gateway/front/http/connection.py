@@ -14,7 +14,7 @@ from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
-from gateway.front.base.access import Access, http_caller
+from gateway.front.base.access import CERTIFICATE, Access, http_caller
 from gateway.front.base.dialect import EVENTS, MAX_JOINED_BYTES, Reply, Route, encode_error
 from gateway.front.base.records import head_record, http_record
 from gateway.front.base.request_ids import RECORD, header_id, header_line
@@ -51,9 +51,11 @@ class HttpConnection(HttpToolsProtocol):
     # None if the parser used last has not seen the bytes received last.
     parser: Any
 
-    def __init__(self, shared: SharedState, **arguments: Any) -> None:
+    def __init__(self, shared: SharedState, certificate: Sequence[str] = (), **arguments: Any) -> None:
+        """`certificate`: the names in the client's."""
         super().__init__(**arguments)
-        self._shared, self._heads = shared, shared.heads
+        self._shared, self._certificate = shared, certificate
+        self.heads = shared.heads_of(certificate)
         # The time of the last read or answer; the time when the request being received began.
         self.last_active = self._began = self.loop.time()
         # The same as _began, but exact (see RequestRecord); 0 if nobody observes requests.
@@ -143,7 +145,7 @@ class HttpConnection(HttpToolsProtocol):
                 if not end:
                     head_text = b""
                 elif cycle is None or cycle.response_complete:
-                    head = self._heads.find(head_text, len(rest))
+                    head = self.heads.find(head_text, len(rest))
                     if head is not None:  # most requests: the head is cached, and the body has arrived with it
                         request = self._running = self.cycle = self._hot_request(head_text, head)
                         request.serve(head, rest)
@@ -195,7 +197,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             return False
         begin = memoryview(data)[len(head_text) + len(_HEAD_END) :]
-        head = self._heads.find_large(head_text, len(begin))
+        head = self.heads.find_large(head_text, len(begin))
         if head is None:
             return False
         self.receiving, self.parser = _BODY, None
@@ -307,7 +309,7 @@ class HttpConnection(HttpToolsProtocol):
                 identity = self._identify(shared.access, route)
             head = read_head(route, self.headers, shared.limits, identity, cors)
             if keep_alive and head_text:
-                self._heads.put(head_text, head, self.headers)
+                self.heads.put(head_text, head, self.headers)
         except Exception as error:
             head = error
         request.open(head, route, identity)
@@ -326,7 +328,7 @@ class HttpConnection(HttpToolsProtocol):
         return b"" if cors is None else cors.block(self.headers or ())
 
     def _identify(self, access: Access, route: Route) -> Identity:
-        caller = http_caller(self.client, self.headers)
+        caller = http_caller(self.client, self.headers, self._certificate)
         try:
             return access.identify(caller)
         except ModelportError as error:
@@ -339,6 +341,8 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expect_100_continue
         self.headers += headers
+        if self._certificate:
+            self.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
         super().on_headers_complete()
         self.cycle.keep_alive = keep_alive and self._shared.keep_alive
         if self.cycle.keep_alive and self.confirms_keep_alive:

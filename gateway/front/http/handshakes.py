@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]
 
-from gateway.process.tls import ServerTls
+from gateway.process.tls import ServerTls, certificate_names
 
 # With a lower limit, a burst of clients on slow networks is disconnected; a higher one is memory that attackers can
 # occupy.
@@ -26,11 +26,12 @@ class Handshakes(asyncio.Protocol):
 
     Until then, this is the protocol above it, for all connections.
 
+    connect      gets the names in the client's certificate, as `certificate`
     connections  the limit of open ones; where that is low, so is the number of descriptors for handshakes
     """
 
     def __init__(
-        self, tls: ServerTls, timeout_s: float, connections: int, connect: Callable[[], asyncio.BaseProtocol]
+        self, tls: ServerTls, timeout_s: float, connections: int, connect: Callable[..., asyncio.BaseProtocol]
     ) -> None:
         self.context = tls.context("http/1.1")
         self.timeout_s = timeout_s
@@ -53,7 +54,7 @@ class Handshakes(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called when a handshake is complete."""
         self.end(transport.get_extra_info("uvloop.sslproto"))
-        protocol = self._connect()
+        protocol = self._connect(certificate=certificate_names(transport.get_extra_info("peercert")))
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 

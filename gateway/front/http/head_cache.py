@@ -21,7 +21,7 @@ _MAX_HEADS = 1024
 # a thousand more.
 MAX_HEAD_LENGTH = 2048
 # The lines of heads in use: most heads share most of theirs.
-_MAX_LINES = 4 * _MAX_HEADS
+_LINES_PER_HEAD = 4
 # Headers that can change where the body ends, or whether it is sent at all.
 _FRAMING_HEADERS = {b"transfer-encoding", b"expect", b"upgrade", b"connection"}
 _LENGTH, _REQUEST_ID = b"content-length", b"x-request-id"
@@ -37,13 +37,13 @@ class HeadCache:
 
     varying = _VARYING
 
-    def __init__(self) -> None:
-        self._exact: BoundedCache[bytes, Head] = BoundedCache(_MAX_HEADS)
+    def __init__(self, max_heads: int = _MAX_HEADS) -> None:
+        self._exact: BoundedCache[bytes, Head] = BoundedCache(max_heads)
         # By the lines that are left of them without those of _VARYING; of those `find` may answer for with another
         # length.
-        self._reduced: BoundedCache[tuple[bytes, ...], Head] = BoundedCache(_MAX_HEADS)
+        self._reduced: BoundedCache[tuple[bytes, ...], Head] = BoundedCache(max_heads)
         # The lines of _reduced, so that the others of a head are found without a look at their names.
-        self._lines: BoundedCache[bytes, None] = BoundedCache(_MAX_LINES)
+        self._lines: BoundedCache[bytes, None] = BoundedCache(_LINES_PER_HEAD * max_heads)
 
     def __len__(self) -> int:
         return len(self._exact) + len(self._reduced)

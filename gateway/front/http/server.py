@@ -13,7 +13,7 @@ skips the parser.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ class HttpServer(uvicorn.Server):
         """Accept connections. uvicorn's own method does not limit TLS handshakes as the headers of requests."""
         await self.lifespan.startup()
         config, loop = self.config, asyncio.get_running_loop()
-        connect: Callable[[], asyncio.BaseProtocol]
+        connect: Callable[..., asyncio.BaseProtocol]
         connect = partial(self._connect, config=config, server_state=self.server_state, app_state={})
         if self._tls is not None:
             connect = Handshakes(self._tls, *self._handshake_limits, connect).accept
@@ -129,8 +129,8 @@ def _hot_methods_only(shared: SharedState, fallback: App) -> App:
     return app
 
 
-def _connect(shared: SharedState, **arguments: Any) -> asyncio.BufferedProtocol:
-    connection = HttpConnection(shared, **arguments)
+def _connect(shared: SharedState, certificate: Sequence[str] = (), **arguments: Any) -> asyncio.BufferedProtocol:
+    connection = HttpConnection(shared, certificate, **arguments)
     shared.watch(connection.connections)
     if shared.fast_path is not None:
         return shared.fast_path.receiver(connection)

@@ -1,6 +1,7 @@
 """The state that the connections of one HTTP server share: its options, its caches and its timer."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -30,6 +31,9 @@ _RECEIVE_BYTES = 1 << 16
 # Clients of one server use few paths. With a smaller cache, several hundred models evict each other's entries, and each
 # path is matched; a larger one is memory that one client can fill, at most this times MAX_HEAD_LENGTH.
 _MAX_ROUTES = 1024
+# Certificates whose heads are remembered, and for how many heads of each. Together that is as much memory as clients
+# without certificates can fill, a few times.
+_MAX_CERTIFICATES, _HEADS_OF_CERTIFICATE = 256, 16
 # How many checks are made within the shortest timeout: a timeout may be exceeded by a tenth, and an idle server with
 # many connections visits all of them every few seconds only.
 _CHECKS_PER_TIMEOUT = 10
@@ -55,6 +59,7 @@ class SharedState:
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
         self.heads = HeadCache()
+        self._heads_of: BoundedCache[Sequence[str], HeadCache] = BoundedCache(_MAX_CERTIFICATES)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._response_prefixes: dict[tuple[int, bytes], bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -63,6 +68,16 @@ class SharedState:
         """Check timeouts of these connections regularly, until none is left."""
         if self._timer is None:
             self._start_timer(connections)
+
+    def heads_of(self, certificate: Sequence[str]) -> HeadCache:
+        """Return the heads of clients whose certificate has these names: the same head of others is not of theirs."""
+        if not certificate or self.access is None:
+            return self.heads
+        heads = self._heads_of.entries.get(certificate)
+        if heads is None:
+            heads = HeadCache(_HEADS_OF_CERTIFICATE)
+            self._heads_of.put(certificate, heads)
+        return heads
 
     def route(self, url: bytes) -> Route | None:
         try:

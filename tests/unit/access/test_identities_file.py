@@ -35,9 +35,9 @@ team-a = ["infer:a-*"]
 """
 
 
-def _read(tmp_path: Path, text: str) -> Policy:
+def _read(tmp_path: Path, text: str, has_client_ca: bool = False) -> Policy:
     (tmp_path / "identities.toml").write_text(text)
-    return build_policy(read_file(tmp_path / "identities.toml"), {})[0]
+    return build_policy(read_file(tmp_path / "identities.toml", has_client_ca), {})[0]
 
 
 def test_what_a_file_states(tmp_path: Path) -> None:
@@ -64,6 +64,15 @@ def test_without_anything_only_health_is_open(tmp_path: Path) -> None:
     assert _read(tmp_path, "") == Policy(Rights(read_roles(["health"])), {}, {})
 
 
+def test_certificates_need_a_server_that_asks_for_them(tmp_path: Path) -> None:
+    text = '[identities.web]\nroles = ["infer"]\ncertificate = ["CN:web", "URI:spiffe://a/web"]'
+    policy = _read(tmp_path, text, has_client_ca=True)
+    assert policy.certificates == {"CN:web": "web", "URI:spiffe://a/web": "web"}
+    assert policy_from_json(policy_to_json(policy)) == policy
+    with pytest.raises(SettingsError, match="'web' has a client certificate, but the server asks for none"):
+        _read(tmp_path, text)
+
+
 def test_keys_of_the_folder_need_an_identity(tmp_path: Path) -> None:
     (tmp_path / "identities.toml").write_text(FILE)
     file = read_file(tmp_path / "identities.toml")
@@ -84,7 +93,12 @@ SECRET = "mp_thisisasecretthatmustnotbeshown"
         ("roles =", "identities.toml is not TOML"),
         ("x = 1", "there is no key 'x'; the keys are anonymous, identities, jwt, keys"),
         ("[identities.ci]", "the key 'identities.ci.roles' is missing"),
-        ('[identities.ci]\nrols = []\nroles = []', "no key 'identities.ci.rols'; the keys are key_sha256"),
+        ('[identities.ci]\nrols = []\nroles = []', "no key 'identities.ci.rols'; the keys are certificate, key_sha"),
+        ('[identities.ci]\nroles = []\ncertificate = ["web"]', 'such as "URI:spiffe://a/b", "DNS:web.a" or "CN:web"'),
+        (
+            '[identities.a]\nroles = []\ncertificate = ["CN:x"]\n[identities.b]\nroles = []\ncertificate = ["CN:x"]',
+            "'a' and 'b' have the same certificate, 'CN:x'",
+        ),
         ('[identities.ci]\nroles = ["infre"]', "'infre' is not a role; the roles are infer, read, admin"),
         ('[identities.ci]\nroles = "infer"', "must be a list of roles"),
         (f'[identities.ci]\nroles = []\nkey_sha256 = ["{SECRET}"]', "each must be a SHA-256 digest of 64"),
@@ -105,7 +119,7 @@ SECRET = "mp_thisisasecretthatmustnotbeshown"
 )  # fmt: skip
 def test_mistakes_are_explained(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        _read(tmp_path, text)
+        _read(tmp_path, text, has_client_ca=True)
     assert said in str(caught.value)
     assert SECRET not in str(caught.value)
     assert "identities.toml" in str(caught.value)

@@ -44,6 +44,32 @@ def test_each_client_is_found_by_its_keys() -> None:
     assert (anonymous.allows("health"), anonymous.allows("health", "m")) == (True, False)
 
 
+def test_a_certificate_is_a_client_unless_the_request_has_credentials() -> None:
+    policy = replace(POLICY, certificates={"CN:web": "web", "DNS:web.example": "web", "URI:spiffe://a/ci": "ci"})
+    access = PolicyAccess(policy)
+
+    def named(*names: str, key: str = "") -> Identity:
+        return access.identify(Caller("127.0.0.1:1", [("x-api-key", key)] if key else [], names))
+
+    web, ci = named("CN:web"), named("CN:host", "URI:spiffe://a/ci")
+    assert (web.name, ci.name) == ("web", "ci")
+    assert named("CN:web", "DNS:web.example") is named("DNS:web.example") is web
+    assert named("CN:web", key=CI).name == "ci"
+    with pytest.raises(Unauthenticated, match="the API key is not valid"):
+        named("CN:web", key="wrong")
+    with pytest.raises(Unauthenticated, match="the names of several identities"):
+        named("CN:web", "URI:spiffe://a/ci")
+    nobody = named("CN:Web", "DNS:web", "URI:spiffe://a/ci/")
+    assert nobody is named()
+    access.apply(replace(policy, keys={}))
+    assert web.is_valid, "nothing about it has changed"
+    assert nobody.is_valid
+    access.apply(replace(policy, certificates={"CN:web": "web", "CN:Web": "ci", "URI:spiffe://a/ci": "ci"}))
+    assert [web.is_valid, ci.is_valid] == [False, False]
+    assert not nobody.is_valid, "heads of those who are known now must not be remembered as those of nobody"
+    assert (named("CN:web").name, named("DNS:web.example").name, named("CN:Web").name) == ("web", "anonymous", "ci")
+
+
 @pytest.mark.parametrize("wrong", [CI[:-1], CI.lower(), CI + "x", "x", digest_of(CI), "mp_" + "d" * 43])
 def test_wrong_keys_are_refused(wrong: str) -> None:
     with pytest.raises(Unauthenticated, match="the API key is not valid") as caught:

@@ -148,7 +148,7 @@ def test_an_ended_connection_is_freed_without_the_collector(mutual: Serving) -> 
         while count() > before and turns < 500:  # the server's loop sees the ends sooner or later
             mutual.run(lambda: None)
             turns += 1
-        assert count() == before
+        assert count() <= before  # connections of other tests may have ended as well
     finally:
         gc.enable()
 
