@@ -24,10 +24,14 @@ class SandboxPolicy:
 
 def check_program(config: ModelConfig, policy: SandboxPolicy) -> None:
     """Raises NotAllowed if the model is a program, and the gateway runs none. Nothing is built for it, then."""
-    if config.artifact is not None and config.artifact.runtime.model_code and not policy.programs:
-        raise NotAllowed(
-            "it is a program, which this gateway does not run; start it with --allow-python if you trust its author"
-        )
+    if config.artifact is None or not config.artifact.runtime.model_code or policy.programs:
+        return
+    handler = config.artifact.handler
+    what = f"its handler {handler.name}" if handler else "it"
+    how = "start it with --allow-python if you trust its author"
+    if handler and handler.alternative:
+        how += f', or write runtime = "{handler.alternative}" in model.toml to serve the model without it'
+    raise NotAllowed(f"{what} is a program, which this gateway does not run; {how}")
 
 
 def plan_box(config: ModelConfig, runtime: Path, policy: SandboxPolicy) -> Box | None:

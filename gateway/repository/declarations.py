@@ -35,6 +35,8 @@ def stated_version(artifact: Artifact) -> tuple[str, dict[str, int]]:
 def _from_archive(config: "ModelConfig", artifact: Artifact, archive: Archive) -> "ModelConfig":
     version, version_labels = stated_version(artifact)
     values: dict[str, Any] = {"preprocess": archive.preprocess, "postprocess": archive.postprocess}
+    if artifact.handler:
+        values |= artifact.handler.settings
     if version == config.version:
         values["version_labels"] = version_labels
     toml = _completed(config.toml, values)
@@ -48,7 +50,9 @@ def _from_archive(config: "ModelConfig", artifact: Artifact, archive: Archive) -
 
 
 def _completed(toml: ModelToml, values: Mapping[str, Any]) -> ModelToml:
-    missing = {key: value for key, value in values.items() if value and key not in toml.model_fields_set}
+    missing = {
+        key: value for key, value in values.items() if (value or value == 0) and key not in toml.model_fields_set
+    }
     return toml.model_copy(update=missing) if missing else toml
 
 

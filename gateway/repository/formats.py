@@ -13,12 +13,14 @@ from gateway.domain.table_schema import TableSchema
 from gateway.environments.mlflow_packages import MLMODEL
 from gateway.environments.runtime import Format, Runtime
 from gateway.environments.yaml_file import BrokenYaml
-from gateway.repository.archived import find_in_file, find_in_model_archive
+from gateway.repository.archived import Identify, find_in_file, find_in_model_archive
 from gateway.repository.archives import is_archive
 from gateway.repository.errors import UnknownFormat
+from gateway.repository.handler import Handler
 from gateway.repository.mar import Archive, is_model_archive
 from gateway.repository.mlmodel import is_mlflow_model, read_mlmodel
 from runtimes.contract import TensorSpec
+from runtimes.http_messages import PLATFORM
 
 _HEAD_BYTES = 1024  # of a file: enough for Format.head
 _MOST_MISSES = 3  # that an error lists
@@ -43,6 +45,11 @@ class Artifact(NamedTuple):
     archive: Archive | None = None
 
     @property
+    def handler(self) -> Handler | None:
+        """The archive's handler, if the artifact is what runs it."""
+        return self.archive.handler if self.archive and self.platform == PLATFORM else None
+
+    @property
     def is_undeclared(self) -> bool:
         """Whether artifacts of its format declare neither datatypes nor shapes."""
         return any(form.platform == self.platform and form.undeclared for form in self.runtime.formats)
@@ -59,7 +66,7 @@ def find_artifact(
     if is_mlflow_model(folder):
         return _find_mlflow_artifact(folder, runtimes, named)
     if archives and is_model_archive(folder):
-        return find_in_model_archive(folder, _identify_in_archive(runtimes, named))
+        return find_in_model_archive(folder, *_identify_in_archive(runtimes, named))
     near_misses: list[str] = []
     found: dict[Path, Artifact] = {}
     for runtime, file_format in _formats(runtimes, named):
@@ -128,7 +135,7 @@ def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False, a
     if path.is_dir():
         return find_artifact(path, runtimes, named, archives)
     if archives and is_archive(path):
-        return find_in_file(path, _identify_in_archive(runtimes, named))
+        return find_in_file(path, *_identify_in_archive(runtimes, named))
     near_misses: list[str] = []
     found: Artifact | None = None
     for runtime, file_format in _formats(runtimes, named):
@@ -145,10 +152,14 @@ def identify(path: Path, runtimes: Mapping[str, Runtime], named: bool = False, a
     raise UnknownFormat(f"'{path.name}' is not an artifact that a runtime reads; supported are {supported}")
 
 
-def _identify_in_archive(runtimes: Mapping[str, Runtime], named: bool) -> Callable[[Path], Artifact]:
-    """Return what identifies an archive's content: never an archive again, and never a program."""
+def _identify_in_archive(runtimes: Mapping[str, Runtime], named: bool) -> tuple[Identify, Identify]:
+    """Return what identifies an archive's content, and what identifies its handler; neither is an archive again."""
     frameworks = {name: runtime for name, runtime in runtimes.items() if not runtime.model_code}
-    return partial(identify, runtimes=frameworks, named=named, archives=False)
+    programs = {name: runtime for name, runtime in runtimes.items() if runtime.model_code}
+    return (
+        partial(identify, runtimes=frameworks, named=named, archives=False),
+        partial(identify, runtimes=programs, named=True, archives=False),
+    )
 
 
 def resolve_runtime(artifact: Artifact, is_available: Callable[[Runtime], bool]) -> Artifact:

@@ -1,8 +1,8 @@
 """Reads MAR-INF/MANIFEST.json, which torch-model-archiver (TorchServe) and model-archiver (Multi Model Server) write.
 
 TorchServe's names the serialized model, and the handler that turns requests into its inputs and outputs into answers. A
-handler is one of TorchServe's own, by name, or a program in the archive, which is not run. Multi Model Server's handler
-is always a program; signature.json has the names and shapes of the inputs, and synset.txt the labels.
+handler is one of TorchServe's own, by name, or a program in the archive. Multi Model Server's handler is always a
+program; signature.json has the names and shapes of the inputs, and synset.txt the labels.
 """
 
 import json
@@ -12,6 +12,15 @@ from typing import Any, NamedTuple
 
 from gateway.contents.names import is_name
 from gateway.environments.small_file import read_small
+from gateway.repository.handler import (
+    MULTI_MODEL_SERVER,
+    REQUIREMENTS,
+    TORCHSERVE,
+    BrokenArchive,
+    Handler,
+    extras_of,
+    read_settings,
+)
 from gateway.repository.image_config import PostprocessToml, PreprocessToml
 from runtimes.contract import TensorSpec
 
@@ -32,11 +41,6 @@ _IMAGENET = PreprocessToml(
 _IMAGES = (TensorSpec("INPUT__0", "FP32", (-1, *_IMAGENET.resolve().shape(1)[1:])),)
 # The handler image_classifier needs a row of scores for each image.
 _SCORES = (TensorSpec("OUTPUT__0", "", (-1, -1)),)
-_UNSUPPORTED = ("text_classifier", "object_detector", "dali_image_classifier", "vllm_handler", "trt_llm_handler")
-
-
-class BrokenArchive(Exception):
-    """The message is one sentence that says what is wrong with the archive."""
 
 
 class Archive(NamedTuple):
@@ -49,6 +53,9 @@ class Archive(NamedTuple):
     labels            of the classes
     warning           what is not done for requests that the archive's own server does; "" if nothing
     unserved_handler  why its handler is not available, if only the operator may decide to serve the model without it
+    handler           a program that answers requests; None if settings of the model take its place
+    needs_handler     whether only the handler says what clients send, so that the model is not served alone
+    is_eager          whether the model is weights, which only a handler can load
     """
 
     folder: Path
@@ -61,6 +68,13 @@ class Archive(NamedTuple):
     labels: tuple[str, ...] = ()
     warning: str = ""
     unserved_handler: str = ""
+    handler: Handler | None = None
+    needs_handler: bool = False
+    is_eager: bool = False
+
+    def served_by(self, handler: Handler) -> "Archive":
+        """What the archive says to clients of its handler: nothing about the model behind it."""
+        return Archive(self.folder, version=self.version, handler=handler)
 
 
 def is_model_archive(folder: Path) -> bool:
@@ -84,23 +98,24 @@ def read_model_archive(folder: Path) -> Archive:
     manifest = _mapping(_read_json(folder / _MANIFEST))
     model = _mapping(manifest.get("model"))
     version, handler, file = (_text(model, key) for key in ("modelVersion", "handler", "serializedFile"))
-    if program := _text(model, "modelFile"):
-        raise BrokenArchive(
-            f"it holds the weights of an eager model and its program {program[:100]}, which is not run: archive a "
-            "TorchScript model (torch.jit.script) instead"
-        )
     if file:
-        if Path(file).name != file or not is_name(file) or not (folder / file).is_file():
-            raise BrokenArchive(f"its manifest names the model '{file[:100]}', which it does not hold")
-        found = _of_torchserve(Archive(folder, file, version, labels=_index_to_name(folder)), handler)
-    elif "archiverVersion" in manifest:  # TorchServe's archiver writes it, Multi Model Server's does not
-        raise BrokenArchive(f"it names no serialized model, so its handler {handler} loads it, which is not run")
-    else:
-        found = _of_multi_model_server(folder, version, handler)
-    return found
+        _check_held(folder, file, "model")
+    elif "archiverVersion" not in manifest:  # TorchServe's archiver writes it, Multi Model Server's does not
+        return _of_multi_model_server(folder, version, handler)
+    archive = Archive(folder, file, version, labels=_index_to_name(folder), is_eager=bool(_text(model, "modelFile")))
+    return _of_torchserve(archive, handler, model)
 
 
-def _of_torchserve(archive: Archive, handler: str) -> Archive:
+def _check_held(folder: Path, file: str, what: str) -> None:
+    """Raises BrokenArchive if the folder does not have a file that the manifest names."""
+    if Path(file).name != file or not is_name(file) or not (folder / file).is_file():
+        raise BrokenArchive(f"its manifest names the {what} '{file[:100]}', which it does not hold")
+
+
+def _of_torchserve(archive: Archive, handler: str, model: Mapping[str, Any]) -> Archive:
+    """Return the archive with what its handler is, as the manifest's entry `model` says. Raises BrokenArchive."""
+    if not archive.file or archive.is_eager:
+        return _with_handler(archive, handler, model)
     if handler == "image_classifier":
         return archive._replace(
             inputs=_IMAGES, outputs=_SCORES, preprocess=_IMAGENET, postprocess=PostprocessToml(softmax=True, top_k=5)
@@ -112,22 +127,39 @@ def _of_torchserve(archive: Archive, handler: str) -> Archive:
         return archive
     if not handler:
         return archive._replace(unserved_handler="its manifest names no handler")
-    if handler in _UNSUPPORTED:
-        return archive._replace(unserved_handler=f"TorchServe's handler {handler} is not supported")
-    return archive._replace(unserved_handler=f"its handler {handler[:100]} is a program, which is not run")
+    return _with_handler(archive, handler, model)
+
+
+def _with_handler(archive: Archive, name: str, model: Mapping[str, Any]) -> Archive:
+    if not name:
+        raise BrokenArchive("its manifest names no handler")
+    requirements, config = _text(model, "requirementsFile"), _text(model, "configFile")
+    for file in filter(None, (requirements, config)):
+        _check_held(archive.folder, file, "file")
+    own = name.partition(":")[0].removesuffix(".py").rpartition("/")[2]
+    is_held = (archive.folder / f"{own}.py").is_file()
+    extras = extras_of(archive.folder, TORCHSERVE, "" if is_held else own)
+    handler = Handler(name[:100], _MANIFEST.as_posix(), extras, requirements)
+    if config:
+        handler = handler._replace(settings=read_settings(archive.folder / config))
+    return archive._replace(handler=handler, needs_handler=True)
 
 
 def _of_legacy_server(folder: Path) -> Archive:
     model = _legacy_model(folder)
     if _text(model, "Model-Format") != "MXNet-Symbolic":
         raise BrokenArchive("its model is a program of Gluon, which is not run: export it as a symbol instead")
-    return _of_multi_model_server(folder, "", _text(model, "Service"))
+    warning = f"its service {_text(model, 'Service')[:100]} is a program, which is not run: requests are for the model"
+    return _of_multi_model_server(folder, "", "")._replace(handler=None, warning=warning)
 
 
 def _of_multi_model_server(folder: Path, version: str, handler: str) -> Archive:
     inputs, outputs = _signature(folder / "signature.json")
-    warning = f"its handler {handler[:100]} is a program, which is not run: requests are for the model itself"
-    return Archive(folder, "", version, inputs, outputs, labels=_synset(folder), warning=warning)
+    archive = Archive(folder, "", version, inputs, outputs, labels=_synset(folder))
+    requirements = REQUIREMENTS if (folder / REQUIREMENTS).is_file() else ""
+    extras = extras_of(folder, MULTI_MODEL_SERVER, "")
+    program = Handler(handler[:100], _MANIFEST.as_posix(), extras, requirements)
+    return archive._replace(handler=program, warning=program.not_run)
 
 
 def _signature(file: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -15,7 +15,7 @@ from gateway.contents.names import is_foreign
 from gateway.domain.pipeline import Step
 from gateway.environments.errors import BrokenRequirements
 from gateway.environments.mlflow_packages import MLMODEL, read_mlflow_packages
-from gateway.environments.model_packages import with_model_packages, with_packages
+from gateway.environments.model_packages import read_requirements, with_model_packages, with_packages
 from gateway.environments.runtime import Runtime
 from gateway.repository.archives import MODEL_ARCHIVE, archive_name, remove_stale
 from gateway.repository.declarations import stated_version, with_declarations
@@ -298,7 +298,7 @@ def _single(path: Path, runtimes: Mapping[str, Runtime], name: str) -> ModelConf
         raise RepositoryError(str(error) if path.is_file() else f"{path} cannot be served: {error}") from None
     except BrokenRequirements as error:
         raise RepositoryError(str(error)) from None
-    if artifact.runtime.model_requirements:
+    if artifact.runtime.model_requirements and artifact.archive is None:
         path = artifact.path.parent
     packed = artifact.archive is not None and path.is_file()
     name = name or (archive_name(path) if packed else path.name.split(".")[0] or path.name)
@@ -481,6 +481,14 @@ def _allowed(artifact: Artifact, toml: ModelToml) -> Artifact:
 def _with_packages(artifact: Artifact, toml: ModelToml) -> Artifact:
     """Return the artifact with a runtime that has the packages which the model asks for. Raises BrokenRequirements."""
     folder = artifact.path.parent
+    if handler := artifact.handler:
+        file = artifact.archive.folder / handler.requirements if artifact.archive and handler.requirements else None
+        requested = read_requirements(file) if file else ()
+        return artifact._replace(
+            runtime=with_packages(
+                artifact.runtime, requested, toml.python, extras=tuple({*toml.extras, *handler.extras})
+            )
+        )
     if artifact.path.name != MLMODEL:
         return artifact._replace(runtime=with_model_packages(artifact.runtime, folder, toml.python, toml.extras))
     requested, python = read_mlflow_packages(folder)

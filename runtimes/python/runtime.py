@@ -1,6 +1,7 @@
 """Runs model.py: a class of our own form (own_form.py), or Triton's TritonPythonModel (triton_form.py).
 
-If the artifact is an MLmodel, mlflow runs it (mlflow_form.py).
+If the artifact is an MLmodel, mlflow runs it (mlflow_form.py); if it is an archive's manifest, or SageMaker's
+inference.py, the archive's handler is run (handler_form.py, sagemaker_form.py).
 """
 
 import importlib
@@ -11,17 +12,21 @@ from typing import Any
 
 from runtimes.contract import LoadError, LoadOptions, Model
 
-from . import mlflow_form, modelport, own_form, pb_utils, triton_form
+from . import handler_form, mlflow_form, modelport, own_form, pb_utils, sagemaker_form, triton_form
 
 _TRITON = "TritonPythonModel"
 _NAME = "model"
-_MLMODEL = "MLmodel"
+_MLMODEL, _MANIFEST, _INFERENCE = "MLmodel", "MANIFEST.json", "inference.py"
 
 
 def load(options: LoadOptions) -> Model:
     if os.path.basename(options.artifact) == _MLMODEL:
         sys.dont_write_bytecode = True
         return mlflow_form.MlflowModel(options)
+    if os.path.basename(options.artifact) == _MANIFEST:
+        return handler_form.load(options)
+    if os.path.basename(options.artifact) == _INFERENCE:
+        return sagemaker_form.load(options)
     module = _import(options.artifact)
     if hasattr(module, _TRITON):
         return triton_form.TritonModel(getattr(module, _TRITON), options)

@@ -190,10 +190,10 @@ def test_the_labels_of_an_archive_are_those_of_its_classes(served: Served) -> No
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("text", 'TorchServe\'s handler text_classifier is not supported: write runtime = "torchscript" in model.toml'),
-        ("own", "its handler own.py is a program, which is not run: write runtime"),
+        ("text", "its handler text_classifier is a program, which this gateway does not run; start it with --allow-"),
+        ("own", "its handler own.py is a program, which this gateway does not run; start it with --allow-python if"),
         ("linked", "'model.tar.gz' cannot be opened: the archive contains 'model.pt', which is a link or a device"),
-        ("eager", "it holds the weights of an eager model and its program net.py, which is not run"),
+        ("eager", "its handler image_classifier is a program, which this gateway does not run; start it with"),
     ],
 )
 def test_what_is_not_served_says_why_and_no_program_runs(served: Served, model: str, reason: str) -> None:
@@ -205,7 +205,7 @@ def test_what_is_not_served_says_why_and_no_program_runs(served: Served, model: 
 
 def test_a_warning_says_what_is_left_out(served: Served) -> None:
     served.gateway.wait_for("mms: its handler service:handle is a program, which is not run")
-    served.gateway.wait_for(r"sagemaker_torch: its code/inference\.py is a program, which is not run")
+    served.gateway.wait_for(r"sagemaker_torch: its handler code/inference\.py is a program, which is not run")
     served.gateway.wait_for("segments: answers have the model's own outputs, where its handler image_segmenter has")
 
 

@@ -18,6 +18,7 @@ import pytest
 from gateway.contents.archive import unpack
 from gateway.contents.errors import StoreError
 from gateway.environments.runtime import discover
+from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program
 from gateway.repository.archives import unpacked
 from gateway.repository.image_config import incompatibility
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
@@ -182,29 +183,105 @@ def test_an_archive_that_cannot_be_read_does_not_affect_others(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("handler", "said"),
+    ("handler", "program", "extras"),
     [
-        ("text_classifier", "TorchServe's handler text_classifier is not supported: write runtime"),
-        ("object_detector", "TorchServe's handler object_detector is not supported: write runtime"),
-        ("my_handler.py", "its handler my_handler.py is a program, which is not run: write runtime"),
+        ("text_classifier", "", ["captum==", "torchserve=="]),
+        ("object_detector", "", ["captum==", "torchserve==", "torchvision=="]),
+        ("own.py", "from ts.torch_handler.base_handler import BaseHandler", ["torchserve=="]),
+        (
+            "own.py:run",
+            "from ts.torch_handler.image_classifier import X",
+            ["captum==", "torchserve==", "torchvision=="],
+        ),
     ],
 )
-def test_another_handler_is_refused_unless_the_operator_names_the_runtime(
-    tmp_path: Path, handler: str, said: str
+def test_a_handler_that_is_a_program_is_an_artifact_with_the_packages_of_its_server(
+    tmp_path: Path, handler: str, program: str, extras: list[str]
 ) -> None:
-    mar(tmp_path / "m" / "1" / "a.mar", {"net.pt": torchscript()}, handler=handler, serializedFile="net.pt")
-    assert only(tmp_path).problem.startswith(said)
-    (tmp_path / "m" / "model.toml").write_text('runtime = "torchscript"\n')
+    files = {
+        "net.pt": torchscript(),
+        "requirements.txt": b"iniconfig\n",
+        **({"own.py": program.encode()} if program else {}),
+    }
+    mar(
+        tmp_path / "m" / "1" / "a.mar",
+        files,
+        handler=handler,
+        serializedFile="net.pt",
+        requirementsFile="requirements.txt",
+    )
     config = only(tmp_path)
     assert config.problem == ""
     assert config.artifact is not None
+    assert (config.artifact.runtime.installed_name, config.artifact.path.name) == ("python", "MANIFEST.json")
+    packages = config.artifact.runtime.requirements["cpu"]
+    assert [
+        name for name in ("captum==", "torchserve==", "torchvision==") if any(p.startswith(name) for p in packages)
+    ] == (extras)
+    assert "iniconfig" in packages
+    assert (config.toml.max_batch_size, config.toml.warmup, config.toml.preprocess) == (1, 0, None)
+    with pytest.raises(NotAllowed) as caught:
+        check_program(config, SandboxPolicy())
+    assert str(caught.value) == (
+        f"its handler {handler} is a program, which this gateway does not run; start it with --allow-python if you "
+        'trust its author, or write runtime = "torchscript" in model.toml to serve the model without it'
+    )
+    check_program(config, SandboxPolicy(programs=True))
+    (tmp_path / "m" / "model.toml").write_text('runtime = "torchscript"\n')
+    config = only(tmp_path)
+    assert config.artifact is not None
+    assert config.artifact.path.name == "net.pt"
+
+
+def test_the_settings_of_a_handler_are_those_of_its_model_config(tmp_path: Path) -> None:
+    config = b"batchSize: 4\nmaxBatchDelay: 20\nresponseTimeout: 9\nown: {key: [1]}\n"
+    files = {"net.pt": torchscript(), "own.py": b"", "c.yaml": config}
+    model = {"handler": "own.py", "serializedFile": "net.pt"}
+    toml = only(mar(tmp_path / "a.mar", files, **model, configFile="c.yaml")).toml
+    assert (toml.max_batch_size, toml.queue_delay_ms, toml.execution_timeout_s) == (4, 20, 9)
+    for content in ("batchSize: -1", "batchSize: 1.5", "batchSize: [1]", "maxBatchDelay: 99999"):
+        with pytest.raises(RepositoryError, match=r"its c\.yaml must have a whole number from 1 to 60000 as"):
+            scan(mar(tmp_path / "a.mar", {**files, "c.yaml": content.encode()}, **model, configFile="c.yaml"), RUNTIMES)
+    with pytest.raises(RepositoryError, match=r"its manifest names the file '\.\./c\.yaml', which it does not hold"):
+        scan(mar(tmp_path / "a.mar", files, **model, configFile="../c.yaml"), RUNTIMES)
+
+
+def test_only_its_handler_loads_an_eager_model(tmp_path: Path) -> None:
+    files = {"w.pt": b"", "net.py": b""}
+    model = {"serializedFile": "w.pt", "modelFile": "net.py", "handler": "base_handler"}
+    mar(tmp_path / "m" / "1" / "a.mar", files, **model)
+    artifact = only(tmp_path).artifact
+    assert artifact is not None
+    assert artifact.platform == "handler"
+    (tmp_path / "m" / "model.toml").write_text('runtime = "torchscript"\n')
+    assert only(tmp_path).problem.startswith("only its handler base_handler can load its model: remove runtime")
+
+
+@pytest.mark.parametrize(("runtime", "expected"), [("", "n-symbol.json"), ('runtime = "python"', "MANIFEST.json")])
+def test_a_handler_of_multi_model_server_runs_if_model_toml_says_so(
+    tmp_path: Path, runtime: str, expected: str
+) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "model.toml").write_text(runtime)
+    manifest = {"model": {"handler": "service:handle"}}
+    with zipfile.ZipFile(tmp_path / "m" / "1" / "m.mar", "w") as archive:
+        files = {"n-symbol.json": SYMBOL, "n-0000.params": "", "service.py": "import mxnet"}
+        files |= {"signature.json": json.dumps(SIGNATURE), "MAR-INF/MANIFEST.json": json.dumps(manifest)}
+        for name, text in files.items():
+            archive.writestr(name, text)
+    config = only(tmp_path)
+    assert config.artifact is not None
+    assert config.artifact.path.name == expected
+    assert bool(config.toml.inputs) == (not runtime)
+    has_mxnet = "mxnet==1.9.1" in config.artifact.runtime.requirements["cpu"]
+    assert has_mxnet
+    assert ("multi-model-server==1.1.11" in config.artifact.runtime.requirements["cpu"]) == bool(runtime)
 
 
 @pytest.mark.parametrize(
     ("files", "model", "said"),
     [
-        ({"w.pt": b"", "net.py": b""}, {"serializedFile": "w.pt", "modelFile": "net.py"}, "of an eager model"),
-        ({}, {"handler": "own.py"}, "it names no serialized model, so its handler own.py loads it, which is not run"),
+        ({}, {"handler": ""}, "its manifest names no handler"),
         ({}, {"serializedFile": "w.pt"}, "its manifest names the model 'w.pt', which it does not hold"),
         ({"w.pt": b""}, {"serializedFile": "../w.pt"}, "names the model '../w.pt', which it does not hold"),
         ({"w.pt": torchscript(), "index_to_name.json": {"a": "x"}}, {"serializedFile": "w.pt"}, "index_to_name.json"),
@@ -215,11 +292,6 @@ def test_another_handler_is_refused_unless_the_operator_names_the_runtime(
             "its index_to_name.json has text that is not Unicode",
         ),
         ({"w.pt": torchscript()}, {"serializedFile": "w.pt", "handler": "\udfff"}, "its MANIFEST.json has text that"),
-        (
-            {"w.pt": torchscript()},
-            {"serializedFile": "w.pt", "handler": "a\n2026 b"},
-            "its handler a?2026 b is a program",
-        ),
         ({"../w.pt": b""}, {"serializedFile": "w.pt"}, "cannot be opened: the name '../w.pt' is refused"),
     ],
 )
@@ -253,7 +325,6 @@ def test_the_first_archives_of_multi_model_server(tmp_path: Path, form: str, sai
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({}, "it holds no model that a runtime reads, such as NAME-symbol.json of MXNet"),
         (
             {"n-symbol.json": SYMBOL, "signature.json": '{"inputs": [{"data_name": "a\\nb", "data_shape": [0]}]}'},
             "its sign",
@@ -303,6 +374,7 @@ def test_multi_model_server(tmp_path: Path, name: str) -> None:
     ("names", "expected"),
     [
         (["model.pth", "code/inference.py"], "model.pth"),
+        (["weights.bin", "code/inference.py"], "inference.py"),
         (["export/Servo/1/saved_model.pb", "export/Servo/2/saved_model.pb"], "2"),
         (["m-symbol.json", "m-0000.params", "m-shapes.json"], "m-symbol.json"),
     ],
@@ -312,14 +384,14 @@ def test_the_content_of_sagemakers_archive_decides(tmp_path: Path, names: list[s
     config = only(tmp_path)
     assert config.artifact is not None
     assert config.artifact.path.name == expected
-    assert ("its code/inference.py is a program, which is not run" in config.warning) == ("code/inference.py" in names)
+    assert ("its handler code/inference.py is a program, which is not run" in config.warning) == ("model.pth" in names)
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
         (["a/model.pt", "b/model.pt"], "it holds several models, in a, b; keep one"),
-        (["code/inference.py"], "no artifact that a runtime reads"),
+        (["code/other.py"], "no artifact that a runtime reads"),
         (["model.py"], "no artifact that a runtime reads"),
         (["inner.tar.gz"], "no artifact that a runtime reads"),
         (["/etc/model.pt"], "cannot be opened: the name '/etc/model.pt' is refused"),

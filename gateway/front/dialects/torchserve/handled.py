@@ -1,0 +1,74 @@
+"""Requests to models with a handler of their own, which gets bodies and headers as they are, and writes the answers."""
+
+import re
+from collections.abc import Mapping
+
+from gateway.codecs.media_types import FORM, media_type
+from gateway.domain.types import InferRequest, InferResponse, ModelStatus
+from gateway.errors import Internal
+from gateway.front.base.body import Headers
+from gateway.front.base.dialect import Reply
+from runtimes.contract import InvalidInput
+from runtimes.http_messages import (
+    BODY,
+    HEADERS,
+    PLATFORM,
+    RESPONSE,
+    RESPONSE_HEADERS,
+    STATUS,
+    pack_headers,
+    unpack_headers,
+)
+from runtimes.tensor_bytes import Buffer, Tensor, pack_bytes, unpack_bytes
+
+# What is between the client and the gateway: credentials, and how the body was sent.
+_OWN = frozenset(
+    {
+        "authorization", "proxy-authorization", "x-api-key", "cookie", "connection", "keep-alive", "te", "trailer",
+        "transfer-encoding", "upgrade", "content-encoding", "content-length", "expect",
+    }
+)  # fmt: skip
+_WITHOUT_BODY = ("204", "304")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,200}")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8000}")
+
+
+def has_handler(status: ModelStatus) -> bool:
+    return status.platform == PLATFORM
+
+
+def read_handled(model: str, version: str, body: Buffer, headers: Headers) -> InferRequest:
+    """Return the request. Raises InvalidRequest if the body is a form that is not valid."""
+    if media_type(headers.content_type) == FORM:
+        from gateway.codecs.multipart import read_form  # imported late, because few fronts receive forms
+
+        read_form(body, headers.content_type)
+    passed = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.raw}
+    passed = {name: value for name, value in passed.items() if name not in _OWN}
+    inputs = [
+        Tensor(name, "BYTES", (1,), pack_bytes([element]))
+        for name, element in ((BODY, bytes(body)), (HEADERS, pack_headers(passed)))
+    ]
+    return InferRequest(model, inputs, version, outputs=(RESPONSE, RESPONSE_HEADERS))
+
+
+def write_handled(response: InferResponse) -> Reply:
+    """Return a handler's answer, byte for byte. Raises Internal if its headers cannot be sent."""
+    found = {tensor.name: unpack_bytes(tensor.data, 1)[0] for tensor in response.outputs}
+    try:
+        headers = unpack_headers(found[RESPONSE_HEADERS])
+    except (InvalidInput, KeyError):
+        raise Internal("the model's handler has not written the headers of its answer") from None
+    status, kind = headers.pop(STATUS, "200"), headers.pop("content-type", "")
+    sent = {name: value for name, value in headers.items() if name not in _OWN}
+    for name, value in {"content-type": kind, **sent}.items():
+        if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+            raise Internal("the model's handler has set a header that is not one of HTTP")
+    if not re.fullmatch(r"[2-5]\d\d", status):
+        raise Internal("the model's handler has set a status that is not one of HTTP")
+    content = [] if status in _WITHOUT_BODY else [found[RESPONSE]]
+    return Reply(int(status), content, kind.encode("latin-1"), _lines(sent))
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
