@@ -68,7 +68,7 @@ def collect(path: Path, version: str = "1") -> dict[str, Path]:
     if not path.is_dir():
         runtimes = discover()
         artifact = _artifact(path, runtimes)
-        if artifact is None or not artifact.runtime.model_requirements:
+        if artifact is None or artifact.archive or not artifact.runtime.model_requirements:
             neighbors = [file for file in artifact_files(path) if file == path or _artifact(file, runtimes) is None]
             return {f"{version}/{file.relative_to(path.parent).as_posix()}": file for file in neighbors}
         path = path.parent  # a program, with its modules and requirements.txt

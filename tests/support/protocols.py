@@ -118,9 +118,26 @@ def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.
     return {name: np.array(data, np.float32) for name, data in named.items()}
 
 
+def ask_torchserve(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
+    """POST /predictions/{model}. The only output has no name in the answer; the model's metadata has it.
+
+    JSON has no datatypes: floats are returned as float32.
+    """
+    body = {"data": {name: _json_data(array) for name, array in inputs.items()}}
+    reply = gateway.post(f"/predictions/{model}", body)
+    assert reply.status == 200, reply
+    found = reply.json()
+    if not isinstance(found, dict):
+        (output,) = gateway.get(f"/v2/models/{model}").json()["outputs"]
+        found = {output["name"]: found}
+    outputs = {name: np.array(data) for name, data in found.items()}
+    return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in outputs.items()}
+
+
 PROTOCOLS: dict[str, Ask] = {
     "predict": ask_predict,
     "v2-json": ask_v2_json,
     "v2-binary": ask_v2_binary,
     "grpc": ask_grpc,
+    "torchserve": ask_torchserve,
 }

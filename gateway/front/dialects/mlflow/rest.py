@@ -6,6 +6,7 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.handled import has_handler, read_handled, write_handled
 from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
 from gateway.front.dialects.mlflow import invocations
 from runtimes.tensors import Buffer
@@ -20,6 +21,8 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
     by_instance = route.path == engine.deployment.predict_route
     model = route.model or invocations.choose_model(engine, headers.target_model)
+    if has_handler(engine.model(model, "")):
+        return read_handled(model, "", body, headers), partial(write_handled, limits)
     request, write = invocations.read_request(engine, model, body, headers, limits, by_instance)
     return request, partial(_write, limits, write)
 

@@ -6,9 +6,9 @@ from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import Engine
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
+from gateway.front.base.handled import has_handler, read_handled, write_handled
 from gateway.front.base.limits import LARGE_JSON, Limits, check_answer
 from gateway.front.dialects.torchserve import inference
-from gateway.front.dialects.torchserve.handled import has_handler, read_handled, write_handled
 from runtimes.tensors import Buffer
 
 
@@ -20,7 +20,7 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
     if has_handler(engine.model(route.model, route.version)):
-        return read_handled(route.model, route.version, body, headers), partial(_write_handled, limits)
+        return read_handled(route.model, route.version, body, headers), partial(write_handled, limits)
     request, write = inference.read_request(engine, route.model, route.version, body, headers.content_type, limits)
     return request, partial(_write, limits, write)
 
@@ -28,11 +28,6 @@ def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: 
 def _write(limits: Limits, write: inference.Write, response: InferResponse) -> Reply:
     check_answer(response, limits)
     return Reply(200, [write(response)])
-
-
-def _write_handled(limits: Limits, response: InferResponse) -> Reply:
-    check_answer(response, limits)
-    return write_handled(response)
 
 
 def _is_slow(headers: Headers, body: Buffer) -> bool:

@@ -8,6 +8,7 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import Internal
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Reply
+from gateway.front.base.limits import Limits, check_answer
 from runtimes.contract import InvalidInput
 from runtimes.http_messages import (
     BODY,
@@ -52,8 +53,9 @@ def read_handled(model: str, version: str, body: Buffer, headers: Headers) -> In
     return InferRequest(model, inputs, version, outputs=(RESPONSE, RESPONSE_HEADERS))
 
 
-def write_handled(response: InferResponse) -> Reply:
-    """Return a handler's answer, byte for byte. Raises Internal if its headers cannot be sent."""
+def write_handled(limits: Limits, response: InferResponse) -> Reply:
+    """Return a handler's answer, byte for byte. Raises TooLarge, and Internal if its headers cannot be sent."""
+    check_answer(response, limits)
     found = {tensor.name: unpack_bytes(tensor.data, 1)[0] for tensor in response.outputs}
     try:
         headers = unpack_headers(found[RESPONSE_HEADERS])
