@@ -8,6 +8,7 @@ this gets all inputs through its socket.
 import mmap
 import os
 import weakref
+from functools import partial
 from threading import get_ident
 
 import numpy as np
@@ -18,6 +19,10 @@ from runtimes.tensors import Buffer
 # Smaller inputs go through the socket. With a lower threshold, allocating a block costs more than the copies that
 # it saves; with a higher one, more inputs are copied.
 MIN_ARENA_BYTES = 1 << 16
+
+# The blocks in use, which keep their arenas, by arena and offset. weakref.finalize does the same with four times the
+# calls, most of them with cold caches.
+_blocks: "dict[tuple[int, int], weakref.ref[np.ndarray]]" = {}
 
 
 class Arena:
@@ -46,7 +51,7 @@ class Arena:
         finally:
             os.close(file)
         self._whole = np.frombuffer(self._map, np.uint8)
-        self._start = self._whole.ctypes.data
+        self._start = _address_of(self._whole)
         self._free = FreeRanges(size)
         # Released blocks that are not in _free yet. The garbage collector may release a block at any moment, on any
         # thread and in the middle of `allocate`; only the arena's own thread changes _free, and never in two calls
@@ -62,36 +67,45 @@ class Arena:
     def allocate(self, size: int) -> memoryview | None:
         """Return a block of `size` bytes at the lowest free offset; None if no free range is large enough."""
         length = whole_pages(size)
-        self._merge_released()
         self._busy = True
+        if self._released:
+            self._merge_all()
         offset = self._free.take(length)
-        self._merge_released()
+        if self._released:
+            self._merge_all()
+        self._busy = False
         if offset is None:
             return None
         block = self._whole[offset : offset + size]
-        weakref.finalize(block, self._release, offset, length).atexit = False
+        _blocks[id(self), offset] = weakref.ref(block, partial(self._release, offset, length))
         return block.data
 
     def offset_of(self, data: Buffer) -> int | None:
         """Return the offset of these bytes in the arena; None if they are elsewhere."""
-        offset = int(np.frombuffer(data, np.uint8).ctypes.data) - self._start if len(data) else -1
+        offset = _address_of(np.frombuffer(data, np.uint8)) - self._start if len(data) else -1
         return offset if 0 <= offset < self.size else None
 
-    def _release(self, offset: int, length: int) -> None:
+    def _release(self, offset: int, length: int, block: "weakref.ref[np.ndarray]") -> None:
+        del _blocks[id(self), offset]
         self._released.append((offset, length))
         if not self._busy and get_ident() == self._owner:
-            self._merge_released()
+            self._busy = True
+            self._merge_all()
+            self._busy = False
 
-    def _merge_released(self) -> None:
-        self._busy = True
+    def _merge_all(self) -> None:
         while self._released:
             self._merge(*self._released.pop())
-        self._busy = False
 
     def _merge(self, offset: int, length: int) -> None:
         if offset + length > self.retained_bytes:
             self._map.madvise(mmap.MADV_REMOVE, offset, length)
         self._free.add(offset, length)
+
+
+def _address_of(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def is_supported() -> bool:

@@ -11,7 +11,7 @@ from gateway.domain.default_limits import MAX_RESPONSE_BYTES
 from gateway.domain.table import WorkerAddress
 from gateway.engine.arena import MIN_ARENA_BYTES, Arena
 from gateway.engine.calls import Calls
-from gateway.engine.frames import Frames, pack_alike
+from gateway.engine.frames import Frames
 from gateway.engine.result_memory import ResultMemory
 from gateway.engine.slo import Estimator
 from gateway.errors import ModelportError, from_kind
@@ -119,7 +119,7 @@ class WorkerClient(asyncio.Protocol):
         if queued.size >= MIN_ARENA_BYTES and self._worker_maps_arena:
             offsets = self._put_in_arena(queued.id, queued.buffers)
         if offsets is not None:
-            self._write(pack_alike([queued], offsets))
+            self._write(self._frames.pack_in_arena(queued, offsets))
             return
         if not self._out and not self._requests:
             self._loop.call_soon(self._flush)

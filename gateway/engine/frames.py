@@ -36,6 +36,10 @@ class Frames:
             alike.append(queued)
         return buffers + pack_alike(alike) if alike else buffers
 
+    def pack_in_arena(self, queued: "QueuedRequest", offsets: Sequence[int]) -> list[Buffer]:
+        """Pack a request whose inputs are at these offsets in the arena."""
+        return pack_alike([queued], offsets)
+
     def read(self, reader: FrameReader, data: bytes) -> list[Frame | ResultGroup]:
         """Return the frames that `data` completes. Those of kind RESULT are unpacked if they contain the tensors.
 

@@ -115,7 +115,7 @@ cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
 cdef int LEVEL_BITS = PYTHON_LEVEL_BITS
 cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
 cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL, FIRST_OF_BATCH = wire.FIRST_OF_BATCH
-cdef uint16_t IN_RESULT_MEMORY = wire.IN_RESULT_MEMORY
+cdef uint16_t IN_RESULT_MEMORY = wire.IN_RESULT_MEMORY, IN_ARENA = wire.IN_ARENA
 
 include "compiled/bytes.pxi"
 include "compiled/values.pxi"

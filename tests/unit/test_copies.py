@@ -15,12 +15,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvloop
 
 from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arenas import Arenas
 from gateway.engine.engine import FrontEngine
+from gateway.front import fast
 from gateway.front.base.limits import Limits
 from gateway.front.http.hot_request import HotRequest
 from gateway.front.http.server import HttpServer
@@ -86,8 +88,14 @@ def through_the_parser(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
-def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, through_the_parser: list[int]) -> None:
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_large_input_is_read_from_the_memory_that_received_it(
+    tmp_path: Path, through_the_parser: list[int], is_compiled: bool
+) -> None:
     """Each byte is copied twice at most: hardly any on the way to the worker, and once more in a batch of several."""
+    compiled = fast.load(is_compiled)
+    if is_compiled and compiled is None:
+        pytest.skip("the compiled path is not built")
     asked = 5
     model, arenas = Looks(), Arenas(1 << 26)
     arena = arenas.of("m")
@@ -110,11 +118,12 @@ def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, 
         status_page.create(str(tmp_path / "status"))
         ours, theirs = socket.socketpair()
         thread = work(model, listener, theirs, str(tmp_path / "status"))
-        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas)
+        engine = FrontEngine(1, AdmissionLimits(), lambda *_: asyncio.sleep(0), arenas, compiled=compiled)
         status = ModelStatus("m", "1", "READY", admits=True, signatures=model.signatures, max_batch_size=8)
         worker = WorkerAddress(1, str(tmp_path / "worker"), str(tmp_path / "status"), 16)
         engine.apply(Table((TableEntry(status, (worker,)),), True))
-        server = HttpServer(engine, Limits(), _nothing)
+        path = None if compiled is None else compiled.FastPath(engine, Limits())
+        server = HttpServer(engine, Limits(), _nothing, fast_path=path)
         port = socket.create_server(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve([port]))
         try:
@@ -133,7 +142,7 @@ def test_a_large_input_is_read_from_the_memory_that_received_it(tmp_path: Path, 
             for each in (listener, theirs):
                 each.close()
 
-    found = asyncio.run(main())
+    found = uvloop.run(main()) if is_compiled else asyncio.run(main())
     np.testing.assert_allclose(found, [image.sum(dtype=np.float64) for image in images], rtol=1e-3)
     assert model.rows == [1] * asked
     assert model.in_arena == [True] * asked

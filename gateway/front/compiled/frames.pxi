@@ -98,7 +98,7 @@ cdef class Frames:
         cdef Py_ssize_t start = 0, stop, count = len(requests)
         cdef Request first, each
         while start < count:
-            if not isinstance(requests[start], Request):
+            if not isinstance(requests[start], Request) or (<Request>requests[start]).is_large:
                 return buffers + python_frames.pack(requests[start:])
             first = <Request>requests[start]
             stop = start + 1
@@ -109,6 +109,8 @@ cdef class Frames:
                 each = <Request>requests[stop]
                 if each.layout is not first.layout or each.buffers is None or first.crashes or each.crashes:
                     break
+                if each.is_large:
+                    break
                 stop += 1
             buffers.append(self.pack_alike(requests, start, stop))
             start = stop
@@ -117,10 +119,7 @@ cdef class Frames:
     cdef bytes pack_alike(self, list requests, Py_ssize_t start, Py_ssize_t stop):
         """Pack requests with the same layout into one frame, as wire.pack_requests does."""
         cdef Request each = <Request>requests[start]
-        layout = each.layout
-        if layout is not self.packed_layout:
-            self.packed, self.packed_layout = pack_layout(layout), layout
-            self.strings = [number for number, (_, _, _, bytes_of) in enumerate(layout[2]) if bytes_of < 0]
+        self.prepare(each.layout)
         cdef Py_ssize_t count = stop - start, tensors = len(<list>each.buffers), index, tensor, size
         cdef Py_ssize_t strings = len(self.strings)
         cdef Py_ssize_t total = 8 + 32 * count + PyBytes_GET_SIZE(self.packed)
@@ -131,16 +130,7 @@ cdef class Frames:
                 size += PyBytes_GET_SIZE((<list>(<Request>requests[index]).buffers)[tensor])
             total += size + (-size & 15)
         cdef bytes frame = PyBytes_FromStringAndSize(NULL, 24 + total)
-        cdef char *begin = PyBytes_AS_STRING(frame)
-        cdef uint64_t *head = <uint64_t *>begin
-        head[0] = total
-        begin[8], begin[9] = VERSION, INFER
-        (<uint16_t *>begin)[5] = ISOLATED if each.crashes else 0
-        (<uint32_t *>begin)[3] = 0
-        head[2] = each.number
-        (<uint16_t *>begin)[12], (<uint16_t *>begin)[13] = count, strings
-        (<uint32_t *>begin)[7] = PyBytes_GET_SIZE(self.packed)
-        head += 4
+        cdef uint64_t *head = self.put_head(PyBytes_AS_STRING(frame), total, each, count, 0)
         for index in range(count):
             each = <Request>requests[start + index]
             head[index] = each.number
@@ -167,6 +157,47 @@ cdef class Frames:
             memset(to, 0, -size & 15)
             to += -size & 15
         return frame
+
+    def pack_in_arena(self, queued, list offsets):
+        if not isinstance(queued, Request):
+            return python_frames.pack_in_arena(queued, offsets)
+        cdef Request request = <Request>queued
+        self.prepare(request.layout)
+        cdef Py_ssize_t strings = len(self.strings), tensor
+        cdef Py_ssize_t total = 40 + PyBytes_GET_SIZE(self.packed) + 8 * (strings + (strings & 1) + len(offsets))
+        cdef bytes frame = PyBytes_FromStringAndSize(NULL, 24 + total)
+        cdef uint64_t *head = self.put_head(PyBytes_AS_STRING(frame), total, request, 1, IN_ARENA)
+        head[0], head[2], head[3] = request.number, <uint64_t>request.priority, request.rows
+        (<double *>head)[1] = request.deadline
+        head = <uint64_t *>put_bytes(<char *>(head + 4), self.packed)
+        for tensor in self.strings:
+            head[0] = len(request.buffers[tensor])
+            head += 1
+        if strings & 1:
+            head[0] = 0
+            head += 1
+        for offset in offsets:
+            head[0] = offset
+            head += 1
+        return [frame]
+
+    cdef void prepare(self, layout) except *:
+        """Make `packed` and `strings` those of this layout."""
+        if layout is not self.packed_layout:
+            self.packed, self.packed_layout = pack_layout(layout), layout
+            self.strings = [number for number, (_, _, _, bytes_of) in enumerate(layout[2]) if bytes_of < 0]
+
+    cdef uint64_t *put_head(self, char *begin, Py_ssize_t total, Request first, Py_ssize_t count, uint16_t flags):
+        """Write what comes before the figures of the requests, and return where these begin."""
+        cdef uint64_t *head = <uint64_t *>begin
+        head[0] = total
+        begin[8], begin[9] = VERSION, INFER
+        (<uint16_t *>begin)[5] = (ISOLATED if first.crashes else 0) | flags
+        (<uint32_t *>begin)[3] = 0
+        head[2] = first.number
+        (<uint16_t *>begin)[12], (<uint16_t *>begin)[13] = count, len(self.strings)
+        (<uint32_t *>begin)[7] = PyBytes_GET_SIZE(self.packed)
+        return head + 4
 
     def read(self, reader, bytes data):
         """Return the frames that `data` completes, as the Python code does; see there."""

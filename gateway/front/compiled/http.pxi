@@ -129,9 +129,12 @@ cdef class Http:
         return found
 
     cdef bint read(
-        self, HttpRequest request, const char *text, Py_ssize_t json_length, Py_ssize_t section_bytes
+        self, HttpRequest request, const char *text, Py_ssize_t json_length, Py_ssize_t section_bytes, body
     ) except -1:
-        """Read a body, of which `section_bytes` follow the JSON. Return False if the Python code must look at it."""
+        """Read a body, of which `section_bytes` follow the JSON. Return False if the Python code must look at it.
+
+        body  None, or a view of `text`, of which the inputs become parts, without a copy
+        """
         # The text without its lists of values and its id is the form's key.
         cdef const char *lists[MAX_LISTS]
         cdef Py_ssize_t sizes[MAX_LISTS]
@@ -168,7 +171,10 @@ cdef class Http:
                     if not are_strings(section, each.size, each.count):
                         return False
                     request.string_bytes += each.size
-                buffers.append(PyBytes_FromStringAndSize(section, each.size))
+                if body is None:
+                    buffers.append(PyBytes_FromStringAndSize(section, each.size))
+                else:
+                    buffers.append(body[json_length + each.start : json_length + each.start + each.size])
                 continue
             if each.which >= count:
                 return False
@@ -183,7 +189,7 @@ cdef class Http:
             if not is_plain_text(client_id, client_id_size):
                 return False
             request.client_id = PyBytes_FromStringAndSize(client_id, client_id_size)
-        request.form, request.buffers = form, buffers
+        request.form, request.buffers, request.is_large = form, buffers, body is not None
         return True
 
     cdef bint are_within_limits(self, Texts texts, Results results, Py_ssize_t index) except -1:
@@ -282,7 +288,9 @@ cdef class Receiver:
             self.alone = False
         elif self.body_buffer is not None:
             self.body_buffer = None
-            self.connection.buffer_filled(size)
+            complete = self.connection.buffer_filled(size)
+            if complete is not None and not self.take_large(complete):
+                complete.on_body_complete()
             return
         elif self.is_free():
             self.request = None
@@ -320,7 +328,7 @@ cdef class Receiver:
         if head.kind >= PLAIN:
             if not read_nested(self.http, request, head, model, body, length):
                 return False
-        elif not self.http.read(request, body, json_length, length - json_length):
+        elif not self.http.read(request, body, json_length, length - json_length, None):
             return False
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
             return False
@@ -333,6 +341,45 @@ cdef class Receiver:
         request.receiver, request.response_complete, request.keep_alive = self, False, True
         if self.request is not request:
             self.request = self.connection.cycle = request
+        model.servable.put(request)
+        return True
+
+    cdef bint take_large(self, complete) except -1:
+        """Take a request whose large body was received by the Python code. Return False if that must go on."""
+        handed_over = complete.hand_over()
+        if handed_over is None:
+            return False
+        head, body = handed_over
+        cdef Py_buffer view
+        cdef bint taken
+        PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
+        try:
+            taken = self.take_body(complete, head, body, <const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        return taken
+
+    cdef bint take_body(self, complete, head, body, const char *data, Py_ssize_t size) except -1:
+        route, stated = head.route, head.headers.json_length
+        if route.dialect is not V2 or stated is None or not 0 < <Py_ssize_t>stated <= min(size, MAX_UNCOUNTED):
+            return False
+        cdef Py_ssize_t json_length = stated
+        cdef FastPath path = self.http.path
+        cdef Model model = path.model_of((route.model, route.version))
+        if model is None:
+            return False
+        cdef HttpRequest request = self.spare
+        self.spare = None
+        if request is None:
+            request = HttpRequest.__new__(HttpRequest)
+        if not self.http.read(request, data, json_length, size - json_length, body):
+            return False
+        if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
+            return False
+        request.record, request.request_id = None, complete.request_id or None
+        request.receiver, request.response_complete, request.keep_alive = self, False, True
+        self.connection.cycle = request
+        complete.leave()
         model.servable.put(request)
         return True
 

@@ -183,7 +183,8 @@ cdef bint read_nested(
         if packed is None:
             return False
         buffers.append(packed)
-    request.client_id, request.string_bytes, request.form, request.buffers = None, 0, form, buffers
+    request.client_id, request.string_bytes, request.is_large = None, 0, False
+    request.form, request.buffers = form, buffers
     return True
 
 

@@ -48,6 +48,8 @@ cdef class Request:
     cdef public object worker
     cdef public bint answered
     cdef readonly bint settled
+    # Whether its inputs are parts of a large body, which is a block of the arena; otherwise, they are bytes.
+    cdef bint is_large
     # The bytes of its inputs, in the order of the layout; None once it is settled.
     cdef readonly list buffers
     cdef FastPath path

@@ -43,4 +43,6 @@ class BufferedReceiver(asyncio.BufferedProtocol):
             self._connection.data_received(self._shared_buffer[:nbytes].tobytes())
         else:
             self._body_buffer = None
-            self._connection.buffer_filled(nbytes)
+            complete = self._connection.buffer_filled(nbytes)
+            if complete is not None:
+                complete.on_body_complete()

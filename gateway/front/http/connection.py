@@ -127,14 +127,19 @@ class HttpConnection(HttpToolsProtocol):
         cycle = self.cycle
         return cycle.receive_buffer() if type(cycle) is HotRequest else None
 
-    def buffer_filled(self, size: int) -> None:
-        """Note that `size` bytes were received into `receive_buffer`."""
+    def buffer_filled(self, size: int) -> HotRequest | None:
+        """Note that `size` bytes were received into `receive_buffer`.
+
+        Return the request whose body they complete. The caller calls its `on_body_complete`.
+        """
         self.last_active = self.loop.time()
         self._received += size
-        if self.cycle.buffer_filled(size):
-            self.parser = None  # it did not see these bytes and still expects them
-            self.receiving = _AT_BOUNDARY
-            self.cycle.on_body_complete()
+        request: HotRequest = self.cycle
+        if not request.buffer_filled(size):
+            return None
+        self.parser = None  # it did not see these bytes and still expects them
+        self.receiving = _AT_BOUNDARY
+        return request
 
     def data_received(self, data: bytes) -> None:
         head_text = b""

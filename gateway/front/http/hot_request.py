@@ -270,6 +270,22 @@ class HotRequest:
             except ModelportError as error:
                 self.fail(error)
 
+    def hand_over(self) -> tuple[Head, memoryview] | None:
+        """Return head and body for the compiled path, if the body is large and complete, and the request is usual.
+
+        Either `leave` or `on_body_complete` has to follow at once: its bytes are no longer reserved.
+        """
+        is_usual = self._has_turn and self._stage is _OPEN and self._head.is_plain and self.keep_alive
+        if not is_usual or self._buffer is None or self.record is not None or self._cors:
+            return None
+        self._reservation.close()
+        return self._head, self._buffer
+
+    def leave(self) -> None:
+        """End, because the compiled path has taken the request."""
+        self._stage, self.response_complete = _DONE, True
+        self._buffer = None
+
     def on_body_complete(self) -> None:
         self._body_complete = True
         if self.record is not None:

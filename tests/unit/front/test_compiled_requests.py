@@ -2,6 +2,7 @@
 
 import gc
 import json
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -582,6 +583,84 @@ def test_inputs_larger_than_their_text_go_through_the_arena(run: Run) -> None:
         assert bench.pair.fast.state()["arena"] == [[]]
 
     run(test, status=status, arena=1 << 20)
+
+
+# -- large bodies, which are received into the arena ----------------------------------------------------------------
+
+
+def large(seed: int = 0, rows: int = 1 << 13, size: int | None = None, **more: Any) -> bytes:
+    """Return a request with 8 bytes a row, and with `size` bytes after the JSON."""
+    data = (struct.pack("<f", seed) * 2 * rows + bytes(8))[: 8 * rows if size is None else size]
+    described = {"name": "x", "shape": [rows, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8 * rows}}
+    body = json.dumps({"inputs": [described], **more}).encode()
+    return http(body + data, json_length=len(body))
+
+
+@pytest.mark.parametrize("more", [{}, {"id": "a1"}, {"parameters": {"binary_data_output": True}}])
+@pytest.mark.parametrize("arena", [1 << 24, 0])
+def test_a_large_body_is_taken_where_it_was_received(run: Run, arena: int, more: dict[str, Any]) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn()
+        await bench.learn(large(**more))
+        bench.answers()
+        for seed in range(1, 4):
+            number = await bench.ask(large(seed, **more))
+            assert bench.pair.fast.state()["arena"] == [[number] if arena else []]
+            await bench.answer(number)
+            assert b"200 OK" in bench.answers()
+            await bench.ask()  # a small one on the same connection, with the same object
+            await bench.answer_all()
+        await bench.ask(large(5, **more))
+        await bench.fail()
+        await bench.ask(large(6, **more))
+        await bench.expire()
+        await bench.ask(large(7, **more))
+        await bench.leave()
+
+    run(test, arena=arena)
+
+
+def test_a_large_body_beyond_the_window_waits_and_is_sent_again_after_a_crash(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn(large())
+        bench.answers()
+        running = await bench.ask(large(1))
+        others = [bench.pair.connect() for _ in range(3)]
+        for seed, number in enumerate(others):
+            bench.pair.send(number, large(seed))
+            bench.pair.send(number, large(seed + 9))  # behind it, on the same connection
+            await bench.pair.compare()
+        await bench.crash(running)
+        for _ in range(9):
+            await bench.answer_all()
+        assert [bench.answers(number).count(b"200 OK") for number in others] == [2, 2, 2]
+        assert bench.answers().count(b"200 OK") == 1
+
+    run(test, window=1, arena=1 << 24)
+
+
+@pytest.mark.parametrize("size", [(1 << 16) - 8, (1 << 16) - 1, (1 << 16) + 1, (1 << 16) + 8])
+def test_a_large_body_of_another_length_is_refused(run: Run, size: int) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn(large())
+        bench.pair.send(bench.number, large(1, size=size))
+        await bench.pair.compare()
+        assert b"400 Bad Request" in bench.answers()
+        assert not bench.ids()
+
+    run(test, arena=1 << 24)
+
+
+def test_large_bodies_count_for_the_limits(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.learn(large())
+        await bench.ask(large(1))
+        other = bench.pair.connect()
+        bench.pair.send(other, large(2))
+        await bench.pair.compare()
+        assert b"429 Too Many Requests" in bench.answers(other)
+
+    run(test, limits=AdmissionLimits(max_bytes=1 << 17), arena=1 << 24)
 
 
 def test_an_answer_with_many_outputs(run: Run) -> None:

@@ -26,7 +26,7 @@ from gateway.front.dialects.v2.output_options import OutputOptions
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import SequenceControl
 from runtimes.layouts import TensorLayout, by_identity, new_layout
-from runtimes.tensors import Tensor
+from runtimes.tensors import Buffer, Tensor
 
 # A client has few forms: one for each shape, for example. With a smaller cache, several hundred clients evict each
 # other's entries; a larger one is memory that one client can fill, at most this times _MAX_TEXT.
@@ -87,7 +87,7 @@ _forms: BoundedCache[Key, Form | None] = BoundedCache(_MAX_FORMS)
 _seen: BoundedCache[int, None] = BoundedCache(_MAX_SEEN)
 
 
-def read(model: str, version: str, text: bytes, sections: bytes) -> tuple[InferRequest, OutputOptions] | None:
+def read(model: str, version: str, text: bytes, sections: Buffer) -> tuple[InferRequest, OutputOptions] | None:
     """Read a request with a known form, from its JSON and the bytes that follow.
 
     Return None if the full reader must look at it.

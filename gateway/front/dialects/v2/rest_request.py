@@ -60,17 +60,14 @@ def read_request(
     return request, options
 
 
-def _small_parts(body: Buffer, json_length: int | None) -> tuple[bytes, bytes]:
-    """Return the JSON and the rest of a small body, or no bytes for a large one.
-
-    Large bodies are blocks of the arena, or were compressed. Reading anything but their values costs little.
-    """
-    if not isinstance(body, bytes) or len(body) >= MIN_ARENA_BYTES:
-        return b"", b""
+def _small_parts(body: Buffer, json_length: int | None) -> tuple[bytes, Buffer]:
+    """Return the JSON, if it is short, and the rest of a body; otherwise no bytes."""
     if json_length is None:
-        return body, b""
+        return (body, b"") if isinstance(body, bytes) and len(body) < MIN_ARENA_BYTES else (b"", b"")
     if json_length <= len(body) and json_length <= MAX_UNCOUNTED:
-        return body[:json_length], body[json_length:]
+        # The rest of a large body, which is a block of the arena, must not be copied.
+        rest = body[json_length:] if len(body) < MIN_ARENA_BYTES else memoryview(body)[json_length:]
+        return bytes(body[:json_length]), rest
     return b"", b""
 
 
