@@ -28,6 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=1.0, metavar="X", help="time for each point; default: 1")
     parser.add_argument("--apply", action="store_true", help="change the model's model.toml as recommended")
+    parser.add_argument("--allow-python", action="store_true", help="run compiled code that the artifact contains")
     shape_flag(parser)
     python_flag(parser)
     require_locks_flag(parser)
@@ -60,5 +61,6 @@ def run(options: argparse.Namespace) -> int:
         shapes=dict(shape(text) for text in options.shape),
         seconds=options.seconds,
         apply=options.apply,
+        allow_python=options.allow_python,
     )
     return run_profile(request, home(), settings)

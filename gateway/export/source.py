@@ -168,16 +168,18 @@ async def describe(
     workspace: Workspace,
     recorded: Mapping[str, Shapes],
     decide: bool = False,
+    allow_code: bool = False,
 ) -> Source:
     """Load the model once in its own framework, and describe it. Raises CannotExport.
 
     requested  input → shape that the user gave
     recorded   file → shapes of its arrays, for inputs with dynamic sizes
     decide     whether to find out how a worker would batch requests
+    allow_code whether the model may run code that its files bring
     """
     assert config.artifact is not None
     environment = await workspace.environments.of(config.artifact.runtime)
-    load = plan_launch(config, environment, "cpu", 1, 1 << 40).load
+    load = plan_launch(config, environment, "cpu", 1, 1 << 40, allow_code=allow_code).load
     candidates = _candidate_shapes(config, recorded, requested)
     shapes = {name: shape for each in candidates.values() for name, shape in each.items()}
     try:

@@ -53,6 +53,7 @@ class ProfileRequest:
     shapes       input → shape, for inputs with dynamic sizes
     seconds      how long each point is measured
     apply        whether the model's model.toml is to be changed, so it must be in a repository
+    allow_python whether the model may run code that its files bring
     """
 
     model: str
@@ -68,6 +69,7 @@ class ProfileRequest:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 1.0
     apply: bool = False
+    allow_python: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ async def _measure(request: ProfileRequest, workspace: Workspace, on_progress: C
     on_progress(f"loading {config.name} in its own framework")
     recorded = _recorded(request, config)
     shapes = {recorded.name: cases.shapes_of(recorded)} if recorded and recorded.suffix == ".npz" else {}
-    source = await describe(config, request.signature, request.shapes, workspace, shapes, decide=True)
+    source = await describe(
+        config, request.signature, request.shapes, workspace, shapes, decide=True, allow_code=request.allow_python
+    )
     inputs = profile_inputs.read(recorded, source) if recorded else profile_inputs.generated(source)
     file = cases.write(Case("inputs", inputs.arrays), workspace.jobs.folder("inputs"))
     machine, memory = _machine(), int(psutil.virtual_memory().available * _MEMORY_SHARE)

@@ -9,7 +9,8 @@ from modelport_converter.interface import INTERFACE
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
-from runtimes.torchscript.names import names_of
+from runtimes.torchscript.names import names_of, positions_of
+from runtimes.torchscript.screening import load_screened
 
 # Memory is planned for the largest batch, so there has to be one.
 _MAX_ROWS = 64
@@ -18,7 +19,7 @@ _MAX_ROWS = 64
 def pt2_to_executorch(step: Step) -> List[str]:
     """options: batch (number of rows; 0 keeps the dynamic sizes of the program, up to their bounds)."""
     warnings.simplefilter("ignore")
-    program = torch.export.load(step.source)
+    program = load_screened(step.source)
     _detach(program)
     chosen = _chosen(step, program)
     if not program.range_constraints and chosen is None:
@@ -39,12 +40,9 @@ def pt2_to_executorch(step: Step) -> List[str]:
 
 
 def _chosen(step: Step, program: Any) -> Optional[List[int]]:
-    """Return which of the program's outputs are served, in order; None if that is all of them. Raises Refused."""
-    names, wanted = names_of(program.call_spec.out_spec), [spec.name for spec in step.outputs]
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise Refused("the program has no output '%s'" % unknown[0])
-    return None if names == wanted else [names.index(name) for name in wanted]
+    """Return which of the program's outputs are served, in order; None if that is all of them. Raises LoadError."""
+    wanted, spec = [spec.name for spec in step.outputs], program.call_spec.out_spec
+    return None if names_of(spec) == wanted else positions_of(wanted, spec)
 
 
 class _Flat(torch.nn.Module):

@@ -44,8 +44,7 @@ _ENTRY = re.compile(r"[^/]+/data/aotinductor/([^/]+)/.")
 def load(options: LoadOptions) -> Program:
     if not options.allow_code:
         raise LoadError(
-            "this is an AOTInductor package, which contains compiled code; start the gateway with --allow-python if "
-            "you trust its author"
+            "this is an AOTInductor package, which contains compiled code; use --allow-python if you trust its author"
         )
     try:
         name = _model_name(options.artifact)

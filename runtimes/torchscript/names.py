@@ -204,6 +204,15 @@ def _leaves(prefix: str, spec: TreeSpec) -> Iterator[str]:
         yield from _leaves("%s_%s" % (prefix, key) if prefix else name, child)
 
 
+def positions_of(wanted: Sequence[str], spec: TreeSpec) -> List[int]:
+    """Return the positions of the named outputs among an exported program's flat results. Raises LoadError."""
+    names = names_of(spec)
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise LoadError("the program has no output '%s'" % unknown[0])
+    return [names.index(name) for name in wanted]
+
+
 def declared_names(declared: Sequence[TensorSpec], names: List[str]) -> Tuple[List[str], Tuple[TensorSpec, ...]]:
     """Return the names of flat results as they are declared, and the outputs. Raises LoadError.
 

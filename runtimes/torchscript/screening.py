@@ -38,6 +38,12 @@ def is_compiled(names: List[str]) -> bool:
     return any(fnmatch(name, COMPILED) for name in names)
 
 
+def load_screened(path: str) -> Any:
+    """Return the exported program in an archive, which `screen` has accepted as it is now. Raises as `screen` does."""
+    screen(path)
+    return torch.export.load(path)
+
+
 def screen(path: str) -> None:
     """Raises LoadError, and what zipfile and PyTorch raise for an archive that is damaged."""
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # a pickle may contain tensors only

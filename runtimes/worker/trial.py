@@ -2,11 +2,12 @@
 
 Rows of several kinds (worker/draws.py) run one by one, then all in one batch, then in the opposite order, then repeated
 up to the largest batch. The first rows and one batch always run; the others run until the model has used `BUDGET_S`. A
-row that the model refuses is skipped. All of this is done with all inputs, and again without optional ones, because a
-model may then do something else.
+row that the model refuses is skipped. All of this is done with all inputs, and again without each combination of
+optional ones, because a model may then do something else.
 """
 
 import time
+from itertools import chain, combinations
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -23,6 +24,8 @@ from runtimes.worker.rows import Arrays, concatenate, slice_rows
 BUDGET_S = 2.0
 # Rows that run however long they take. With fewer, a batch would hardly contain different rows.
 _MIN_ROWS = 3
+# With more optional inputs, there are too many combinations to try: 15 of 4 take five runs each or more.
+_MAX_OPTIONAL = 4
 
 _Row = Tuple[Arrays, Arrays]  # what goes in, what comes out
 
@@ -63,7 +66,7 @@ def run(model: Model, name: str, max_rows: int, on_card: bool = False) -> Tuple[
 
 
 def _signatures(signature: Signature) -> Iterator[Tuple[str, Signature]]:
-    """Yield the signature, then with fewer inputs: without any optional one, and without each of them.
+    """Yield the signature, then without each combination of optional inputs. Raises Unsafe if there are too many.
 
     The text is how to continue a sentence about requests like these. If outputs decide which inputs are needed, the
     others change nothing about an answer.
@@ -71,8 +74,12 @@ def _signatures(signature: Signature) -> Iterator[Tuple[str, Signature]]:
     yield "", signature
     if signature.needs:
         return
-    left_out = [(name,) for name in signature.optional]
-    for names in [signature.optional] * (len(left_out) > 1) + left_out:
+    count = len(signature.optional)
+    if count > _MAX_OPTIONAL:
+        text = "it has %d optional inputs, and a trial run leaves out each combination of at most %d"
+        raise Unsafe("trial", text % (count, _MAX_OPTIONAL))
+    sizes = [count, *range(1, count)]  # all of them first, since most requests give either all of them or none
+    for names in chain.from_iterable(combinations(signature.optional, size) for size in sizes if size):
         inputs = tuple(spec for spec in signature.inputs if spec.name not in names)
         if inputs:
             plural = "s" if len(names) > 1 else ""

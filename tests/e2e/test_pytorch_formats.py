@@ -1,9 +1,10 @@
 """Files of PyTorch answer as PyTorch itself, in every protocol.
 
-Among them are nested values, lists, texts, optional arguments, files of the Lite Interpreter, and AOTInductor packages,
-whose shared library is loaded inside the sandbox.
+Among them are nested values, lists, texts, optional arguments, files of the Lite Interpreter, files that other versions
+of PyTorch saved, and AOTInductor packages, whose shared library is loaded inside the sandbox.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,9 @@ from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.protocols import PROTOCOLS, ask_tfserving
 
 MAKE = Path(__file__).parent / "make_pytorch.py"
+# A folder for each version, with what it saved: see the file make.py there.
+VERSIONS = Path(__file__).parent / "pytorch_versions"
+SAVED = {f"{file.parent.name}_{file.stem}": file for file in sorted(VERSIONS.glob("*/*.pt*"))}
 ASK = {**PROTOCOLS, "tfserving": ask_tfserving}
 CASES = {
     "detector": "detector",
@@ -28,6 +32,7 @@ CASES = {
     "lite": "lite",
     "compiled": "compiled",
     "declared": "declared",
+    **{name: name for name in SAVED},
 }
 NO_COMPILER = "AOTInductor needs a C++ compiler, and there is no g++"
 COMPILED = ("compiled", "declared")
@@ -41,7 +46,22 @@ def made(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
+    for name, file in SAVED.items():
+        place_saved(folder, name, file)
     return folder
+
+
+def place_saved(folder: Path, name: str, file: Path) -> None:
+    """Put a file of another version into the repository, and its inputs and expected outputs beside the others."""
+    version = folder / "repository" / name / "1"
+    version.mkdir(parents=True)
+    shutil.copy(file, version / f"model{file.suffix}")
+    values = json.loads((file.parent / "expected.json").read_text())
+    np.savez(folder / f"{name}.inputs.npz", x=np.array(values["x"], np.float32), ids=np.array(values["ids"]))
+    outputs = {key: np.array(value) for key, value in values.items() if key not in ("x", "ids")}
+    if file.suffix == ".pt":
+        outputs = {"OUTPUT__0": outputs["scores"], "OUTPUT__1": outputs["parts_1"]}
+    np.savez(folder / f"{name}.expected.npz", **outputs)
 
 
 @pytest.fixture(scope="module")

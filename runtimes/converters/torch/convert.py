@@ -2,14 +2,18 @@
 
 import os
 import warnings
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 from modelport_converter import symbolics
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from torch.utils._pytree import tree_leaves
 
 from runtimes.contract import TensorSpec
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
+from runtimes.torchscript.names import positions_of
+from runtimes.torchscript.screening import load_screened
 
 # Protobuf limits a file to 2 GiB (2.147e9 bytes), of which the graph needs some.
 _MAX_IN_ONE_FILE = 2_000_000_000
@@ -24,7 +28,21 @@ def torchscript_to_tflite(step: Step) -> None:
 
 
 def exported_to_tflite(step: Step) -> None:
-    _to_tflite(step, torch.export.load(step.source).module(), _example(step))
+    program = load_screened(step.source)
+    chosen = positions_of([spec.name for spec in step.outputs], program.call_spec.out_spec)
+    _to_tflite(step, _Chosen(program.module(), chosen), _example(step))
+
+
+class _Chosen(torch.nn.Module):
+    """A program of which only these of its flat results are wanted, in this order."""
+
+    def __init__(self, program: torch.nn.Module, positions: List[int]) -> None:
+        super().__init__()
+        self.program, self._positions = program, positions
+
+    def forward(self, *tensors: torch.Tensor) -> Tuple[Any, ...]:
+        results = tree_leaves(self.program(*tensors))
+        return tuple(results[position] for position in self._positions)
 
 
 def torchscript_to_onnx(step: Step) -> None:
@@ -51,15 +69,25 @@ def torchscript_to_pt2(step: Step) -> None:
 
 def exported_to_onnx(step: Step) -> None:
     """Dynamic sizes of the program stay dynamic."""
-    _exported_to_onnx(step, torch.export.load(step.source), _example(step))
+    program = load_screened(step.source)
+    chosen = positions_of([spec.name for spec in step.outputs], program.call_spec.out_spec)
+    _exported_to_onnx(step, program, _example(step), chosen)
 
 
-def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...]) -> None:
+def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen: Sequence[int] = ()) -> None:
+    """chosen: the positions of the served outputs among the program's results, if these are not all of them."""
+    converted = torch.onnx.export(
+        program, example, dynamo=True, verbose=False, input_names=[spec.name for spec in step.inputs]
+    )
+    assert converted is not None, "only the older converter returns nothing"
+    graph = converted.model.graph
+    if chosen:
+        graph.outputs[:] = [graph.outputs[position] for position in chosen]
+        RemoveUnusedNodesPass()(converted.model)
+    for output, spec in zip(graph.outputs, step.outputs):
+        output.name = spec.name
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
-    torch.onnx.export(
-        program, example, step.destination, dynamo=True, external_data=size >= _MAX_IN_ONE_FILE, verbose=False,
-        input_names=[spec.name for spec in step.inputs], output_names=[spec.name for spec in step.outputs],
-    )  # fmt: skip
+    converted.save(step.destination, external_data=size >= _MAX_IN_ONE_FILE)
 
 
 def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:

@@ -155,6 +155,25 @@ def test_optional_inputs_do_not_prevent_batching() -> None:
     assert trial.run(optional(either, "x", "z", needed=()), "s", 32) == ("", "")
 
 
+def test_every_combination_of_optional_inputs_is_left_out() -> None:
+    def only_b(x: np.ndarray, **given: np.ndarray) -> np.ndarray:
+        return x.cumsum(axis=0) if list(given) == ["b"] else x
+
+    reason, text = trial.run(optional(only_b, "a", "b", "c"), "s", 32)
+    assert (reason, text.split(" without ")[1]) == ("trial", "inputs 'a', 'c'")
+
+
+def test_more_optional_inputs_than_can_be_tried_prevent_batching() -> None:
+    def same(x: np.ndarray, **given: np.ndarray) -> np.ndarray:
+        return x
+
+    assert trial.run(optional(same, *"abcd"), "s", 32) == ("", "")
+    assert trial.run(optional(same, *"abcde"), "s", 32) == (
+        "trial",
+        "it has 5 optional inputs, and a trial run leaves out each combination of at most 4",
+    )
+
+
 def test_integers_stay_small_on_a_card() -> None:
     seen: list[int] = []
 
