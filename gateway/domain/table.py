@@ -21,7 +21,8 @@ class WorkerAddress:
     """How to reach a worker.
 
     socket, status  paths of its socket and of its status page
-    window          a front that has this many rows in flight sends no further request
+    window          how many rows a front may have in flight
+    batch_rows      how many of them may run together; 0 or 1 if each request runs alone
     slot            which of the version's instances it is, from 0; the worker that replaces it has the same
     memory_events   path of the file in which the kernel counts what the worker's memory limit has done; "": no group
     """
@@ -30,6 +31,7 @@ class WorkerAddress:
     socket: str
     status: str
     window: int
+    batch_rows: int = 0
     memory_events: str = ""
     slot: int = 0
 

@@ -14,6 +14,7 @@ from gateway.engine.calls import Calls
 from gateway.engine.frames import Frames
 from gateway.engine.result_memory import ResultMemory
 from gateway.engine.slo import Estimator
+from gateway.engine.window import Window
 from gateway.errors import ModelportError, from_kind
 from gateway.process.cgroup import has_exceeded
 from runtimes import wire
@@ -63,9 +64,9 @@ class WorkerClient(asyncio.Protocol):
         self._frames = frames or Frames()
         # Each request that was sent and has no final answer, by its id.
         self.in_flight: dict[int, QueuedRequest] = {}
-        # A request is sent, whatever its rows, while there are fewer rows in flight than this.
+        # How many rows may be in flight; 0 if nothing can be sent. The room says how they are divided.
         self.window = 0
-        self.rows_in_flight = 0
+        self._room = Window()
         self.retiring = False
         self.closed = False
         self.over_limit = False  # whether the worker ended because it exceeded its memory limit
@@ -110,11 +111,21 @@ class WorkerClient(asyncio.Protocol):
     def _update_window(self) -> None:
         can_send = self._transport is not None and not self.retiring and not self.closed
         self.window = self.address.window if can_send else 0
+        under_way = [(queued.id, queued.rows) for queued in self.in_flight.values()]
+        self._room.resize(self.window, self.address.batch_rows, under_way)
+
+    @property
+    def rows_in_flight(self) -> int:
+        return self._room.rows
+
+    def has_room(self, rows: int) -> bool:
+        """Whether the window has room for a request with this many rows."""
+        return self._room.has_room(rows)
 
     def send(self, queued: "QueuedRequest") -> None:
         """Send a request at the end of this turn of the event loop."""
         self.in_flight[queued.id] = queued
-        self.rows_in_flight += queued.rows
+        self._room.add(queued.id, queued.rows)
         offsets = None
         if queued.size >= MIN_ARENA_BYTES and self._worker_maps_arena:
             offsets = self._put_in_arena(queued.id, queued.buffers)
@@ -130,11 +141,11 @@ class WorkerClient(asyncio.Protocol):
 
         Their final answers have arrived: they no longer use the window, nor blocks in the arena.
         """
-        in_flight, ended = self.in_flight, []
+        in_flight, room, ended = self.in_flight, self._room, []
         for index, number in enumerate(numbers):
             queued = in_flight.pop(number, None)
             if queued is not None:
-                self.rows_in_flight -= queued.rows
+                room.remove(number, queued.rows)
                 ended.append((index, queued))
         if self._arena_inputs:
             for number in numbers:
@@ -185,7 +196,8 @@ class WorkerClient(asyncio.Protocol):
         self._flush()
 
     def close(self) -> None:
-        self.closed, self.window = True, 0
+        self.closed = True
+        self._update_window()
         if self._transport is not None:
             self._flush()
             self._transport.close()
@@ -272,7 +284,8 @@ class WorkerClient(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport, self.window = None, 0
+        self._transport = None
+        self._update_window()
         self._requests, self._out = [], []
         self._arena_inputs.clear()
         # What is still read of it stays mapped.

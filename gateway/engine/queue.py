@@ -81,7 +81,7 @@ class ModelQueue:
         return len(self._queued.items) + self._sent
 
     def put(self, queued: QueuedRequest) -> None:
-        client = None if self._queued.items else self._pick()
+        client = None if self._queued.items else self._pick(queued.rows)
         if client is None:
             self._enqueue(queued)
             self.pump()
@@ -114,7 +114,7 @@ class ModelQueue:
 
     def _pump(self) -> None:
         while (queued := self._queued.first()) is not None:
-            client = self._pick()
+            client = self._pick(queued.rows)
             if client is None and queued.priority > MAX_LEVEL:
                 client = self._pick_for_guest(queued)
             if client is None:
@@ -171,12 +171,11 @@ class ModelQueue:
         # Many clients together may not send more than another window.
         return client if rows <= window * _GUEST_SHARE and client.rows_in_flight < 2 * window else None
 
-    def _pick(self) -> WorkerClient | None:
-        """Return the worker with the fewest rows in flight among those that have room."""
+    def _pick(self, rows: int) -> WorkerClient | None:
+        """Return the worker with the fewest rows in flight among those that have room for a request."""
         best: WorkerClient | None = None
         for client in self.clients:
-            rows = client.rows_in_flight
-            if rows < client.window and (best is None or rows < best.rows_in_flight):
+            if client.has_room(rows) and (best is None or client.rows_in_flight < best.rows_in_flight):
                 best = client
         return best
 

@@ -78,7 +78,7 @@ class SlotQueue(ModelQueue):
         else:
             self._waiting += 1
 
-    def _pick(self) -> WorkerClient | None:
+    def _pick(self, rows: int) -> WorkerClient | None:
         return next((client for client in self.clients if client.window), None)
 
     def release(self, queued: QueuedRequest) -> None:
@@ -128,7 +128,7 @@ class SlotQueue(ModelQueue):
             lane.append(None)
 
     def _end_at_worker(self, sequence: SequenceId) -> None:
-        client = self._pick()
+        client = self._pick(0)
         if client is not None:  # otherwise there will be a new worker, which has no sequences
             client.end_sequence(sequence)
 

@@ -96,7 +96,7 @@ class WorkerProcess:
         assert self.ready is not None
         events = str(self._memory_group.events) if self._memory_group else ""
         paths = str(self._socket_path), str(self._status_path)
-        return WorkerAddress(self.id, *paths, self.ready.window, events, self.slot)
+        return WorkerAddress(self.id, *paths, self.ready.window, self.ready.max_batch_size, events, self.slot)
 
     @property
     def audits(self) -> tuple[int, int]:

@@ -208,8 +208,7 @@ class Batcher:
 
     def observe(self, key: Any, rows: int, seconds: float) -> None:
         """Record the duration of a batch, from `next` until its results were sent."""
-        if seconds >= self._sizing.shortest_s:
-            self._sizing.observe(key, rows, seconds)
+        self._sizing.observe(key, rows, seconds)
 
     def pace(self, batch: Batch) -> Pace:
         """Return what is published for the fronts while this batch runs."""

@@ -34,6 +34,9 @@ _MIN_RUNS = 8
 # optimum later.
 _EXPLORE_UNKNOWN_EVERY = 2
 _EXPLORE_KNOWN_EVERY = 256
+# Full batches are long if this many more of them were long than short, of at most twice as many that count. A single
+# batch that waited for a core says nothing about the model; a larger number learns later that it has become slow.
+_MIN_LONG = 8
 # Sizes above this share buckets, four per doubling. A size is off by 12 % at most, and the lists stay short. Smaller
 # sizes have a bucket each, because there a single row matters.
 _MAX_EXACT_ROWS = 16
@@ -53,12 +56,25 @@ class CostCurve:
         self._pace = 1.0
         self._margin = 0.25  # more than most models need, because answers must be in time before the margin is known
         self.has_choice = False  # whether there is anything to compare, so that `choose_rows` may not return the limit
+        self.is_long = False  # whether full batches usually take long enough to compare sizes
         self._choices = 0
         self._observed = 0
+        self._long = 0  # how many more full batches were long than short, 0 to 2 * _MIN_LONG
 
     def __bool__(self) -> bool:
         """Return whether a batch has been observed."""
         return bool(self._sizes)
+
+    def count_full(self, is_long: bool) -> None:
+        """Count a batch that is at least half full, before it is observed. Choices are made only while they matter."""
+        if is_long:
+            self._long += self._long < 2 * _MIN_LONG
+            self.is_long = self._long >= _MIN_LONG
+        elif self._long:
+            self._long -= 1
+            self.is_long = self._long >= _MIN_LONG
+            if not self.is_long:
+                self.has_choice = False
 
     @property
     def largest(self) -> int:
@@ -126,7 +142,7 @@ class CostCurve:
     def choose_rows(self, limit: int, smaller: bool = True) -> int:
         """Return the best size, or occasionally another one to explore: twice its rows or, if `smaller`, half."""
         if not self.has_choice:
-            return limit  # for example because batches are too short to be observed
+            return limit  # for example because batches are too short
         best_rows = self.best_rows(limit)
         half = max(best_rows // 2, 1)
         self._choices += 1

@@ -8,8 +8,8 @@ from runtimes.worker.cost import CostCurve
 # Share of the target that is reserved for the response on its way to the client (decision 0010). If it is too small,
 # results that the worker counts as in time reach the client late; if it is too large, batches are smaller than needed.
 _RESPONSE_SHARE = 0.05
-# Without a target, shorter batches are not measured: they cost no more than the work around them, so that the noise in
-# their durations says more about the machine than about the best size.
+# Without a target, sizes are compared only if a full batch usually takes longer. Shorter ones cost no more than the
+# work around them, so that the noise in their durations says more about the machine than about the best size.
 _SHORT_S = 0.001
 # Shapes with a curve of their own; all others share one. Duration depends on the shape, for example on the length of a
 # text, so the shared curve is a poor estimate. The limit bounds memory, since clients choose their shapes.
@@ -20,7 +20,6 @@ class Sizing:
     """Batch sizes of a model, by key. Requests with equal keys may share a batch; each key has its own cost curve.
 
     max_rows: the limit for any batch. target: seconds from a request's arrival to its response; 0 if there is none.
-    shortest_s: shorter batches need not be observed.
 
     Before anything is known about a key, a model without a target runs full batches; one with a target starts with
     small batches and doubles them.
@@ -29,7 +28,7 @@ class Sizing:
     def __init__(self, max_rows: int, target: float = 0.0) -> None:
         self.target = target
         self.response_s = target * _RESPONSE_SHARE
-        self.shortest_s = 0.0 if target else _SHORT_S
+        self._short_s = 0.0 if target else _SHORT_S
         self._max_rows = max_rows
         self._curves: Dict[Any, CostCurve] = {}
         self._seed, self._shared = CostCurve(), CostCurve()
@@ -49,7 +48,11 @@ class Sizing:
 
     def observe(self, key: Any, rows: int, seconds: float) -> None:
         """Record the duration of a batch, from its formation until its results were sent."""
-        self.curve(key).observe(rows, seconds)
+        curve = self._curves.get(key) or self.curve(key)
+        if self._short_s and 2 * rows >= self._max_rows:
+            curve.count_full(seconds * self._max_rows >= self._short_s * rows)
+        if curve.is_long or not self._short_s:
+            curve.observe(rows, seconds)
 
     def max_batch_rows(self, key: Any) -> int:
         """Return the maximum number of rows in a batch.

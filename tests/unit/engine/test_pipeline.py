@@ -403,6 +403,9 @@ class Worker:
     def __init__(self) -> None:
         self.in_flight: dict[int, QueuedRequest] = {}
 
+    def has_room(self, rows: int) -> bool:
+        return True
+
     def send(self, queued: QueuedRequest) -> None:
         self.in_flight[queued.id] = queued
 

@@ -45,6 +45,9 @@ class FakeClient:
         self.retiring = self.closed = self.over_limit = False
         self.ran_s = 0.0
 
+    def has_room(self, rows: int) -> bool:
+        return self.rows_in_flight < self.window
+
     def send(self, queued: QueuedRequest) -> None:
         self.sent.append((queued.id, wire.ISOLATED if queued.crashes else 0))
         self.in_flight[queued.id] = queued

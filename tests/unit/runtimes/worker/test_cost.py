@@ -99,7 +99,7 @@ def test_smaller_sizes_are_tried_until_something_is_known_of_them() -> None:
 def test_without_a_target_full_batches_run_until_they_are_known_to_be_worse() -> None:
     sizing = Sizing(32)
     assert sizing.max_batch_rows("k") == 32
-    for _ in range(10):
+    for _ in range(20):
         for rows in (8, 32):
             sizing.observe("k", rows, 0.002 * rows if rows == 8 else 0.004 * rows)
     assert sizing.max_batch_rows("k") == 8
@@ -116,3 +116,36 @@ def test_with_a_target_batches_take_less_than_half_of_it_and_start_small() -> No
     assert seen[:3] == [1, 2, 4]
     assert 24 <= seen[-1] <= 32
     assert 2 * sizing.curve("k").upper_bound(seen[-1]) <= 0.1
+
+
+def test_sizes_of_a_model_whose_batches_are_short_are_not_compared() -> None:
+    """Of a tiny model on a busy machine, only the batches that waited for a core are long, which says nothing of it."""
+    sizing = Sizing(32)
+    for number in range(4000):
+        rows = (8, 24, 32)[number % 3]
+        stalled = number % 4 == 0
+        sizing.observe("k", rows, (0.002 if rows == 8 else 0.02) if stalled else 0.0001)
+        assert sizing.accepts("k", 32)
+    assert sizing.choose_rows("k") == sizing.max_batch_rows("k") == 32
+
+
+def test_sizes_are_compared_by_all_batches_even_if_the_smaller_ones_are_short() -> None:
+    """Otherwise half a batch that takes less than a millisecond would be tried again and again."""
+    sizing = Sizing(32)
+    chosen = []
+    for _ in range(400):
+        chosen.append(sizing.choose_rows("k"))
+        sizing.observe("k", chosen[-1], 0.00004 * chosen[-1])
+    assert chosen.count(16) <= 20
+    assert chosen.count(32) >= 380
+
+
+def test_sizes_are_compared_no_longer_once_batches_are_short() -> None:
+    sizing = Sizing(32)
+    for _ in range(40):
+        for rows in (8, 16, 32):
+            sizing.observe("k", rows, 0.001 * rows if rows < 32 else 0.1)
+    assert not sizing.accepts("k", 32)
+    for _ in range(40):
+        sizing.observe("k", 32, 0.0001)
+    assert sizing.accepts("k", 32)
