@@ -1,11 +1,12 @@
 """Where the time of a cold request goes: CPU time of each process, and the time from the request to its answer.
 
-    python -m benchmarks.cold_path [--models 300] [--requests 100] [--room 50] [--old CHECKOUT]
+    python -m benchmarks.cold_path [--models 300] [--requests 100] [--room 50] [--pause 0.2] [--old CHECKOUT]
 
 Tiny ONNX models on demand, with a memory limit that none reaches unless --room is set. One client sends one request to
 each, one after the other, so each loads a model. The CPU time of a request is that of the supervisor, of the front, of
-the process that workers are copies of, and of the new worker, until its answer has come. With --old, the gateway of
-another checkout takes turns with this one, each with a block of requests.
+the process that workers are copies of, and of the workers, until its answer has come. The pause after it is for the
+spare, whose CPU time has a column of its own. With --old, the gateway of another checkout takes turns with this one,
+each with a block of requests.
 """
 
 import argparse
@@ -33,6 +34,7 @@ class Contender:
     def __init__(self, name: str, server: Server) -> None:
         self.name, self.server, self.client = name, server, Client(server)
         self.wall: list[float] = []
+        self.between: list[float] = []
         self.cpu: dict[str, list[float]] = {part: [] for part in _PARTS}
 
     def _processes(self) -> dict[str, list[int]]:
@@ -45,17 +47,21 @@ class Contender:
                 found["front"].append(child.pid)
         return found
 
-    def request(self, model: int) -> None:
-        before = self._processes()
-        spent = {part: sum(map(cpu_seconds, pids)) for part, pids in before.items() if part != "worker"}
+    def request(self, model: int, pause_s: float) -> None:
+        before = self._spent()
         began = time.perf_counter()
         problem = self.client.infer(model)
         self.wall.append((time.perf_counter() - began) * 1e3)
         assert not problem, problem
-        for part, seconds in spent.items():
-            self.cpu[part].append((sum(map(cpu_seconds, before[part])) - seconds) * 1e3)
-        new = set(self._processes()["worker"]) - set(before["worker"])
-        self.cpu["worker"].append(sum(map(cpu_seconds, new)) * 1e3)
+        after = self._spent()
+        for part, seconds in before.items():
+            self.cpu[part].append((after[part] - seconds) * 1e3)
+        time.sleep(pause_s)
+        later = self._spent()
+        self.between.append(sum((later[part] - after[part]) * 1e3 for part in ("zygote", "worker")))
+
+    def _spent(self) -> dict[str, float]:
+        return {part: sum(map(cpu_seconds, pids)) for part, pids in self._processes().items()}
 
 
 def _row(contender: Contender) -> list[str]:
@@ -65,7 +71,12 @@ def _row(contender: Contender) -> list[str]:
     total = [sum(each) for each in zip(*contender.cpu.values(), strict=True)]
     ordered = sorted(contender.wall)
     p99 = ordered[int(len(ordered) * 0.99)]
-    return [contender.name, shown(contender.wall), f"{p99:.1f}", *map(shown, [total, *contender.cpu.values()])]
+    return [
+        contender.name,
+        shown(contender.wall),
+        f"{p99:.1f}",
+        *map(shown, [total, *contender.cpu.values(), contender.between]),
+    ]
 
 
 def main() -> None:
@@ -73,6 +84,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=300)
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--room", type=int, default=0, help="models that fit; 0: all")
+    parser.add_argument("--pause", type=float, default=0.2, metavar="SECONDS")
     parser.add_argument("--old", type=Path, metavar="CHECKOUT")
     arguments = parser.parse_args()
     checkouts = {"this": ROOT, **({"old": arguments.old} if arguments.old else {})}
@@ -92,8 +104,8 @@ def main() -> None:
         for first in range(5, 5 + arguments.requests, _BLOCK):
             for contender in contenders:
                 for model in range(first, min(first + _BLOCK, 5 + arguments.requests)):
-                    contender.request(model)
-    head = ["ms, median (minimum)", "request", "p99", "CPU", *_PARTS]
+                    contender.request(model, arguments.pause)
+    head = ["ms, median (minimum)", "request", "p99", "CPU", *_PARTS, "after it"]
     print(f"{arguments.requests} cold requests, {arguments.models} models, a limit of {limit}\n")
     print(table(head, [_row(each) for each in contenders]))
 

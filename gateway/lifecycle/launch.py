@@ -26,6 +26,7 @@ class Launch:
     memory_groups what enforces it; None: the worker itself and a check from time to time
     box           without the worker's scratch folder; None: no box
     zygotes       what copies the worker from a process that has imported its framework; None: it imports it itself
+    spare         whether a worker like this one is made in advance when it is ready
     """
 
     model: str
@@ -39,6 +40,7 @@ class Launch:
     memory_groups: MemoryGroups | None = None
     box: Box | None = None
     zygotes: Zygotes | None = None
+    spare: bool = False
 
 
 def plan_launch(
@@ -56,6 +58,7 @@ def plan_launch(
     zygotes: Zygotes | None = None,
     proven: tuple[str, ...] = (),
     allow_code: bool = False,
+    spare: bool = False,
 ) -> Launch:
     """Return the launch of one instance. Raises EnvironmentUnavailable.
 
@@ -67,6 +70,7 @@ def plan_launch(
     memory_groups  what enforces memory limits; None: the worker itself
     proven        as in BatchingOptions
     zygotes       what copies workers, if the runtime allows it; None: each is started as a program
+    spare         whether a worker like this one is made in advance when it is ready
     allow_code    whether models may run code that their files bring
     """
     assert config.artifact is not None
@@ -124,6 +128,7 @@ def plan_launch(
         box,
         # Nothing is known of a card's driver whose process is copied.
         zygotes if environment.runtime.start_method == "fork" and device == "cpu" else None,
+        spare,
     )
 
 

@@ -98,4 +98,5 @@ class Starter:
             self.zygotes,
             version.proven(device.partition(":")[0]),
             options.sandbox.programs,
+            version.on_demand,
         )

@@ -182,12 +182,14 @@ class WorkerProcess:
         return await spawn(self.launch.python, start, self._log)
 
     async def _fork(self, start: WorkerStart) -> Child | None:
+        zygotes = self.launch.zygotes
+        return None if zygotes is None else await zygotes.start(self._kind, start, self._log)
+
+    @property
+    def _kind(self) -> Kind:
         launch = self.launch
-        if launch.zygotes is None:
-            return None
         variables = tuple(sorted(launch.environment.items()))
-        kind = Kind(launch.python, Path(launch.load.runtime), launch.box is not None, variables)
-        return await launch.zygotes.start(kind, start, self._log)
+        return Kind(launch.python, Path(launch.load.runtime), launch.box is not None, variables)
 
     def _on_frame(self, frame: Frame) -> None:
         self._frames += 1
@@ -232,6 +234,8 @@ class WorkerProcess:
         else:
             self.load_s = time.monotonic() - self._started
             self.ready = self._loaded
+            if self.launch.spare and self.launch.zygotes is not None:
+                self.launch.zygotes.prepare(self._kind)
         self._on_change()
 
     def switch_batching_off(self, off: BatchingOff) -> None:

@@ -6,15 +6,17 @@ import itertools
 import json
 import logging
 import os
-import signal
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gateway.lifecycle.copy import CannotFork, Copy
+from gateway.lifecycle.spare import IDLE_S as SPARE_IDLE_S
+from gateway.lifecycle.spare import Spare
 from gateway.lifecycle.worker_start import MAIN, WorkerStart
 from gateway.process.child import Child, clean_environment
 from gateway.process.folders import remove_folder
-from gateway.process.forked import ForkedProcess, become_subreaper, reap_orphans
+from gateway.process.forked import become_subreaper
 
 log = logging.getLogger("models")
 
@@ -43,14 +45,6 @@ class Kind(NamedTuple):
     variables: tuple[tuple[str, str], ...]
 
 
-class CannotFork(Exception):
-    """The message completes "because …". for_good: whether another attempt would fail as well."""
-
-    def __init__(self, message: str, for_good: bool = False) -> None:
-        super().__init__(message)
-        self.for_good = for_good
-
-
 class Zygotes:
     """One for each kind of workers, from the first worker of that kind on.
 
@@ -63,11 +57,13 @@ class Zygotes:
         self._zygotes: dict[Kind, Zygote] = {}
         self._refused: set[Kind] = set()
         self._ends = False
+        self._spares_from = 0.0  # by the loop's clock
         self._background: set[asyncio.Task[object]] = set()
 
     def named(self) -> dict[str, int]:
-        """Return name → pid of the processes that run. May be called on another thread."""
-        found = {each.name: each.pid for each in list(self._zygotes.values())}
+        """Return name → pid of the processes that run, spares among them. May be called on another thread."""
+        every = list(self._zygotes.values())
+        found = {each.name: each.pid for each in every} | {f"{each.name}-spare": each.spare.pid for each in every}
         return {name: pid for name, pid in found.items() if pid is not None}
 
     def pids(self) -> list[int]:
@@ -105,12 +101,20 @@ class Zygotes:
                 self._refused.add(kind)
             return None
 
+    def prepare(self, kind: Kind) -> None:
+        """Make a spare soon, unless there is one: the next worker of this kind needs not wait for its copy."""
+        zygote = self._zygotes.get(kind)
+        if zygote is not None and not zygote.has_ended and asyncio.get_running_loop().time() >= self._spares_from:
+            zygote.spare.prepare()
+
     def end_idle(self) -> bool:
-        """Kill those without workers, because others need their memory. Return whether there were any."""
+        """Kill spares and those without workers, because others need their memory. Return whether there were any."""
+        self._spares_from = asyncio.get_running_loop().time() + SPARE_IDLE_S
+        spares = [each.spare.drop() for each in self._zygotes.values()]
         idle = [each for each in self._zygotes.values() if not each.has_workers and not each.has_ended]
         for zygote in idle:
             zygote.end()
-        return bool(idle)
+        return bool(idle) or any(spares)
 
     def _keep(self, task: "asyncio.Task[object]") -> None:
         self._background.add(task)
@@ -142,6 +146,7 @@ class Zygote:
         self._pending = 0
         self._workers = 0  # and those that are to be started
         self._idle: asyncio.TimerHandle | None = None
+        self.spare = Spare(self.name, lambda: self._copy(is_spare=True))
         self._lock = asyncio.Lock()  # held from a request to its answer
         self._requests, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests.setblocking(False)
@@ -188,6 +193,7 @@ class Zygote:
             log.warning("%s could not be started: %s", self.name, error.strerror)
         finally:
             self._importing.cancel()
+            self.spare.close()
             async with self._lock:  # a copy may still have to report its pid
                 self._requests.close()
             await asyncio.to_thread(remove_folder, self._folder)
@@ -204,8 +210,7 @@ class Zygote:
             if self._importing.cancelled():
                 raise CannotFork(_ENDED)
             self._importing.result()
-            async with self._lock:
-                return await Child.start(lambda output: self._fork(start, output), worker_log)
+            return await self._start(start, worker_log)
         except BaseException:
             self._on_worker_end()
             raise
@@ -214,25 +219,39 @@ class Zygote:
             if self._retires and not self._pending:
                 self.end()
 
-    async def _fork(self, start: WorkerStart, output: int) -> ForkedProcess:
-        request = {
-            "environment": dict(start.environment),
-            "status": str(start.status_path),
-            "box": start.box.to_json() if start.box else None,
-        }
+    async def _start(self, start: WorkerStart, worker_log: logging.Logger) -> Child:
+        spare = self.spare.take()
+        if spare is not None:
+            try:
+                return await self._become_worker(spare, start, worker_log)
+            except CannotFork:  # it has just ended, or the order is too long
+                pass
+        return await self._become_worker(await self._copy(), start, worker_log)
+
+    async def _become_worker(self, copy: Copy, start: WorkerStart, worker_log: logging.Logger) -> Child:
         try:
-            socket.send_fds(self._requests, [json.dumps(request).encode()], [output, *start.descriptors])
-        except OSError as error:  # too many files in the box, or the zygote has ended
-            raise CannotFork(f"the request for a copy could not be sent ({error.strerror})") from None
-        pid = (await self._answer(_FORK_S))["pid"]
-        try:
-            process = ForkedProcess(pid)
-        except OSError as error:
-            os.kill(pid, signal.SIGKILL)
-            reap_orphans(pid)
-            raise CannotFork(f"a copy could not be watched ({error.strerror})") from None
-        process.on_end = self._on_worker_end
-        return process
+            child = await Child.start(lambda output: copy.order(start, output), worker_log)
+        except CannotFork:
+            await copy.end()
+            raise
+        copy.on_end(self._on_worker_end)
+        return child
+
+    async def _copy(self, is_spare: bool = False) -> Copy:
+        """Return a new copy. Raises CannotFork."""
+        async with self._lock:
+            orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            orders.setblocking(False)
+            try:
+                with theirs:
+                    socket.send_fds(self._requests, [json.dumps({"spare": is_spare}).encode()], [theirs.fileno()])
+                pid = (await self._answer(_FORK_S))["pid"]
+            except BaseException as error:
+                orders.close()
+                if isinstance(error, OSError):
+                    raise CannotFork(_ENDED) from None
+                raise
+        return Copy(pid, orders)
 
     async def _answer(self, timeout_s: float) -> dict[str, Any]:
         raw = await self._receive(timeout_s)
@@ -281,13 +300,14 @@ class Zygote:
     def end(self) -> None:
         """Kill the process. Its workers are not affected."""
         self._ends = True  # it may not have started yet
+        self.spare.close()
         if self._idle is not None:
             self._idle.cancel()
         if self._child is not None:
             self._child.kill()
 
     async def wait(self) -> None:
-        await asyncio.gather(self._importing, self._running, return_exceptions=True)
+        await asyncio.gather(self._importing, self._running, self.spare.wait(), return_exceptions=True)
 
 
 async def _discard(starting: "asyncio.Task[Child | None]") -> None:

@@ -64,6 +64,23 @@ class Box(NamedTuple):
         return box._replace(read=tuple(box.read), write=tuple(box.write))
 
 
+# What `prepare` has made: the rules of this process without those that depend on the model.
+_prepared: List[Tuple[Box, landlock.Ruleset]] = []
+
+
+def prepare() -> None:
+    """Do what `confine` and `seal` do for every box without network and cards, but take nothing away.
+
+    It is of use to this process only: rules and filter are about its own id. Raises OSError.
+    """
+    box = Box()
+    if landlock.version():
+        _prepared.append((box, _rules(box)))
+    if seccomp.supports_filters():
+        reported = seccomp.supports_reports()
+        seccomp.code(platform.machine(), box.network, box.gpu, reported, reported and landlock.version() > 0)
+
+
 def confine(box: Box) -> None:
     """Leave this process only the files that `box` names and those that every worker needs. Raises OSError.
 
@@ -73,26 +90,39 @@ def confine(box: Box) -> None:
         return
     forbid_new_privileges()
     drop_capabilities()
+    prepared = _prepared.pop() if _prepared else None
+    if prepared is not None and prepared[0] == box._replace(read=(), write=(), reports=-1):
+        _allow(prepared[1], box)
+        prepared[1].enforce()
+        return
+    if prepared is not None:
+        prepared[1].close()
     if landlock.version():
         _rules(box).enforce()
 
 
 def _rules(box: Box) -> landlock.Ruleset:
     rules = landlock.Ruleset(box.network)
-    rules.allow(_readable(box), landlock.READ)
-    rules.allow(box.write, landlock.READ | landlock.WRITE)
+    rules.allow(_common(box), landlock.READ)
     rules.allow(_DEVICES, landlock.DEVICE)
     if box.gpu:
         rules.allow([path for pattern in _GPU_DEVICES for path in glob.glob(pattern)], landlock.DEVICE)
         rules.allow([_THREADS], landlock.READ | landlock.WRITE)
+    _allow(rules, box)
     return rules
 
 
-def _readable(box: Box) -> List[str]:
-    """Return what may be read: modules and libraries, the system's files, and what `box` names."""
+def _allow(rules: landlock.Ruleset, box: Box) -> None:
+    """Add what `box` names."""
+    rules.allow([path for path in box.read if os.path.isabs(path)], landlock.READ)
+    rules.allow(box.write, landlock.READ | landlock.WRITE)
+
+
+def _common(box: Box) -> List[str]:
+    """Return what each worker may read, whatever its model: modules and libraries, and the system's files."""
     paths = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path]
     paths += [*os.environ.get("LD_LIBRARY_PATH", "").split(":"), os.path.dirname(os.path.dirname(__file__))]
-    paths += [*_SYSTEM, *(_NETWORK if box.network else ()), *(_GPU if box.gpu else ()), *box.read]
+    paths += [*_SYSTEM, *(_NETWORK if box.network else ()), *(_GPU if box.gpu else ())]
     paths += [path for pattern in _GPU_FOLDERS if box.gpu for path in glob.glob(pattern)]
     return [path for path in paths if os.path.isabs(path)]  # not the working directory
 
@@ -104,8 +134,7 @@ def seal(box: Box) -> None:
     reported = box.reports >= 0 and seccomp.supports_reports()
     # Found before the filter is there: from then on, opening a folder waits for the supervisor's answer, and the
     # supervisor waits for the descriptor.
-    paths = _readable(box) + list(box.write)
-    allowed = json.dumps(sorted({each for path in paths for each in (os.path.abspath(path), os.path.realpath(path))}))
+    allowed = json.dumps(_allowed(box))
     descriptor = seccomp.install(box.network, box.gpu, reported, reported and landlock.version() > 0)
     if descriptor is not None:
         with socket.socket(fileno=box.reports) as reports:
@@ -115,7 +144,7 @@ def seal(box: Box) -> None:
 
 
 def _allowed(box: Box) -> List[str]:
-    paths = _readable(box) + list(box.write)
+    paths = [*_common(box), *filter(os.path.isabs, box.read), *box.write]
     # Those of /proc/self differ between copies of a process.
     found = (_spellings(path) if path.startswith("/proc/") else _known_spellings(path) for path in paths)
     return sorted(set().union(*found))
@@ -134,7 +163,7 @@ def rehearse() -> None:
     if landlock.version():
         _rules(box).close()
     if seccomp.supports_filters():
-        seccomp.program(platform.machine(), box.network, box.gpu, True, True)
+        seccomp.code(platform.machine(), box.network, box.gpu, True, True)
         _allowed(box)
 
 

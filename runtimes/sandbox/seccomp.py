@@ -7,6 +7,7 @@ library need are too many, and differ between their versions. If a supervisor wa
 
 import ctypes
 import errno
+import functools
 import itertools
 import os
 import platform
@@ -41,6 +42,7 @@ _PRIO_PROCESS = 0
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 
 Instruction = Tuple[int, int, int, int]
+_INSTRUCTION = struct.Struct("=HBBI")
 
 
 def supports_filters() -> bool:
@@ -64,7 +66,9 @@ def _has_action(action: int) -> bool:
     return True
 
 
-def program(machine: str, network: bool, gpu: bool, reported: bool, watched: bool = False) -> List[Instruction]:
+def program(
+    machine: str, network: bool, gpu: bool, reported: bool, watched: bool = False, own: int = 0
+) -> List[Instruction]:
     """Return the filter's instructions.
 
     machine   as platform.machine() names it
@@ -73,9 +77,10 @@ def program(machine: str, network: bool, gpu: bool, reported: bool, watched: boo
     reported  whether denied calls are reported to the supervisor
     watched   whether it also learns which folders are listed. Landlock denies that, but operators such as TensorFlow's
               MatchingFiles hide the error
+    own       the process that it is for; by default, this one
     """
     architecture = ARCHITECTURES[machine]
-    own = os.getpid()
+    own = own or os.getpid()
     deny = [(_RETURN, 0, 0, _USER_NOTIF if reported else _ERRNO | errno.EPERM)]
     allow = [(_RETURN, 0, 0, _ALLOW)]
     families = [AF_INET, AF_INET6, AF_NETLINK] if network else []
@@ -122,6 +127,16 @@ def program(machine: str, network: bool, gpu: bool, reported: bool, watched: boo
     return lines + allow
 
 
+def code(machine: str, network: bool, gpu: bool, reported: bool, watched: bool) -> bytes:
+    """Return the filter of this process as the kernel reads it. Arguments: see `program`."""
+    return _code(machine, network, gpu, reported, watched, os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _code(machine: str, network: bool, gpu: bool, reported: bool, watched: bool, own: int) -> bytes:
+    return b"".join(itertools.starmap(_INSTRUCTION.pack, program(machine, network, gpu, reported, watched, own)))
+
+
 def _if_equal(
     argument: int, values: List[int], then: List[Instruction], otherwise: List[Instruction]
 ) -> List[Instruction]:
@@ -145,12 +160,12 @@ def install(network: bool, gpu: bool, reported: bool, watched: bool) -> Optional
     Raises OSError.
     """
     machine = platform.machine()
-    lines = program(machine, network, gpu, reported, watched)
-    code = ctypes.create_string_buffer(struct.pack("=" + "HBBI" * len(lines), *itertools.chain.from_iterable(lines)))
+    instructions = code(machine, network, gpu, reported, watched)
+    buffer = ctypes.create_string_buffer(instructions)
     # Without the flag, older kernels slow down the whole process, as a precaution that programs in other languages need
     # against scripts that they run.
     flags = _TSYNC | _SPECULATION_ALLOWED | (_NEW_LISTENER | _TSYNC_ESRCH if reported else 0)
-    pointer = ctypes.byref(_Program(len(lines), ctypes.addressof(code)))
+    pointer = ctypes.byref(_Program(len(instructions) // _INSTRUCTION.size, ctypes.addressof(buffer)))
     result = system_call(ARCHITECTURES[machine].seccomp, _SET_MODE_FILTER, flags, pointer)
     if result and not reported:
         raise OSError(errno.EBUSY, "a thread has another filter")  # its id is the result

@@ -5,6 +5,7 @@ import importlib
 import os
 import socket
 import sys
+import tempfile
 import traceback
 import types
 from typing import Any, Callable, List, Optional, Sequence, Tuple
@@ -105,6 +106,29 @@ def serve(control: socket.socket, listener: socket.socket, status: StatusPage, b
     loop.close()
     model.close()
     return 0
+
+
+def rehearse(module: Any) -> None:
+    """Do what `serve` does until READY, with the tiny model that a runtime may have for this, and forget it.
+
+    The model that comes then finds memory that is this process's own already, and code that has run once. Raises what
+    loading raises.
+
+    module: the imported runtime.py
+    """
+    if not hasattr(module, "rehearsal"):
+        return
+    with tempfile.TemporaryDirectory(prefix="modelport-rehearsal-") as folder:
+        load = Load(os.path.dirname(module.__file__), module.rehearsal(folder))
+        model = load_model(load)
+        decision = decide_batching(model, load.batching)
+        _warm_up(model, decision.batching, load.warmup, decision.stateful, False)
+        facts = Facts(
+            model.signatures, model.signatures, model.pipelined, decision.batching, decision.reason, decision.note
+        )
+        wire.FrameReader().feed(wire.pack_json(wire.READY, facts.ready().to_json()))
+        Executor(model, decision.batching, load.max_response_bytes)
+        model.close()
 
 
 def _receive_load(control: socket.socket) -> Load:
