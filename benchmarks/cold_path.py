@@ -24,7 +24,6 @@ from benchmarks.report import table
 from benchmarks.servers import ROOT, Server, cpu_seconds, first_core, gateway, other_cores
 
 _BLOCK = 10
-_FILES_OF_A_ZYGOTE = 4  # its standard files, and the socket of its requests
 _PARTS = ("supervisor", "front", "zygote", "worker")
 
 
@@ -41,10 +40,12 @@ class Contender:
         found: dict[str, list[int]] = {"supervisor": [self.server.process.pid], "front": [], "zygote": [], "worker": []}
         for child in psutil.Process(self.server.process.pid).children():
             if any(each.endswith("worker/__main__.py") for each in child.cmdline()):
-                # Copies have the command line of the original, which has but one socket.
-                found["zygote" if child.num_fds() <= _FILES_OF_A_ZYGOTE else "worker"].append(child.pid)
+                found["worker"].append(child.pid)
             else:
                 found["front"].append(child.pid)
+        # Copies have the command line of the original, which is the first.
+        found["worker"].sort(key=lambda pid: psutil.Process(pid).create_time())
+        found["zygote"] = [found["worker"].pop(0)]
         return found
 
     def request(self, model: int, pause_s: float) -> None:

@@ -1,7 +1,7 @@
 """Many models on little memory: models of which a part fits into memory, and requests that follow Zipf's law.
 
     python -m benchmarks.many_models [--short] [--models 1000] [--room 50] [--requests 20000] [--seconds 120]
-                                     [--exponent 1.1] [--old CHECKOUT]
+                                     [--exponent 1.1] [--old CHECKOUT] [--triton PYTHON]
 
 Tiny ONNX models, each with a constant of its own, by which each answer is checked. `memory_limit` is what the gateway
 takes with `room` of them loaded. Several clients send one trace, for a bounded time:
@@ -14,7 +14,8 @@ takes with `room` of them loaded. Several clients send one trace, for a bounded 
   models in one interpreter that has imported ONNX Runtime
 
 With --old, another checkout without models on demand gets the trace of one client from a script that loads and unloads
-models by the v2 protocol, the least recently used first, so that `room` of them are loaded.
+models by the v2 protocol, the least recently used first, so that `room` of them are loaded. With --triton, so does a
+tritonserver with explicit model control (references/triton_explicit.py).
 """
 
 import argparse
@@ -40,7 +41,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.environments import python_of
 from benchmarks.eviction_policies import optimum, trace
 from benchmarks.report import table
-from benchmarks.servers import Server, first_core, gateway, other_cores
+from benchmarks.servers import Server, first_core, gateway, other_cores, reference
 from gateway.process.resident import process_tree, resident
 
 _MIB = 1 << 20
@@ -100,11 +101,12 @@ class Client:
 
 @dataclass
 class Run:
-    """What came of a trace. sent: the models in the order of the requests."""
+    """What came of a trace. sent: the models in the order of the requests. cold: of the seconds, those with a load."""
 
     sent: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    cold: list[float] = field(default_factory=list)
 
 
 def send(server: Server, requests: Sequence[int], clients: int, seconds: float) -> Run:
@@ -185,20 +187,19 @@ def bare(folder: Path, models: Sequence[int]) -> list[float]:
     return [float(line) for line in done.stdout.split()]
 
 
-def by_script(server: Server, requests: Sequence[int], room: int, seconds: float) -> tuple[Run, int]:
-    """Load and unload models by requests; return what came of it, and the number of loads."""
-    run, client, loads = Run(), Client(server), 0
+def by_script(server: Server, requests: Sequence[int], room: int, seconds: float) -> Run:
+    """Load and unload models by requests, and return what came of it."""
+    run, client = Run(), Client(server)
     loaded: OrderedDict[int, None] = OrderedDict()
     ends = time.monotonic() + seconds
     for model in requests:
         if time.monotonic() > ends:
             break
-        began = time.perf_counter()
-        if model not in loaded:
+        began, is_cold = time.perf_counter(), model not in loaded
+        if is_cold:
             if len(loaded) >= room:
                 client.post(f"/v2/repository/models/m{loaded.popitem(last=False)[0]}/unload")
             status, body = client.post(f"/v2/repository/models/m{model}/load")
-            loads += 1
             if status != 200:
                 run.problems.append(body.decode())
         loaded[model] = None
@@ -206,10 +207,12 @@ def by_script(server: Server, requests: Sequence[int], room: int, seconds: float
         problem = client.infer(model)
         run.sent.append(model)
         run.seconds.append(time.perf_counter() - began)
+        if is_cold:
+            run.cold.append(run.seconds[-1])
         if problem:
             run.problems.append(problem)
     client.close()
-    return run, loads
+    return run
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -263,17 +266,24 @@ def measure(folder: Path, arguments: argparse.Namespace, say: Callable[[str], No
     say(f"\nmemory: at most {most / _MIB:.0f} MiB in {len(samples)} samples, {most / limit:.3f} of the limit")
 
 
-def measure_old(folder: Path, arguments: argparse.Namespace, say: Callable[[str], None]) -> None:
+def measure_scripted(
+    name: str,
+    starting: AbstractContextManager[Server],
+    arguments: argparse.Namespace,
+    say: Callable[[str], None],
+) -> None:
     requests = trace(arguments.models, arguments.requests, arguments.exponent)
-    control = "--repository-control", "explicit"
-    cores = first_core() | other_cores()
-    with gateway(folder, *control, cores=cores, checkout=arguments.old) as server, watched(server) as samples:
-        run, loads = by_script(server, requests, arguments.room, arguments.seconds)
+    with starting as server, watched(server) as samples:
+        run = by_script(server, requests, arguments.room, arguments.seconds)
     best = optimum(run.sent, arguments.room)
-    hits = len(run.sent) - loads
-    say(f"\nthe other checkout, by a script: {len(run.sent)} requests, {len(run.problems)} failed or wrong")
-    say(f"hits: {hits / len(run.sent):.3f}, {hits / max(best, 1):.3f} of the optimum's; p50, p99 of all: ")
-    say(f"{', '.join(_milliseconds(run.seconds))} ms; memory: at most {max(samples) / _MIB:.0f} MiB")
+    hits = len(run.sent) - len(run.cold)
+    say(
+        f"\n{name}, by a script: {len(run.sent)} requests, {len(run.problems)} failed or wrong {run.problems[:3] or ''}"
+    )
+    say(f"hits: {hits / len(run.sent):.3f}, {hits / max(best, 1):.3f} of the optimum's; {len(run.cold)} loads")
+    rows = [["all", *_milliseconds(run.seconds)], ["that load a model", *_milliseconds(run.cold)]]
+    say(table(["requests", "p50 ms", "p99 ms"], rows))
+    say(f"memory: at most {max(samples) / _MIB:.0f} MiB in {len(samples)} samples")
 
 
 def main() -> None:
@@ -286,6 +296,7 @@ def main() -> None:
     parser.add_argument("--cold", type=int)
     parser.add_argument("--exponent", type=float, default=1.1)
     parser.add_argument("--old", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
     arguments = parser.parse_args()
     short = {"models": 100, "room": 10, "requests": 3000, "seconds": 20.0, "cold": 40}
     usual = {"models": 1000, "room": 50, "requests": 20_000, "seconds": 120.0, "cold": 200}
@@ -298,8 +309,14 @@ def main() -> None:
         say = partial(print, flush=True)
         say(f"{arguments.models} models, Zipf's exponent {arguments.exponent}, {_CLIENTS} clients\n")
         measure(folder, arguments, say)
+        cores = first_core() | other_cores()
         if arguments.old:
-            measure_old(folder, arguments, say)
+            control = "--repository-control", "explicit"
+            old = gateway(folder, *control, cores=cores, checkout=arguments.old)
+            measure_scripted("the other checkout", old, arguments, say)
+        if arguments.triton:
+            triton = reference("triton_explicit", str(folder), ports=("http",), python=arguments.triton, cores=cores)
+            measure_scripted("tritonserver", triton, arguments, say)
 
 
 if __name__ == "__main__":

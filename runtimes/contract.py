@@ -6,12 +6,15 @@ those packages, and defines one function:
 
     def load(options: LoadOptions) -> Model
 
-It may define two others, for workers that are copies of a process that has imported runtime.py. The first is called
+It may define three others, for workers that are copies of a process that has imported runtime.py. The first is called
 once in that process, to do what each load would do again: it must leave no threads and no open files. The second is
-called in each copy before `load`, with a random seed, for frameworks whose random numbers would be the same in each:
+called in each copy before `load`, with a random seed, for frameworks whose random numbers would be the same in each.
+The third writes a tiny artifact into a folder and returns its path; a copy that is made in advance loads and runs it
+before it gets its model, which must leave no threads either:
 
     def before_forks() -> None
     def after_fork(seed: int) -> None
+    def rehearsal(folder: str) -> str
 
 A worker has one model, in one process, on one thread. It calls `load` once, then `infer` for every batch, and `close`
 at the end. Whatever the runtime prints goes to the gateway's log, with the model's name.

@@ -9,6 +9,7 @@ It prints its HTTP port when all models are ready.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,8 +29,9 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def serve(repository):
-    """Run the server until it ends, or this process is terminated."""
+def serve(repository, *arguments):
+    """Run the server, with further arguments, until it ends, or this process is terminated."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the server ends as well
     with tempfile.TemporaryDirectory() as made:
         backends, port = Path(made, "backends"), free_port()
         shutil.copytree(PACKAGE / "tritonserver" / "backends", backends)
@@ -45,6 +47,7 @@ def serve(repository):
                 f"--http-port={port}",
                 "--allow-grpc=false",
                 "--allow-metrics=false",
+                *arguments,
             ],
             # The stub runs the first python3 of PATH.
             env={

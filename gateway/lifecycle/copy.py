@@ -10,8 +10,8 @@ from collections.abc import Callable
 from gateway.lifecycle.worker_start import WorkerStart
 from gateway.process.forked import ForkedProcess, reap_orphans
 
-# How long a copy may take to receive its order. A larger value keeps a model waiting for one that was stopped; a smaller
-# one gives up on a busy machine.
+# How long a copy may take to receive its order. A larger value keeps a model waiting for one that was stopped; a
+# smaller one gives up on a busy machine.
 _ORDER_S = 20.0
 
 

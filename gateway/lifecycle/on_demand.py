@@ -403,6 +403,9 @@ class OnDemand:
             self._make_room(over, also_in_use=True)
             movable = (*self._leaving, *(each for each in self._loaded if _is_evictable(each)))
             over -= sum(self.memory.of(version.key) for version in movable)
+            if over > 0 and self._end_idle():
+                self._measured = 0.0  # measure again, without what they took
+                return
             self._warn(over)
             for version in sorted(self._loading, key=lambda each: -self.memory.of(each.key)):
                 used, reserved = self.memory.measured.get(version.key, 0), self.memory.reserved.get(version.key, 0)

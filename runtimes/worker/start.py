@@ -5,7 +5,6 @@ import importlib
 import os
 import socket
 import sys
-import tempfile
 import traceback
 import types
 from typing import Any, Callable, List, Optional, Sequence, Tuple
@@ -118,6 +117,8 @@ def rehearse(module: Any) -> None:
     """
     if not hasattr(module, "rehearsal"):
         return
+    import tempfile  # a spare has time
+
     with tempfile.TemporaryDirectory(prefix="modelport-rehearsal-") as folder:
         load = Load(os.path.dirname(module.__file__), module.rehearsal(folder))
         model = load_model(load)
