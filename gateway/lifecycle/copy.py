@@ -42,10 +42,6 @@ class Copy:
         """The process id; None once it has ended."""
         return self._process.pid if self._process.returncode is None else None
 
-    @property
-    def exit_code(self) -> int | None:
-        return self._process.returncode
-
     def on_end(self, call: Callable[[], None]) -> None:
         """Have this called when the process has ended, at once if it has."""
         if self._process.returncode is None:

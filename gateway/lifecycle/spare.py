@@ -60,9 +60,8 @@ class Spare:
             copy.on_end(lambda: self._on_end(copy))
             self._set_timer(IDLE_S, self.drop)
         else:
+            self._is_useless = not is_prepared  # it has said why, or somebody has killed it
             await copy.end()
-            # It has said why in the log.
-            self._is_useless = not is_prepared and copy.exit_code is not None and copy.exit_code > 0
 
     def take(self) -> Copy | None:
         """Return the one that waits, if there is one. Nobody else gets it."""
