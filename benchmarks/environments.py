@@ -29,9 +29,12 @@ class Bare:
 
     def seconds(self, rows: int, times: int) -> tuple[float, float]:
         """Return the CPU seconds and the elapsed seconds of this many calls with this many rows."""
+        return self.ask(rows, times)
+
+    def ask(self, *numbers: int) -> tuple[float, float]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(rows, times, file=self._process.stdin, flush=True)
+        print(*numbers, file=self._process.stdin, flush=True)
         cpu, clock = self._process.stdout.readline().split()
         return float(cpu), float(clock)
 
@@ -39,13 +42,23 @@ class Bare:
 @contextmanager
 def bare(name: str, artifact: Path, shape: Sequence[int] = (), cores: set[int] | None = None) -> Iterator[Bare]:
     """Run the bare framework with this artifact on one thread. shape: the shape of a row, by default 3x224x224."""
-    command = [
-        str(python_of(name)),
-        str(ROOT / "benchmarks" / "references" / "bare.py"),
-        name,
-        str(artifact),
-        *map(str, shape),
-    ]
+    with _running("bare", name, [name, str(artifact), *map(str, shape)], cores) as process:
+        yield Bare(process)
+
+
+@contextmanager
+def chain(artifacts: Sequence[Path], shape: Sequence[int], cores: set[int] | None = None) -> Iterator[Bare]:
+    """Run benchmarks/references/step_chain.py. `ask` takes a number of requests. shape: of the first input."""
+    with _running("step_chain", "onnx", ["x".join(map(str, shape)), *map(str, artifacts)], cores) as process:
+        yield Bare(process)
+
+
+@contextmanager
+def _running(
+    script: str, name: str, arguments: Sequence[str], cores: set[int] | None
+) -> "Iterator[subprocess.Popen[str]]":
+    """Run a script of references/ in the environment of a runtime, on one thread."""
+    command = [str(python_of(name)), str(ROOT / "benchmarks" / "references" / f"{script}.py"), *arguments]
     variables = {"OMP_NUM_THREADS": "1", **discover()[name].env}
     process = subprocess.Popen(
         command,
@@ -58,7 +71,7 @@ def bare(name: str, artifact: Path, shape: Sequence[int] = (), cores: set[int] |
     try:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "ready"
-        yield Bare(process)
+        yield process
     finally:
         assert process.stdin is not None
         process.stdin.close()

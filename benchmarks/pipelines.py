@@ -9,9 +9,13 @@ whole    4 MB → 4 MB → 4 MB → 4 MB: the client sends and gets 4 MB as well
 small    16 numbers → 16 numbers, three times: what a step costs if it computes nothing
 
 Contenders take turns, and each ratio is that of neighbors in one round. "alone" is the sum of the steps in the bare
-framework, each with inputs that lie ready; "beyond" is what the server and the client take besides. The client is one
-thread with raw sockets. With --triton, a tritonserver runs the same pipelines as ensembles of Python backends
+framework, each with inputs that lie ready; "beyond" is what server and client take besides. "shared memory only"
+is a process for each step, which reads its input where the one before has written it, and does nothing else. The client
+is one thread with raw sockets. With --triton, a tritonserver runs the same pipelines as ensembles of Python backends
 (references/triton_ensembles.py).
+
+With --steps, only pipelines of two and of six steps that compute nothing are measured, in many short rounds. A quarter
+of the difference is what a further step takes.
 """
 
 import argparse
@@ -19,7 +23,7 @@ import json
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,7 +32,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import models
-from benchmarks.environments import Bare, bare
+from benchmarks.environments import Bare, bare, chain
 from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import Server, first_core, gateway, other_cores, reference
 
@@ -36,6 +40,8 @@ _SIDE = 592  # 3 x 592 x 592 float32 are 4.2 MB
 _SMALL_SIDE = 37
 _CHANNELS = 8
 _ENSEMBLE = "Triton's ensemble"
+# Whose difference shows what a step takes.
+_COUNTED = {"few": ["one", "two"], "many": ["one", "two", "three"] * 2}
 
 
 class Client:
@@ -139,7 +145,8 @@ def _repository(folder: Path) -> dict[str, tuple[list[str], tuple[int, ...]]]:
     }
     for name, (steps, _) in cases.items():
         _pipeline(folder / name, steps)
-    _pipeline(folder / "single", ["one"])
+    for name, steps in _COUNTED.items():
+        _pipeline(folder / name, steps)
     return cases
 
 
@@ -173,12 +180,45 @@ class Alone:
         self.elapsed.append(sum(elapsed for _, elapsed in found) / count)
 
 
-def _print_further_steps(single: dict[str, Measured], contenders: dict[str, Measured], count: int) -> None:
-    """Print the CPU time of each step after the first, which is free of the costs of the request itself."""
-    further = {each: [value / count for value in _minus(contenders[each].cpu, single[each].cpu)] for each in single}
-    for each, values in further.items():
-        compared = "" if each == _ENSEMBLE or _ENSEMBLE not in further else ratio(values, further[_ENSEMBLE])
-        print(f"{each}: a further step takes {_milliseconds(values)} ms of CPU time", compared and f"({compared})")
+class Chained:
+    """The steps in processes of their own that share memory, and nothing else (references/step_chain.py)."""
+
+    def __init__(self, steps: Bare) -> None:
+        self._steps = steps
+        self.elapsed: list[float] = []
+        self.cpu: list[float] = []
+
+    def turn(self, count: int) -> None:
+        cpu, elapsed = self._steps.ask(count)
+        self.cpu.append(cpu / count)
+        self.elapsed.append(elapsed / count)
+
+
+def _further_steps(servers: Mapping[str, Server], rounds: int) -> None:
+    """Print the CPU time of a further step, which is free of the costs of the request itself."""
+    shape = [1, 16]
+    data = memoryview(np.ones(shape, np.float32).tobytes())
+
+    def measured(server: Server, name: str) -> Measured:
+        client = Client(server.ports["http"])
+        return Measured(server, lambda: client.infer(name, data, shape))
+
+    every = {each: {name: measured(server, name) for name in _COUNTED} for each, server in servers.items()}
+    for _ in range(rounds):
+        for name in _COUNTED:
+            for counted in every.values():
+                counted[name].turn(200)
+    further = len(_COUNTED["many"]) - len(_COUNTED["few"])
+    steps = {
+        each: [value / further for value in _minus(counted["many"].cpu, counted["few"].cpu)]
+        for each, counted in every.items()
+    }
+    least = {each: (min(of["many"].cpu) - min(of["few"].cpu)) / further for each, of in every.items()}
+    for each, values in steps.items():
+        compared = f"; relative to Triton's {ratio(values, steps[_ENSEMBLE])}" if _ENSEMBLE in steps else ""
+        print(f"{each}: a further step takes {_milliseconds(values)} ms of CPU time{compared}")
+        compared = f", {least[each] / least[_ENSEMBLE]:.2f} of Triton's" if _ENSEMBLE in steps else ""
+        print(f"    difference of the minima {least[each] * 1e3:.3f} ms{compared}")
 
 
 def _milliseconds(values: Sequence[float]) -> str:
@@ -194,22 +234,27 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="5 rounds instead of 15")
     parser.add_argument("--checkout", type=Path, help="measure another checkout of modelport")
     parser.add_argument("--triton", default="", metavar="PYTHON", help="also measure a tritonserver: see references/")
+    parser.add_argument("--steps", action="store_true", help="only what a further step of small tensors takes")
     options = parser.parse_args()
     rounds = 5 if options.short else 15
     rows = []
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = Path(made)
         cases = _repository(folder)
-        every = ["single", *cases, *{step for steps, _ in cases.values() for step in steps}]
+        every = [*_COUNTED, *cases, *{step for steps, _ in cases.values() for step in steps}]
         cores = first_core() | other_cores()
         server = stack.enter_context(gateway(folder, models=every, cores=cores, checkout=options.checkout))
         client = Client(server.ports["http"])
         triton = None
         if options.triton:
-            ensembles = json.dumps({"single": ["one"]} | {name: steps for name, (steps, _) in cases.items()})
+            ensembles = json.dumps(_COUNTED | {name: steps for name, (steps, _) in cases.items()})
             arguments = (str(folder), ensembles)
             running = reference("triton_ensembles", *arguments, ports=("http",), python=options.triton, cores=cores)
             triton = stack.enter_context(running)
+        if options.steps:
+            servers = {"pipeline": server} | ({_ENSEMBLE: triton} if triton else {})
+            _further_steps(servers, 4 * rounds)
+            return
         for name, (steps, shape) in cases.items():
             shapes = [shape] + [shape if name == "small" else (1, 3, _SIDE, _SIDE)] * (len(steps) - 1)
             bares = [
@@ -217,7 +262,9 @@ def main() -> None:
                 for step, each in zip(steps, shapes, strict=True)
             ]
             array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-            rows += _measure(server, client, name, steps, array, Alone(bares), rounds, triton)
+            artifacts = [folder / step / "1" / "model.onnx" for step in steps]
+            chained = Chained(stack.enter_context(chain(artifacts, shape, cores)))
+            rows += _measure(server, client, name, steps, array, Alone(bares), chained, rounds, triton)
     print(f"{rounds} rounds, one request in flight, {len(cores)} cores; CPU time is that of client and gateway\n")
     head = ["case", "contender", "ms", "/ alone", "CPU ms", "/ alone", "CPU ms beyond", "/ three calls"]
     print(table(head, rows))
@@ -230,6 +277,7 @@ def _measure(
     steps: Sequence[str],
     array: np.ndarray,
     alone: Alone,
+    chained: Chained,
     rounds: int,
     triton: Server | None,
 ) -> list[list[str]]:
@@ -247,23 +295,23 @@ def _measure(
     expected = bytes(calls())
     if bytes(pipeline()) != expected:
         raise RuntimeError(f"the pipeline {name} does not answer what its steps do")
-    contenders = {"pipeline": Measured(server, pipeline), "three calls": Measured(server, calls)}
-    single = {"pipeline": Measured(server, lambda: client.infer("single", data, shape))}
+    contenders: dict[str, Measured | Chained] = {
+        "pipeline": Measured(server, pipeline),
+        "three calls": Measured(server, calls),
+        "shared memory only": chained,
+    }
     if triton is not None:
         other = Client(triton.ports["http"])
         answer = np.frombuffer(other.infer(name, data, shape)[0], np.float32)
         if not np.allclose(answer, np.frombuffer(expected, np.float32), rtol=1e-4, atol=1e-4):
             raise RuntimeError(f"Triton's ensemble {name} does not answer what the steps do")
         contenders[_ENSEMBLE] = Measured(triton, lambda: other.infer(name, data, shape))
-        single[_ENSEMBLE] = Measured(triton, lambda: other.infer("single", data, shape))
     count = 500 if name == "small" else 10
     for _ in range(rounds):
         alone.turn(count)
-        for measured in (*(single.values() if name == "small" else ()), *contenders.values()):
+        for measured in contenders.values():
             measured.turn(count)
     beyond = {each: _minus(measured.cpu, alone.cpu) for each, measured in contenders.items()}
-    if name == "small":
-        _print_further_steps(single, contenders, len(steps) - 1)
     return [
         [name, "alone", _milliseconds(alone.elapsed), "", _milliseconds(alone.cpu), "", "", ""],
         *(
