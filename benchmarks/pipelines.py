@@ -194,8 +194,11 @@ class Chained:
         self.elapsed.append(elapsed / count)
 
 
-def _further_steps(servers: Mapping[str, Server], rounds: int) -> None:
-    """Print the CPU time of a further step, which is free of the costs of the request itself."""
+def _further_steps(servers: Mapping[str, Server], chains: Mapping[str, Bare], rounds: int) -> None:
+    """Print the CPU time of a further step, which is free of the costs of the request itself.
+
+    chains: the steps of each of _COUNTED in shared memory
+    """
     shape = [1, 16]
     data = memoryview(np.ones(shape, np.float32).tobytes())
 
@@ -203,7 +206,9 @@ def _further_steps(servers: Mapping[str, Server], rounds: int) -> None:
         client = Client(server.ports["http"])
         return Measured(server, lambda: client.infer(name, data, shape))
 
+    every: dict[str, Mapping[str, Measured | Chained]]
     every = {each: {name: measured(server, name) for name in _COUNTED} for each, server in servers.items()}
+    every["shared memory only"] = {name: Chained(steps) for name, steps in chains.items()}
     for _ in range(rounds):
         for name in _COUNTED:
             for counted in every.values():
@@ -253,7 +258,9 @@ def main() -> None:
             triton = stack.enter_context(running)
         if options.steps:
             servers = {"pipeline": server} | ({_ENSEMBLE: triton} if triton else {})
-            _further_steps(servers, 4 * rounds)
+            files = {name: [folder / step / "1" / "model.onnx" for step in steps] for name, steps in _COUNTED.items()}
+            chains = {name: stack.enter_context(chain(each, (1, 16), cores)) for name, each in files.items()}
+            _further_steps(servers, chains, 4 * rounds)
             return
         for name, (steps, shape) in cases.items():
             shapes = [shape] + [shape if name == "small" else (1, 3, _SIDE, _SIDE)] * (len(steps) - 1)
