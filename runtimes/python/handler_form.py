@@ -165,6 +165,13 @@ def guarded(load: Callable[[], Any], what: str) -> Any:
         raise LoadError("%s is not Python, line %s: %s" % (what, error.lineno, error.msg)) from None
     except SystemExit as error:
         raise LoadError("%s ends the process when it is loaded" % what) from error
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        raise LoadError(
+            "%s imports torchvision, but the wheel that pip has found is for another build of PyTorch: %s"
+            % (what, error)
+        ) from error
 
 
 class _Server:
