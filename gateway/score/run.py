@@ -29,8 +29,8 @@ from runtimes.contract import DATATYPES
 _PART_ROWS, PART_S = 1 << 16, 10.0
 # What is read at a time, if the sizes of rows are known.
 _CHUNK_ROWS, _CHUNK_BYTES = 1024, 8 << 20
-# Chunks that are read ahead of the model.
-_READ_AHEAD = 2
+# Chunks that wait to be sent, besides the one that is being read. More would only take memory.
+_READ_AHEAD = 1
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _score_rest(chunks: Iterator[Chunk], engine: Engine, writer: "_Writer") -> N
     try:
         for chunk in reader:
             in_flight.append((chunk, engine.submit(chunk.batch)))
-            if len(in_flight) > engine.in_flight:
+            if len(in_flight) >= engine.in_flight:
                 writer.add(*in_flight.popleft())
         while in_flight:
             writer.add(*in_flight.popleft())

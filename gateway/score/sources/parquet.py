@@ -11,6 +11,10 @@ import pyarrow.parquet as pq
 from gateway.score.errors import CannotScore
 from gateway.score.sources.source import Chunk, cannot_read, labels, whole
 
+# What is read of a file at a time. Otherwise a whole row group would be, however large, before its first row is there;
+# and memory that the process has not had before costs more than what is read into it.
+_READ_BYTES = 1 << 20
+
 
 class ParquetSource:
     """Skips row groups that are not needed."""
@@ -38,7 +42,7 @@ class ParquetSource:
             group = max(bisect_right(groups, skip) - 1, 0)
             at += groups[min(group, len(groups) - 1)]
             try:
-                with pq.ParquetFile(file) as parquet:
+                with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as parquet:
                     wanted = range(group, parquet.num_row_groups)
                     for batch in parquet.iter_batches(rows, row_groups=list(wanted), use_threads=False):
                         ahead = min(max(start - at, 0), batch.num_rows)

@@ -86,6 +86,15 @@ def test_all_rows_follow_in_order(kind: Callable[[Path], None], start: int, tmp_
     np.testing.assert_array_equal(np.array(values), np.concatenate([X, X[:11]])[start:])
 
 
+def test_a_row_group_is_not_in_memory_as_a_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random(4 << 20, np.float32)
+    rows = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values), 1 << 14)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    chunks, before = opened(tmp_path / "a.parquet").chunks(0, 8), pa.total_allocated_bytes()
+    assert next(chunks).batch.num_rows == 8
+    assert pa.total_allocated_bytes() - before < values.nbytes // 2
+
+
 def test_broken_lines_are_bad_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfid,x\r\n1,2\r\n\r\n1\r\n1,2,3\r\n"a\nb",5\r\n\xff,6\r\n')
     (chunk,) = opened(tmp_path / "a.csv").chunks(0, 100)
