@@ -15,8 +15,10 @@ from gateway.score.errors import CannotScore
 from gateway.score.scorer import Scored, ScoreOptions
 from gateway.score.sources.source import first_line
 
-# Batches at an actor: one that it scores, and two that wait, because results are taken in order.
+# Batches at an actor: those that it scores, and one that waits, because results are taken in order.
 _PER_ACTOR = 3
+# Batches that an actor scores: one that the model runs, and one whose inputs are made, so that the model never waits.
+_AT_ONCE = 2
 
 
 class BatchActor:
@@ -36,7 +38,8 @@ class RayEngine:
         self._ray = ray
         cpus = spec.threads or 1
         count = max(1, int(ray.available_resources().get("CPU", 1) // cpus))
-        actor = ray.remote(num_cpus=cpus, max_restarts=-1, max_task_retries=-1)(BatchActor)
+        lives = {"max_restarts": -1, "max_task_retries": -1}
+        actor = ray.remote(num_cpus=cpus, max_concurrency=_AT_ONCE, **lives)(BatchActor)
         self._waiting: dict[Any, list[Any]] = {actor.remote(spec, options): [] for _ in range(count)}
         self.in_flight = _PER_ACTOR * count
 

@@ -66,7 +66,8 @@ class SparkEngine:
     def _run(self, batches: "list[SparkBatch]") -> None:
         try:
             packed = [each.packed for each in batches]
-            rdd = self._context.parallelize(packed, min(self._cores, len(packed)))
+            # A partition is one message to the Python process, so a batch has its own: the model begins with the first.
+            rdd = self._context.parallelize(packed, len(packed)).coalesce(min(self._cores, len(packed)))
             results = list(map(bytes, rdd.mapPartitions(self._task).collect()))
             found = list(zip(batches, results, strict=True))
         except Exception as error:
