@@ -1,11 +1,15 @@
 """Rows per second of modelport score on Spark and on Ray, beside the local engine, on the same cores.
 
-    python -m benchmarks.score_engines [--rounds 3] [--rows 1500]
+    python -m benchmarks.score_engines [--rounds 3] [--rows 8000]
 
 The model is a small network of convolutions, at least a millisecond a row, over pictures of 12 kB from a Parquet file.
 Each engine has as many processes with one thread as there are cores: instances, executors, actors. "table" is
-modelport.spark.score, with Spark itself reading and writing Parquet. They take turns, and each ratio is that of
-neighbors in one round. Sessions are started, and models loaded, before; reading and writing is part of the time.
+modelport.spark.score, with Spark itself reading and writing Parquet. "data" is map_batches of Ray Data, likewise. They
+take turns, and each ratio is that of neighbors in one round. Reading and writing is part of the time. A first round
+does not count: sessions start, models are loaded, and the JVMs compile what they run. Actors of Ray Data end with each
+job, so that "data" loads the model each time.
+
+Rows per second need a machine that has nothing else to do. The CPU time of a row, of all processes together, does not.
 """
 
 import argparse
@@ -14,14 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import median_and_spread, ratio, table
+import psutil
 
-_SIDE, _CHANNELS = 32, 80
+from benchmarks.report import median_and_spread, ratio, table
+from benchmarks.servers import cpu_seconds
+
+_SIDE, _CHANNELS = 32, 128
 
 
 def _model(path: Path) -> None:
@@ -80,54 +87,119 @@ def _ray(cores: int, spec: Any, options: Any) -> Iterator[Any]:
     ray.shutdown()
 
 
-class _Silent:
-    def begin(self, *arguments: object) -> None: ...
+class _Watch:
+    """cpu: the CPU seconds from the first row to the last, of which there are `rows`."""
 
-    def advance(self, *arguments: object) -> None: ...
+    def __init__(self, rows: int) -> None:
+        self._rows, self.cpu = rows, 0.0
+
+    def begin(self, *arguments: object) -> None:
+        self._since = _cpu()
+
+    def advance(self, rows: int, bad: int, position: int) -> None:
+        if rows == self._rows:
+            self.cpu = _cpu() - self._since
 
 
-def _command(folder: Path, name: str, spec: Any, options: Any, engine: Any) -> tuple[int, float]:
-    """Return the rows that were scored, and the seconds that this took."""
+def _cpu() -> float:
+    """Return the CPU seconds of this process and of all below it."""
+    found = 0.0
+    for each in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(OSError):  # it has just ended
+            found += cpu_seconds(each.pid)
+    return found
+
+
+def _command(folder: Path, name: str, spec: Any, options: Any, engine: Any, rows: int) -> tuple[float, float]:
+    """Return the seconds, and the CPU seconds, that this took."""
     from gateway.score.run import ScoreRequest, score
 
     request = ScoreRequest(spec, (str(folder / "table.parquet"),), folder / f"{name}.parquet", options, overwrite=True)
-    summary = score(request, _Silent(), None if engine is None else lambda *_: nullcontext(engine))
-    assert summary.bad == 0
-    return summary.scored, summary.seconds
+    watch = _Watch(rows)
+    summary = score(request, watch, None if engine is None else lambda *_: nullcontext(engine))
+    assert (summary.scored, summary.bad) == (rows, 0)
+    return summary.seconds, watch.cpu
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    since, before = time.monotonic(), _cpu()
+    work()
+    return time.monotonic() - since, _cpu() - before
 
 
 def _measure(folder: Path, rounds: int, rows: int) -> None:
+    import ray
+
+    import modelport.ray
     import modelport.spark
     from gateway.score.scorer import ScoreOptions
     from modelport import ModelSpec
 
     cores = len(os.sched_getaffinity(0))
     spec, options = ModelSpec(str(folder / "model"), threads=1), ScoreOptions(keep=("id",))
-    local = ModelSpec(spec.location, threads=1, instances=cores)
-    found: dict[str, list[float]] = {"local": [], "spark": [], "table": [], "ray": []}
-    with ExitStack() as stack:
-        session, spark = stack.enter_context(_spark(cores, spec, options))
-        engines = {"local": None, "spark": spark, "ray": stack.enter_context(_ray(cores, spec, options))}
-        for turn in range(rounds + 1):  # the first one loads models
-            for name in found:
-                since = time.monotonic()
-                if name == "table":
-                    frame = session.read.parquet(str(folder / "table.parquet")).repartition(4 * cores)
-                    scored = modelport.spark.score(frame, spec, keep=["id"])
-                    scored.write.mode("overwrite").parquet(str(folder / "spark-table"))
-                    count, seconds = rows, time.monotonic() - since
-                else:
-                    count, seconds = _command(folder, name, local if name == "local" else spec, options, engines[name])
-                if turn:
-                    found[name].append(count / seconds)
-    lines = [[name, median_and_spread(each, 0), ratio(each, found["local"])] for name, each in found.items()]
-    print(table(["engine", "rows per second", "beside the local engine"], lines))
+    several = ModelSpec(spec.location, threads=1, instances=cores)
+    source = str(folder / "table.parquet")
+
+    def local() -> tuple[float, float]:
+        return _command(folder, "local", several, options, None, rows)
+
+    with _spark(cores, spec, options) as (session, spark), _ray(cores, spec, options) as actors:
+
+        def of_spark() -> None:
+            scored = modelport.spark.score(session.read.parquet(source), spec, keep=["id"])
+            scored.write.mode("overwrite").parquet(str(folder / "spark-table"))
+
+        _take_turns(
+            rounds,
+            rows,
+            {
+                "local": local,
+                "spark": lambda: _command(folder, "spark", spec, options, spark, rows),
+                "table": lambda: _timed(of_spark),
+                "ray": lambda: _command(folder, "ray", spec, options, actors, rows),
+            },
+        )
+
+    # Reading and writing need CPUs that Ray has not assigned to actors.
+    ray.init(num_cpus=2 * cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
+
+    def of_ray() -> None:
+        scored = ray.data.read_parquet(source, override_num_blocks=4 * cores).map_batches(
+            modelport.ray.Scorer,
+            fn_constructor_args=(spec,),
+            fn_constructor_kwargs={"keep": ["id"]},
+            batch_format="pyarrow",
+            batch_size=256,
+            compute=ray.data.ActorPoolStrategy(size=cores),
+            num_cpus=1,
+        )
+        scored.write_parquet(str(folder / "ray-data"), mode=ray.data.SaveMode.OVERWRITE)
+
+    _take_turns(rounds, rows, {"local": local, "data": lambda: _timed(of_ray)})
+    ray.shutdown()
+
+
+def _take_turns(rounds: int, rows: int, measured: dict[str, Callable[[], tuple[float, float]]]) -> None:
+    found = dict[str, list[tuple[float, float]]]()
+    for turn in range(rounds + 1):
+        for name, measure in measured.items():
+            seconds, cpu = measure()
+            print(turn, name, f"{rows / seconds:.0f} rows/s, {cpu / rows * 1e3:.3f} ms", file=sys.stderr, flush=True)
+            if turn:
+                found.setdefault(name, []).append((rows / seconds, cpu / rows * 1e3))
+    lines = []
+    for name, each in found.items():
+        (rate, cpu), (local_rate, local_cpu) = zip(*each, strict=True), zip(*found["local"], strict=True)
+        shares = [ratio(rate, local_rate), ratio(local_cpu, cpu)]
+        lines.append([name, median_and_spread(rate, 0), median_and_spread(cpu, 2), *shares])
+    head = ["engine", "rows per second", "CPU ms per row", "rows, of local's", "rows per CPU time, of local's"]
+    print(table(head, lines))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=1500)
+    parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--inside", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside is not None:
