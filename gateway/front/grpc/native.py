@@ -31,6 +31,7 @@ from gateway.front.base.request_ids import CURRENT_ID, HEADER, metadata_id
 from gateway.front.dialects.v2.grpc import ModelInfer
 from gateway.front.grpc.errors import to_status
 from gateway.front.grpc.io_thread import IoThread
+from gateway.front.grpc.mailbox import Mailbox
 from gateway.front.grpc.port import GuardedPort
 from gateway.front.grpc.streams import StreamServer
 
@@ -107,6 +108,9 @@ class NativeServer:
         self._others = StreamServer(services, options, access, port, observer)
         self._observer = observer
         self._front: NativeGrpcFront | None = None
+        # From `start` on: the thread that receives what the transport does, and how it gets to the loop.
+        self._thread: threading.Thread | None = None
+        self._mailbox: Mailbox | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._submit: dict[int, Submit] = {
             number: method.submit for number, (_, method) in enumerate(self._table) if isinstance(method, InferCall)
@@ -166,7 +170,11 @@ class NativeServer:
         self._front.start()
         if self._port is not None:
             self._port.start(self._path)
-        threading.Thread(target=self._dispatch, name="pygrpc-native-dispatch", daemon=True).start()
+        self._mailbox = Mailbox(self._loop, self._on_events)
+        self._thread = threading.Thread(
+            target=self._dispatch, args=[self._mailbox], name="pygrpc-native-dispatch", daemon=True
+        )
+        self._thread.start()
 
     async def wait_unreachable(self) -> None:
         """Wait forever: a thread of its own, or the guarded port, accepts connections until the server is stopped."""
@@ -200,6 +208,10 @@ class NativeServer:
             await asyncio.wait(tasks)
         await others
         await asyncio.to_thread(self._front.close)
+        mailbox, self._mailbox = self._mailbox, None
+        if mailbox is not None and self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            mailbox.close()
         if self._port is not None:
             await self._port.close(max(0.0, ends - time.monotonic()))
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -212,14 +224,13 @@ class NativeServer:
         methods = [each for path, each in counts["methods"].items() if path not in streams]
         return sum(each["started"] - sum(ended["count"] for ended in each["status"].values()) for each in methods)
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, mailbox: Mailbox) -> None:
         """Pass on calls and cancellations to the event loop, until the transport is closed. Runs in a thread."""
         assert self._front is not None
-        assert self._loop is not None
-        front, call_soon, on_events = self._front, self._loop.call_soon_threadsafe, self._on_events
+        front, put = self._front, mailbox.put
         while (events := front.recv_batch_details(_MAX_EVENTS)) is not None:
             try:
-                call_soon(on_events, events)
+                put(events)
             except RuntimeError:  # the loop was closed without `stop`
                 front.close()
                 return
