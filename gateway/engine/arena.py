@@ -9,7 +9,7 @@ import mmap
 import os
 import weakref
 from functools import partial
-from threading import get_ident
+from threading import Lock
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Arena:
     retained_bytes  free pages below this offset keep their memory; those above it are returned, so that a peak does not
                     hold memory for good
 
-    Blocks are never cleared: the code that allocates one must overwrite all bytes that are read later.
+    Blocks are never cleared: the code that allocates one must overwrite all bytes that are read later. They may be
+    allocated on any thread, and released on any other.
     """
 
     def __init__(self, size: int) -> None:
@@ -54,11 +55,10 @@ class Arena:
         self._start = _address_of(self._whole)
         self._free = FreeRanges(size)
         # Released blocks that are not in _free yet. The garbage collector may release a block at any moment, on any
-        # thread and in the middle of `allocate`; only the arena's own thread changes _free, and never in two calls
-        # at the same time.
+        # thread and in the middle of `allocate`, so a release never waits for the lock: who has it, or gets it next,
+        # merges the block.
         self._released: list[tuple[int, int]] = []
-        self._busy = False
-        self._owner = get_ident()
+        self._lock = Lock()  # for _free
 
     @property
     def free_bytes(self) -> int:
@@ -67,13 +67,12 @@ class Arena:
     def allocate(self, size: int) -> memoryview | None:
         """Return a block of `size` bytes at the lowest free offset; None if no free range is large enough."""
         length = whole_pages(size)
-        self._busy = True
+        with self._lock:
+            if self._released:
+                self._merge_all()
+            offset = self._free.take(length)
         if self._released:
-            self._merge_all()
-        offset = self._free.take(length)
-        if self._released:
-            self._merge_all()
-        self._busy = False
+            self._merge_unless_busy()
         if offset is None:
             return None
         block = self._whole[offset : offset + size]
@@ -88,10 +87,15 @@ class Arena:
     def _release(self, offset: int, length: int, block: "weakref.ref[np.ndarray]") -> None:
         del _blocks[id(self), offset]
         self._released.append((offset, length))
-        if not self._busy and get_ident() == self._owner:
-            self._busy = True
-            self._merge_all()
-            self._busy = False
+        self._merge_unless_busy()
+
+    def _merge_unless_busy(self) -> None:
+        # Another thread that fails to get the lock meanwhile has left a block here: look again.
+        while self._released and self._lock.acquire(blocking=False):
+            try:
+                self._merge_all()
+            finally:
+                self._lock.release()
 
     def _merge_all(self) -> None:
         while self._released:

@@ -109,6 +109,8 @@ class Engine(Protocol):
     def buffer(self, size: int, model: str = "") -> memoryview:
         """Return memory to receive a body of `size` bytes into. Its workers read large ones from it without a copy.
 
+        It may be called on any thread, and what it returns has the bytes of others until it is overwritten.
+
         model  "" if it is not known before the body has been read
         """
 

@@ -3,6 +3,7 @@
 [preprocess] of model.toml decodes them. A model whose only input is BYTES gets them as they were sent.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -66,7 +67,9 @@ def read_images(
         # Imported late: Pillow takes longer to import than the rest of a front.
         from gateway.codecs.images import image_tensor
 
-        tensor = image_tensor(files, preprocess, spec.name, spec.datatype or "FP32", max_bytes)
+        # Large inputs are written where the workers read them.
+        allocate = partial(engine.buffer, model=model)
+        tensor = image_tensor(files, preprocess, spec.name, spec.datatype or "FP32", max_bytes, allocate)
     return ImageRequest(InferRequest(model, [tensor], version), status, len(files))
 
 

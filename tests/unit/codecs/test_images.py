@@ -410,3 +410,32 @@ def test_a_large_image_waits_while_others_have_the_pixels_of_two_of_the_largest(
                 time.sleep(0)
         assert waiting.result() <= 2 * largest
     assert limit._pixels == 0
+
+
+def test_values_are_the_same_whether_they_are_looked_up_or_the_levels_themselves() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    file = save(pixels)
+    for datatype in ("FP16", "BF16", "FP32", "FP64", "UINT8", "INT32", "INT64"):
+        for scale, inverted in ((1.0, False), (1.0, True), (2.0, False), (1 / 255, False)):
+            if datatype == "UINT8" and scale == 2:
+                continue  # out of range
+            keys = {**GRAY, "size": (16, 16), "scale": scale, "invert": inverted}
+            levels = (255.0 - pixels if inverted else pixels) * scale
+            expected = levels if datatype[0] in "FB" else np.rint(levels)
+            found = read(file, datatype=datatype, layout="NHW", **keys)[0]
+            assert found.tobytes() == expected.astype(found.dtype).tobytes()
+
+
+def test_the_tensor_is_written_into_the_memory_that_is_given() -> None:
+    sizes: list[int] = []
+    memory = bytearray(b"x" * 4 * 100 * 100 * 3)
+
+    def allocate(size: int) -> bytearray:
+        sizes.append(size)
+        return memory
+
+    pixels, preprocess = noise(100, 100), Preprocess((100, 100), layout="NHWC")
+    tensor = image_tensor([File("it", save(pixels))], preprocess, "x", "FP32", MOST, allocate)
+    assert sizes == [len(memory)]
+    assert np.frombuffer(memory, np.float32).tolist() == pixels.ravel().tolist()
+    assert np.shares_memory(np.frombuffer(tensor.data, np.uint8), np.frombuffer(memory, np.uint8))

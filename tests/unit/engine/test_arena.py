@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import time
 from threading import Thread
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_memory_of_a_peak_is_returned_to_the_system(arena: Arena) -> None:
     assert used() == 8 * PAGE
 
 
-def test_blocks_released_by_another_thread_are_merged_by_the_owner(arena: Arena) -> None:
+def test_blocks_released_by_another_thread_are_free_at_once(arena: Arena) -> None:
     blocks = [arena.allocate(16 * PAGE)]
 
     def release() -> None:
@@ -119,6 +120,27 @@ def test_blocks_released_by_another_thread_are_merged_by_the_owner(arena: Arena)
     thread = Thread(target=release)
     thread.start()
     thread.join()
-    assert arena.free_bytes == 48 * PAGE  # only the owner changes the list
+    assert arena.free_bytes == 64 * PAGE
     whole = arena.allocate(64 * PAGE)
     assert whole is not None
+
+
+def test_threads_that_allocate_and_release_at_the_same_time_share_no_byte(arena: Arena) -> None:
+    wrong: list[int] = []
+
+    def use(mark: int) -> None:
+        for number in range(300):
+            block = arena.allocate((1 + (number + mark) % 8) * PAGE)
+            if block is not None:
+                block[:] = bytes([mark]) * len(block)
+                time.sleep(0)  # another thread runs
+                if bytes(block) != bytes([mark]) * len(block):
+                    wrong.append(mark)
+
+    threads = [Thread(target=use, args=(mark,)) for mark in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert arena.free_bytes == 64 * PAGE
