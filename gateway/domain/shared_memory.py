@@ -16,7 +16,7 @@ from gateway.domain.default_limits import MAX_BODY_BYTES
 from gateway.errors import InvalidRequest, NotFound, TooLarge, Unsupported
 from runtimes.tensor_bytes import Buffer
 
-_FOLDER = Path("/dev/shm")  # noqa: S108 - POSIX shared memory is here on Linux
+FOLDER = Path("/dev/shm")  # noqa: S108 - POSIX shared memory is here on Linux
 _KEY = re.compile(r"/?([A-Za-z0-9_][A-Za-z0-9_.-]{0,254})")
 # Each front may open a file descriptor for each region.
 _MAX_REGIONS = 1024
@@ -55,7 +55,7 @@ def open_region(region: Region) -> int:
     if key is None:
         raise InvalidRequest("the key is not a name of shared memory; use letters, digits, '_', '-' and '.'")
     try:
-        descriptor = os.open(_FOLDER / key[1], os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(FOLDER / key[1], os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         raise InvalidRequest("there is no shared memory of that key that this server may use") from None
     status = os.fstat(descriptor)

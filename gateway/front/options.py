@@ -39,6 +39,7 @@ class FrontOptions:
     sagemaker_models: str
     max_upload_bytes: int  # of the files of a request to load a model; 0 if there may be none
     fast_path: bool
+    sandbox: bool  # whether the front gives up what it does not need: front/box.py
     tls: bool  # the supervisor sends what it needs
     access: bool  # the supervisor sends who may do what; without it, everything is allowed
     access_log: str  # the path of the access log; "" for none

@@ -39,7 +39,7 @@ from gateway.domain.uploads import Uploads, uploads_folder
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
-from gateway.front import fast
+from gateway.front import box, fast
 from gateway.front.base.access import Access
 from gateway.front.base.access_log import AccessLog
 from gateway.front.base.audit import AuditTrail, OpenAccess
@@ -390,8 +390,7 @@ def _use_log_settings(settings: LogSettings) -> None:
     log.debug("the log has these settings now: %s", settings)
 
 
-async def _main(parent: int, control: int, http: int, options: FrontOptions) -> None:
-    die_with_parent(parent)
+async def _main(control: int, http: int, options: FrontOptions) -> None:
     # The gRPC server creates a folder with sockets, which it removes only when it is stopped.
     tempfile.tempdir = options.run_dir
     await Front(options).run(socket.socket(fileno=control), socket.socket(fileno=http))
@@ -407,7 +406,10 @@ def main() -> None:
     # Oddities of clients' forms and images do not belong in the log.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="PIL")
-    uvloop.run(_main(int(parent), int(control), int(http), FrontOptions(**json.loads(options))))
+    front_options = FrontOptions(**json.loads(options))
+    die_with_parent(int(parent))
+    box.enter(front_options)  # before there are threads
+    uvloop.run(_main(int(control), int(http), front_options))
 
 
 if __name__ == "__main__":

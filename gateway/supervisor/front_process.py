@@ -72,6 +72,8 @@ def log_message(settings: LogSettings) -> Message:
 # Called with events for the audit log, and the number of those that were dropped: see base/audit.py of the front.
 OnAudit = Callable[[list[list[Any]], int], None]
 
+# numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _NUMBERS = itertools.count(1)
 # How long to wait for a front's newest metrics. Even a busy front answers within this time; one that was stopped
 # (SIGSTOP) never does. A longer time delays statistics requests while a front is stopped.
@@ -127,7 +129,7 @@ class FrontProcess:
             if self._options.access_log_descriptor >= 0:
                 descriptors.append(self._options.access_log_descriptor)
             try:
-                self._child = await Child.spawn(command, log, descriptors, to_record=to_record)
+                self._child = await Child.spawn(command, log, descriptors, {**os.environ, **_ENVIRONMENT}, to_record)
             except OSError:
                 self._channel.close()
                 raise

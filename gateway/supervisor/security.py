@@ -13,6 +13,9 @@ from runtimes.sandbox.kernel import IS_LINUX
 
 log = logging.getLogger("gateway")
 
+# Of the features of a box, those of fronts.
+_OF_FRONTS = ("privileges", "files")
+
 
 @dataclass(frozen=True)
 class Protection:
@@ -36,6 +39,12 @@ def worker_protections(settings: Settings, no_memory_groups: str) -> dict[str, P
     found = {f"sandbox_{name}": Protection(not (off or missing), off or missing) for name, missing in features()}
     found["memory_limit"] = _memory_limit(no_memory_groups)
     return found
+
+
+def front_protections(settings: Settings) -> dict[str, Protection]:
+    """Return what a front's box consists of, by feature: gateway/front/box.py."""
+    found = worker_protections(settings, "")
+    return {f"front_{name}": found[f"sandbox_{name}"] for name in _OF_FRONTS}
 
 
 def _memory_limit(no_groups: str) -> Protection:
@@ -63,22 +72,22 @@ def _configured(setting: str, otherwise: str) -> Protection:
 class SecurityStatus:
     """Everything that protects this gateway, by the name of its feature.
 
-    workers  what limits workers; the log has what this machine does not enforce
-    server   what is configured against clients
+    processes  what limits workers and fronts; the log has what this machine does not enforce
+    server     what is configured against clients
     """
 
-    def __init__(self, workers: Mapping[str, Protection], server: Mapping[str, Protection]) -> None:
-        self._workers = workers
-        self._protections = {**server, **workers}
+    def __init__(self, processes: Mapping[str, Protection], server: Mapping[str, Protection]) -> None:
+        self._processes = processes
+        self._protections = {**server, **processes}
 
     def log(self) -> None:
         """Say once what this machine does not enforce."""
-        missing = {name: each.reason for name, each in self._workers.items() if not each.enforced}
+        missing = {name: each.reason for name, each in self._processes.items() if not each.enforced}
         for reason in dict.fromkeys(missing.values()):
             names = ", ".join(name for name in missing if missing[name] == reason)
             log.warning("security: not enforced: %s: %s", names, reason)
         if not missing:
-            log.info("security: this machine enforces every limit of workers")
+            log.info("security: this machine enforces every limit of workers and fronts")
 
     def to_json(self) -> dict[str, dict[str, object]]:
         return {name: asdict(each) for name, each in self._protections.items()}

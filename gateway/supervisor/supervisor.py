@@ -87,7 +87,13 @@ from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.opened_files import access_log_descriptor, audit_log, server_tls, tls_files
 from gateway.supervisor.overview import overview
 from gateway.supervisor.ports import listen, reserve
-from gateway.supervisor.security import SecurityStatus, delegated_memory_groups, server_protections, worker_protections
+from gateway.supervisor.security import (
+    SecurityStatus,
+    delegated_memory_groups,
+    front_protections,
+    server_protections,
+    worker_protections,
+)
 from gateway.supervisor.served import Served, one_folder
 from gateway.supervisor.supervisor_metrics import SupervisorCollector
 from gateway.supervisor.tracing import trace_endpoint, trace_table
@@ -160,7 +166,8 @@ class Supervisor:
         self._shared_memory = RegionRegistry()
         memory_groups, no_memory_groups = delegated_memory_groups()
         self._security = SecurityStatus(
-            worker_protections(settings, no_memory_groups), server_protections(settings, self.identities.note)
+            {**worker_protections(settings, no_memory_groups), **front_protections(settings)},
+            server_protections(settings, self.identities.note),
         )
         external = {name: each.python for name, each in settings.runtimes.items() if each.python}
         self._runtimes = runtimes
@@ -399,6 +406,7 @@ class Supervisor:
             sagemaker_models=settings.sagemaker_models if settings.sagemaker_multi_model else "",
             max_upload_bytes=settings.max_upload_bytes if settings.allow_uploads else 0,
             fast_path=settings.fast_path,
+            sandbox=settings.sandbox,
             tls=self._tls is not None,
             access=self.identities.policy is not None,
             access_log="" if settings.access_log in ("", "-") else str(Path(settings.access_log).absolute()),

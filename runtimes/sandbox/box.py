@@ -22,7 +22,7 @@ _SYSTEM = (
     "/proc/sys/vm/overcommit_memory", "/proc/sys/kernel/osrelease", "/proc/sys/kernel/ngroups_max",
     "/sys/bus", "/sys/class", "/sys/devices", "/sys/fs/cgroup", "/sys/kernel/mm",
 )  # fmt: skip
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 # For names and certificates.
 _NETWORK = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services",
@@ -104,7 +104,7 @@ def confine(box: Box) -> None:
 def _rules(box: Box) -> landlock.Ruleset:
     rules = landlock.Ruleset(box.network)
     rules.allow(_common(box), landlock.READ)
-    rules.allow(_DEVICES, landlock.DEVICE)
+    rules.allow(DEVICES, landlock.DEVICE)
     if box.gpu:
         rules.allow([path for pattern in _GPU_DEVICES for path in glob.glob(pattern)], landlock.DEVICE)
         rules.allow([_THREADS], landlock.READ | landlock.WRITE)

@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 import sys
-from typing import Any
+from typing import Any, Sequence
 
 IS_LINUX = sys.platform.startswith("linux")
 _PR_SET_NO_NEW_PRIVS = 38
@@ -33,7 +33,9 @@ def forbid_new_privileges() -> None:
 
 
 # Root may read files of other users. Model repositories often belong to one, so a worker keeps this.
-_CAP_DAC_READ_SEARCH = 2
+CAP_DAC_READ_SEARCH = 2
+# The same for writing, and the use of ports below 1024.
+CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE = 1, 10
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -48,12 +50,12 @@ class _Data(ctypes.Structure):
 _TwoData = _Data * 2
 
 
-def drop_capabilities() -> None:
-    """Give up root's privileges, except that to read files of other users. Raises OSError."""
+def drop_capabilities(kept: Sequence[int] = (CAP_DAC_READ_SEARCH,)) -> None:
+    """Give up root's privileges but for these. Raises OSError."""
     libc, header, data = _libc(), _Header(_CAPABILITY_VERSION_3, 0), _TwoData()
     if not libc.capget(ctypes.byref(header), data):
-        kept = data[0].permitted & 1 << _CAP_DAC_READ_SEARCH
-        data[0], data[1] = _Data(data[0].effective & kept, kept, 0), _Data(0, 0, 0)
+        bits = data[0].permitted & sum([1 << each for each in kept])
+        data[0], data[1] = _Data(data[0].effective & bits, bits, 0), _Data(0, 0, 0)
         if not libc.capset(ctypes.byref(header), data):
             return
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -7,7 +7,13 @@ import pytest
 
 from gateway.config import Settings
 from gateway.supervisor import security
-from gateway.supervisor.security import Protection, SecurityStatus, server_protections, worker_protections
+from gateway.supervisor.security import (
+    Protection,
+    SecurityStatus,
+    front_protections,
+    server_protections,
+    worker_protections,
+)
 
 
 def features() -> Iterator[tuple[str, str]]:
@@ -29,6 +35,7 @@ def test_the_setting_switches_all_of_it_off() -> None:
     found = worker_protections(Settings(sandbox=False), "")
     boxed = [each for name, each in found.items() if name.startswith("sandbox_")]
     assert boxed
+    boxed += front_protections(Settings(sandbox=False)).values()
     assert all(each == Protection(False, "the setting sandbox is off") for each in boxed)
 
 
@@ -59,7 +66,7 @@ def test_what_is_missing_is_logged_once_for_each_reason(caplog: pytest.LogCaptur
     SecurityStatus({"b": Protection(True)}, {}).log()
     assert [record.getMessage() for record in caplog.records] == [
         "security: not enforced: a, c: no x",
-        "security: this machine enforces every limit of workers",
+        "security: this machine enforces every limit of workers and fronts",
     ]
     [family] = status.collect()
     assert {sample.labels["feature"]: sample.value for sample in family.samples} == {"a": 0, "b": 1, "c": 0, "d": 0}
