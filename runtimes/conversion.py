@@ -18,6 +18,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
+from runtimes import array_files
 from runtimes.contract import LoadError, TensorSpec
 from runtimes.wire import specs_from_json
 
@@ -54,8 +55,8 @@ class Step(NamedTuple):
 
     def example(self) -> Dict[str, np.ndarray]:
         """Return the inputs of the first example, which is a batch of one."""
-        with np.load(self.examples[0], allow_pickle=False) as file:
-            return {spec.name: file[spec.name] for spec in self.inputs}
+        arrays = array_files.read(self.examples[0])
+        return {spec.name: arrays[spec.name] for spec in self.inputs}
 
 
 def convert(job: Dict[str, Any]) -> Dict[str, Any]:

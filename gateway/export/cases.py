@@ -12,7 +12,8 @@ import numpy as np
 from gateway.export.draws import DRAWS, RANGES, Draw, values
 from gateway.export.errors import CannotExport
 from runtimes import array_files
-from runtimes.contract import InputRange, TensorSpec, numpy_dtype
+from runtimes.contract import NARROW_RANGES, InputRange, TensorSpec, numpy_dtype
+from runtimes.tensors import wide_dtype
 
 Arrays = dict[str, np.ndarray]
 
@@ -105,10 +106,14 @@ def checked(arrays: Mapping[str, np.ndarray], inputs: Sequence[TensorSpec], wher
             expected not in (-1, size) for expected, size in zip(shape, array.shape, strict=True)
         ):
             raise CannotExport(f"{where}: '{spec.name}' has shape {list(array.shape)}, the model expects {list(shape)}")
-        if array.dtype != dtype and not np.can_cast(array.dtype, dtype, "same_kind"):
+        if array.dtype != dtype and not np.can_cast(array.dtype, wide_dtype(spec.datatype), "same_kind"):
             raise CannotExport(f"{where}: '{spec.name}' holds {array.dtype}, the model expects {spec.datatype}")
         if not array.size:
             raise CannotExport(f"{where}: '{spec.name}' has shape {list(array.shape)}, which holds no values")
+        if spec.datatype in NARROW_RANGES:
+            least, most = NARROW_RANGES[spec.datatype]
+            if array.min() < least or array.max() > most:
+                raise CannotExport(f"{where}: '{spec.name}' holds values beyond those of {spec.datatype}")
         found[spec.name] = array.astype(dtype, order="C")
     return found
 

@@ -7,7 +7,7 @@ not hide another. NaN and infinities must be in the same positions. Integers and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,10 @@ _MAX_NOISE = 1e-2
 _MAX_LEFT_OUT = 0.5
 # The share of rows with a clear winner that must have the same one. Quantized exports that work keep most winners.
 _MIN_TOP1 = 0.5
+# The largest difference allowed of outputs in a coarser datatype than the precision. Each operator of a model that
+# computes in BF16 rounds, and another framework rounds elsewhere. This is eight times its step, as that of float16 is
+# ten times FP16's. FP8 is rounded to once, at the end, and its neighbors are equal.
+_OF_DATATYPE = {"BF16": 2.0**-4}
 # How far neighbors are apart at most, relative to the larger one.
 _STEPS = {"BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
 _NOTHING = "the original returns no number to compare: provide other inputs with --check"
@@ -64,6 +68,7 @@ class OutputDifference:
     problem    why the output cannot be compared, in words; "" if it can
     differing  the cases in which the output differs by more than allowed
     left_out   the cases in which the original's own answers are noise, or a choice among equal scores
+    allowed    the largest difference that its datatype allows, if that is more than the comparison does; else 0
     large      the exponent of two of the integers in inputs from which on the output differs; 0: it never does
     """
 
@@ -79,6 +84,7 @@ class OutputDifference:
     differing: Sequence[str] = ()
     left_out: Sequence[str] = ()
     large: int = 0
+    allowed: float = 0.0
 
 
 def compare(
@@ -91,11 +97,20 @@ def compare(
 
     Numbers of BF16 and FP8 that are neighbors are equal, because rounding decides between them.
     """
+    allowed = {name: _allowed(name, answers) for name in names}
     answers = [each._replace(**_widened(each)) for each in answers]
     ranked = [name for name in names if all(name in each.original for each in answers)]
     ranked = [name for name in ranked if parts.is_ranking([each.original[name] for each in answers])]
     tied = {each.case: {name for name in ranked if parts.has_ties(each.original[name])} for each in answers}
-    return [_output(name, answers, tolerance, name in classifiers, tied) for name in names]
+    return [
+        replace(_output(name, answers, max(tolerance, allowed[name]), name in classifiers, tied), allowed=allowed[name])
+        for name in names
+    ]
+
+
+def _allowed(name: str, answers: Sequence[Answers]) -> float:
+    found = (each.original[name].dtype for each in answers if name in each.original)
+    return max((_OF_DATATYPE.get(datatype_of(dtype), 0.0) for dtype in found), default=0.0)
 
 
 def _widened(answers: Answers) -> dict[str, Any]:
@@ -125,6 +140,7 @@ def within(difference: OutputDifference, tolerance: float, allow_loss: bool = Fa
     """
     if difference.problem:
         return False
+    tolerance = max(tolerance, difference.allowed)
     if allow_loss:
         return difference.coarse <= tolerance
     return difference.relative <= tolerance and not difference.loss and not difference.large

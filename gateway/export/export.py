@@ -24,12 +24,12 @@ from gateway.export.folder import ExportFolder, model_files
 from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.report import Attempt, Report, Side, size_and_digest
-from gateway.export.routes import PRECISIONS, TARGETS, Route, routes
+from gateway.export.routes import PRECISIONS, SMALL_DATATYPES, TARGETS, Route, routes
 from gateway.export.source import Source, find, is_path, open_source, pixels
 from gateway.export.verification import Differs, Limits, Verification, verify
 from gateway.export.workspace import Environments, Workspace
 from gateway.repository.scan import ModelConfig, with_runtime
-from runtimes.contract import InputRange, TensorSpec
+from runtimes.contract import DATATYPES, InputRange, Signature, TensorSpec
 
 _SAMPLES = "samples.npz"
 # Enough for every kind of failure of one model, few enough for one line of a terminal or a JSON error.
@@ -138,6 +138,20 @@ def check(request: ExportRequest) -> None:
     _check_out(request)
 
 
+def check_datatypes(signature: Signature, target: str) -> None:
+    """Raise CannotExport if the target lacks a datatype of the interface."""
+    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        for spec in specs:
+            small = spec.datatype != "" and DATATYPES[spec.datatype].typestr is None
+            if not small or spec.datatype in SMALL_DATATYPES.get(target, ()):
+                continue
+            have = [name for name, datatypes in SMALL_DATATYPES.items() if spec.datatype in datatypes]
+            raise CannotExport(
+                f"{kind} '{spec.name}' is {spec.datatype}, which {target} lacks: export the model to "
+                f"{' or '.join(have)}, or convert to FP32 in the model"
+            )
+
+
 def recorded(request: ExportRequest, model: str) -> Path | None:
     """Return the file of recorded requests next to the model's model.toml; None if there is none."""
     file = request.repository / model / _SAMPLES
@@ -210,6 +224,7 @@ class ModelExport:
         data = request.check or recorded(request, config.name)
         shapes = {data.name: case_files.shapes_of(data)} if data else {}
         source = await open_source(config, request.signature, request.shapes, self._workspace, shapes)
+        check_datatypes(source.signature, request.target)
         found = routes(source.format, request.target, request.precision)
         cases, origin = choose_cases(request, config, Domain.of(source))
         calibration = self._calibration(source)

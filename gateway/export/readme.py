@@ -64,8 +64,11 @@ def _usage(model_format: str, inputs: list[Variable], outputs: list[Variable], s
             "The file has no names: inputs and outputs are in the order above. Each of these programs runs one row.",
             "## Android (Kotlin)",
             _block("kotlin", snippets.executorch_kotlin(inputs, outputs)),
-            "## iOS (Swift)",
-            _block("swift", snippets.executorch_swift(inputs, outputs)),
+            *(
+                ["## iOS (Swift)", _block("swift", snippets.executorch_swift(inputs, outputs))]
+                if snippets.has_swift([*inputs, *outputs])
+                else []
+            ),
             "## Python",
             _block("python", snippets.executorch(inputs, outputs)),
         ]

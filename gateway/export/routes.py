@@ -7,6 +7,9 @@ from typing import Any
 from gateway.export.errors import CannotExport
 
 TARGETS = ("tflite", "executorch", "tfjs", "onnx", "web")
+# Datatypes that numpy lacks and a target has. Models with others are refused, because a cast at the boundary would make
+# another interface than the served one.
+SMALL_DATATYPES = {"onnx": ("BF16", "FP8_E4M3FN", "FP8_E5M2", "INT4", "UINT4"), "executorch": ("BF16",)}
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 

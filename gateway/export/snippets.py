@@ -22,6 +22,11 @@ _KOTLIN_DTYPES = {
     "INT16": "INT16", "INT32": "INT32", "INT64": "INT64", "UINT8": "UINT8", "UINT16": "UINT16", "UINT32": "UINT32",
     "UINT64": "UINT64",
 }  # fmt: skip
+_ONNX = {
+    "FP16": "FLOAT16", "FP32": "FLOAT", "FP64": "DOUBLE", "BF16": "BFLOAT16", "FP8_E4M3FN": "FLOAT8E4M3FN",
+    "FP8_E5M2": "FLOAT8E5M2", "BOOL": "BOOL", "INT4": "INT4", "INT8": "INT8", "INT16": "INT16", "INT32": "INT32",
+    "INT64": "INT64", "UINT4": "UINT4", "UINT8": "UINT8", "UINT16": "UINT16", "UINT32": "UINT32", "UINT64": "UINT64",
+}  # fmt: skip
 _TFJS = {"FP32": "float32", "BOOL": "bool"}
 # Keywords of these languages, and names that the snippets themselves use.
 _RESERVED = {
@@ -103,7 +108,14 @@ def javascript(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[
     ]
 
 
+def has_swift(tensors: Sequence[Variable]) -> bool:
+    """Whether Swift has types for all of them: it has none for BF16."""
+    return all(each.datatype in _SWIFT for each in tensors)
+
+
 def onnxruntime(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
+    if any(DATATYPES[each.datatype].typestr is None for each in (*inputs, *outputs)):
+        return _onnxruntime_values(inputs, outputs)
     tensors = ", ".join(_quoted(each.tensor) for each in outputs)
     return [
         "import numpy as np",
@@ -113,6 +125,27 @@ def onnxruntime(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list
         *_zeros(inputs),
         f"results = session.run([{tensors}], {_feeds(inputs)})",
         *_printed(outputs),
+    ]
+
+
+def _onnxruntime_values(inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
+    """For datatypes that numpy lacks: values of ONNX Runtime, and bits of outputs."""
+    feeds = "{" + ", ".join(f"{_quoted(each.tensor)}: {each.name}" for each in inputs) + "}"
+    return [
+        "import onnx  # pip install onnx",
+        "import onnxruntime as ort  # pip install onnxruntime",
+        "",
+        'session = ort.InferenceSession("model.onnx")',
+        *(
+            f"{each.name} = ort.OrtValue.ortvalue_from_shape_and_type({list(each.shape)}, "
+            f"onnx.TensorProto.{_ONNX[each.datatype]})  # {each.about}; not initialized"
+            for each in inputs
+        ),
+        f"results = session.run_with_ort_values([{', '.join(_quoted(each.tensor) for each in outputs)}], {feeds})",
+        *(
+            f"print(results[{index}].data_type(), results[{index}].shape())  # {_quoted(each.tensor)}: {each.about}"
+            for index, each in enumerate(outputs)
+        ),
     ]
 
 

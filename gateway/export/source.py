@@ -16,7 +16,7 @@ from gateway.export.workspace import Workspace
 from gateway.lifecycle.launch import plan_launch
 from gateway.repository.scan import ModelConfig, RepositoryError, scan
 from runtimes import wire
-from runtimes.contract import DATATYPES, InputRange, Signature, TensorSpec, datatype_of
+from runtimes.contract import InputRange, Signature, TensorSpec, datatype_of
 from runtimes.control import Load
 
 Shapes = Mapping[str, Sequence[int]]
@@ -259,5 +259,3 @@ def _check_datatypes(signature: Signature) -> None:
         for spec in specs:
             if spec.datatype == "BYTES":
                 raise CannotExport(f"{kind} '{spec.name}' holds strings, which no export target supports")
-            if spec.datatype and DATATYPES[spec.datatype].typestr is None:
-                raise CannotExport(f"{kind} '{spec.name}' is {spec.datatype}, which no export target supports")

@@ -288,6 +288,12 @@ def _notes(runner: str, differences: Sequence[OutputDifference], refused: Sequen
         notes.append(f"{runner} refuses input {name}{others}, which the original accepts: {reason}")
     notes += [f"output '{each.name}': {each.loss}" for each in differences if each.loss]
     notes += [_wrong_from(each) for each in differences if each.large]
+    notes += [
+        f"output '{each.name}' is BF16: numbers that are neighbors are equal, and differences of up to "
+        f"{each.allowed:g} of the largest value are allowed"
+        for each in differences
+        if each.allowed
+    ]
     return notes
 
 
@@ -306,12 +312,13 @@ def mismatch(run: Run, limits: Limits) -> str:
             continue
         if each.large:
             return f"{run.runner}: {_wrong_from(each)}"
-        if each.relative <= limits.tolerance:
+        allowed = max(limits.tolerance, each.allowed)
+        if each.relative <= allowed:
             return f"{run.runner}: output '{each.name}' loses information: {each.loss}"
         where = f" in {each.where}" if each.where else ""
         return (
             f"{run.runner}: output '{each.name}' differs by {each.relative:.2g} of its largest value{where} "
-            f"({each.absolute:.2g}, input {each.case}), where {limits.tolerance:g} is allowed"
+            f"({each.absolute:.2g}, input {each.case}), where {allowed:g} is allowed"
             f"{known.reference(each.differing)}"
         )
     return ""
@@ -330,5 +337,5 @@ def advice(run: Run, limits: Limits) -> str:
     if any(each.large for each in differing):
         return "if the model never gets such integers, provide real inputs with --check DATA.npz, or use --allow-loss"
     quantized = limits.tolerance > comparison.TOLERANCES["float32"]
-    lost = any(each.loss and each.relative <= limits.tolerance for each in differing)
+    lost = any(each.loss and each.relative <= max(limits.tolerance, each.allowed) for each in differing)
     return "--allow-loss accepts the loss" if quantized or lost else ""

@@ -9,6 +9,7 @@ from modelport_converter.interface import INTERFACE
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
+from runtimes.torchscript.dtypes import to_tensor
 from runtimes.torchscript.names import names_of, positions_of
 from runtimes.torchscript.screening import load_screened
 
@@ -26,7 +27,7 @@ def pt2_to_executorch(step: Step) -> List[str]:
         _lower(step, program)  # all sizes are fixed
         return []
     example = step.example()
-    tensors = [torch.from_numpy(example[spec.name].copy()) for spec in step.inputs]
+    tensors = [to_tensor(example[spec.name].copy()) for spec in step.inputs]
     is_fixed = step.options.get("batch") or not program.range_constraints
     shapes, notes = ([], []) if is_fixed else _dynamic(program, len(tensors))
     for index, shape in enumerate(shapes):

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from runtimes.contract import TensorSpec
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
+from runtimes.torchscript.dtypes import to_tensor
 from runtimes.torchscript.names import positions_of
 from runtimes.torchscript.screening import load_screened
 
@@ -110,7 +111,7 @@ def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:
 
 def _example(step: Step) -> Tuple[Any, ...]:
     example = step.example()
-    return tuple(torch.from_numpy(example[spec.name].copy()) for spec in step.inputs)
+    return tuple(to_tensor(example[spec.name].copy()) for spec in step.inputs)
 
 
 def _to_tflite(step: Step, module: Any, example: Tuple[Any, ...]) -> None:

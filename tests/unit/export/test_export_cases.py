@@ -158,3 +158,16 @@ def test_any_name_survives_a_file(tmp_path):
     given = read(write(Case("case", arrays), tmp_path))
     assert given.keys() == arrays.keys()
     assert all(np.array_equal(given[name], array) for name, array in arrays.items())
+
+
+def test_numbers_of_a_file_become_those_of_small_datatypes(tmp_path: Path) -> None:
+    inputs = [TensorSpec("x", "BF16", (-1, 2)), TensorSpec("n", "INT4", (-1, 2))]
+    np.savez(tmp_path / "data.npz", x=np.array([[0.5, 3.0]]), n=np.array([[-8, 7]]))
+    (case,) = read_cases(tmp_path / "data.npz", inputs)
+    assert {name: array.astype(np.float32).tolist() for name, array in case.inputs.items()} == {
+        "x": [[0.5, 3.0]],
+        "n": [[-8.0, 7.0]],
+    }
+    np.savez(tmp_path / "beyond.npz", x=np.array([[0.5, 3.0]]), n=np.array([[-9, 7]]))
+    with pytest.raises(CannotExport, match="'n' holds values beyond those of INT4"):
+        read_cases(tmp_path / "beyond.npz", inputs)

@@ -28,6 +28,13 @@ def test_neighbors_of_a_coarse_datatype_are_equal(datatype: str):
     assert differ(([1.0], [np.nan]), dtype=dtype).problem
 
 
+def test_outputs_in_bf16_may_differ_by_eight_of_its_steps():
+    dtype = numpy_dtype("BF16")
+    assert within(differ(([8.0, -0.5], [8.25, -0.25]), dtype=dtype), 1e-4)
+    assert not within(differ(([8.0, -0.5], [8.75, -0.5]), dtype=dtype), 1e-4)
+    assert not within(differ(([8.0, -0.5], [8.25, -0.25])), 1e-4)
+
+
 @pytest.mark.parametrize("datatype", ["INT4", "UINT4"])
 def test_integers_of_four_bits_are_equal_or_not(datatype: str):
     dtype = numpy_dtype(datatype)
