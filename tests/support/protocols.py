@@ -119,7 +119,8 @@ def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.
 
 
 def ask_torchserve(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    """POST /predictions/{model}. The only output has no name in the answer; the model's metadata has it.
+    """POST /predictions/{model}. The only output has no name in the answer: it is that of the model's
+    only output, or "".
 
     JSON has no datatypes: floats are returned as float32.
     """
@@ -128,8 +129,8 @@ def ask_torchserve(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np
     assert reply.status == 200, reply
     found = reply.json()
     if not isinstance(found, dict):
-        (output,) = gateway.get(f"/v2/models/{model}").json()["outputs"]
-        found = {output["name"]: found}
+        declared = gateway.get(f"/v2/models/{model}").json()["outputs"]
+        found = {declared[0]["name"] if len(declared) == 1 else "": found}
     outputs = {name: np.array(data) for name, data in found.items()}
     return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in outputs.items()}
 
