@@ -1,6 +1,6 @@
 """How long a model takes to load: its worker a spare, a copy of a process that has imported the framework, a program.
 
-    python -m benchmarks.cold_load [--short]
+    python -m benchmarks.cold_load [--short] [--only MODEL]
 
 Beside both: the framework's own load and first run, in an interpreter that has imported it already. Times are from the
 start of a worker until it is ready, with its box and warm-up. Contenders take turns, one load each. A spare is a copy
@@ -150,7 +150,7 @@ async def _launches(repository: Path, zygotes: Zygotes) -> list[Launch]:
     return launches
 
 
-async def _all(rounds: int) -> None:
+async def _all(rounds: int, only: str) -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="modelport-") as folder:
         models.tiny_mlp(Path(folder, "repository", "tiny", "1", "model.onnx"))
@@ -160,6 +160,8 @@ async def _all(rounds: int) -> None:
         try:
             for repository in (Path(folder, "repository"), _ROOT / "model_repo"):
                 for launch in await _launches(repository, zygotes):
+                    if only and launch.model != only:
+                        continue
                     rows.append(_row(launch.model, await _measure(launch, zygotes, run_dir, rounds)))
         finally:
             await zygotes.close()
@@ -190,7 +192,9 @@ def _ms(seconds: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="10 rounds instead of 100")
-    asyncio.run(_all(10 if parser.parse_args().short else 100))
+    parser.add_argument("--only", choices=_BARE, default="")
+    arguments = parser.parse_args()
+    asyncio.run(_all(10 if arguments.short else 100, arguments.only))
 
 
 if __name__ == "__main__":
