@@ -112,6 +112,7 @@ class Manager:
             self.zygotes.end_idle if self.zygotes is not None else lambda: False,
             options.grace_s,
             options.needs,
+            self.zygotes.spares if self.zygotes is not None else dict,
         )
 
     async def run(self) -> None:

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gateway.domain import default_limits as default
@@ -93,6 +94,7 @@ class OnDemand:
     grace_s   how long an idle worker may wait for the fronts to disconnect from it
     end_idle  ends processes that have no workers, but would help to start some; returns whether there were any
     needs     where it is kept what models need; None: nowhere
+    spares    returns the folder of a runtime → the process that waits to become its next worker
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class OnDemand:
         end_idle: Callable[[], bool] = lambda: False,
         grace_s: float = default.GRACE_S,
         needs: NeedsFile | None = None,
+        spares: Callable[[], dict[Path, int]] = dict,
     ) -> None:
         self.limit = limit
         self._target = limit - min(int(limit * _MAX_MARGIN), _MARGIN_BYTES)
@@ -114,6 +117,8 @@ class OnDemand:
         self._saved: dict[VersionKey, int] = {}
         self._next_save = time.monotonic() + _SAVE_S
         self._start, self._succeeds, self._changed, self._end_idle = start, succeeds, changed, end_idle
+        self._spares = spares
+        self._spare_bytes: dict[Path, int] = {}
         self._uses: dict[tuple[str, str], Uses] = {}
         # By worker: the requests that it had begun when it was last looked at.
         self._begun: dict[VersionKey, dict[int, int]] = {}
@@ -287,7 +292,7 @@ class OnDemand:
 
     def _has_room(self, turn: _Turn) -> bool:
         """Return whether a load may start. If not, make room, or refuse it."""
-        missing = self.memory.total + turn.need - self._target
+        missing = self.memory.total + turn.need - self._of_spare(turn.version) - self._target
         if missing <= 0:
             return True
         waited = time.monotonic() - turn.since
@@ -375,6 +380,7 @@ class OnDemand:
         before = self._worker_pids()
         found = await asyncio.to_thread(measure, os.getpid())
         after = self._worker_pids()
+        self._spare_bytes = {folder: found[pid].private for folder, pid in self._spares().items() if pid in found}
         for key, pids in before.items():  # what has ended meanwhile takes no memory any more
             for pid in pids - after.get(key, set()):
                 found.pop(pid, None)
@@ -415,7 +421,15 @@ class OnDemand:
         elif self.counts.evictions and not self._turns:
             headroom = max((self.needs.of(each.key, each.config) for each in self._loaded), default=0)
             if headroom <= self.limit * _MAX_HEADROOM:
-                self._make_room(headroom + over)
+                self._make_room(headroom + over - min(map(self._of_spare, self._loaded), default=0))
+
+    def _of_spare(self, version: ModelVersion) -> int:
+        """Return the bytes of a load that are in use already, by the spare that becomes its worker.
+
+        While another is being loaded, it may be its worker.
+        """
+        artifact = version.config.artifact
+        return self._spare_bytes.get(artifact.runtime.folder, 0) if artifact is not None and not self._loading else 0
 
     def _warn(self, over: int) -> None:
         """Log, once, that the limit cannot be kept: models that are always loaded take too much."""

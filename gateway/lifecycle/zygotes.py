@@ -66,6 +66,10 @@ class Zygotes:
         found = {each.name: each.pid for each in every} | {f"{each.name}-spare": each.spare.pid for each in every}
         return {name: pid for name, pid in found.items() if pid is not None}
 
+    def spares(self) -> dict[Path, int]:
+        """Return the folder of a runtime → the pid of what waits to become its next worker."""
+        return {kind.runtime: pid for kind, each in self._zygotes.items() if (pid := each.spare.pid) is not None}
+
     def pids(self) -> list[int]:
         """Return the pids of the processes that run. Their memory belongs to no worker."""
         return list(self.named().values())

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linu
 
 Start = Callable[..., Gateway]
 ZYGOTE = r'modelport_process_open_fds\{pid="(\d+)",process="zygote-fake-\d+"\}'
+SPARE = r'modelport_process_open_fds\{pid="(\d+)",process="zygote-fake-\d+-spare"\}'
 # On processes that started at about the same time: the one that it is a copy of, and other copies. None of
 # the attempts would harm them if it succeeded. What denies these also denies tracing.
 ATTACK = """
@@ -87,6 +89,37 @@ def test_models_load_and_serve_while_the_process_that_is_copied_is_killed(gatewa
     running.process.kill()
     running.process.wait(60)
     assert wait_ended(left) == []
+
+
+def spare(running: Gateway, other_than: int = 0) -> int:
+    """Return the process that waits for its model, once there is one."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        found = re.search(SPARE, running.get("/metrics").body.decode())
+        if found and int(found[1]) != other_than:
+            return int(found[1])
+    raise AssertionError("there is no spare")
+
+
+@pytest.mark.skipif(
+    not landlock.version() or not seccomp.supports_reports(), reason="this kernel has no Landlock or no seccomp"
+)
+def test_a_worker_that_was_made_in_advance_is_confined_to_its_own_model(gateway: Start, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    one_thread = "threads = 1"  # copies of one process have the same number
+    add_fake(repository, "first", toml=one_thread)
+    tries = {"11": ["python", ATTACK], "12": ["read", str(tmp_path / "secret")]}
+    add_fake(repository, "hostile", toml=one_thread, tries=tries)
+    (tmp_path / "secret").write_text("of somebody else")
+    running = gateway(repository, "--load", "on_demand").wait_ready()
+    assert running.post("/predict/first", row(3)).status == 200
+    made = spare(running)
+    assert running.post("/predict/hostile", row(3)).status == 200
+    assert running.worker_pids("hostile") == [made]
+    spare(running, other_than=made)
+    assert running.post("/predict/hostile", row(11)).status == 200, "it reaches neither the next spare nor others"
+    assert running.post("/predict/hostile", row(12)).status == 500
+    running.wait_for("the sandbox stopped the model.*secret")
 
 
 @pytest.mark.skipif(
