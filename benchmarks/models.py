@@ -92,12 +92,12 @@ def residual_network(path: Path, width: int = 64) -> None:
     _save(path, nodes, weights, [3, 224, 224], [1000])
 
 
-def convolutions(path: Path, layers: int = 96) -> None:
-    """1x8x8 → 64, float32, dynamic batch: 5 ms of arithmetic per row, all of it within a core's own cache."""
+def convolutions(path: Path, layers: int = 96, width: int = 64) -> None:
+    """1x8x8 → `width`, float32, dynamic batch: 5 ms of arithmetic per row, all of it within a core's own cache."""
     random = np.random.default_rng(0)
     weights = {
-        "w0": random.normal(size=(64, 1, 3, 3)) / 3,
-        "w": random.normal(size=(64, 64, 3, 3)) * np.sqrt(2 / (64 * 9)),
+        "w0": random.normal(size=(width, 1, 3, 3)) / 3,
+        "w": random.normal(size=(width, width, 3, 3)) * np.sqrt(2 / (width * 9)),
     }
     nodes, layer = [], "x"
     for number in range(layers):
@@ -107,7 +107,7 @@ def convolutions(path: Path, layers: int = 96) -> None:
         layer = f"r{number}"
     nodes.append(helper.make_node("GlobalAveragePool", [layer], ["average"]))
     nodes.append(helper.make_node("Flatten", ["average"], ["y"]))
-    _save(path, nodes, {key: value.astype(np.float32) for key, value in weights.items()}, [1, 8, 8], [64])
+    _save(path, nodes, {key: value.astype(np.float32) for key, value in weights.items()}, [1, 8, 8], [width])
 
 
 def channel_means(path: Path, side: int) -> None:

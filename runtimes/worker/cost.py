@@ -49,7 +49,9 @@ class CostCurve:
     whatever slows the machine slows all of them, including those that have not run for a while.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shortest_s: float = 0.0) -> None:
+        """shortest_s: shorter batches are not observed, so half of a batch is not tried if it would be one."""
+        self._shortest_s = shortest_s
         self._sizes: List[int] = []  # ascending
         self._shape: List[float] = []
         self._runs: List[int] = []
@@ -145,6 +147,7 @@ class CostCurve:
             return limit  # for example because batches are too short
         best_rows = self.best_rows(limit)
         half = max(best_rows // 2, 1)
+        smaller = smaller and self.expected(best_rows) >= 2 * self._shortest_s
         self._choices += 1
         if (
             smaller

@@ -8,8 +8,8 @@ from runtimes.worker.cost import CostCurve
 # Share of the target that is reserved for the response on its way to the client (decision 0010). If it is too small,
 # results that the worker counts as in time reach the client late; if it is too large, batches are smaller than needed.
 _RESPONSE_SHARE = 0.05
-# Without a target, sizes are compared only if a full batch usually takes longer. Shorter ones cost no more than the
-# work around them, so that the noise in their durations says more about the machine than about the best size.
+# Without a target, shorter batches are not measured, and nothing is if a full one is usually shorter: they cost no more
+# than the work around them, so that the noise in their durations says more about the machine than about the best size.
 _SHORT_S = 0.001
 # Shapes with a curve of their own; all others share one. Duration depends on the shape, for example on the length of a
 # text, so the shared curve is a poor estimate. The limit bounds memory, since clients choose their shapes.
@@ -31,7 +31,7 @@ class Sizing:
         self._short_s = 0.0 if target else _SHORT_S
         self._max_rows = max_rows
         self._curves: Dict[Any, CostCurve] = {}
-        self._seed, self._shared = CostCurve(), CostCurve()
+        self._seed, self._shared = CostCurve(self._short_s), CostCurve(self._short_s)
 
     def curve(self, key: Any) -> CostCurve:
         """Return the cost curve of this key, which starts as a copy of what warm-up has shown."""
@@ -51,7 +51,7 @@ class Sizing:
         curve = self._curves.get(key) or self.curve(key)
         if self._short_s and 2 * rows >= self._max_rows:
             curve.count_full(seconds * self._max_rows >= self._short_s * rows)
-        if curve.is_long or not self._short_s:
+        if not self._short_s or (curve.is_long and seconds >= self._short_s):
             curve.observe(rows, seconds)
 
     def max_batch_rows(self, key: Any) -> int:
