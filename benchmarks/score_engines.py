@@ -1,6 +1,6 @@
 """Rows per second of modelport score on Spark and on Ray, beside the local engine, on the same cores.
 
-    python -m benchmarks.score_engines [--rounds 3] [--rows 8000]
+    python -m benchmarks.score_engines [--rounds 3] [--rows 8000] [--without ray]
 
 The model is a small network of convolutions, at least a millisecond a row, over pictures of 12 kB from a Parquet file.
 Each engine has as many processes with one thread as there are cores: instances, executors, actors. "table" is
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,22 +92,27 @@ class _Watch:
 
     def __init__(self, rows: int) -> None:
         self._rows, self.cpu = rows, 0.0
+        self._before = dict[int, float]()
 
     def begin(self, *arguments: object) -> None:
-        self._since = _cpu()
+        self._before = _cpu()
 
     def advance(self, rows: int, bad: int, position: int) -> None:
         if rows == self._rows:
-            self.cpu = _cpu() - self._since
+            self.cpu = _since(self._before)
 
 
-def _cpu() -> float:
-    """Return the CPU seconds of this process and of all below it."""
-    found = 0.0
+def _cpu() -> dict[int, float]:
+    """Return the CPU seconds of this process and of each below it."""
+    found = dict[int, float]()
     for each in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         with suppress(OSError):  # it has just ended
-            found += cpu_seconds(each.pid)
+            found[each.pid] = cpu_seconds(each.pid)
     return found
+
+
+def _since(before: dict[int, float]) -> float:
+    return sum(seconds - before.get(pid, 0.0) for pid, seconds in _cpu().items())
 
 
 def _command(folder: Path, name: str, spec: Any, options: Any, engine: Any, rows: int) -> tuple[float, float]:
@@ -122,15 +127,12 @@ def _command(folder: Path, name: str, spec: Any, options: Any, engine: Any, rows
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    since, before = time.monotonic(), _cpu()
+    start, before = time.monotonic(), _cpu()
     work()
-    return time.monotonic() - since, _cpu() - before
+    return time.monotonic() - start, _since(before)
 
 
-def _measure(folder: Path, rounds: int, rows: int) -> None:
-    import ray
-
-    import modelport.ray
+def _measure(folder: Path, rounds: int, rows: int, without: str) -> None:
     import modelport.spark
     from gateway.score.scorer import ScoreOptions
     from modelport import ModelSpec
@@ -143,22 +145,28 @@ def _measure(folder: Path, rounds: int, rows: int) -> None:
     def local() -> tuple[float, float]:
         return _command(folder, "local", several, options, None, rows)
 
-    with _spark(cores, spec, options) as (session, spark), _ray(cores, spec, options) as actors:
+    with ExitStack() as stack:
+        session, spark = stack.enter_context(_spark(cores, spec, options))
 
         def of_spark() -> None:
             scored = modelport.spark.score(session.read.parquet(source), spec, keep=["id"])
             scored.write.mode("overwrite").parquet(str(folder / "spark-table"))
 
-        _take_turns(
-            rounds,
-            rows,
-            {
-                "local": local,
-                "spark": lambda: _command(folder, "spark", spec, options, spark, rows),
-                "table": lambda: _timed(of_spark),
-                "ray": lambda: _command(folder, "ray", spec, options, actors, rows),
-            },
-        )
+        measured: dict[str, Callable[[], tuple[float, float]]] = {
+            "local": local,
+            "spark": lambda: _command(folder, "spark", spec, options, spark, rows),
+            "table": lambda: _timed(of_spark),
+        }
+        if without != "ray":
+            actors = stack.enter_context(_ray(cores, spec, options))
+            measured["ray"] = lambda: _command(folder, "ray", spec, options, actors, rows)
+        _take_turns(rounds, rows, measured)
+    if without == "ray":
+        return
+
+    import ray
+
+    import modelport.ray
 
     # Reading and writing need CPUs that Ray has not assigned to actors.
     ray.init(num_cpus=2 * cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
@@ -200,10 +208,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=8000)
+    parser.add_argument("--without", choices=("", "ray"), default="", help="leave an engine out")
     parser.add_argument("--inside", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside is not None:
-        _measure(options.inside, options.rounds, options.rows)
+        _measure(options.inside, options.rounds, options.rows, options.without)
         return
     from tests.support.client_environments import engines_python
 
@@ -212,7 +221,7 @@ def main() -> None:
         _model(folder / "model" / "1" / "model.onnx")
         _table(folder / "table.parquet", options.rows)
         command = [str(engines_python()), "-m", "benchmarks.score_engines", "--inside", text]
-        command += ["--rounds", str(options.rounds), "--rows", str(options.rows)]
+        command += ["--rounds", str(options.rounds), "--rows", str(options.rows), "--without", options.without]
         sys.exit(subprocess.run(command, check=False).returncode)
 
 
