@@ -10,7 +10,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
 from runtimes.torchscript.dtypes import to_tensor
-from runtimes.torchscript.names import names_of, positions_of
+from runtimes.torchscript.names import positions_of
 from runtimes.torchscript.screening import load_screened
 
 # Memory is planned for the largest batch, so there has to be one.
@@ -42,8 +42,8 @@ def pt2_to_executorch(step: Step) -> List[str]:
 
 def _chosen(step: Step, program: Any) -> Optional[List[int]]:
     """Return which of the program's outputs are served, in order; None if that is all of them. Raises LoadError."""
-    wanted, spec = [spec.name for spec in step.outputs], program.call_spec.out_spec
-    return None if names_of(spec) == wanted else positions_of(wanted, spec)
+    positions = positions_of(step.outputs, program.call_spec.out_spec)
+    return None if positions == list(range(program.call_spec.out_spec.num_leaves)) else positions
 
 
 class _Flat(torch.nn.Module):

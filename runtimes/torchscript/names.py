@@ -204,13 +204,10 @@ def _leaves(prefix: str, spec: TreeSpec) -> Iterator[str]:
         yield from _leaves("%s_%s" % (prefix, key) if prefix else name, child)
 
 
-def positions_of(wanted: Sequence[str], spec: TreeSpec) -> List[int]:
-    """Return the positions of the named outputs among an exported program's flat results. Raises LoadError."""
-    names = names_of(spec)
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise LoadError("the program has no output '%s'" % unknown[0])
-    return [names.index(name) for name in wanted]
+def positions_of(wanted: Sequence[TensorSpec], spec: TreeSpec) -> List[int]:
+    """Return the positions of outputs, which are named as for `declared_names`, among a program's flat results."""
+    names, outputs = declared_names(wanted, names_of(spec))
+    return [names.index(output.name) for output in outputs]
 
 
 def declared_names(declared: Sequence[TensorSpec], names: List[str]) -> Tuple[List[str], Tuple[TensorSpec, ...]]:

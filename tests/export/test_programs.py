@@ -28,6 +28,11 @@ def test_outputs_declared_in_part_are_exported_by_name(repository: Path, tmp_pat
     assert [name for name, *_ in report.outputs] == ["second"]
 
 
+def test_outputs_of_torchscript_with_declared_names_are_exported_by_way_of_a_program(tmp_path: Path) -> None:
+    report = run_export("digits_torchscript", "executorch", tmp_path / "export")
+    assert [name for name, *_ in report.outputs] == ["scores"]
+
+
 @pytest.mark.parametrize(("model", "target"), [("edges", "onnx"), ("bfloat16", "executorch")])
 def test_bf16_is_exported_where_the_target_has_it(repository: Path, tmp_path: Path, model: str, target: str) -> None:
     report = run_export(model, target, tmp_path / "export", repository=repository)

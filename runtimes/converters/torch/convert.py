@@ -30,7 +30,7 @@ def torchscript_to_tflite(step: Step) -> None:
 
 def exported_to_tflite(step: Step) -> None:
     program = load_screened(step.source)
-    chosen = positions_of([spec.name for spec in step.outputs], program.call_spec.out_spec)
+    chosen = positions_of(step.outputs, program.call_spec.out_spec)
     _to_tflite(step, _Chosen(program.module(), chosen), _example(step))
 
 
@@ -71,7 +71,7 @@ def torchscript_to_pt2(step: Step) -> None:
 def exported_to_onnx(step: Step) -> None:
     """Dynamic sizes of the program stay dynamic."""
     program = load_screened(step.source)
-    chosen = positions_of([spec.name for spec in step.outputs], program.call_spec.out_spec)
+    chosen = positions_of(step.outputs, program.call_spec.out_spec)
     _exported_to_onnx(step, program, _example(step), chosen)
 
 
