@@ -5,7 +5,7 @@ from typing import Any, Sequence, Union
 
 import onnxruntime as ort
 
-from runtimes.checks import known_parameters, names_parameter, plain
+from runtimes.checks import known_parameters, names_parameter, parameter, plain
 from runtimes.contract import LoadError, LoadOptions
 from runtimes.external_data import is_ort_format
 from runtimes.redaction import redacted
@@ -21,7 +21,7 @@ from .extensions import register_operators
 # - DoubleQDQPairsRemover removes one of two consecutive quantizations, and with it its rounding.
 # - WeightBiasQuantization quantizes float weights between quantized values to 8 bits, with one scale for all.
 _WRONG_OPTIMIZERS = ("Pad_Fusion", "ConstantSharing", "DoubleQDQPairsRemover", "WeightBiasQuantization")
-PARAMETERS = ("disabled_optimizers", *providers.PARAMETERS)
+PARAMETERS = ("disabled_optimizers", "allow_spinning", *providers.PARAMETERS)
 _EXTENSIONS = re.compile(r"ai\.onnx\.contrib|com\.microsoft\.extensions")
 _NEEDS_EXTENSIONS = '; extras = ["extensions"] in model.toml adds the operators of onnxruntime-extensions'
 # The origin of a message: a path and the complete type of a function, or the names of a file and a function.
@@ -36,10 +36,13 @@ def new_session(model: Union[str, bytes], options: LoadOptions, settings: ort.Se
     settings.log_severity_level = 4
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
+    known_parameters(options.parameters, PARAMETERS)
+    # Threads that spin between two operators, and for a while after a run, take the cores of fronts and other workers.
+    allow_spinning = parameter(options.parameters, "allow_spinning", (False, True))
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if allow_spinning else "0")
     if isinstance(model, str):  # whatever the file is called
         settings.add_session_config_entry("session.load_model_format", "ORT" if is_ort_format(model) else "ONNX")
     register_operators(settings)
-    known_parameters(options.parameters, PARAMETERS)
     disabled = names_parameter(options.parameters, "disabled_optimizers", _WRONG_OPTIMIZERS)
     requested = providers.requested(options.device, options.parameters)
     offered = providers.available(requested, ort.get_available_providers(), options.parameters)

@@ -33,7 +33,7 @@ MADE = {
     "onnx": (
         "half bool int64_scalar unknown_rank strings string_scalar string_scalar_empty several_outputs weight_as_input "
         "table_beside small_types no_kernel reshape pad_then_pool quantised_twice quantised_around_floats "
-        "batch_norm_training parameter_wrong unknown_operator faults"
+        "batch_norm_training parameter_wrong spinning_wrong unknown_operator faults"
     ),
     "torchscript": (
         "tuple list dict named_tuple nested returns_scalars takes_scalars takes_optional linear undeclared "

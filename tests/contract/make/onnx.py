@@ -305,6 +305,14 @@ def main(root):
     )
     write(
         root,
+        "spinning_wrong",
+        [node("Identity", ["x"], ["y"])],
+        [("x", FLOAT, ["n"])],
+        [("y", FLOAT, ["n"])],
+        {"options": {"parameters": {"allow_spinning": 1}}, "load_error": "must be false or true"},
+    )
+    write(
+        root,
         "unknown_operator",
         [node("NoSuchOperator", ["x"], ["y"])],
         [("x", FLOAT, [1])],
