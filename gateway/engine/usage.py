@@ -159,6 +159,7 @@ class IdentityUsage:
         """Settle with the page: what was lent and not used, and what was used and not charged."""
         slot, tally = self._slot, self.tally
         if slot is None:
+            self._owed_s = 0.0  # nothing is limited, so nobody is owed
             return
         if tally.permits:
             slot.give_back(tally.permits, tally.permitted_bytes)

@@ -210,6 +210,16 @@ def test_a_new_quota_applies_to_what_was_used_before(tmp_path: Path) -> None:
     assert [admitted(usage), admitted(usage)] == [True, False]
 
 
+def test_compute_time_from_before_there_was_a_quota_is_not_charged(tmp_path: Path) -> None:
+    gateway = Fronts(tmp_path, 1)
+    (usage,) = gateway.usages(UNLIMITED)
+    usage.admit(0)
+    usage.charge(1000)
+    gateway.usages(Quota(compute_seconds_per_minute=6))
+    usage.charge(0.1)
+    assert admitted(usage)
+
+
 def test_slots_are_used_again_and_who_finds_none_shares_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_page, "SLOTS", 3)  # the shared one, and two
     gateway = Fronts(tmp_path, 1)
