@@ -44,9 +44,8 @@ class _Token(NamedTuple):
 
 
 class _Certified(NamedTuple):
-    """A client with certificates. names: of these, sorted."""
+    """A client with certificates."""
 
-    names: Sequence[str]
     rights: Rights
     identity: Identity
 
@@ -181,20 +180,24 @@ class PolicyAccess:
             self._withdraw_tokens(policy.tokens, previous)
 
     def _use_certificates(self, policy: Policy) -> None:
-        """A client has one identity for all of its certificates, which is withdrawn if its rights or names change."""
+        """A client has one identity for all of its certificates, which is withdrawn if its rights change.
+
+        If any name has another client, all are withdrawn: a certificate may have that name as well.
+        """
         old, self._certified = self._certified, {}
-        for name, names in _by_client(policy.certificates).items():
+        is_same = policy.certificates == {name: identity.name for name, identity in self._certificates.items()}
+        for name in sorted(set(policy.certificates.values())):
             rights = policy.clients[name]
             known = old.get(name)
-            if known is not None and (known.names, known.rights) == (names, rights):
+            if known is not None and is_same and known.rights == rights:
                 self._certified[name] = old.pop(name)
             else:
                 identity = Identity(name, rights.grants, usage=self._usage_of(name, rights.quota))
-                self._certified[name] = _Certified(names, rights, identity)
+                self._certified[name] = _Certified(rights, identity)
         for each in old.values():
             each.identity.withdrawn = True
         self._certificates = {
-            certificate: each.identity for each in self._certified.values() for certificate in each.names
+            certificate: self._certified[name].identity for certificate, name in policy.certificates.items()
         }
 
     def _withdraw_tokens(self, rules: TokenRules | None, previous: TokenRules | None) -> None:
@@ -217,10 +220,3 @@ class PolicyAccess:
 def _of_others(policy: Policy) -> tuple[object, ...]:
     """What decides who is anonymous, and what they may do."""
     return policy.anonymous, policy.refusal, policy.certificates
-
-
-def _by_client(certificates: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for certificate, name in sorted(certificates.items()):
-        found.setdefault(name, []).append(certificate)
-    return found

@@ -70,6 +70,17 @@ def test_a_certificate_is_a_client_unless_the_request_has_credentials() -> None:
     assert (named("CN:web").name, named("DNS:web.example").name, named("CN:Web").name) == ("web", "anonymous", "ci")
 
 
+def test_a_certificate_of_whose_names_another_becomes_a_client_is_nobody_any_more() -> None:
+    names = ("CN:web", "URI:spiffe://a/ci")
+    policy = replace(POLICY, certificates={names[0]: "web"})
+    access = PolicyAccess(policy)
+    web = access.identify(Caller("127.0.0.1:1", [], names))
+    access.apply(replace(policy, certificates={names[0]: "web", names[1]: "ci"}))
+    assert not web.is_valid, "what is remembered of it would be answered as before"
+    with pytest.raises(Unauthenticated, match="the names of several identities"):
+        access.identify(Caller("127.0.0.1:1", [], names))
+
+
 @pytest.mark.parametrize("wrong", [CI[:-1], CI.lower(), CI + "x", "x", digest_of(CI), "mp_" + "d" * 43])
 def test_wrong_keys_are_refused(wrong: str) -> None:
     with pytest.raises(Unauthenticated, match="the API key is not valid") as caught:
