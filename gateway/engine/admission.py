@@ -132,6 +132,17 @@ class AdmissionReservation:
             raise
         self._reserved += size
 
+    def suspend(self) -> None:
+        self._count_again(-self._reserved)
+
+    def resume(self) -> None:
+        self._count_again(self._reserved)
+
+    def _count_again(self, size: int) -> None:
+        self._controller.unreserve(-size)
+        if self._usage is not None:
+            self._usage.unreserve(-size)
+
     def close(self, error: BaseException | None = None) -> None:
         self._controller.unreserve(self._reserved)
         if self._usage is not None:

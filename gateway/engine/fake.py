@@ -342,6 +342,12 @@ class _FakeReservation:
         engine.reserved_bytes += size
         self._reserved += size
 
+    def suspend(self) -> None:
+        self._engine.reserved_bytes -= self._reserved
+
+    def resume(self) -> None:
+        self._engine.reserved_bytes += self._reserved
+
     def close(self, error: BaseException | None = None) -> None:
         self._engine.reserved_bytes -= self._reserved
         if self._usage is not None:

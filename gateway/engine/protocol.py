@@ -29,6 +29,12 @@ class BodyReservation(Protocol):
         Raises Overloaded if they would exceed the limit that all requests and bodies share, or one of the client.
         """
 
+    def suspend(self) -> None:
+        """Release the bytes until `resume`, which has to follow at once if the engine does not admit the request."""
+
+    def resume(self) -> None:
+        """Reserve them again. They are never refused."""
+
     def close(self, error: BaseException | None = None) -> None:
         """Release the bytes. Called once.
 

@@ -374,12 +374,14 @@ cdef class Receiver:
             request = HttpRequest.__new__(HttpRequest)
         if not self.http.read(request, data, json_length, size - json_length, body):
             return False
+        complete.leave()
         if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
+            complete.come_back()
             return False
         request.record, request.request_id = None, complete.request_id or None
         request.receiver, request.response_complete, request.keep_alive = self, False, True
         self.connection.cycle = request
-        complete.leave()
+        complete.end_taken()
         model.servable.put(request)
         return True
 

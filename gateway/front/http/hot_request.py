@@ -273,15 +273,23 @@ class HotRequest:
     def hand_over(self) -> tuple[Head, memoryview] | None:
         """Return head and body for the compiled path, if the body is large and complete, and the request is usual.
 
-        Either `leave` or `on_body_complete` has to follow at once: its bytes are no longer reserved.
+        Before the compiled path asks for admission, which counts the request, it calls `leave`. If it does not take the
+        request, it calls `come_back` if it has left, and `on_body_complete`.
         """
         is_usual = self._has_turn and self._stage is _OPEN and self._head.is_plain and self.keep_alive
         if not is_usual or self._buffer is None or self.record is not None or self._cors:
             return None
-        self._reservation.close()
         return self._head, self._buffer
 
     def leave(self) -> None:
+        """Release what is reserved for the body: it counts as that of a request that is admitted now."""
+        self._reservation.suspend()
+
+    def come_back(self) -> None:
+        """Reserve it again, because the request was not admitted: a thread may read the body, or it may wait."""
+        self._reservation.resume()
+
+    def end_taken(self) -> None:
         """End, because the compiled path has taken the request."""
         self._stage, self.response_complete = _DONE, True
         self._buffer = None

@@ -663,6 +663,37 @@ def test_large_bodies_count_for_the_limits(run: Run) -> None:
     run(test, limits=AdmissionLimits(max_bytes=1 << 17), arena=1 << 24)
 
 
+def test_a_large_body_counts_while_a_thread_reads_it(run: Run) -> None:
+    body = request(rows=1 << 15)
+
+    async def test(bench: Bench) -> None:
+        await bench.learn(request(rows=2))
+        for _ in range(3):
+            bench.pair.send(bench.number, body)
+            for front in bench.pair.fronts:  # what the thread has read is not seen before the next turn of the loop
+                assert front.engine.admission.admitted_bytes > len(body) - 200
+            while not bench.ids():
+                await bench.pair.compare()
+            await bench.answer_all()
+
+    run(test, arena=1 << 24)
+
+
+def test_a_large_body_counts_while_its_model_is_loaded(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        never_loaded = ModelStatus("m", "1", "UNLOADED", admits=True)
+        await bench.pair.apply((never_loaded, []))
+        bench.pair.send(bench.number, post("/v1/models/m:predict", json.dumps({"instances": [[1.5, 2.5]] * 8192})))
+        await bench.pair.compare()
+        for front in bench.pair.fronts:
+            assert front.engine.admission.admitted_bytes >= 1 << 16
+        await bench.pair.apply((STATUS, [bench.address]))
+        await bench.answer_all()
+        assert b"200 OK" in bench.answers()
+
+    run(test, arena=1 << 24)
+
+
 def test_an_answer_with_many_outputs(run: Run) -> None:
     signature = Signature(_SIGNATURE.inputs, tuple(TensorSpec(f"y{number}", "FP32", (1,)) for number in range(40)))
 
