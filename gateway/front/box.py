@@ -5,8 +5,6 @@ that it imports later. Its system calls are not filtered, because that would cos
 time (docs/security.md).
 """
 
-import os
-
 from gateway.domain.shared_memory import FOLDER
 from gateway.front.options import FrontOptions
 from runtimes.sandbox import landlock
@@ -20,7 +18,7 @@ from runtimes.sandbox.kernel import (
     forbid_new_privileges,
 )
 
-# For the port of gRPC, and for logs and shared memory of other users.
+# For the port of gRPC, and for files and shared memory of other users.
 _CAPABILITIES = (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE)
 
 
@@ -36,17 +34,7 @@ def enter(options: FrontOptions) -> None:
     if landlock.version():
         rules = landlock.Ruleset(network=True)
         rules.allow(["/"], landlock.READ_ONLY)
-        rules.allow(_writable(options), landlock.READ_ONLY | landlock.WRITE)
+        folders = [options.run_dir, str(FOLDER)] if options.shared_memory else [options.run_dir]
+        rules.allow(folders, landlock.READ_ONLY | landlock.WRITE)
         rules.allow(DEVICES, landlock.DEVICE)
         rules.enforce()
-
-
-def _writable(options: FrontOptions) -> list[str]:
-    """Return the files and folders that a front changes."""
-    paths = [options.run_dir]
-    if options.shared_memory:
-        paths.append(str(FOLDER))
-    if options.access_log:  # it is opened again when it was rotated
-        log = os.path.realpath(options.access_log)
-        paths += [log, os.path.dirname(log), os.path.dirname(options.access_log)]
-    return paths

@@ -43,6 +43,7 @@ class FrontOptions:
     tls: bool  # the supervisor sends what it needs
     access: bool  # the supervisor sends who may do what; without it, everything is allowed
     access_log: str  # the path of the access log; "" for none
+    access_log_opener: int  # the socket at which the supervisor opens it: process/file_opener.py; -1 if there is none
     access_log_descriptor: int  # what the access log is written to in place of a path; -1 for none
     audit: bool  # whether there is an audit log
     otlp_endpoint: str | None  # where traces go: see supervisor/tracing.py

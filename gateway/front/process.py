@@ -71,7 +71,8 @@ from gateway.process.channel import (
     Channel,
 )
 from gateway.process.file_limit import max_connections
-from gateway.process.line_file import LineFile
+from gateway.process.file_opener import FileOpener
+from gateway.process.line_file import LineFile, open_for_appending
 from gateway.process.logs import FrontFormatter
 from gateway.process.memory import system_trimmer
 from gateway.process.tls import Pem, ServerTls, TlsError
@@ -240,7 +241,9 @@ class Front:
         options, observers = self._options, list[Observer]()
         if options.access_log or options.access_log_descriptor >= 0:
             path = Path(options.access_log) if options.access_log else None
-            self._access_log = AccessLog(LineFile(path, "access log", log, options.access_log_descriptor))
+            opener = options.access_log_opener
+            open_file = FileOpener(socket.socket(fileno=opener)) if opener >= 0 else open_for_appending
+            self._access_log = AccessLog(LineFile(path, "access log", log, options.access_log_descriptor, open_file))
             observers.append(self._access_log)
         if options.otlp_endpoint is not None:
             from gateway.front.tracing.export import otlp_export  # the SDK takes memory

@@ -9,7 +9,7 @@ import logging
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -24,18 +24,32 @@ _MAX_WRITE_BYTES = 1 << 20
 _CLOSE_S = 2.0
 
 
+def open_for_appending(path: Path) -> int:
+    """Return a descriptor of a file that only its owner can read, which is created if it is missing. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 class LineFile:
     """`add` is called on the event loop.
 
     path        a file that was moved or deleted by another program, such as logrotate, is created again
     descriptor  of an open file or pipe, in place of a path
     what        names the file in the log
+    open_file   returns a descriptor of the file at the path, and may raise OSError
 
     dropped  how many lines could not be kept or written so far
     """
 
-    def __init__(self, path: Path | None, what: str, log: logging.Logger, descriptor: int = -1) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        what: str,
+        log: logging.Logger,
+        descriptor: int = -1,
+        open_file: Callable[[Path], int] = open_for_appending,
+    ) -> None:
         self._path, self._what, self._log, self._descriptor = path, what, log, descriptor
+        self._open_file = open_file
         self._max_write = _MAX_WRITE_BYTES
         self._lines: list[bytes] = []
         self._waiting = 0
@@ -141,7 +155,7 @@ class LineFile:
                 self._descriptor = -1
             if self._descriptor < 0:
                 self._reopen = False
-                self._descriptor = open_for_appending(self._path)
+                self._descriptor = self._open_file(self._path)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             self._max_write = select.PIPE_BUF
 
@@ -151,8 +165,3 @@ class LineFile:
             return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except FileNotFoundError:
             return False
-
-
-def open_for_appending(path: Path) -> int:
-    """Return a descriptor of a file that only its owner can read, which is created if it is missing. Raises OSError."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

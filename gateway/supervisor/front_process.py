@@ -8,9 +8,10 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.access.policy import Policy, policy_to_json
@@ -36,6 +37,7 @@ from gateway.process.channel import (
     Channel,
 )
 from gateway.process.child import Child
+from gateway.process.file_opener import serve_file
 from gateway.process.logs import from_front
 from gateway.process.tls import Pem
 from runtimes import wire
@@ -119,15 +121,20 @@ class FrontProcess:
         Raises OSError if the process cannot be started.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as passed:
+            passed.enter_context(theirs)
             self._channel = await Channel.open(ours, self._on_frame, self._on_call)
             command = [sys.executable, "-P", "-m", "gateway.front.process", str(os.getpid())]
-            command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(self._options))]
+            options, descriptors = self._options, [theirs.fileno(), self._http.fileno()]
+            if options.access_log:
+                opener = passed.enter_context(serve_file(Path(options.access_log))).fileno()
+                options = replace(options, access_log_opener=opener)
+                descriptors.append(opener)
+            if options.access_log_descriptor >= 0:
+                descriptors.append(options.access_log_descriptor)
+            command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(options))]
             log = logging.getLogger(f"front.{self.number}")
             to_record = partial(from_front, logger=log.name)
-            descriptors = [theirs.fileno(), self._http.fileno()]
-            if self._options.access_log_descriptor >= 0:
-                descriptors.append(self._options.access_log_descriptor)
             try:
                 self._child = await Child.spawn(command, log, descriptors, {**os.environ, **_ENVIRONMENT}, to_record)
             except OSError:

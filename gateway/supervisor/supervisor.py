@@ -410,6 +410,7 @@ class Supervisor:
             tls=self._tls is not None,
             access=self.identities.policy is not None,
             access_log="" if settings.access_log in ("", "-") else str(Path(settings.access_log).absolute()),
+            access_log_opener=-1,  # FrontProcess has it
             access_log_descriptor=self._access_log_descriptor,
             audit=self._audit_log is not None,
             otlp_endpoint=self._trace_endpoint,

@@ -45,7 +45,8 @@ def test_every_line_is_json_and_settings_reach_all_fronts(gateway: Callable[...,
 
 
 def test_the_access_log_has_every_request_of_every_protocol(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
-    repository, path = tmp_path / "repository", tmp_path / "access.jsonl"
+    repository, path = tmp_path / "repository", tmp_path / "logs" / "access.jsonl"
+    path.parent.mkdir()
     add_fake(repository, "m")
     running = gateway(repository, "--fronts", "2", "--access-log", str(path)).wait_ready()
     call = Call("m", (Value("x", "FP32", (1, 4), [1.0, 2.0, 3.0, 4.0]),))
@@ -58,8 +59,9 @@ def test_the_access_log_has_every_request_of_every_protocol(gateway: Callable[..
         for name, answer in zip(names, several.map(post, names), strict=True):
             assert (answer.status, answer.headers["x-request-id"]) == (200, name)
     assert running.post("/predict/nosuch", {"inputs": [1]}, {"X-Request-Id": "http-wrong"}).status == 404
-    # As logrotate does: the file is moved, and the server opens another, also without the signal.
-    moved = path.rename(tmp_path / "access.jsonl.1")
+    # As logrotate does, but with the folder: it is moved, and the server opens another file, also without the signal.
+    moved = path.parent.rename(tmp_path / "old") / path.name
+    path.parent.mkdir()
     running.process.send_signal(signal.SIGHUP)
     assert running.get("/v2").status == 200
     message = as_message(call, raw=True).SerializeToString()
