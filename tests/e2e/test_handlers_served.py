@@ -4,6 +4,8 @@ The first two are served by a real gateway. TorchServe's needs an environment wi
 runtime, beside TorchServe's own server code.
 """
 
+import gzip
+import http.client
 import io
 import json
 import subprocess
@@ -23,7 +25,7 @@ from tests.support.image_files import form
 from tests.support.protocols import PROTOCOLS
 
 SERVICE = """
-import os, sys
+import gzip, os, sys
 from mms.service import PredictionException
 
 def handle(data, context):
@@ -58,6 +60,10 @@ def handle(data, context):
             context.set_response_status(201, "made", index)
             context.set_response_header(index, "X-Own", "a b")
             answers.append("m\\u00fct")
+        elif kind == "packed":
+            context.set_response_header(index, "Content-Encoding", "gzip")
+            context.set_response_header(index, "Date", "today")
+            answers.append(gzip.compress(b"words" * 1_000_000))
         elif kind == "nothing":
             context.set_response_status(204, "", index)
             answers.append("not sent")
@@ -150,7 +156,15 @@ def test_an_answer_is_the_handlers_own_byte_for_byte(gateway: Gateway) -> None:
     assert (reply.status, reply.body, reply.headers["x-own"]) == (201, "m\u00fct".encode(), "a b")
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
     reply = ask(gateway, Kind="nothing")
-    assert (reply.status, reply.body) == (204, b"")
+    assert (reply.status, reply.body, "content-length" in reply.headers) == (204, b"", False)
+    for accepted in ("gzip", "identity"):
+        headers = {"Content-Type": "text/plain", "Kind": "packed", "Accept-Encoding": accepted}
+        connection = http.client.HTTPConnection(gateway.http, timeout=60)
+        connection.request("POST", "/predictions/words", b"x", headers)
+        raw = connection.getresponse()
+        assert gzip.decompress(raw.read()) == b"words" * 1_000_000
+        assert (raw.headers.get_all("content-encoding"), len(raw.headers.get_all("date", []))) == (["gzip"], 1)
+        connection.close()
     reply = ask(gateway, Kind="smuggle")
     assert (reply.status, "set-cookie" in reply.headers) == (500, False)
 

@@ -22,13 +22,16 @@ from runtimes.http_messages import (
 )
 from runtimes.tensor_bytes import Buffer, Tensor, pack_bytes, unpack_bytes
 
-# What is between the client and the gateway: credentials, and how the body was sent.
-_OWN = frozenset(
+# What is between the client and the gateway: how a message is sent and, in requests, what it has decompressed, and
+# credentials.
+_TRANSPORT = frozenset(
     {
-        "authorization", "proxy-authorization", "x-api-key", "cookie", "connection", "keep-alive", "te", "trailer",
-        "transfer-encoding", "upgrade", "content-encoding", "content-length", "expect",
+        "connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+        "content-length", "expect",
     }
 )  # fmt: skip
+_NOT_PASSED_ON = _TRANSPORT | {"authorization", "proxy-authorization", "x-api-key", "cookie", "content-encoding"}
+_NOT_SENT = _TRANSPORT | {"date", "x-request-id"}
 _WITHOUT_BODY = ("204", "304")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,200}")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8000}")
@@ -45,7 +48,7 @@ def read_handled(model: str, version: str, body: Buffer, headers: Headers) -> In
 
         read_form(body, headers.content_type)
     passed = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.raw}
-    passed = {name: value for name, value in passed.items() if name not in _OWN}
+    passed = {name: value for name, value in passed.items() if name not in _NOT_PASSED_ON}
     inputs = [
         Tensor(name, "BYTES", (1,), pack_bytes([element]))
         for name, element in ((BODY, bytes(body)), (HEADERS, pack_headers(passed)))
@@ -62,7 +65,7 @@ def write_handled(limits: Limits, response: InferResponse) -> Reply:
     except (InvalidInput, KeyError):
         raise Internal("the model's handler has not written the headers of its answer") from None
     status, kind = headers.pop(STATUS, "200"), headers.pop("content-type", "")
-    sent = {name: value for name, value in headers.items() if name not in _OWN}
+    sent = {name: value for name, value in headers.items() if name not in _NOT_SENT}
     for name, value in {"content-type": kind, **sent}.items():
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise Internal("the model's handler has set a header that is not one of HTTP")

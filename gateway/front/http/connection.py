@@ -37,6 +37,7 @@ _MAX_HEAD_BYTES = 1 << 16
 # stays below the limit.
 _MAX_CHUNK_OVERHEAD = 16
 
+_NO_CONTENT = 204  # has no Content-Length (RFC 9110, section 8.6)
 _NO_PROTOCOL = asyncio.BufferedProtocol()
 
 
@@ -578,7 +579,10 @@ class HttpConnection(HttpToolsProtocol):
             headers += b"connection: close\r\n"
         elif self.confirms_keep_alive:
             headers += b"connection: keep-alive\r\n"
-        head = b"%b%d\r\n%b\r\n" % (prefix, size, headers)
+        if status == _NO_CONTENT:
+            head = b"%b%b\r\n" % (prefix.removesuffix(b"content-length: "), headers)
+        else:
+            head = b"%b%d\r\n%b\r\n" % (prefix, size, headers)
         if size < MAX_JOINED_BYTES:
             self.transport.write(b"".join([head, *parts]))
         else:

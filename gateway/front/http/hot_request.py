@@ -553,7 +553,7 @@ class HotRequest:
         if self._encoding:
             reply = reply._replace(headers=reply.headers + b"vary: accept-encoding\r\n")
             size = sum([len(part) for part in reply.body])
-            if size >= MIN_BYTES:
+            if size >= MIN_BYTES and not _is_encoded(reply):
                 compress = partial(_compressed, reply, self._encoding)
                 if size > MAX_INLINE and self._body_complete:
                     self._in_thread(_COMPRESSING, compress, self._finish, self._finish_with_error)
@@ -583,6 +583,11 @@ class HotRequest:
 def _without_collections(read: Callable[[], _T]) -> _T:
     with collections_paused():
         return read()
+
+
+def _is_encoded(reply: Reply) -> bool:
+    """Whether the model's handler has compressed the answer itself."""
+    return b"\r\ncontent-encoding:" in b"\r\n" + reply.headers
 
 
 def _compressed(reply: Reply, encoding: str) -> Reply:

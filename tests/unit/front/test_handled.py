@@ -24,6 +24,12 @@ def test_the_status_and_the_headers_are_the_handlers() -> None:
     assert b"".join(reply.body) == b"ok"
 
 
+def test_the_gateway_has_headers_of_its_own_and_the_handler_says_how_it_has_compressed_the_body() -> None:
+    own = dict.fromkeys(["Date", "X-Request-Id", "Transfer-Encoding", "Connection", "Content-Length"], "x")
+    reply = answer(pack_headers({**own, "Content-Encoding": "gzip"}))
+    assert reply.headers == b"content-encoding: gzip\r\n"
+
+
 @pytest.mark.parametrize("status", ["204", "304"])
 def test_an_answer_that_has_no_body_gets_none(status: str) -> None:
     assert b"".join(answer(pack_headers({":status": status})).body) == b""
