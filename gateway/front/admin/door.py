@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
 from gateway.domain.caller import Event
-from gateway.errors import Forbidden, ModelportError, Overloaded, Unauthenticated, kind_of
+from gateway.errors import Forbidden, Internal, ModelportError, Overloaded, Unauthenticated, kind_of
 from gateway.front.base.access import CERTIFICATE, IDENTITY, MODEL, OUTCOME, Access, action_of, challenge, http_caller
 from gateway.front.base.body import App, Body, BodyTimeouts, Receive, Scope, Send
 from gateway.front.base.dialect import encode_error
@@ -46,19 +46,31 @@ class Door:
                 await Response(encode(error), error.status, headers, "application/json")(scope, receive, send)
                 return
             scope[IDENTITY] = identity
-            send = self._recording(event, scope, send)
-        await self._app(scope, receive, send)
+            await self._run(event, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
-    def _recording(self, event: Event, scope: Scope, send: Send) -> Send:
-        """Return a `send` that records the outcome once it is known, if it is of a change or a refusal."""
+    async def _run(self, event: Event, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app. Record the outcome once it is known, if it is of a change or a refusal."""
+        began = False
+
+        def record(outcome: str) -> None:
+            self._access.record(event._replace(model=scope.get(MODEL) or event.model, outcome=outcome))
 
         async def recording(message: Any) -> None:
-            if message["type"] == "http.response.start" and (event.action == "admin" or message["status"] in _REFUSED):
-                outcome = scope.get(OUTCOME) or kind_of(message["status"])
-                self._access.record(event._replace(model=scope.get(MODEL) or event.model, outcome=outcome))
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                if event.action == "admin" or message["status"] in _REFUSED:
+                    record(scope.get(OUTCOME) or kind_of(message["status"]))
             await send(message)
 
-        return recording
+        try:
+            await self._app(scope, receive, recording)
+        except Exception:
+            if event.action == "admin" and not began:  # Starlette answers it outside of this door
+                record(Internal.kind)
+            raise
 
     def _find(self, scope: Scope) -> tuple[BaseRoute | None, Mapping[str, Any]]:
         """Return the route for the request and its path parameters; failing that, a route with other methods.

@@ -311,6 +311,25 @@ def test_a_change_that_its_client_no_longer_waits_for(serving: Serving, log: Log
     assert log.take() == [("boss", "admin", "doubler", path, "cancelled")]
 
 
+@pytest.mark.parametrize("server", get_args(GrpcServer))
+def test_a_change_that_fails_by_an_error_of_the_server(serving: Serving, log: Log, server: GrpcServer) -> None:
+    async def load(request: LoadModel) -> None:
+        raise RuntimeError("a bug")
+
+    previous, handlers = serving.engine.handlers, serving.engine._control_handlers()
+    handlers.add(LoadModel, load)
+    serving.engine.handlers = handlers
+    path, method = "/v2/repository/models/doubler/load", "/inference.GRPCInferenceService/RepositoryModelLoad"
+    try:
+        assert serving.http.post(path, headers=credentials("boss")).status_code == 500
+        assert log.take() == [("boss", "admin", "doubler", f"POST {path}", "internal")]
+        call = serving.by(server).channel.unary_unary(method)
+        call.future(MESSAGES["RepositoryModelLoad"], timeout=WAIT_S, metadata=metadata("boss")).exception()
+    finally:
+        serving.engine.handlers = previous
+    assert log.take() == [("boss", "admin", "doubler", method, "internal")]
+
+
 def test_a_change_whose_body_does_not_arrive(serving: Serving, log: Log) -> None:
     recorded = asyncio.Event()
     recorder = log.access.record
