@@ -113,6 +113,7 @@ class Manager:
             options.grace_s,
             options.needs,
             self.zygotes.spares if self.zygotes is not None else dict,
+            self.zygotes.end_spares if self.zygotes is not None else lambda: False,
         )
 
     async def run(self) -> None:

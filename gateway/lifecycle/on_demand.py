@@ -52,8 +52,9 @@ _IDLE_STREAMS_S = 60.0
 _BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
 # How often what models need is written to disk, if it has changed. Less often, more of it is lost with the supervisor.
 _SAVE_S = 60.0
-# Room for one more load is made in advance, unless that takes more than this part of the limit.
-_MAX_HEADROOM = 1 / 16
+# Models leave for a spare, and to have room for one more load in advance, unless that takes more than this part of what
+# they have themselves. Where few fit, each of them is worth more than a quicker load of another.
+_MAX_HEADROOM = 1 / 8
 # What is kept free because processes grow between two measurements: so many bytes, but at most this part of the limit.
 # With 16 MiB, benchmarks.many_models was up to 1.3 % above a limit of 500 MiB.
 _MARGIN_BYTES, _MAX_MARGIN = 24 << 20, 1 / 20
@@ -95,6 +96,7 @@ class OnDemand:
     end_idle  ends processes that have no workers, but would help to start some; returns whether there were any
     needs     where it is kept what models need; None: nowhere
     spares    returns the folder of a runtime → the process that waits to become its next worker
+    end_spares  ends these processes, and has none made for a while; returns whether there were any
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class OnDemand:
         grace_s: float = default.GRACE_S,
         needs: NeedsFile | None = None,
         spares: Callable[[], dict[Path, int]] = dict,
+        end_spares: Callable[[], bool] = lambda: False,
     ) -> None:
         self.limit = limit
         self._target = limit - min(int(limit * _MAX_MARGIN), _MARGIN_BYTES)
@@ -117,7 +120,7 @@ class OnDemand:
         self._saved: dict[VersionKey, int] = {}
         self._next_save = time.monotonic() + _SAVE_S
         self._start, self._succeeds, self._changed, self._end_idle = start, succeeds, changed, end_idle
-        self._spares = spares
+        self._spares, self._end_spares = spares, end_spares
         self._spare_bytes: dict[Path, int] = {}
         self._uses: dict[tuple[str, str], Uses] = {}
         # By worker: the requests that it had begun when it was last looked at.
@@ -406,6 +409,9 @@ class OnDemand:
         """Make room if models have grown, and in advance for one load. End a load that has no room to go on."""
         over = self.memory.total - self._target
         if over > 0:
+            if not self._is_little(sum(self._spare_bytes.values())) and self._end_spares():
+                self._spare_bytes, self._measured = {}, 0.0  # measure again, without what they took
+                return
             self._make_room(over, also_in_use=True)
             movable = (*self._leaving, *(each for each in self._loaded if _is_evictable(each)))
             over -= sum(self.memory.of(version.key) for version in movable)
@@ -420,8 +426,11 @@ class OnDemand:
                     over -= used
         elif self.counts.evictions and not self._turns:
             headroom = max((self.needs.of(each.key, each.config) for each in self._loaded), default=0)
-            if headroom <= self.limit * _MAX_HEADROOM:
+            if self._is_little(headroom):
                 self._make_room(headroom + over - min(map(self._of_spare, self._loaded), default=0))
+
+    def _is_little(self, size: int) -> bool:
+        return size <= _MAX_HEADROOM * sum(self.memory.of(each.key) for each in self._loaded)
 
     def _of_spare(self, version: ModelVersion) -> int:
         """Return the bytes of a load that are in use already, by the spare that becomes its worker.

@@ -32,6 +32,7 @@ class Spare:
         self._timer: asyncio.TimerHandle | None = None  # until it is made, or until it has waited for too long
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_making = self._is_useless = self._is_closed = False
+        self._is_unwanted = False  # what is being made
 
     @property
     def pid(self) -> int | None:
@@ -43,24 +44,29 @@ class Spare:
         """Make one soon, unless there is one."""
         if self._made is not None or self._is_making or self._is_useless or self._is_closed:
             return
-        self._is_making = True
+        self._is_making, self._is_unwanted = True, False
         self._set_timer(delay_s, lambda: self._keep(self._make()))
 
     async def _make(self) -> None:
         try:
+            if self._is_unwanted:
+                return
             self._making = copy = await self._copy()
+            if self._is_unwanted:
+                copy.kill()
             is_prepared = await copy.answered(_PREPARE_S)
         except CannotFork as error:
             log.info("%s: no worker is prepared, because %s", self._name, error)
             return
         finally:
             self._is_making, self._making = False, None
-        if is_prepared and not self._is_closed and copy.pid:
+        if is_prepared and not self._is_unwanted and copy.pid:
             self._made = copy
             copy.on_end(lambda: self._on_end(copy))
             self._set_timer(IDLE_S, self.drop)
         else:
-            self._is_useless = not is_prepared  # it has said why, or somebody has killed it
+            # It has said why, or somebody has killed it.
+            self._is_useless = not is_prepared and not self._is_unwanted
             await copy.end()
 
     def take(self) -> Copy | None:
@@ -76,11 +82,15 @@ class Spare:
         return made
 
     def drop(self) -> bool:
-        """End the one that waits. Return whether there was one."""
+        """End the one that waits, or is being made. Return whether there was one."""
         made = self.take()
         if made is not None:
             self._keep(made.end())
-        return made is not None
+        if self._is_making:
+            self._is_unwanted = True
+            if self._making is not None:
+                self._making.kill()
+        return made is not None or self._is_making
 
     def _on_end(self, copy: Copy) -> None:
         """It has ended by itself: replace it."""
@@ -93,8 +103,6 @@ class Spare:
         self._is_closed = True
         self.drop()
         self._stop_timer()
-        if self._making is not None:
-            self._making.kill()
 
     async def wait(self) -> None:
         """Wait until all processes have ended, after `close`."""

@@ -111,14 +111,19 @@ class Zygotes:
         if zygote is not None and not zygote.has_ended and asyncio.get_running_loop().time() >= self._spares_from:
             zygote.spare.prepare()
 
-    def end_idle(self) -> bool:
-        """Kill spares and those without workers, because others need their memory. Return whether there were any."""
+    def end_spares(self) -> bool:
+        """Kill spares, because others need their memory. Return whether there were any."""
         self._spares_from = asyncio.get_running_loop().time() + SPARE_IDLE_S
-        spares = [each.spare.drop() for each in self._zygotes.values()]
+        dropped = [each.spare.drop() for each in self._zygotes.values()]
+        return any(dropped)
+
+    def end_idle(self) -> bool:
+        """The same for spares and for those without workers."""
+        had_spares = self.end_spares()
         idle = [each for each in self._zygotes.values() if not each.has_workers and not each.has_ended]
         for zygote in idle:
             zygote.end()
-        return bool(idle) or any(spares)
+        return bool(idle) or had_spares
 
     def _keep(self, task: "asyncio.Task[object]") -> None:
         self._background.add(task)

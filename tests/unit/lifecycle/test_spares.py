@@ -170,6 +170,31 @@ def test_a_spare_is_given_up(short: Path, tmp_path: Path, monkeypatch: pytest.Mo
     run(short, main)
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_spare_that_is_being_made_is_given_up_too(short: Path, tmp_path: Path, is_begun: bool) -> None:
+    may_end = tmp_path / "may end"
+    waits = f"\nimport signal\n\ndef rehearsal(folder):\n    os.path.exists({str(may_end)!r}) or signal.pause()"
+    waits += "\n    path = folder + '/rehearsed.fake.json'\n    open(path, 'w').write('{}')\n    return path\n"
+
+    async def main(zygotes: Zygotes) -> None:
+        served = Served(zygotes, short, tmp_path, BOTH + waits)
+        await served.start()
+        (zygote,) = zygotes._zygotes.values()
+        while is_begun and zygote.spare._making is None:  # noqa: ASYNC110 - a process that starts
+            await asyncio.sleep(0.001)
+        assert zygotes.end_spares()
+        while zygote.spare._is_making:  # noqa: ASYNC110 - a process that ends
+            await asyncio.sleep(0.001)
+        assert spare_of(zygotes) is None
+        zygotes._spares_from = 0.0
+        may_end.touch()
+        await served.start()
+        await until_spare(zygotes)
+        await served.stop()
+
+    run(short, main)
+
+
 def test_other_variables_have_a_spare_of_their_own(short: Path, tmp_path: Path) -> None:
     async def main(zygotes: Zygotes) -> None:
         served = Served(zygotes, short, tmp_path, BOTH)

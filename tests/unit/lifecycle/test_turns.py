@@ -67,12 +67,16 @@ class Machine:
         self.changed = asyncio.Event()
         self.workers: dict[str, Worker] = {}
         self.others_mib = 0  # what processes take that serve no model
+        self.spare_mib = 0
+        self.measurements = 0
         self.manager = OnDemand(
             limit_mib * _MIB,
             self._start,
             lambda _: False,
             lambda: self.changed,
             needs=NeedsFile(tmp_path / "needs.json"),
+            spares=lambda: {_RUNTIME.folder: -1} if self.spare_mib else {},
+            end_spares=self._end_spares,
         )
         self.versions = {name: self._version(name, tmp_path) for name in sizes}
         monkeypatch.setattr(on_demand, "_MARGIN_BYTES", 0)
@@ -104,8 +108,13 @@ class Machine:
         return Resident(size, size, size)
 
     def _measure(self, _: int) -> dict[int, Resident]:
-        others = Resident(self.others_mib * _MIB, 0, 0)
-        return {0: others} | {pid: self._resident(pid) for pid in self._pids()}
+        self.measurements += 1
+        others, spare = Resident(self.others_mib * _MIB, 0, 0), self.spare_mib * _MIB
+        return {0: others, -1: Resident(spare, spare, spare)} | {pid: self._resident(pid) for pid in self._pids()}
+
+    def _end_spares(self) -> bool:
+        had, self.spare_mib = self.spare_mib > 0, 0
+        return had
 
     async def _start(self, version: ModelVersion) -> None:
         name = version.key.model
@@ -138,6 +147,11 @@ class Machine:
         async with asyncio.timeout(5):
             while not is_so():  # noqa: ASYNC110 - time passes in what is tested
                 await asyncio.sleep(0.001)
+
+    async def settle(self) -> None:
+        """Wait until what is measured now has been acted upon."""
+        last = self.measurements + 2
+        await self.until(lambda: self.measurements >= last)
 
     def loaded(self) -> set[str]:
         return {name for name, version in self.versions.items() if version.state is State.READY}
@@ -361,3 +375,34 @@ async def test_turns_go_on_after_an_unexpected_error(
         await found.use("a")
         assert found.loaded() == {"a"}
     assert "KeyError: 'Pss'" in caplog.text
+
+
+@pytest.mark.parametrize(("spare", "leaves"), [(1, True), (2, False)])
+@run
+async def test_models_leave_for_a_spare_only_if_it_is_little(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spare: int, leaves: bool
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 1 / 8)
+        found.others_mib = 20
+        await found.use("a")
+        await found.settle()
+        found.spare_mib = spare
+        await found.settle()
+        assert found.loaded() == (set() if leaves else {"a"})
+        assert found.spare_mib == (spare if leaves else 0)
+
+
+@run
+async def test_the_only_model_that_fits_does_not_leave_for_room_in_advance(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 200, tmp_path, a=10, b=10) as found:
+        monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 1 / 8)
+        found.others_mib = 190
+        await found.use("a")
+        await found.use("b")
+        await found.settle()
+        await found.use("b")
+        await found.settle()
+        assert (found.loads, found.loaded()) == (["a", "b"], {"b"})
