@@ -14,6 +14,7 @@ from gateway.engine.protocol import Engine
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Route, Writer
 from gateway.front.base.limits import Limits
+from gateway.front.base.named_outputs import are_named
 from runtimes.layouts import TensorLayout, new_layout
 
 
@@ -22,12 +23,14 @@ class NestedForm(NamedTuple):
 
     layout     of the inputs, in the order of their lists
     instances  the number of rows, if the request has "instances"; otherwise 0
+    has_names  whether an answer has the name of its output even if it has only one
     writer     writes an answer
     """
 
     layout: TensorLayout
     priority: int
     instances: int
+    has_names: bool
     writer: Writer
 
 
@@ -41,7 +44,8 @@ def learn(
     """
     try:
         request, writer = route.dialect.read(engine, limits, route, headers, _joined(pieces, lists))
-        signature = engine.model(request.model, request.version).signature(request.signature)
+        status = engine.model(request.model, request.version)
+        signature = status.signature(request.signature)
     except Exception:  # the request is read again, and its error answered
         return None
     if (request.model, request.version) != (route.model, route.version) or request.deadline is not None:
@@ -54,7 +58,7 @@ def learn(
         return None
     instances = request.inputs[0].shape[0] if key == "instances" else 0
     layout = new_layout(request.signature, request.outputs, request.inputs)
-    return NestedForm(layout, request.priority, instances, writer)
+    return NestedForm(layout, request.priority, instances, are_named(status, request), writer)
 
 
 def _key_of_values(pieces: Sequence[bytes], lists: Sequence[bytes]) -> str | None:

@@ -20,10 +20,11 @@ cdef class Form:
     cdef Kind kind
     # Its dialect, and what writes its answers if the fast path does not.
     cdef object dialect, writer
-    # For a NestedForm: the validator of the version from whose status it was learned, and the rows of its answers; 0 or
-    # 1 for any number.
+    # For a NestedForm: the validator of the version from whose status it was learned, the rows of its answers (0 or 1
+    # for any number), and whether an only output has its name in TensorFlow Serving's dialect too.
     cdef object learned_of
     cdef Py_ssize_t instances
+    cdef bint has_names
     # 0 for the default; such a request is not taken if it asks for no time.
     cdef double timeout_s
     cdef int priority

@@ -219,13 +219,15 @@ cdef Form learn_nested(Http http, Head head, Model model, const char *position, 
             each.count = length // DATATYPES[datatype].itemsize
         form.kind = ROWS if head.kind == COLUMNS and found.instances else head.kind
         form.instances, form.layout, form.priority = found.instances, found.layout, found.priority
-        form.dialect, form.writer = route.dialect, found.writer
+        form.has_names, form.dialect, form.writer = found.has_names, route.dialect, found.writer
     form.learned_of = model.validator
     return form
 
 
 cdef Texts nested_texts(Http http, Model model, Results group, Py_ssize_t member, Form form):
     """Return the texts around the values of an answer; None if the Python code must write it."""
+    if form.has_names and form.kind != PLAIN and len(group.layout[2]) == 1:
+        return None
     cdef Texts texts = model.known_texts(form.kind, group, member)
     if texts is not None:
         return texts

@@ -1,4 +1,4 @@
-"""What becomes of answers that lack outputs, because a pipeline has skipped the steps that make them."""
+"""What becomes of answers that lack outputs: a pipeline has skipped their steps, or a request its labels."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,11 @@ OUTPUT = from_array("y", np.array([1, 2]))
 
 @pytest.mark.parametrize(
     ("steps", "outputs", "requested", "named"),
-    [(STEPS, "yz", (), True), (STEPS, "yz", ("y",), False), (STEPS, "y", (), False), ((), "yz", (), False)],
+    [
+        (steps, *case)
+        for steps in (STEPS, ())
+        for case in (("yz", (), True), ("yz", ("y",), False), ("yz", ("y", "z"), True), ("y", (), False))
+    ],
 )
 def test_which_answers_are_named(
     steps: tuple[Step, ...], outputs: str, requested: tuple[str, ...], named: bool
