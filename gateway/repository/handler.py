@@ -18,9 +18,10 @@ _CAPTUM = re.compile(rb"\bts\.torch_handler(\.|\s+import\s+)text_|\bcaptum\b")
 _TORCH = re.compile(rb"^\s*(import|from)\s+torch\b", re.MULTILINE)
 _MXNET = re.compile(rb"^\s*(import|from)\s+mxnet\b", re.MULTILINE)
 # model-config.yaml's keys and those of model.toml, whose units are the same.
+_DELAY = "maxBatchDelay"
 _SETTINGS = {
     "batchSize": "max_batch_size",
-    "maxBatchDelay": "queue_delay_ms",
+    _DELAY: "queue_delay_ms",
     "responseTimeout": "execution_timeout_s",
     "startupTimeout": "load_timeout_s",
 }
@@ -94,7 +95,8 @@ def read_settings(file: Path) -> Mapping[str, Any]:
         text = document.get(key)
         if text is None:
             continue
-        if not isinstance(text, str) or not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) <= _MAX_NUMBER:
-            raise BrokenArchive(f"its {file.name} must have a whole number from 1 to {_MAX_NUMBER} as {key}")
+        least = 0 if key == _DELAY else 1
+        if not isinstance(text, str) or not re.fullmatch(r"\d{1,5}", text) or not least <= int(text) <= _MAX_NUMBER:
+            raise BrokenArchive(f"its {file.name} must have a whole number from {least} to {_MAX_NUMBER} as {key}")
         settings[name] = int(text)
     return settings

@@ -239,8 +239,11 @@ def test_the_settings_of_a_handler_are_those_of_its_model_config(tmp_path: Path)
     model = {"handler": "own.py", "serializedFile": "net.pt"}
     toml = only(mar(tmp_path / "a.mar", files, **model, configFile="c.yaml")).toml
     assert (toml.max_batch_size, toml.queue_delay_ms, toml.execution_timeout_s) == (4, 20, 9)
-    for content in ("batchSize: -1", "batchSize: 1.5", "batchSize: [1]", "maxBatchDelay: 99999"):
-        with pytest.raises(RepositoryError, match=r"its c\.yaml must have a whole number from 1 to 60000 as"):
+    no_delay = {**files, "c.yaml": b"maxBatchDelay: 0\nbatchSize: 2\n"}
+    toml = only(mar(tmp_path / "a.mar", no_delay, **model, configFile="c.yaml")).toml
+    assert (toml.max_batch_size, toml.queue_delay_ms) == (2, 0)
+    for content in ("batchSize: 0", "batchSize: -1", "batchSize: 1.5", "batchSize: [1]", "maxBatchDelay: 99999"):
+        with pytest.raises(RepositoryError, match=r"its c\.yaml must have a whole number from [01] to 60000 as"):
             scan(mar(tmp_path / "a.mar", {**files, "c.yaml": content.encode()}, **model, configFile="c.yaml"), RUNTIMES)
     with pytest.raises(RepositoryError, match=r"its manifest names the file '\.\./c\.yaml', which it does not hold"):
         scan(mar(tmp_path / "a.mar", files, **model, configFile="../c.yaml"), RUNTIMES)
