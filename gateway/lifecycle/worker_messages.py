@@ -7,6 +7,8 @@ from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.control import Failed, Learned, Ready
 from runtimes.wire import Frame
 
+_MAX_LINE = 8000  # characters. Far more than reasons have
+
 
 def read_message(frame: Frame) -> Ready | Failed | Learned:
     """Return the message in a frame. Raises one of wire.MALFORMED."""
@@ -22,11 +24,11 @@ def read_message(frame: Frame) -> Ready | Failed | Learned:
         _require(all(name in ready.signatures for name in ready.batched))
         for signature in ready.signatures.values():
             _check_signature(signature)
-        return ready
+        return ready._replace(batching_off=_line(ready.batching_off), note=_line(ready.note))
     if frame.kind == wire.FAILED:
         failed = Failed(**body)
         _require(isinstance(failed.reason, str))
-        return failed
+        return Failed(_line(failed.reason))
     _require(frame.kind == wire.LEARNED)
     learned = Learned.from_json(body)
     _require(isinstance(learned.name, str))
@@ -48,6 +50,12 @@ def _check_specs(specs: Iterable[TensorSpec]) -> None:
     for name, datatype, shape in specs:
         _require(isinstance(name, str) and (datatype in DATATYPES or not datatype))
         _require(shape is None or all(type(size) is int and -1 <= size < 1 << 63 for size in shape))
+
+
+def _line(text: str) -> str:
+    """Return a text as one printable line: it goes to the log, where a further line would look like the gateway's."""
+    line = " ".join(text.split())[:_MAX_LINE]
+    return line if line.isprintable() else "".join(each if each.isprintable() else "?" for each in line)
 
 
 def _require(holds: bool) -> None:

@@ -32,9 +32,14 @@ def frame(kind: int, body: Any) -> Frame:
     return Frame(kind, 0, 0, memoryview(text))
 
 
-def test_honest_messages_are_read() -> None:
+def test_messages_are_read_and_their_texts_are_one_line() -> None:
     assert read_message(frame(wire.READY, READY.to_json())) == READY
     assert read_message(frame(wire.FAILED, {"reason": "no"})) == Failed("no")
+    forged = "no\r\n2026-01-01 INFO gateway: serving\u2028\x1b[2J\x00"
+    line = "no 2026-01-01 INFO gateway: serving ?[2J?"
+    assert read_message(frame(wire.FAILED, {"reason": forged})) == Failed(line)
+    ready = read_message(frame(wire.READY, READY._replace(batching_off=forged, note=forged).to_json()))
+    assert ready == READY._replace(batching_off=line, note=line)
     learned = Learned("default", SIGNATURE)
     assert read_message(frame(wire.LEARNED, learned.to_json())) == learned
 
