@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.access.credentials import NAMES, read_credentials
 from gateway.access.policy import ANONYMOUS, Policy, Rights, TokenRules, UnknownKey
 from gateway.domain.caller import Caller, Event, Header
-from gateway.domain.identity import Identity
+from gateway.domain.identity import WANTED, Identity
 from gateway.domain.quota import Quota, Usage
 from gateway.errors import Unauthenticated
 from runtimes.bounded_cache import BoundedCache
@@ -23,6 +23,8 @@ _MAX_TOKENS = 4096
 # Longer headers are not remembered, because one client can send its key in many of them, with spaces around it. Their
 # tokens still are.
 _MAX_HEADER_LENGTH = 2048
+# What a client without credentials is asked for, by servers that know some clients by their certificates.
+_WANTED = "an API key, a token or a client certificate with a name that the server knows"
 
 UsageOf = Callable[[str, Quota], Usage | None]
 
@@ -214,7 +216,8 @@ class PolicyAccess:
     def _new_anonymous(self, policy: Policy) -> Identity:
         rights = policy.anonymous
         usage = None if policy.refusal else self._usage_of(ANONYMOUS, rights.quota)  # without identities, all are equal
-        return Identity(ANONYMOUS, rights.grants, anonymous=True, usage=usage, refusal=policy.refusal)
+        wanted = _WANTED if policy.certificates else WANTED
+        return Identity(ANONYMOUS, rights.grants, anonymous=True, usage=usage, refusal=policy.refusal, wanted=wanted)
 
 
 def _of_others(policy: Policy) -> tuple[object, ...]:

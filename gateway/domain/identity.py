@@ -20,6 +20,9 @@ _MAX_REMEMBERED = 1024
 # Nor are longer names remembered: a folder, which is what a model is, has no longer one.
 _MAX_NAME_LENGTH = 255
 
+# What a client without credentials is asked for.
+WANTED = "an API key or a token; send it as Authorization: Bearer"
+
 
 class Identity:
     """One client, as long as its credentials are valid.
@@ -33,9 +36,10 @@ class Identity:
     expires    time.monotonic() seconds; inf if the credentials have no end
     usage      counts what the client uses and limits it; None if nothing is counted
     refusal    what a client is told that may not do something, in place of being asked for credentials
+    wanted     what an anonymous client is asked for otherwise
     """
 
-    __slots__ = ("_allowed", "_grants", "_refusal", "anonymous", "expires", "name", "usage", "withdrawn")
+    __slots__ = ("_allowed", "_grants", "_refusal", "_wanted", "anonymous", "expires", "name", "usage", "withdrawn")
 
     def __init__(
         self,
@@ -45,10 +49,11 @@ class Identity:
         expires: float = math.inf,
         usage: Usage | None = None,
         refusal: str = "",
+        wanted: str = WANTED,
     ) -> None:
         self.name, self.anonymous, self.expires, self.usage = name, anonymous, expires, usage
         self.withdrawn = False
-        self._grants, self._refusal = grants, refusal
+        self._grants, self._refusal, self._wanted = grants, refusal, wanted
         self._allowed: dict[tuple[Action, str], bool] = {}
 
     @property
@@ -89,5 +94,5 @@ class Identity:
             raise Forbidden(self._refusal)
         about = f" for model '{shorten(model)}'" if model else ""
         if self.anonymous:
-            raise Unauthenticated(f"'{action}'{about} needs an API key or a token; send it as Authorization: Bearer")
+            raise Unauthenticated(f"'{action}'{about} needs {self._wanted}")
         raise Forbidden(f"these credentials do not permit '{action}'{about}; ask the operator for that role")

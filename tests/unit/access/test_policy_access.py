@@ -61,6 +61,8 @@ def test_a_certificate_is_a_client_unless_the_request_has_credentials() -> None:
         named("CN:web", "URI:spiffe://a/ci")
     nobody = named("CN:Web", "DNS:web", "URI:spiffe://a/ci/")
     assert nobody is named()
+    with pytest.raises(Unauthenticated, match="a client certificate with a name that the server knows"):
+        nobody.check("infer", "m")
     access.apply(replace(policy, keys={}))
     assert web.is_valid, "nothing about it has changed"
     assert nobody.is_valid
