@@ -1,5 +1,6 @@
 """Devices of instances: model.toml, the gateway's accelerator, and what each worker sees."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from gateway.environments.environment import Environment
 from gateway.environments.errors import EnvironmentUnavailable
 from gateway.environments.interpreters import Interpreter
-from gateway.environments.runtime import Runtime
+from gateway.environments.runtime import Runtime, discover
 from gateway.lifecycle.devices import device_variables, placement
 from gateway.lifecycle.launch import plan_launch
 from gateway.repository.formats import Artifact
@@ -87,3 +88,17 @@ def test_a_launch_sets_the_device(device_name: str, monkeypatch: pytest.MonkeyPa
     launch = plan_launch(config, environment, device_name, 1, 1 << 20)
     assert launch.load.device == device_name.partition(":")[0]
     assert launch.environment["CUDA_VISIBLE_DEVICES"] == device_name.partition(":")[2]
+
+
+@pytest.mark.parametrize("name", sorted(set(discover()) - {"cntk", "mxnet", "python", "fake"}))
+def test_workers_whose_runtime_sets_the_threads_have_the_same_variables_for_every_number(name: str) -> None:
+    runtime = discover()[name]
+    artifact = Artifact(Path("model"), runtime, "any")
+    config = ModelConfig("m", "1", "", artifact, ModelToml(threads=3), "")
+    python = Interpreter(Path("python"), (3, 11, 0), "cpython", True, True, "linux", "x86_64", "glibc")
+    environment = Environment(runtime, "cpu", None, python)
+    alone = plan_launch(config, environment, "cpu", 1, 1 << 20)
+    config = replace(config, toml=ModelToml(threads=7))
+    other = plan_launch(config, environment, "cpu", 1, 1 << 20)
+    assert (alone.load.threads, other.load.threads) == (3, 7)
+    assert alone.environment == other.environment
