@@ -165,6 +165,8 @@ def _lift(folder: Path) -> None:
     entries = list(folder.iterdir())
     if len(entries) != 1 or not entries[0].is_dir() or entries[0].name == "MAR-INF":
         return
+    if entries[0].name == "code" and (entries[0] / "inference.py").is_file():  # a SageMaker model without weights
+        return
     inner = list(entries[0].iterdir())
     looks_like_model = any(each.name.isdigit() or each.name in ("model.toml", "config.pbtxt") for each in inner)
     if looks_like_model or entries[0].name.isdigit():

@@ -378,6 +378,7 @@ def test_multi_model_server(tmp_path: Path, name: str) -> None:
     [
         (["model.pth", "code/inference.py"], "model.pth"),
         (["weights.bin", "code/inference.py"], "inference.py"),
+        (["code/inference.py", "code/helper.py"], "inference.py"),
         (["export/Servo/1/saved_model.pb", "export/Servo/2/saved_model.pb"], "2"),
         (["m-symbol.json", "m-0000.params", "m-shapes.json"], "m-symbol.json"),
     ],
