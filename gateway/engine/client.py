@@ -100,6 +100,7 @@ class WorkerClient(asyncio.Protocol):
             await self._loop.create_unix_connection(lambda: self, self.address.socket)
         except OSError:
             self._status.close()
+            self._let_go()
             raise
 
     def update(self, address: WorkerAddress | None) -> None:
@@ -292,8 +293,7 @@ class WorkerClient(asyncio.Protocol):
         self._result_memory = None
         if self._release_timer is not None:
             self._release_timer.cancel()
-        if self._calls is not None:
-            self._calls.close()
+        self._let_go()
         running, since = self._status.running(), self._status.busy_since()
         self.ran_s = time.monotonic() - since if since > 0.0 else 0.0
         if not self.closed:
@@ -302,6 +302,12 @@ class WorkerClient(asyncio.Protocol):
         self.over_limit = has_exceeded(self.address.memory_events) or self._status.is_over_limit()
         self._status.close()
         self._on_lost(self, running)
+
+    def _let_go(self) -> None:
+        """Forget what refers back, so that this, and the arena of a model that is unloaded, need no collector."""
+        if self._calls is not None:
+            self._calls.close()
+        self._calls = None
 
     def _put_in_arena(self, request_id: int, inputs: Sequence[Buffer]) -> list[int] | None:
         """Return the inputs' offsets in the arena; inputs that are elsewhere are copied into it.

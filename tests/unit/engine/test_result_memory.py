@@ -2,10 +2,12 @@
 
 import asyncio
 import fcntl
+import gc
 import mmap
 import os
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -364,3 +366,27 @@ def test_an_idle_worker_returns_memory_to_the_system() -> None:
 def test_a_worker_that_cannot_map_the_memory_for_results_logs_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert mapping.map_results(-1, mmap.PAGESIZE) is None
     assert "results go through the socket" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_the_memory_of_a_model_is_freed_with_its_last_connection(tmp_path: Path, crashes: bool) -> None:
+    """Without the garbage collector: fronts rarely collect, and models may be unloaded often."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as (engine, worker):
+            assert engine._arenas is not None
+            freed = [weakref.ref(worker.client), weakref.ref(engine._arenas.of("m"))]
+            del worker.client
+            gc.disable()
+            try:
+                if crashes:
+                    worker.connection.close()
+                engine.apply(Table())
+                while engine.routes._clients:  # noqa: ASYNC110 - there is no event for it
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)  # the loop still has what it has just called
+                assert [reference() for reference in freed] == [None, None]
+            finally:
+                gc.enable()
+
+    asyncio.run(main())
