@@ -5,6 +5,8 @@ that it imports later. Its system calls are not filtered, because that would cos
 time (docs/security.md).
 """
 
+from collections.abc import Iterator
+
 from gateway.domain.shared_memory import FOLDER
 from gateway.front.options import FrontOptions
 from runtimes.sandbox import landlock
@@ -38,3 +40,11 @@ def enter(options: FrontOptions) -> None:
         rules.allow(folders, landlock.READ_ONLY | landlock.WRITE)
         rules.allow(DEVICES, landlock.DEVICE)
         rules.enforce()
+
+
+def features() -> Iterator[tuple[str, str]]:
+    """Yield what the box consists of, each with why this machine does not enforce it ("" if it does)."""
+    yield "privileges", "" if IS_LINUX else "only Linux can forbid new privileges"
+    yield "files", landlock.lacks(1)
+    yield "truncation", landlock.lacks(3)
+    yield "signals", landlock.lacks(6)

@@ -1,20 +1,18 @@
 """What protects the gateway and its machine, and what this machine does not enforce: log, /v2/security, metrics."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from gateway.config import Settings
+from gateway.front import box
 from gateway.process.cgroup import MemoryGroups, NotDelegated
 from runtimes.sandbox.box import features
 from runtimes.sandbox.kernel import IS_LINUX
 
 log = logging.getLogger("gateway")
-
-# Of the features of a box, those of fronts.
-_OF_FRONTS = ("privileges", "files")
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,19 @@ def delegated_memory_groups() -> tuple[MemoryGroups | None, str]:
 
 def worker_protections(settings: Settings, no_memory_groups: str) -> dict[str, Protection]:
     """Return what limits a worker, by feature. no_memory_groups: why no control group limits memory; "" if one does."""
-    off = "" if settings.sandbox else "the setting sandbox is off"
-    found = {f"sandbox_{name}": Protection(not (off or missing), off or missing) for name, missing in features()}
+    found = _box("sandbox", features(), settings)
     found["memory_limit"] = _memory_limit(no_memory_groups)
     return found
 
 
 def front_protections(settings: Settings) -> dict[str, Protection]:
-    """Return what a front's box consists of, by feature: gateway/front/box.py."""
-    found = worker_protections(settings, "")
-    return {f"front_{name}": found[f"sandbox_{name}"] for name in _OF_FRONTS}
+    """Return what limits a front, by feature."""
+    return _box("front", box.features(), settings)
+
+
+def _box(whose: str, features: Iterable[tuple[str, str]], settings: Settings) -> dict[str, Protection]:
+    off = "" if settings.sandbox else "the setting sandbox is off"
+    return {f"{whose}_{name}": Protection(not (off or missing), off or missing) for name, missing in features}
 
 
 def _memory_limit(no_groups: str) -> Protection:

@@ -188,22 +188,14 @@ class Denials:
 
 def features() -> Iterator[Tuple[str, str]]:
     """Yield what a box consists of, each with why this machine does not enforce it ("" if it does)."""
-    known = landlock.version()
     no_filters = "the kernel filters no system calls (seccomp) on %s" % platform.machine()
     if not IS_LINUX:
         no_filters = "only Linux filters system calls (seccomp)"
     filters = seccomp.supports_filters()
-
-    def needs(version: int) -> str:
-        if known >= version:
-            return ""
-        has = "version %d" % known if known else "none" if IS_LINUX else "none, since this is not Linux"
-        return "it needs Landlock's version %d, and the machine has %s" % (version, has)
-
     yield "privileges", "" if IS_LINUX else "only Linux can forbid new privileges"
-    yield "files", needs(1)
-    yield "truncation", "" if filters else needs(3)
-    yield "network", "" if filters else needs(4)
-    yield "signals", "" if filters else needs(6)
+    yield "files", landlock.lacks(1)
+    yield "truncation", "" if filters else landlock.lacks(3)
+    yield "network", "" if filters else landlock.lacks(4)
+    yield "signals", "" if filters else landlock.lacks(6)
     yield "system_calls", "" if filters else no_filters
     yield "reports", "" if seccomp.supports_reports() else "the kernel (Linux 5.0 and newer) reports no denied calls"

@@ -40,6 +40,15 @@ def version() -> int:
         return 0
 
 
+def lacks(needed: int) -> str:
+    """Return why this machine does not enforce what this version of the interface does; "" if it does."""
+    known = version()
+    if known >= needed:
+        return ""
+    has = "version %d" % known if known else "none" if IS_LINUX else "none, since this is not Linux"
+    return "it needs Landlock's version %d, and the machine has %s" % (needed, has)
+
+
 class Ruleset:
     """What this process may do. Everything that no rule allows is denied, once `enforce` has been called."""
 

@@ -31,6 +31,18 @@ def test_each_feature_says_whether_it_is_enforced_and_why_not(monkeypatch: pytes
     assert worker_protections(Settings(), "")["memory_limit"] == Protection(True, "by a control group")
 
 
+@pytest.mark.parametrize(("version", "missing"), [(7, []), (4, ["signals"]), (2, ["truncation", "signals"])])
+def test_fronts_have_no_filter_of_system_calls_in_place_of_landlock(
+    monkeypatch: pytest.MonkeyPatch, version: int, missing: list[str]
+) -> None:
+    monkeypatch.setattr("runtimes.sandbox.landlock.IS_LINUX", True)
+    monkeypatch.setattr("gateway.front.box.IS_LINUX", True)
+    monkeypatch.setattr("runtimes.sandbox.landlock.version", lambda: version)
+    found = front_protections(Settings())
+    assert [name for name, each in found.items() if not each.enforced] == [f"front_{name}" for name in missing]
+    assert all(f"and the machine has version {version}" in found[f"front_{name}"].reason for name in missing)
+
+
 def test_the_setting_switches_all_of_it_off() -> None:
     found = worker_protections(Settings(sandbox=False), "")
     boxed = [each for name, each in found.items() if name.startswith("sandbox_")]
