@@ -36,4 +36,8 @@ def unpack_headers(packed: bytes) -> Dict[str, str]:
         headers = None
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise InvalidInput("every element of '%s' must be a JSON object with texts as values" % HEADERS)
+    try:
+        "".join([*headers, *headers.values()]).encode()
+    except UnicodeEncodeError:  # JSON can write halves of characters ("\\ud800")
+        raise InvalidInput("an element of '%s' has text that is not Unicode" % HEADERS) from None
     return {name.lower(): value for name, value in headers.items()}

@@ -13,7 +13,7 @@ import sys
 from typing import Any, List, Sequence
 
 from runtimes.checks import quoted
-from runtimes.contract import LoadError, LoadOptions
+from runtimes.contract import InvalidInput, LoadError, LoadOptions
 from runtimes.http_messages import STATUS
 
 from .handler_form import Answer, HandlerModel, Message, encoded, enter, guarded, import_program, linked_folder
@@ -56,7 +56,7 @@ class _Steps:
         kind = message.headers.get("content-type", _DEFAULT_TYPE)
         accept = message.headers.get("accept", "")
         accept = _DEFAULT_TYPE if accept in ("", "*/*") else accept
-        body = message.body.decode() if kind.startswith(("text/", _DEFAULT_TYPE)) else message.body
+        body = _text(message.body, kind) if kind.startswith(("text/", _DEFAULT_TYPE)) else message.body
         if hasattr(self._program, "transform_fn"):
             returned = self._program.transform_fn(self._model, body, kind, accept)
         else:
@@ -65,3 +65,11 @@ class _Steps:
         if isinstance(returned, tuple) and len(returned) == 2:
             returned, accept = returned
         return Answer(encoded(returned)[0], {"content-type": accept, STATUS: "200"})
+
+
+def _text(body: bytes, content_type: str) -> str:
+    """Raises InvalidInput if a body is not text, although its Content-Type says so."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("the body is not UTF-8, which '%.100s' must be" % content_type) from None

@@ -210,6 +210,8 @@ def test_sagemakers_functions_answer(gateway: Gateway) -> None:
         reply = gateway.post(path, b"[1, 2]", headers)
         assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"3,6", "text/csv")
     assert gateway.post("/predictions/scaled", b"1", {"Content-Type": "text/csv"}).status == 500
+    reply = gateway.post("/predictions/scaled", b"\xff", {"Content-Type": "application/json"})
+    assert (reply.status, reply.json()["message"]) == (400, "the body is not UTF-8, which 'application/json' must be")
 
 
 def test_torchserves_handler_gets_and_returns_what_its_server_does(

@@ -8,6 +8,7 @@ from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Reply
 from gateway.front.base.handled import read_handled, write_handled
 from gateway.front.base.limits import Limits
+from runtimes.contract import InvalidInput
 from runtimes.http_messages import RESPONSE, RESPONSE_HEADERS, pack_headers, unpack_headers
 from runtimes.tensor_bytes import Tensor, pack_bytes, unpack_bytes
 
@@ -55,3 +56,9 @@ def test_credentials_and_the_way_of_sending_are_not_passed_on() -> None:
     request = read_handled("m", "", b"body", Headers(raw=[*raw, (b"content-type", b"a/b")], content_type="a/b"))
     body, headers = (unpack_bytes(tensor.data, 1)[0] for tensor in request.inputs)
     assert (bytes(body), unpack_headers(bytes(headers))) == (b"body", {"kind": "é", "content-type": "a/b"})
+
+
+@pytest.mark.parametrize("headers", [{"a\ud800": "b"}, {"content-type": "multipart/form-data; boundary=\ud800"}])
+def test_headers_in_a_tensor_are_unicode(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="an element of 'headers' has text that is not Unicode"):
+        unpack_headers(pack_headers(headers))
