@@ -54,7 +54,9 @@ class Model:
         chosen, *others = find_model(fetched(spec.location), spec.version, runtimes)
         artifact = chosen.artifact
         if artifact is not None and artifact.runtime.model_code and not spec.allow_python:
-            raise InvalidRequest(f"model '{chosen.name}' is a program; pass allow_python=True if you trust its author")
+            raise InvalidRequest(
+                f"model '{chosen.name}' is a program; pass allow_python=True (--allow-python) if you trust its author"
+            )
         configs = [spec.configure(chosen), *others]
         if spec.timeout_s is not None and not (isinstance(spec.timeout_s, int | float) and spec.timeout_s > 0):
             raise InvalidRequest(

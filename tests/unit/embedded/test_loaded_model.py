@@ -294,7 +294,7 @@ def test_a_program_needs_permission(tmp_path: Path) -> None:
     folder = tmp_path / "repository/p/1"
     folder.mkdir(parents=True)
     (folder / "model.py").write_text("")
-    with pytest.raises(InvalidRequest, match="pass allow_python=True if you trust its author"):
+    with pytest.raises(InvalidRequest, match=r"pass allow_python=True \(--allow-python\) if you trust its author"):
         modelport.load("repository/p")
 
 
