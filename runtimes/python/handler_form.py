@@ -130,9 +130,10 @@ def linked_folder(source: str) -> str:
     folder = tempfile.mkdtemp(prefix="model-")
     for path, folders, files in os.walk(source):
         inner = os.path.join(folder, os.path.relpath(path, source))
-        for name in folders:
+        links = [name for name in folders if os.path.islink(os.path.join(path, name))]  # which walk does not enter
+        for name in set(folders).difference(links):
             os.mkdir(os.path.join(inner, name))
-        for name in files:
+        for name in files + links:
             os.symlink(os.path.join(path, name), os.path.join(inner, name))
     return folder
 
