@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from gateway.domain.types import InferRequest, InferResponse
+from gateway.domain.types import InferRequest, InferResponse, unavailable
 from gateway.engine.protocol import Engine
 from gateway.front.base.body import Headers
 from gateway.front.base.dialect import Dialect, Reply, Route, Writer
@@ -19,7 +19,10 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
-    if has_handler(engine.model(route.model, route.version)):
+    status = engine.model(route.model, route.version)
+    if not status.signatures:  # nobody can say yet what its bodies are, for example whether they have to be JSON
+        raise unavailable(status)
+    if has_handler(status):
         return read_handled(route.model, route.version, body, headers), partial(write_handled, limits)
     request, write = inference.read_request(engine, route.model, route.version, body, headers.content_type, limits)
     return request, partial(_write, limits, write)

@@ -117,6 +117,12 @@ def test_refusals(serving: Serving) -> None:
     assert_rejected(post("classes", FOUR[:40]), 400, bad, "damaged")
     assert_rejected(post("two", [ROW]), 400, bad, "send each by its name")
     assert_rejected(post("broken", [ROW]), 503, "ServiceUnavailableException", "cut off")
+    # Nobody knows whether its bodies would have been JSON.
+    not_json = serving.http.post("/predictions/broken", content=b"\x00", headers={"Content-Type": "image/png"})
+    assert_rejected(not_json, 503, "ServiceUnavailableException", "cut off")
+    assert_rejected(
+        serving.http.put("/predictions/broken", content=b"1 2"), 503, "ServiceUnavailableException", "cut off"
+    )
     large = b"[" + b" " * LIMITS.json_bytes + b"]"
     assert_rejected(post("doubler", large), 413, "RequestEntityTooLargeException", "over the limit")
     typed = {"Content-Type": "application/json"}
