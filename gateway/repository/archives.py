@@ -30,6 +30,8 @@ _SUFFIXES = (MODEL_ARCHIVE, ".tar.gz", ".tgz")
 _LEGACY_SUFFIX = ".model"  # of Multi Model Server's first archives; a file of CNTK has it as well
 _MANIFESTS = ("MAR-INF/MANIFEST.json", "MANIFEST.json")
 
+# Of how archives are unpacked: contents of a release that did it otherwise are not used.
+_LAYOUT = b"2"
 # What has failed for lack of room is tried again after this time: it may take long, and fill the disk once more.
 _RETRY_S = 30.0
 
@@ -149,7 +151,7 @@ def _digest(file: Path) -> str:
     """Return a name for what an archive contains now, by what changes with it: reading all of it would take long."""
     status = os.stat(file)
     metadata = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-    return hashlib.sha256(os.fsencode(file) + repr(metadata).encode()).hexdigest()[:32]
+    return hashlib.sha256(_LAYOUT + os.fsencode(file) + repr(metadata).encode()).hexdigest()[:32]
 
 
 def _cache() -> Cache:
