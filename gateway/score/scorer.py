@@ -303,5 +303,5 @@ def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:
     return Rows(joined.reshape(batch.num_rows, *(each.target.shape or ())), bad)
 
 
-def _bytes(row: np.ndarray) -> int:
-    return int(row.nbytes)
+def _bytes(row: "np.ndarray | str | bytes") -> int:
+    return len(row) if isinstance(row, str | bytes) else int(row.nbytes)

@@ -219,6 +219,16 @@ def test_no_rows_are_no_error(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize("values", [["a", "bc", "ü"], ["", "a", "b"], [b"\xff", b"", b"b"]])
+def test_an_input_may_be_one_string_for_each_row(tmp_path: Path, values: list[Any]) -> None:
+    pq.write_table(pa.table({"x": values}), tmp_path / "in.parquet")
+    (x, y) = ({"name": name, "datatype": "BYTES", "shape": [-1]} for name in "xy")
+    location = add_model(tmp_path, toml="max_batch_size = 8\n", inputs=[x], outputs=[y])
+    assert score(request(tmp_path, location=location), Quiet())[:3] == (3, 3, 0)
+    found = pq.read_table(tmp_path / "out.parquet")["y"].to_pylist()
+    assert found == [2 * (value.encode() if isinstance(value, str) else value) for value in values]
+
+
 def test_a_model_without_batches_gets_row_by_row(tmp_path: Path) -> None:
     x = rows()
     write_input(tmp_path, x)
