@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import uuid
+from itertools import takewhile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -80,7 +81,7 @@ class HandlerModel(Model):
             messages += found
         returned = []  # type: List[Answer]
         while len(returned) < len(messages):
-            returned += self._call(messages[len(returned) : len(returned) + self._max_rows])
+            returned += self._call(_alike(messages[len(returned) : len(returned) + self._max_rows]))
         return [
             answer if isinstance(answer, Exception) else self._outputs(request, returned[answer])
             for request, answer in zip(requests, answers)
@@ -110,6 +111,15 @@ class HandlerModel(Model):
             found[name] = np.empty(len(answers), object)
             found[name][:] = rows[name]
         return found
+
+
+def _alike(messages: List[Message]) -> List[Message]:
+    """Return those at the beginning that may be answered together.
+
+    TorchServe's BaseHandler reads from the first request of a batch whether all of them ask for explanations.
+    """
+    wanted = messages[0].headers.get("explain")
+    return list(takewhile(lambda message: message.headers.get("explain") == wanted, messages))
 
 
 def load(options: LoadOptions) -> HandlerModel:

@@ -15,7 +15,7 @@ from runtimes.tensors import Buffer
 def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
     if inference.is_json(headers.content_type):
         return limits.json_bytes, "JSON"
-    return limits.binary_bytes, "images"
+    return limits.binary_bytes, "bodies that are not declared to be JSON"
 
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
