@@ -82,15 +82,16 @@ class Spare:
         return made
 
     def drop(self) -> bool:
-        """End the one that waits, or is being made. Return whether there was one."""
+        """End the one that waits, or is being made. Return whether there was one that is not ending already."""
         made = self.take()
         if made is not None:
             self._keep(made.end())
-        if self._is_making:
+        was_wanted = self._is_making and not self._is_unwanted
+        if was_wanted:
             self._is_unwanted = True
             if self._making is not None:
                 self._making.kill()
-        return made is not None or self._is_making
+        return made is not None or was_wanted
 
     def _on_end(self, copy: Copy) -> None:
         """It has ended by itself: replace it."""

@@ -183,6 +183,7 @@ def test_a_spare_that_is_being_made_is_given_up_too(short: Path, tmp_path: Path,
         while is_begun and zygote.spare._making is None:  # noqa: ASYNC110 - a process that starts
             await asyncio.sleep(0.001)
         assert zygotes.end_spares()
+        assert not zygotes.end_spares()  # otherwise, a load that exceeds the limit would not be ended meanwhile
         while zygote.spare._is_making:  # noqa: ASYNC110 - a process that ends
             await asyncio.sleep(0.001)
         assert spare_of(zygotes) is None
