@@ -303,9 +303,20 @@ def test_ctrl_c_cancels_the_request(tmp_path: Path) -> None:
     with modelport.load(add_model(tmp_path, toml=GATED, waits_for=str(gate))) as model:
         main = threading.main_thread().ident
         assert main is not None
-        sender = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
+        stopped = threading.Event()
+
+        def press() -> None:
+            # More than once: CPython may overlook a signal that arrives just before it waits.
+            while not stopped.wait(0.2):
+                signal.pthread_kill(main, signal.SIGINT)
+
+        sender = threading.Thread(target=press)
         sender.start()
         with pytest.raises(KeyboardInterrupt):
-            model.infer(ROW)
+            try:
+                model.infer(ROW)
+            finally:
+                stopped.set()
+        sender.join()
         gate.touch()
         np.testing.assert_array_equal(model.infer(ROW)["y"], 2 * ROW)
