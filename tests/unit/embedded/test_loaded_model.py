@@ -312,11 +312,11 @@ def test_ctrl_c_cancels_the_request(tmp_path: Path) -> None:
 
         sender = threading.Thread(target=press)
         sender.start()
-        with pytest.raises(KeyboardInterrupt):
-            try:
+        try:
+            with pytest.raises(KeyboardInterrupt):
                 model.infer(ROW)
-            finally:
-                stopped.set()
-        sender.join()
+        finally:
+            stopped.set()
+            sender.join()
         gate.touch()
         np.testing.assert_array_equal(model.infer(ROW)["y"], 2 * ROW)
