@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gateway.cli.flags import ALLOW_LOSS_HELP, shape, shape_flag
+from gateway.cli.flags import ALLOW_LOSS_HELP, shape, shape_flag, tolerance_flag
 from gateway.commands.connection import add_flags as add_connection_flags
 from gateway.commands.connection import from_flags
 
@@ -14,13 +14,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", help="another MODEL or MODEL/VERSION with the same inputs and outputs")
     add_connection_flags(parser)
     parser.add_argument("--data", type=Path, default=None, metavar="NPZ", help="inputs; default: generated ones")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=None,
-        metavar="X",
-        help="allowed difference, relative to an output's largest value",
-    )
+    tolerance_flag(parser)
     shape_flag(parser)
 
 

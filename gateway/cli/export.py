@@ -10,6 +10,7 @@ from gateway.cli.flags import (
     require_locks_flag,
     shape,
     shape_flag,
+    tolerance_flag,
     with_pythons,
 )
 
@@ -37,13 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", type=Path, default=None, metavar="NPZ", help="inputs for the comparison with the original"
     )
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=None,
-        metavar="X",
-        help="allowed difference, relative to an output's largest value",
-    )
+    tolerance_flag(parser)
     shape_flag(parser)
     python_flag(parser)
     require_locks_flag(parser)

@@ -31,6 +31,16 @@ def require_locks_flag(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def tolerance_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=None,
+        metavar="X",
+        help="allowed difference, relative to an output's largest value",
+    )
+
+
 def shape_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=SIZES",
