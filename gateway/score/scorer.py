@@ -80,7 +80,7 @@ class Scorer:
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
         self._wanted = wanted_outputs(self._signature, options)
-        self._kept = pa.schema([schema.field(name) for name in keep])
+        self._kept = pa.schema([_without_dictionary(schema.field(name)) for name in keep])
         self._outputs = self._known_outputs()
         if self._outputs is not None:
             self._check_names(self._outputs)
@@ -135,7 +135,7 @@ class Scorer:
         self, batch: pa.RecordBatch, good: list[int], found: "Mapping[str, np.ndarray | list[np.ndarray]]"
     ) -> pa.RecordBatch:
         """Return the batch of results for the rows `good`, whose outputs are `found`."""
-        kept = batch.select(self._kept.names)
+        kept = batch.select(self._kept.names).cast(self._kept)
         if len(good) < batch.num_rows:
             kept = kept.take(pa.array(good, pa.int64()))
         if self._outputs is None and good:
@@ -287,6 +287,11 @@ def wanted_outputs(signature: Signature, options: ScoreOptions) -> list[str]:
     if options.outputs or not signature.needs:
         return list(options.outputs)
     return signature.outputs_from(signature.needed_for())
+
+
+def _without_dictionary(field: pa.Field) -> pa.Field:
+    """Return the field of the values: two files may have different dictionaries, which one Arrow file cannot hold."""
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:

@@ -89,6 +89,26 @@ def test_rows_are_scored_in_order_and_bad_ones_reported(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.glob("*out*")) == ["out.bad.jsonl", "out.parquet"]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".arrow"])
+def test_kept_categories_may_differ_between_files(tmp_path: Path, suffix: str) -> None:
+    files = []
+    for name, kinds in (("a", ["red", "blue", "red"]), ("b", ["green", "red", None])):
+        x = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(12, np.float32)), 4)
+        files.append(tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table({"k": pa.array(kinds).dictionary_encode(), "x": x}), files[-1])
+    asked = replace(request(tmp_path, suffix), inputs=tuple(map(str, files)))
+    assert score(asked, Quiet()).bad == 0
+    if suffix == ".jsonl":
+        kept = [json.loads(line)["k"] for line in asked.output.read_text().splitlines()]
+    elif suffix == ".csv":
+        with asked.output.open() as text:
+            kept = [each["k"] or None for each in csv.DictReader(text)]
+    else:
+        read = pq.read_table if suffix == ".parquet" else lambda path: pa.ipc.open_file(path).read_all()
+        kept = read(asked.output)["k"].to_pylist()
+    assert kept == ["red", "blue", "red", "green", "red", None]
+
+
 def test_all_formats_hold_the_same(tmp_path: Path) -> None:
     x = rows({})
     x[0, 0] = np.nan
