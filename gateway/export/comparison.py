@@ -131,7 +131,7 @@ def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return wide
     with np.errstate(invalid="ignore", over="ignore"):
         near = np.abs(original - wide) <= step * np.maximum(np.abs(original), np.abs(wide))
-    return np.where(near, original, wide)
+    return np.where(near & np.isfinite(original) & np.isfinite(wide), original, wide)
 
 
 def within(difference: OutputDifference, tolerance: float, allow_loss: bool = False) -> bool:

@@ -28,6 +28,12 @@ def test_neighbors_of_a_coarse_datatype_are_equal(datatype: str):
     assert differ(([1.0], [np.nan]), dtype=dtype).problem
 
 
+@pytest.mark.parametrize("pair", [([1.0, 2.0], [1.0, np.inf]), ([1.0, -np.inf], [1.0, np.inf])])
+def test_an_infinity_is_no_neighbor_of_anything_else(pair: Pair):
+    assert differ(pair, dtype=numpy_dtype("BF16")).problem
+    assert differ(pair, dtype=numpy_dtype("FP8_E5M2")).problem
+
+
 def test_outputs_in_bf16_may_differ_by_eight_of_its_steps():
     dtype = numpy_dtype("BF16")
     assert within(differ(([8.0, -0.5], [8.25, -0.25]), dtype=dtype), 1e-4)
