@@ -19,6 +19,7 @@ from gateway.export.export import (
     ExportRequest,
     ModelExport,
     check,
+    check_datatypes,
     choose_cases,
     recorded,
     written,
@@ -113,6 +114,7 @@ class _PipelineExport:
             shapes = self._of_inputs(name, self._request.shapes)
             try:
                 opened[name] = await open_source(config, "", shapes, self._workspace, self._recorded(name))
+                check_datatypes(opened[name].signature, self._request.target)
             except CannotExport as error:
                 reasons.update({str(step): str(error) for step in plan.steps_of(name)})
         for name, source in opened.items():

@@ -13,6 +13,7 @@ import pytest
 from gateway.domain.pipeline import Step
 from gateway.environments.runtime import discover
 from gateway.export import cases as case_files
+from gateway.export import pipeline
 from gateway.export.cases import Arrays, Case
 from gateway.export.errors import CannotExport
 from gateway.export.export import ExportRequest
@@ -86,6 +87,21 @@ def test_a_model_is_exported_once_and_each_version_by_itself(tmp_path: Path) -> 
     assert (list(twice.names), [each.version for each in twice.models.values()]) == (["net", "net"], ["2"])
     both = plan(tmp_path, step("net", "a", "b"), step("net", "b", "c", "old"), step("net", "c", "d", "1"))
     assert list(both.names) == ["net-2", "net-1", "net-1"]
+
+
+def test_datatypes_that_the_target_lacks_are_refused_before_any_step_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def opened(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(signature=Signature((TensorSpec("x", "BF16", (-1, 4)),), ()))
+
+    monkeypatch.setattr(pipeline, "open_source", opened)
+    add(tmp_path, "net")
+    planned = plan(tmp_path, step("net", "a", "b"), step("net", "b", "c"))
+    request = ExportRequest("whole", "tflite", tmp_path / "out", tmp_path)
+    export = pipeline._PipelineExport(request, planned, tmp_path, SimpleNamespace(), lambda line: None)  # type: ignore[arg-type]
+    with pytest.raises(CannotExport, match="input 'x' is BF16, which tflite lacks"):
+        asyncio.run(export.run())
 
 
 def test_options_that_a_pipeline_does_not_have(tmp_path: Path) -> None:
