@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 24
 _NAME = re.compile(r"[\w.@-]{1,100}", re.ASCII)
 
 # A name as gateway/process/tls.py writes it.
-_CERTIFICATE = re.compile(r"(CN|URI|DNS|email):.{1,1000}")
+_CERTIFICATE = re.compile(r"(CN|URI|DNS|email):\S.{0,999}")
 
 # Signatures with public keys. With the others (HS256 …), whoever can check a token can also make one, so each front
 # would have the issuer's secret.

@@ -88,7 +88,7 @@ def test_what_came_out_and_differs_is_no_export(tmp_path: Path, runtime_environm
         (("digits_onnx", "--to", "onnx", "--tolerance", "nan"), "--tolerance is nan: it must be"),
         (("digits_onnx", "--to", "onnx", "--tolerance", "-1"), "--tolerance is -1.0: it must be"),
         (("model_repo", "--to", "onnx"), "models: give one artifact's path"),
-        (("digits_onnx",), "MODEL and --to are required"),
+        (("digits_onnx",), "give MODEL and --to, or --list"),
         (("digits_onnx", "--to", "onnx", "--check", "nothing.npz"), "cannot be read"),
         (("digits_onnx", "--to", "onnx", "--check", "README.md"), "is not an npz"),
         (("digits_onnx", "--to", "onnx", "--signature", "other"), "there is no signature 'other'"),

@@ -80,7 +80,8 @@ class Browser:
             self._process.communicate(timeout=60)
 
     def _started(self) -> "subprocess.Popen[str]":
-        if self._process is None:
+        # Chromium may end between two visits, when memory is short for example.
+        if self._process is None or self._process.poll() is not None:
             modules = self._installed() / "node_modules"
             command = [self.node, _DRIVER, modules, self._chromium]
             self._process = subprocess.Popen(

@@ -95,6 +95,7 @@ SECRET = "mp_thisisasecretthatmustnotbeshown"
         ("[identities.ci]", "the key 'identities.ci.roles' is missing"),
         ('[identities.ci]\nrols = []\nroles = []', "no key 'identities.ci.rols'; the keys are certificate, key_sha"),
         ('[identities.ci]\nroles = []\ncertificate = ["web"]', 'such as "URI:spiffe://a/b", "DNS:web.a" or "CN:web"'),
+        ('[identities.ci]\nroles = []\ncertificate = ["CN: web"]', 'such as "URI:spiffe://a/b"'),
         (
             '[identities.a]\nroles = []\ncertificate = ["CN:x"]\n[identities.b]\nroles = []\ncertificate = ["CN:x"]',
             "'a' and 'b' have the same certificate, 'CN:x'",
