@@ -46,7 +46,9 @@ def load(options):
         "draws": [
             random.random(), numpy.random.random(), multiprocessing.current_process().authkey.hex(), *SEEDS
         ],
-        "environment": dict(os.environ), "temporary": tempfile.gettempdir(), "files": len(os.listdir("/proc/self/fd")),
+        "environment": {name: value[:100] for name, value in os.environ.items()},  # a reason has a limited length
+        "temporary": tempfile.gettempdir(),
+        "files": len(os.listdir("/proc/self/fd")),
     }))
 """
 Pair = tuple[Path, Zygotes]
