@@ -80,17 +80,17 @@ class QuotaSlot:
         """Count a request. Raises QuotaExceeded, with nothing counted."""
         self.check(size, now)
         if self._in_flight:
-            # Counted before it is compared, so that two fronts cannot both take the last one.
-            self._tally.count(1)
-            if self._page.in_flight(self._start) > self._in_flight:
-                self._tally.count(-1)
-                raise _exceeded("in_flight", f"{counted(self._in_flight, 'request')} in flight", 0.0)
+            self._count_in_flight()
         self._add(REQUESTS, self._requests, now)
         self._add(BYTES, size * self._bytes, now)
 
     def hold(self, now: float) -> None:
         """Count a request that waits as one in flight. Raises QuotaExceeded, with nothing counted."""
         self._find_slot(now)
+        self._count_in_flight()
+
+    def _count_in_flight(self) -> None:
+        # Counted before it is compared, so that two fronts cannot both take the last one.
         self._tally.count(1)
         if self._page.in_flight(self._start) > self._in_flight:
             self._tally.count(-1)

@@ -145,6 +145,13 @@ def unsqueeze(at: str, value: Value, axes: Sequence[int]) -> Value:
     return value._replace(dims=dims, axis=None if value.axis is None else origins.index(value.axis))
 
 
+def squeeze_or_unsqueeze(at: str, operator: str, value: Value, axes: Any) -> Value:
+    """Follow ONNX's or OpenVINO's operator of such a name. axes: a sequence, or a Value if they are not known."""
+    if isinstance(axes, Value):
+        return propagate([axes, value])
+    return squeeze(at, value, axes) if operator == "Squeeze" else unsqueeze(at, value, axes)
+
+
 def flatten(at: str, value: Value, axis: int = 1) -> Value:
     """Reshape to two dimensions: those before the axis, and those from it on."""
     if value.dims is None:

@@ -86,12 +86,7 @@ def transpose(call: Call) -> Value:
 
 @rule("Squeeze", "Unsqueeze")
 def squeeze(call: Call) -> Value:
-    axes = call.list_of("axes", 1)
-    if isinstance(axes, Value):
-        return propagate([axes, call[0]])
-    if call.node.operator == "Squeeze":
-        return shaping.squeeze(call.at, call[0], axes)
-    return shaping.unsqueeze(call.at, call[0], axes)
+    return shaping.squeeze_or_unsqueeze(call.at, call.node.operator, call[0], call.list_of("axes", 1))
 
 
 @rule("Broadcast")

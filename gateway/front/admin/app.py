@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.access.credentials import NAMES as CREDENTIALS
 from gateway.domain.identity import Action
 from gateway.domain.request_record import CANCELLED
 from gateway.engine.protocol import ClientDisconnected, Engine
@@ -45,7 +46,7 @@ def build_admin(
         identity = identity_of(request)
         if cors is not None and is_allowed_page(request.headers, cors, allowed_hosts):
             # A browser may have sent a certificate, of which the page knows nothing.
-            sent = "authorization" in request.headers or "x-api-key" in request.headers
+            sent = any(name in request.headers for name in CREDENTIALS)
             check_page(action, has_credentials=sent and identity is not None and not identity.anonymous)
         else:
             check_origin(request.method, request.headers, allowed_hosts)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from gateway.access.credentials import NAMES as CREDENTIALS
 from gateway.codecs.media_types import FORM, media_type
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import Internal
@@ -30,7 +31,7 @@ _TRANSPORT = frozenset(
         "content-length", "expect",
     }
 )  # fmt: skip
-_NOT_PASSED_ON = _TRANSPORT | {"authorization", "proxy-authorization", "x-api-key", "cookie", "content-encoding"}
+_NOT_PASSED_ON = _TRANSPORT | CREDENTIALS | {"proxy-authorization", "cookie", "content-encoding"}
 _NOT_SENT = _TRANSPORT | {"date", "x-request-id"}
 _WITHOUT_BODY = ("204", "304")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,200}")

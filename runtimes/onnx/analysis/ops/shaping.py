@@ -2,7 +2,7 @@
 
 from runtimes.dataflow import indexing, shaping
 from runtimes.dataflow.sizes import times
-from runtimes.dataflow.values import Value, constant, propagate, repeats, unsure
+from runtimes.dataflow.values import Value, constant, repeats, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -36,12 +36,7 @@ def transpose(call: Call) -> Value:
 
 @rule("Squeeze", "Unsqueeze")
 def squeeze(call: Call) -> Value:
-    axes = call.list_of("axes", 1)
-    if isinstance(axes, Value):
-        return propagate([axes, call[0]])
-    if call.node.operator == "Squeeze":
-        return shaping.squeeze(call.at, call[0], axes)
-    return shaping.unsqueeze(call.at, call[0], axes)
+    return shaping.squeeze_or_unsqueeze(call.at, call.node.operator, call[0], call.list_of("axes", 1))
 
 
 @rule("Expand")
