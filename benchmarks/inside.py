@@ -17,7 +17,8 @@ from gateway.engine.arenas import open_arenas
 from gateway.engine.engine import FrontEngine
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import discover
-from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.manager import Manager
+from gateway.lifecycle.options import ManagerOptions
 from gateway.lifecycle.starter import StarterOptions
 from runtimes.tensors import Tensor
 

@@ -64,7 +64,7 @@ def _live_table(settings: Settings) -> "LiveTable | None":
 
 async def _serve(supervisor: Supervisor, live_table: "LiveTable | None") -> None:
     supervisor.handle_signals()
-    ports = supervisor.ports()
+    ports = supervisor.ports.numbers()
     http = parse_address(supervisor.settings.http).url_host + f":{ports['http']}"
     grpc = parse_address(supervisor.settings.grpc).url_host + f":{ports['grpc']}"
     metrics = http

@@ -2,7 +2,7 @@
 
 They are sent as JSON (gateway/process/channel.py): the name of the record and its fields.
 
-A new verb is a record here, a line in `Supervisor._control_handlers` and one in `FakeEngine._control_handlers`.
+A new verb is a record here, a line in `ControlRequests.handlers` and one in `FakeEngine._control_handlers`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

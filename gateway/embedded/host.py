@@ -24,7 +24,8 @@ from gateway.engine.engine import MAX_WAIT_S, FrontEngine
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.errors import Unavailable, Unsupported
-from gateway.lifecycle.manager import Manager, ManagerOptions
+from gateway.lifecycle.manager import Manager
+from gateway.lifecycle.options import ManagerOptions
 from gateway.lifecycle.policy import State
 from gateway.lifecycle.run_dir import new_run_dir
 from gateway.lifecycle.sandbox import SandboxPolicy

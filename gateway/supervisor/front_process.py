@@ -1,4 +1,7 @@
-"""One front process as the supervisor sees it: it is started, gets the table, reports metrics, drains and ends."""
+"""One front process as the supervisor sees it: it is started, gets the table, reports metrics, drains and ends.
+
+`Fronts` (fronts.py) has all of them.
+"""
 
 import asyncio
 import itertools
@@ -9,7 +12,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,8 +74,31 @@ def log_message(settings: LogSettings) -> Message:
     return Message(LOG_SETTINGS, settings.to_json())
 
 
-# Called with events for the audit log, and the number of those that were dropped: see base/audit.py of the front.
-OnAudit = Callable[[list[list[Any]], int], None]
+@dataclass(frozen=True)
+class FrontCallbacks:
+    """What a front is started with, and what it reports. A front has a number, which no other front gets.
+
+    current      returns what the front with this number must know before it serves, in this order
+    on_call      handles a control request, by its verb and arguments
+    on_snapshot  called with number, metrics and identities of a front
+    on_audit     called with events for the audit log, and how many were dropped: see base/audit.py of the front
+    on_refetch   called when a token has an unknown key
+    on_traced    called with the number of a front, and what TraceTable.on_traced takes
+    on_unlogged  called with how many lines of the access log could not be written
+    on_wanted    called with model and version, if requests wait for them to be loaded
+    on_end       called with the number of a front that has ended
+    """
+
+    current: Callable[[int], Iterable[Message]]
+    on_call: Callable[[str, dict[str, Any]], Awaitable[Any]]
+    on_snapshot: Callable[[int, list[dict[str, Any]], list[dict[str, Any]]], None]
+    on_audit: Callable[[list[list[Any]], int], None]
+    on_refetch: Callable[[], None]
+    on_traced: Callable[[int, dict[str, int]], None]
+    on_unlogged: Callable[[int], None]
+    on_wanted: Callable[[str, str], None]
+    on_end: Callable[[int], None]
+
 
 # numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -85,28 +111,14 @@ _LAST_FRAMES_S = 1.0
 
 
 class FrontProcess:
-    """Calls `on_snapshot(number, metrics, identities)` with the front's metrics, `on_call` with control requests."""
+    """serving: set when the front accepts requests."""
 
-    def __init__(
-        self,
-        options: Callable[[int], FrontOptions],
-        http: socket.socket,
-        on_snapshot: Callable[[int, list[dict[str, Any]], list[dict[str, Any]]], None],
-        on_call: Callable[[str, dict[str, Any]], Awaitable[Any]],
-        on_audit: OnAudit,
-        on_refetch: Callable[[], None],
-        on_traced: Callable[[int, dict[str, int]], None],
-        on_unlogged: Callable[[int], None],
-        on_wanted: Callable[[str, str], None],
-    ) -> None:
+    def __init__(self, options: Callable[[int], FrontOptions], http: socket.socket, callbacks: FrontCallbacks) -> None:
         self.number = next(_NUMBERS)
         self.serving = asyncio.Event()
         self._options = options(self.number)
         self._http = http
-        self._on_snapshot = on_snapshot
-        self._on_call = on_call
-        self._on_audit, self._on_refetch, self._on_traced = on_audit, on_refetch, on_traced
-        self._on_unlogged, self._on_wanted = on_unlogged, on_wanted
+        self._callbacks = callbacks
         self._child: Child | None = None
         self._channel: Channel | None = None
         self._drain: tuple[float, float] | None = None
@@ -115,7 +127,7 @@ class FrontProcess:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    async def run(self, current: Callable[[], Iterable[Message]]) -> int:
+    async def run(self) -> int:
         """Start the process, send it what is current, wait for its end, and return its exit code.
 
         Raises OSError if the process cannot be started.
@@ -123,7 +135,7 @@ class FrontProcess:
         ours, theirs = socket.socketpair()
         with ExitStack() as passed:
             passed.enter_context(theirs)
-            self._channel = await Channel.open(ours, self._on_frame, self._on_call)
+            self._channel = await Channel.open(ours, self._on_frame, self._callbacks.on_call)
             command = [sys.executable, "-P", "-m", "gateway.front.process", str(os.getpid())]
             options, descriptors = self._options, [theirs.fileno(), self._http.fileno()]
             if options.access_log:
@@ -141,7 +153,7 @@ class FrontProcess:
                 self._channel.close()
                 raise
         try:
-            for message in current():
+            for message in self._callbacks.current(self.number):
                 self.send(message)
             if self._drain is not None:
                 self.drain(*self._drain)
@@ -178,20 +190,21 @@ class FrontProcess:
             self._child.kill()
 
     def _on_frame(self, frame: Frame) -> None:
+        callbacks = self._callbacks
         if frame.kind == SERVING:
             self.serving.set()
         elif frame.kind == SNAPSHOT:
             body = wire.unpack_json(frame.body)
-            self._on_snapshot(self.number, body["metrics"], body["identities"])
+            callbacks.on_snapshot(self.number, body["metrics"], body["identities"])
         elif frame.kind == TRACED:
-            self._on_traced(self.number, wire.unpack_json(frame.body))
+            callbacks.on_traced(self.number, wire.unpack_json(frame.body))
         elif frame.kind == UNLOGGED:
-            self._on_unlogged(wire.unpack_json(frame.body)["lines"])
+            callbacks.on_unlogged(wire.unpack_json(frame.body)["lines"])
         elif frame.kind == WANTED:
             body = wire.unpack_json(frame.body)
-            self._on_wanted(body["model"], body["version"])
+            callbacks.on_wanted(body["model"], body["version"])
         elif frame.kind == REFETCH:
-            self._on_refetch()
+            callbacks.on_refetch()
         elif frame.kind == AUDIT:
             body = wire.unpack_json(frame.body)
-            self._on_audit(body["events"], body["dropped"])
+            callbacks.on_audit(body["events"], body["dropped"])

@@ -5,12 +5,14 @@
 START is when the gateway started, so that the runs of two gateways, or of one before and after a restart, do not mix.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -18,12 +20,24 @@ from gateway.tensorboard.events import EventFile
 
 log = logging.getLogger("gateway")
 
-INTERVAL_S = 5.0
+_INTERVAL_S = 5.0
 # A run has a new file after this many bytes, and keeps so many files: about a day and a half at a point every 5 s.
 # TensorBoard continues with the newest file, and keeps what it has read from older ones.
 _MAX_BYTES, _MAX_FILES = 4 << 20, 4
 # Bytes of a folder's name that file systems accept.
 _MAX_NAME = 255
+
+
+async def write_figures(folder: Path, started: float, read: Callable[[], Mapping[str, Any]]) -> None:
+    """Write the log until cancelled. read: returns the overview; started: see LiveFigures."""
+    figures = LiveFigures(folder, started)
+    # Each point is written by a thread of its own, which a disk that hangs can delay, but not the supervisor's end.
+    writing: Thread | None = None
+    while True:
+        if writing is None or not writing.is_alive():
+            writing = Thread(target=figures.write, args=(read(), time.time()), name="tensorboard", daemon=True)
+            writing.start()
+        await asyncio.sleep(_INTERVAL_S)
 
 
 class LiveFigures:

@@ -1,20 +1,89 @@
 """What the console shows of the whole gateway: models with their cumulative figures, and environments being built."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
+import gateway
+from gateway.config import Settings
 from gateway.engine.metrics import DURATION_BUCKETS, ROW_BUCKETS, ModelMetrics
 from gateway.environments.builder import Builder
 from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.version import Version
-from gateway.metrics.collector import Key, MetricsSnapshot
+from gateway.metrics.collector import Key, MetricsAggregator, MetricsSnapshot
 from gateway.process.resident import private_bytes
+from gateway.remote.mirrors import Mirrors
+from gateway.supervisor.fronts import Fronts
+from gateway.supervisor.identities import Identities
 
+# Less than the pages of the console wait between two readings.
+_KEEP_S = 1.0
 # Of the figures of a model, those that the console reads. Histograms have a count per bucket, not cumulative.
 _FIGURES = (
     "outcomes", "rows", "executions", "execution_s", "in_flight", "queued", "request", "queue", "compute_infer",
     "batch_rows",
 )  # fmt: skip
+
+
+class OverviewReader:
+    """Reads the overview when browsers ask for it. With many models this takes a while.
+
+    started  when the gateway started, in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        fronts: Fronts,
+        manager: Manager,
+        builder: Builder,
+        metrics: MetricsAggregator,
+        identities: Identities,
+        mirrors: Mirrors,
+    ) -> None:
+        self.started = time.time()
+        self._settings = settings
+        self._fronts = fronts
+        self._manager = manager
+        self._builder = builder
+        self._metrics = metrics
+        self._identities = identities
+        self._mirrors = mirrors
+        self._reading: asyncio.Task[dict[str, Any]] | None = None
+        self._until = 0.0
+
+    def expire(self) -> None:
+        """Read again when a browser asks next, because a model has changed."""
+        self._reading = None
+
+    async def read(self) -> dict[str, Any]:
+        """Return what GetOverview does. Browsers share what was read, for a second or until `expire`."""
+        now = time.monotonic()
+        if self._reading is None or now > self._until:
+            self._reading = asyncio.create_task(self._read())
+            self._until = now + _KEEP_S
+        return await asyncio.shield(self._reading)
+
+    def models(self) -> dict[str, Any]:
+        """Return what `overview` does, with the figures that fronts have sent already."""
+        return overview(self._manager, self._builder, self._metrics.totals())
+
+    async def _read(self) -> dict[str, Any]:
+        await self._fronts.request_metrics()
+        at_s = time.monotonic()  # rates are computed with it: a browser's clock includes the way of the answer
+        server = {
+            "name": self._settings.server_name,
+            "version": gateway.__version__,
+            "fronts": len(self._fronts),
+            "front_restarts": self._fronts.restarts,
+            "started": self.started,
+            "at_s": at_s,
+            "notes": [*filter(None, [self._identities.note]), *self._mirrors.troubles()],
+            "exports": self._settings.allow_export,
+            "repository_control": self._settings.repository_control,
+        }
+        return {"server": server, **self.models()}
 
 
 def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSnapshot]) -> dict[str, Any]:
@@ -27,7 +96,7 @@ def overview(manager: Manager, builder: Builder, totals: Mapping[Key, MetricsSna
     environments  being built or waited for: {runtime, step, elapsed_s}
     buckets       the upper bounds of the histograms' buckets: {"seconds", "rows"}; the last count is for what is above
     """
-    versions, counts = manager.numbered(), manager.counts()
+    versions, counts = manager.versions.numbered(), manager.versions.counts()
     models = {}
     for entry in manager.index():
         key = entry["name"], entry["version"]

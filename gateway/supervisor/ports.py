@@ -2,13 +2,39 @@
 
 import errno
 import socket
+from contextlib import ExitStack
 
-from gateway.config import SettingsError
+from gateway.config import Settings, SettingsError, parse_address
 from gateway.process.address import Address
 
 # A client whose machine has disappeared is detected after two minutes (60 s + 4 times 15 s). Shorter times cost packets
 # on each idle connection; longer ones keep dead connections open.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+class Ports:
+    """The sockets of a gateway, bound when it is created. metrics: None if metrics have no port of their own."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError."""
+        with ExitStack() as bound:  # releases the ports if a later one cannot be bound
+            self.http = bound.enter_context(listen(parse_address(settings.http), "http"))
+            self.grpc = bound.enter_context(reserve(parse_address(settings.grpc), "grpc"))
+            self.metrics: socket.socket | None = None
+            if settings.metrics:
+                self.metrics = bound.enter_context(listen(parse_address(settings.metrics), "metrics"))
+            bound.pop_all()
+
+    def numbers(self) -> dict[str, int]:
+        bound = {"http": self.http, "grpc": self.grpc}
+        if self.metrics is not None:
+            bound["metrics"] = self.metrics
+        return {name: sock.getsockname()[1] for name, sock in bound.items()}
+
+    def close(self) -> None:
+        for sock in (self.http, self.grpc, self.metrics):
+            if sock is not None:
+                sock.close()
 
 
 def listen(address: Address, key: str) -> socket.socket:

@@ -1,6 +1,6 @@
 """The metrics of the supervisor itself: models, environments, fronts, files that are read again."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -12,7 +12,7 @@ from gateway.lifecycle.version import WorkerCounts
 from gateway.metrics.gpu import GpuCollector
 from gateway.remote.mirror import Mirror
 from gateway.remote.mirrors import Mirrors
-from gateway.supervisor.front_process import FrontProcess
+from gateway.supervisor.fronts import Fronts
 from gateway.supervisor.memory_metrics import on_demand_families
 from gateway.supervisor.process_metrics import MachineMetrics, Process, process_families
 
@@ -31,8 +31,7 @@ class SupervisorCollector:
         self,
         manager: Manager,
         builder: Builder,
-        fronts: Callable[[], Iterable[FrontProcess]],
-        front_restarts: Callable[[], int],
+        fronts: Fronts,
         reloads: Callable[[], Mapping[str, bool]],
         log_dropped: Callable[[], Mapping[str, int]],
         mirrors: Mirrors,
@@ -40,7 +39,6 @@ class SupervisorCollector:
         self._manager = manager
         self._builder = builder
         self._fronts = fronts
-        self._front_restarts = front_restarts
         self._reloads = reloads
         self._log_dropped = log_dropped
         self._mirrors = mirrors
@@ -56,7 +54,7 @@ class SupervisorCollector:
         yield from on_demand_families(self._manager.on_demand)
         yield from environment_families(self._builder)
         yield CounterMetricFamily(
-            "modelport_front_restarts", "Front processes that were replaced", value=self._front_restarts()
+            "modelport_front_restarts", "Front processes that were replaced", value=self._fronts.restarts
         )
         yield from self._files()
         yield from repository_families(self._mirrors)
@@ -95,7 +93,7 @@ class SupervisorCollector:
                 continue  # no worker of a pipeline is missing
             key = version.key[:2]
             workers_up[key] = workers_up.get(key, 0) + sum(each.ready is not None for each in list(version.workers))
-        for key, version in self._manager.numbered().items():
+        for key, version in self._manager.versions.numbered().items():
             if version.batching_off_reason:
                 off.add_metric([*key, version.batching_off_reason], 1)
             if version.load_s is not None:
@@ -104,7 +102,7 @@ class SupervisorCollector:
         for key, count in workers_up.items():
             up.add_metric(key, count)
         yield from (up, off, load, triton_load)
-        yield from _counters(self._manager.counts())
+        yield from _counters(self._manager.versions.counts())
 
     def _files(self) -> Iterator[Metric]:
         successful = GaugeMetricFamily(
@@ -119,7 +117,7 @@ class SupervisorCollector:
 
     def _processes(self) -> Iterator[Process]:
         yield Process("supervisor", None)
-        for front in list(self._fronts()):
+        for front in self._fronts:
             if front.pid:
                 yield Process(f"front-{front.number}", front.pid)
         if self._manager.zygotes is not None:

@@ -20,7 +20,7 @@ from gateway.commands.console import table
 from gateway.config import Settings, SettingsError, Sources, parse_address, read_settings
 from gateway.engine.admission import AdmissionLimits
 from gateway.front.base.limits import Limits
-from gateway.lifecycle.manager import ManagerOptions
+from gateway.lifecycle.options import ManagerOptions
 from gateway.lifecycle.starter import StarterOptions
 from gateway.process.address import Address
 from gateway.supervisor.ports import listen

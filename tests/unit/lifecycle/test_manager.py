@@ -1,96 +1,18 @@
-"""The reconcile loop without workers: scans of a repository, and clients that load and unload."""
+"""The reconcile loop without workers: scans of a repository, and the table."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import asynccontextmanager
-from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.config import RepositoryControl
 from gateway.domain.pipeline import Step
 from gateway.domain.table import Table, WorkerAddress
-from gateway.environments.builder import Builder
-from gateway.errors import NotFound, Unavailable, Unsupported
-from gateway.lifecycle.manager import Manager, ManagerOptions
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import State
-from gateway.lifecycle.selection import ModelSelection
-from gateway.lifecycle.starter import StarterOptions
 from gateway.repository.model_toml import ModelToml
 from gateway.repository.scan import ModelConfig, RepositoryError
-
-# Nothing here takes long; the limit only turns an endless wait into a failure.
-_WAIT_S = 5.0
-
-
-def run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run_it(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run_it
-
-
-class Repository:
-    """Returns `models` at each scan, or raises `error`. No model can be loaded, so there are no workers."""
-
-    def __init__(self, *names: str) -> None:
-        self.models = [ModelConfig(name, "1", "content", problem="it is broken") for name in names]
-        self.error: Exception | None = None
-        self.scans = 0
-
-    def scan(self, path: Path, runtimes: Any) -> list[ModelConfig]:
-        self.scans += 1
-        if self.error:
-            raise self.error
-        return list(self.models)
-
-
-@asynccontextmanager
-async def managing(
-    repository: Repository,
-    control: RepositoryControl = "poll",
-    load_model: tuple[str, ...] = (),
-    poll_s: float = 0.001,
-    is_complete: Callable[[], bool] = lambda: True,
-    tables: list[Table] | None = None,
-    **options_of_remote: Any,
-) -> AsyncIterator[Manager]:
-    """Run a manager that scans all the time, and wait for its first scan."""
-    tables = [] if tables is None else tables
-    options = ManagerOptions(
-        Path("repository"),
-        StarterOptions(run_dir=Path()),
-        poll_s=poll_s,
-        control=control,
-        load_model=load_model,
-        scan=repository.scan,
-        is_complete=is_complete,
-        **options_of_remote,
-    )
-    manager = Manager(options, {}, Builder(Path(), "cpu", {}, frozenset(), lambda: None), tables.append)
-    running = asyncio.create_task(manager.run())
-    try:
-        await until(lambda: repository.scans > 0 and bool(tables))
-        yield manager
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await manager.close()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_WAIT_S):
-        while not is_so():  # noqa: ASYNC110 - scans run in threads, and have no event to wait for
-            await asyncio.sleep(0)
-
-
-def states(manager: Manager) -> dict[str, str]:
-    return {entry["name"]: entry["reason"] for entry in manager.index()}
+from tests.support.managers import Repository, managing, run, states, until
 
 
 @run
@@ -110,27 +32,6 @@ async def test_a_scan_with_an_unexpected_error_unloads_nothing_and_is_logged_onc
         await until(lambda: repository.scans > seen + 5)
     tracebacks = [record.exc_text or "" for record in caplog.records if "could not be scanned" in record.message]
     assert [("AssertionError" in text) for text in tracebacks] == [True, True]
-
-
-@pytest.mark.parametrize("trouble", ["", "the store is gone"])
-@run
-async def test_what_was_prepared_for_a_load_is_kept_until_it_has_finished(trouble: str) -> None:
-    events = list[str]()
-
-    async def prepare(models: Collection[str]) -> str:
-        events.append(f"prepare {','.join(models)}")
-        return trouble
-
-    def finished(models: Collection[str]) -> None:
-        events.append(f"finished {','.join(models)}")
-
-    repository = Repository("a")
-    async with managing(repository, "explicit", prepare=prepare, finished=finished) as manager:
-        scans = repository.scans
-        with pytest.raises(Unavailable, match=trouble or "it is broken"):
-            await manager.load("a")
-        assert (repository.scans > scans) is not bool(trouble)
-    assert events == ["prepare a", "finished a"]
 
 
 @run
@@ -157,8 +58,19 @@ async def test_a_repository_that_has_changed_is_scanned_at_once() -> None:
     async with managing(repository, poll_s=3600) as manager:
         for _ in range(3):
             seen = repository.scans
-            manager.rescan()
+            manager.scan_soon()
             await until(lambda: repository.scans > seen)  # noqa: B023 - it is awaited at once
+
+
+@run
+async def test_a_first_scan_that_failed_is_repeated_when_the_repository_has_changed() -> None:
+    """Also if it is not polled. What is to be loaded at the start is loaded then."""
+    repository = Repository("a")
+    repository.error = RepositoryError("/srv/models does not exist")
+    async with managing(repository, "explicit", ("*",), tables=[Table()]) as manager:
+        repository.error = None
+        manager.scan_soon()
+        await until(lambda: states(manager) == {"a": "it is broken"})
 
 
 @run
@@ -174,21 +86,6 @@ async def test_readiness_waits_for_all_models_of_remote_repositories(caplog: pyt
     assert [text for text in caplog.messages if "startup" in text] == [
         "startup is complete: 0 of 3 model versions are READY"
     ]
-
-
-@pytest.mark.parametrize("control", ["poll", "explicit"])
-@pytest.mark.parametrize("error", [RepositoryError("/srv/models does not exist"), KeyError()])
-@run
-async def test_a_load_while_the_repository_cannot_be_read_says_so(control: RepositoryControl, error: Exception) -> None:
-    repository = Repository("a")
-    async with managing(repository, control, ("a",)) as manager, asyncio.timeout(_WAIT_S):
-        repository.error = error
-        for name in ("a", "missing"):
-            with pytest.raises(
-                Unavailable, match=f"'{name}' was not loaded: the repository cannot be read; the gateway's log"
-            ):
-                await manager.load(name)
-        assert states(manager) == {"a": "it is broken"}
 
 
 @run
@@ -210,87 +107,12 @@ async def test_an_emptied_repository_unloads_nothing(caplog: pytest.LogCaptureFi
 
 
 @run
-async def test_a_load_always_loads_the_current_files() -> None:
-    """Not every file system reports that a file has changed."""
-    repository = Repository("a")
-    async with managing(repository) as manager, asyncio.timeout(_WAIT_S):
-        (before,) = manager.versions
-        with pytest.raises(Unavailable):
-            await manager.load("a")
-        await until(lambda: len(manager.versions) == 1)
-        (after,) = manager.versions
-        assert before[:2] == after[:2]
-        assert after.fingerprint != before.fingerprint
-
-
-@run
-async def test_a_broken_model_is_loaded_again_on_request(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
-    async with managing(Repository("a"), "explicit", ("a",)) as manager, asyncio.timeout(_WAIT_S):
-        for _ in range(2):
-            with pytest.raises(Unavailable, match="failed to load 'a': it is broken"):
-                await manager.load("a")
-    assert sum("a version 1 is UNAVAILABLE" in record.message for record in caplog.records) == 3
-
-
-@run
-async def test_a_load_follows_files_that_change_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    repository = Repository("a")
-    fail = ModelVersion.fail
-
-    def changed(self: ModelVersion, reason: str) -> None:
-        if repository.models[0].fingerprint == "content":
-            repository.models = [ModelConfig("a", "1", "new content", problem="it is broken in another way")]
-            self.outdated = True
-            self._on_outdated()
-        fail(self, reason)
-
-    async with managing(repository, "explicit") as manager, asyncio.timeout(_WAIT_S):
-        monkeypatch.setattr(ModelVersion, "fail", changed)
-        with pytest.raises(Unavailable, match="it is broken in another way"):
-            await manager.load("a")
-
-
-@pytest.mark.parametrize("control", ["poll", "explicit"])
-@run
-async def test_unloading_a_model_that_is_not_loaded_is_not_an_error(control: RepositoryControl) -> None:
-    async with managing(Repository("a"), control) as manager, asyncio.timeout(_WAIT_S):
-        for _ in range(2):
-            await manager.unload("a")
-            await until(lambda: states(manager) == {"a": "unloaded"})
-        with pytest.raises(NotFound, match="no model 'missing'"):
-            await manager.unload("missing")
-
-
-@run
-async def test_without_control_known_and_unknown_models_are_refused_alike() -> None:
-    async with managing(Repository("a"), "none") as manager:
-        for verb in (manager.load, manager.unload):
-            for name in ("a", "missing"):
-                with pytest.raises(Unsupported):
-                    await verb(name)
-
-
-@run
 async def test_missing_models_of_load_model_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with managing(Repository("a", "b"), "explicit", ("a", "missing")) as manager:
         assert states(manager) == {"a": "it is broken", "b": "unloaded"}
     assert [record.message for record in caplog.records if "missing" in record.message] == [
         "--load-model names 'missing', which is not in the repository"
     ]
-
-
-@run
-async def test_names_of_unknown_models_are_not_kept() -> None:
-    selection = ModelSelection("explicit")
-    selection.select("missing")
-    assert selection.is_selected("missing")
-    selection.forget("missing")
-    assert not selection.is_selected("missing")
-    async with managing(Repository(), "explicit") as manager:
-        with pytest.raises(NotFound):
-            await manager.load("missing")
-        assert not manager._selection.is_selected("missing")
 
 
 @run
@@ -306,20 +128,6 @@ async def test_a_model_that_becomes_a_pipeline_serves_until_the_pipeline_is_read
         assert (entry.status.state, entry.status.steps) == ("READY", ())
         reasons = {version.reason for version in manager.versions.values()}
         assert "its step 'nobody' is not served: it is not in the repository, or it was unloaded" in reasons
-
-
-@run
-async def test_steps_that_are_loaded_with_a_pipeline_are_read_again() -> None:
-    repository = Repository("step")
-    steps = (Step("step", "", {"x": "x"}, {"y": "y"}),)
-    repository.models.append(ModelConfig("pipeline", "1", "content", steps=steps))
-    async with managing(repository, "explicit") as manager, asyncio.timeout(_WAIT_S):
-        with pytest.raises(Unavailable, match="it is broken"):
-            await manager.load("pipeline")
-        await manager.unload("step")
-        repository.models[0] = ModelConfig("step", "1", "new content", problem="it is broken in another way")
-        with pytest.raises(Unavailable, match="it is broken in another way"):
-            await manager.load("pipeline")
 
 
 class Serving(ModelVersion):

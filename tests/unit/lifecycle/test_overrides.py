@@ -7,11 +7,12 @@ import pytest
 
 from gateway.environments.runtime import Runtime, read_runtime
 from gateway.errors import NotFound, Unavailable, Unsupported
+from gateway.lifecycle.load_requests import LoadRequests
 from gateway.lifecycle.overrides import Override, Overrides
 from gateway.repository.scan import ModelConfig, scan
 from tests.support import ROOT
+from tests.support.managers import Repository, managing, run, states, until
 from tests.support.model_repositories import add_fake
-from tests.unit.lifecycle.test_manager import Repository, managing, run, states, until
 
 RUNTIMES: dict[str, Runtime] = {"fake": read_runtime(ROOT / "runtimes" / "fake", "fake")}
 
@@ -132,7 +133,7 @@ def test_one_model_is_loaded_with_one_thing_at_a_time(tmp_path: Path) -> None:
 async def test_a_load_that_is_not_allowed_leaves_nothing(tmp_path: Path) -> None:
     async with managing(Repository("a"), "none") as manager:
         with pytest.raises(Unsupported):
-            await manager.load("a", sent(tmp_path / "a"))
+            await LoadRequests(manager).load("a", sent(tmp_path / "a"))
     assert not entries(tmp_path)
 
 
@@ -143,10 +144,10 @@ async def test_a_load_that_fails_changes_nothing(tmp_path: Path) -> None:
     async with managing(repository) as manager:
         for name in ("a", "new"):
             with pytest.raises(Unavailable, match=f"failed to load '{name}': no artifact that a runtime reads"):
-                await manager.load(name, sent(tmp_path / name))
+                await LoadRequests(manager).load(name, sent(tmp_path / name))
         await until(lambda: states(manager) == {"a": "it is broken"})
         with pytest.raises(NotFound):
-            await manager.load("missing", Override("{}"))
+            await LoadRequests(manager).load("missing", Override("{}"))
         with pytest.raises(NotFound):
-            await manager.unload("new")
+            await LoadRequests(manager).unload("new")
     assert not entries(tmp_path)

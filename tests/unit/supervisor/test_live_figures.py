@@ -1,6 +1,8 @@
 """Live figures of models as a TensorBoard log."""
 
+import asyncio
 import errno
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from gateway.engine.metrics import DURATION_BUCKETS, ROW_BUCKETS, ModelMetrics
 from gateway.supervisor import live_figures
-from gateway.supervisor.live_figures import LiveFigures
+from gateway.supervisor.live_figures import LiveFigures, write_figures
 from gateway.tensorboard.events import EventFile
 from tests.support.event_files import scalars
 
@@ -159,3 +161,33 @@ def test_a_version_that_is_unloaded_has_no_open_file(tmp_path: Path) -> None:
     log.close()
     assert list(scalars(run_of(tmp_path))["requests/per_s"]) == [1, 2]
     assert list(scalars(run_of(tmp_path, "n/1"))["requests/per_s"]) == [1, 2, 3]
+
+
+def test_a_point_that_takes_long_is_written_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, may_go_on, several = list[Any](), threading.Event(), threading.Event()
+
+    class FakeFigures:
+        def __init__(self, folder: Path, started: float) -> None:
+            written.append(folder)
+
+        def write(self, overview: Any, now: float) -> None:
+            written.append(overview["models"])
+            assert may_go_on.wait(30)
+            if len(written) > 3:
+                several.set()
+
+    monkeypatch.setattr(live_figures, "LiveFigures", FakeFigures)
+    monkeypatch.setattr(live_figures, "_INTERVAL_S", 0)
+
+    async def main() -> None:
+        writing = asyncio.create_task(write_figures(tmp_path, STARTED, lambda: {"models": []}))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert written == [tmp_path, []]
+        may_go_on.set()
+        assert await asyncio.to_thread(several.wait, 30)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+    asyncio.run(main())
+    assert written[1:4] == [[], [], []]

@@ -34,9 +34,9 @@ def test_a_certificate_without_its_key_is_a_failed_reload(tmp_path: Path) -> Non
     try:
         assert successful(supervisor) == {"tls": 1, "identities": 1}
         server.cert.write_bytes(new.cert.read_bytes())
-        assert supervisor._renewals is not None
+        assert supervisor.certificates.renewals is not None
         for _ in range(2):
-            asyncio.run(supervisor._renewals.check())
+            asyncio.run(supervisor.certificates.renewals.check())
         assert successful(supervisor) == {"tls": 0, "identities": 1}
     finally:
         supervisor.close()
