@@ -18,9 +18,11 @@ from gateway.commands.connection import KEY_VARIABLE, Connection
 from gateway.commands.http_client import CommandError, Request, model_path
 from gateway.contents.names import is_foreign
 from gateway.environments.runtime import Runtime, discover
+from gateway.repository.artifact_files import artifact_files
 from gateway.repository.errors import UnknownFormat
 from gateway.repository.formats import Artifact, identify
-from gateway.repository.scan import artifact_files, is_model_folder, is_version
+from gateway.repository.model_folder import is_version
+from gateway.repository.scan import is_model_folder
 
 _BLOCK = 3 << 18  # bytes; a multiple of 3, so that base64 of all blocks can be joined
 _LOADING_S = 3600  # an environment may have to be built

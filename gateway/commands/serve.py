@@ -12,7 +12,7 @@ from gateway.config import Settings, SettingsError, parse_address
 from gateway.environments.runtime import discover
 from gateway.process.file_limit import raise_open_files
 from gateway.repository.archives import leaving_packed
-from gateway.repository.scan import RepositoryError
+from gateway.repository.errors import RepositoryError
 from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.served import open_places
 from gateway.supervisor.supervisor import Supervisor

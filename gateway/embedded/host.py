@@ -30,7 +30,7 @@ from gateway.lifecycle.policy import State
 from gateway.lifecycle.run_dir import new_run_dir
 from gateway.lifecycle.sandbox import SandboxPolicy
 from gateway.lifecycle.starter import StarterOptions
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 # The gateway limits what its clients may send and receive. Here, the program that sends a request has its tensors in
 # memory anyway, so these limits are those of the wire.

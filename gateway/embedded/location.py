@@ -8,8 +8,11 @@ from pathlib import Path
 from gateway.config import SettingsError
 from gateway.environments.runtime import Runtime
 from gateway.errors import InvalidRequest, NotFound, Unavailable
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.model_folder import ModelFolder, is_version, scan_model
 from gateway.repository.model_toml import ModelToml, VersionPolicy
-from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, is_version, scan, scan_model
+from gateway.repository.scan import scan
 
 _SCHEME = "://"
 

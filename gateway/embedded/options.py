@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from gateway.config import explain
 from gateway.errors import InvalidRequest
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 
 if TYPE_CHECKING:
     from gateway.embedded.model import Model

@@ -28,7 +28,7 @@ from gateway.export.routes import PRECISIONS, SMALL_DATATYPES, TARGETS, Route, r
 from gateway.export.source import Source, find, is_path, open_source, pixels
 from gateway.export.verification import Differs, Limits, Verification, verify
 from gateway.export.workspace import Environments, Workspace
-from gateway.repository.scan import ModelConfig, with_runtime
+from gateway.repository.model_config import ModelConfig, with_runtime
 from runtimes.contract import DATATYPES, InputRange, Signature, TensorSpec
 
 _SAMPLES = "samples.npz"

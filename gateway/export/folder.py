@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.export.external import weight_files
 from gateway.export.source import Source
-from gateway.repository.scan import artifact_files
+from gateway.repository.artifact_files import artifact_files
 
 
 class ExportFolder(NamedTuple):

@@ -10,7 +10,7 @@ from gateway.export.graph import in_order
 from gateway.export.routes import routes
 from gateway.export.source import check_config, choose, found_at
 from gateway.export.workspace import Environments
-from gateway.repository.scan import ModelConfig, with_runtime
+from gateway.repository.model_config import ModelConfig, with_runtime
 
 
 class Plan(NamedTuple):

@@ -14,7 +14,9 @@ from gateway.export.errors import CannotExport
 from gateway.export.jobs import CasesJob, RouteFailed
 from gateway.export.workspace import Workspace
 from gateway.lifecycle.launch import plan_launch
-from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.scan import scan
 from runtimes import wire
 from runtimes.contract import InputRange, Signature, TensorSpec, datatype_of
 from runtimes.control import Load

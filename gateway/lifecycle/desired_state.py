@@ -12,7 +12,7 @@ from gateway.lifecycle.policy import VersionKey
 from gateway.lifecycle.selection import ModelSelection, steps_below
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
 from gateway.lifecycle.version import Version
-from gateway.repository.scan import ModelConfig, with_runtime
+from gateway.repository.model_config import ModelConfig, with_runtime
 from gateway.repository.scanner import Scanner
 
 

@@ -11,8 +11,8 @@ from gateway.lifecycle.devices import device_variables
 from gateway.lifecycle.zygotes import Zygotes
 from gateway.process.cgroup import MemoryGroups
 from gateway.process.cores import available_cores, threads_per_instance
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import DeclaredTensor
-from gateway.repository.scan import ModelConfig
 from runtimes.control import AuditOptions, BatchingOff, BatchingOptions, Load, Reshapes
 from runtimes.sandbox.box import Box
 

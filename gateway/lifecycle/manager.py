@@ -22,7 +22,7 @@ from gateway.lifecycle.starter import Starter
 from gateway.lifecycle.version import Version
 from gateway.lifecycle.versions import Versions
 from gateway.lifecycle.zygotes import Zygotes
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 log = logging.getLogger("models")
 

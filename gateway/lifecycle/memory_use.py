@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.lifecycle.policy import VersionKey
 from gateway.process.resident import Resident, process_tree, resident
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 # What a worker is expected to need in addition to its files before any of its runtime has been measured.
 _FIRST_GUESS = 64 << 20

@@ -13,8 +13,8 @@ from gateway.lifecycle.policy import State, VersionKey
 from gateway.lifecycle.version import Version, WorkerCounts
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.repository.image_config import incompatibility
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature
 from runtimes.control import BatchingOff, Ready
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 from gateway.environments.runtime import Runtime
 from gateway.errors import Unavailable, shorten
-from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, Requested, scan_model, scan_one
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.model_folder import ModelFolder, Requested, scan_model
+from gateway.repository.scan import scan_one
 
 
 class Override(NamedTuple):

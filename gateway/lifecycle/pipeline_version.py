@@ -11,7 +11,7 @@ from gateway.lifecycle.pipeline_signature import Mismatch, PipelineInterface, pi
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.lifecycle.version import Version
 from gateway.repository.image_config import incompatibility
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 log = logging.getLogger("models")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from runtimes.sandbox.box import Box
 
 

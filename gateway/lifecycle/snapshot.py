@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.lifecycle.policy import VersionKey
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 
 @dataclass(frozen=True)

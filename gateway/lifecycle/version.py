@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gateway.domain.table import TableEntry
 from gateway.lifecycle.policy import TRANSIENT, State, VersionKey
 from gateway.lifecycle.worker_process import WorkerProcess
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 log = logging.getLogger("models")
 

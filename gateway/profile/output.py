@@ -12,7 +12,7 @@ from gateway.profile.plot import svg
 from gateway.profile.record import Profile
 from gateway.profile.table import markdown
 from gateway.profile.toml_text import NotEditable, patch, with_settings
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 # File → its content, which is "" if there is nothing to write.
 _FILES: dict[str, Callable[[Profile], str]] = {

@@ -27,7 +27,7 @@ from gateway.profile.point import Point
 from gateway.profile.recommendation import Recommendation, recommend
 from gateway.profile.record import Machine, Profile, Trace
 from gateway.profile.sweep import Sweep
-from gateway.repository.scan import ModelConfig, with_runtime
+from gateway.repository.model_config import ModelConfig, with_runtime
 from gateway.tensorboard import events
 from runtimes.profiling import GraphNode, OperatorProfile
 

@@ -8,7 +8,7 @@ from gateway.contents.errors import StoreError
 from gateway.contents.names import check_name, is_hidden
 from gateway.remote.names import wanted
 from gateway.remote.store import RemoteObject
-from gateway.repository.scan import is_version
+from gateway.repository.model_folder import is_version
 
 Shape = Literal["repository", "model", "artifact"]
 _CONFIGURATIONS = (["model.toml"], ["config.pbtxt"])

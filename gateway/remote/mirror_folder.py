@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.contents.cache import Cache, lock_file
-from gateway.repository.scan import is_version
+from gateway.repository.model_folder import is_version
 
 # model → name of a file → its size and etag
 Files = Mapping[str, Mapping[str, list[Any]]]

@@ -14,8 +14,8 @@ from gateway.environments.runtime import Runtime
 from gateway.remote.location import parse
 from gateway.remote.mirror import Choose, Mirror
 from gateway.remote.store import Store, open_store
+from gateway.repository.model_folder import ModelFolder, read_configuration
 from gateway.repository.model_toml import ModelConfigError, ModelToml
-from gateway.repository.scan import ModelFolder, read_configuration
 
 log = logging.getLogger("models")
 

@@ -10,8 +10,11 @@ from gateway.environments.runtime import Runtime
 from gateway.remote.location import is_remote
 from gateway.remote.mirror import Mirror
 from gateway.remote.mirrors import Mirrors
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.model_folder import ModelFolder, read_configuration, scan_model
 from gateway.repository.model_toml import ModelConfigError, ModelToml
-from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, read_configuration, scan, scan_model
+from gateway.repository.scan import scan
 from gateway.repository.scan_cache import ScanCache
 
 log = logging.getLogger("models")

@@ -1,13 +1,48 @@
-"""The files that make up a version's artifact, by the names under which they may be downloaded."""
+"""The files that make up an artifact, and the names under which they may be downloaded."""
 
+import glob
 import os
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.contents.names import is_foreign
 from gateway.errors import NotFound
+from gateway.repository.fingerprint import files_in
 from gateway.repository.formats import Artifact
-from gateway.repository.scan import ModelConfig, artifact_files, files_in
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.shards import shards
+from runtimes.contract import LoadError
+from runtimes.external_data import weight_files
+
+
+def artifact_files(path: Path) -> list[Path]:
+    """Return an artifact, the files next to it that share its stem (MXNet's parameters), and those that it names.
+
+    These are the external data of ONNX, and the weights of TensorFlow.js.
+    """
+    if not path.is_file():
+        return [path]
+    stem = re.split(r"[-.]", path.name)[0]
+    found = {path, *path.parent.glob(f"{glob.escape(stem)}[-.]*")}
+    if path.suffix == ".onnx":
+        status = path.stat()
+        found |= {path.parent / name for name in _weight_files(path, status.st_mtime_ns, status.st_size)}
+    elif path.suffix == ".json":
+        found |= {path.parent / name for name in shards(path)}
+    return sorted(found)
+
+
+@lru_cache(maxsize=64)
+def _weight_files(path: Path, modified_ns: int, size: int) -> list[str]:
+    """Return the files in which an ONNX model keeps weights, except hidden ones, such as .ssh/id_rsa."""
+    try:
+        names = weight_files(str(path))
+    except (LoadError, OSError):
+        return []  # the worker reports it
+    return [name for name in names if not any(map(is_foreign, name.split("/")))]
 
 
 class ArtifactFiles(NamedTuple):

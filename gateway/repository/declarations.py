@@ -3,18 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.repository.formats import Artifact
 from gateway.repository.mar import Archive
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import DeclaredTensor, ModelToml
 from runtimes.contract import TensorSpec, unnamed_outputs
 
-if TYPE_CHECKING:
-    from gateway.repository.scan import ModelConfig
 
-
-def with_declarations(config: "ModelConfig", artifact: Artifact) -> "ModelConfig":
+def with_declarations(config: ModelConfig, artifact: Artifact) -> ModelConfig:
     """Return the model's configuration with its artifact. What model.toml sets has precedence."""
     toml = _completed(config.toml, {"inputs": _tensors(artifact.inputs), "outputs": _tensors(artifact.outputs)})
     completed = replace(config, artifact=artifact, toml=toml)
@@ -32,7 +30,7 @@ def stated_version(artifact: Artifact) -> tuple[str, dict[str, int]]:
     return str(number), {text: number} if match and text != str(number) else {}
 
 
-def _from_archive(config: "ModelConfig", artifact: Artifact, archive: Archive) -> "ModelConfig":
+def _from_archive(config: ModelConfig, artifact: Artifact, archive: Archive) -> ModelConfig:
     version, version_labels = stated_version(artifact)
     values: dict[str, Any] = {"preprocess": archive.preprocess, "postprocess": archive.postprocess}
     if artifact.handler:

@@ -25,8 +25,10 @@ from pydantic import ValidationError
 from gateway.config import explain
 from gateway.environments.runtime import Runtime
 from gateway.generated import tensorflow_serving_config_pb2 as pb
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.model_folder import ModelFolder, scan_model
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig, ModelFolder, RepositoryError, scan_model
 
 log = logging.getLogger("models")
 

@@ -4,19 +4,17 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from gateway.contents.names import is_foreign
-
-if TYPE_CHECKING:
-    from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 _Stamp = tuple[tuple[object, ...], ...]
 
 
 class _Known(NamedTuple):
     stamp: _Stamp
-    configs: "list[ModelConfig]"
+    configs: list[ModelConfig]
 
 
 class ScanCache:
@@ -25,7 +23,7 @@ class ScanCache:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
 
-    def read(self, folder: Path, read: "Callable[[], list[ModelConfig]]") -> "list[ModelConfig]":
+    def read(self, folder: Path, read: Callable[[], list[ModelConfig]]) -> list[ModelConfig]:
         """Return what `read` does, or did if no file has changed since. Problems are looked at each time."""
         path = os.fspath(folder)
         known = self._known.get(path)
@@ -51,14 +49,14 @@ class ScanCache:
         return len(self._known) < before
 
 
-def _has_content(config: "ModelConfig") -> bool:
+def _has_content(config: ModelConfig) -> bool:
     """Return whether what was unpacked of a model's archive, if it is in one, is still there."""
     artifact = config.artifact
     return artifact is None or artifact.archive is None or artifact.path.exists()
 
 
 def _walk(path: str, seen: set[tuple[int, int]]) -> Iterator[tuple[object, ...]]:
-    """Yield everything below a path by which a change could be noticed: see `_fingerprint`. Links are followed."""
+    """Yield everything below a path by which a change could be noticed: see `fingerprint_of`. Links are followed."""
     status = os.stat(path)
     yield status.st_mode, status.st_uid, status.st_ino
     if not stat.S_ISDIR(status.st_mode):  # an archive

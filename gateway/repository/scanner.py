@@ -9,7 +9,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from gateway.repository.scan import ModelConfig, RepositoryError
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
 
 log = logging.getLogger("models")
 

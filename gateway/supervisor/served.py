@@ -13,8 +13,9 @@ from gateway.remote.fetch import cache_folder, shared_cache
 from gateway.remote.location import BadLocation, is_remote
 from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig, Scan, is_repository, models_in, scan
+from gateway.repository.scan import Scan, is_repository, models_in, scan
 from gateway.repository.scan_cache import ScanCache
 
 log = logging.getLogger("gateway")

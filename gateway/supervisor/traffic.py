@@ -15,7 +15,7 @@ from gateway.errors import InvalidRequest, Unavailable, shorten, unknown_model
 from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.niceness import LOWEST, is_reversible, own_nice, set_nice
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.traffic_config import TrafficToml
 
 log = logging.getLogger("traffic")

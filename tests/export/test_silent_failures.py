@@ -15,7 +15,7 @@ from gateway.export.original import Original
 from gateway.export.source import Source
 from gateway.export.verification import Limits, verify
 from gateway.export.workspace import Workspace
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from tests.support.export_runs import environments
 

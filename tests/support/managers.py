@@ -13,7 +13,7 @@ from gateway.environments.builder import Builder
 from gateway.lifecycle.manager import Manager
 from gateway.lifecycle.options import ManagerOptions
 from gateway.lifecycle.starter import StarterOptions
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 # Nothing here takes long; the limit only turns an endless wait into a failure.
 WAIT_S = 5.0

@@ -7,7 +7,7 @@ from gateway.export.jobs import RouteFailed
 from gateway.export.report import Attempt
 from gateway.export.source import Source
 from gateway.export.verification import fixed_sizes
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 
 

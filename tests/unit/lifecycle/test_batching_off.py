@@ -9,7 +9,7 @@ from gateway.domain.table import WorkerAddress
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import VersionKey
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 from runtimes.control import BatchingOff, Load, Ready
 

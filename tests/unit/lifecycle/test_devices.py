@@ -12,8 +12,8 @@ from gateway.environments.runtime import Runtime, discover
 from gateway.lifecycle.devices import device_variables, placement
 from gateway.lifecycle.launch import plan_launch
 from gateway.repository.formats import Artifact
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 
 TWO = ["cuda:0", "cuda:1"]
 

@@ -8,7 +8,7 @@ from gateway.lifecycle.entries import TableEntries
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import VersionKey
 from gateway.lifecycle.version import Version
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 
 def versions(*names: str) -> dict[VersionKey, Version]:

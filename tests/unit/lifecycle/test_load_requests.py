@@ -12,7 +12,8 @@ from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.lifecycle.load_requests import LoadRequests
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.selection import ModelSelection
-from gateway.repository.scan import ModelConfig, RepositoryError
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
 from tests.support.managers import WAIT_S, Repository, managing, run, states, until
 
 

@@ -10,8 +10,9 @@ from gateway.domain.pipeline import Step
 from gateway.domain.table import Table, WorkerAddress
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.policy import State
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig, RepositoryError
 from tests.support.managers import Repository, managing, run, states, until
 
 

@@ -9,7 +9,8 @@ from gateway.environments.runtime import Runtime, read_runtime
 from gateway.errors import NotFound, Unavailable, Unsupported
 from gateway.lifecycle.load_requests import LoadRequests
 from gateway.lifecycle.overrides import Override, Overrides
-from gateway.repository.scan import ModelConfig, scan
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.scan import scan
 from tests.support import ROOT
 from tests.support.managers import Repository, managing, run, states, until
 from tests.support.model_repositories import add_fake

@@ -9,8 +9,8 @@ from gateway.domain.types import ModelStatus, by_model
 from gateway.lifecycle.pipeline_version import PipelineVersion, in_order
 from gateway.lifecycle.policy import VersionKey
 from gateway.lifecycle.selection import ModelSelection
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 from runtimes.contract import Signature, TensorSpec
 
 STEPS = (Step("a", "", {"x": "in"}, {"y": "mid"}), Step("b", "", {"x": "mid"}, {"y": "out"}))

@@ -11,7 +11,7 @@ from gateway.lifecycle import model_version as model_version_module
 from gateway.lifecycle.model_version import ModelVersion, restart_delay_s
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.cores import threads_per_instance
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from runtimes.control import Ready
 
 

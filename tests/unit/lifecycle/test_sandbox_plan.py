@@ -7,7 +7,8 @@ import pytest
 
 from gateway.environments.runtime import Runtime, discover, read_runtime
 from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program, plan_box
-from gateway.repository.scan import ModelConfig, scan
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.scan import scan
 from tests.support import ROOT
 from tests.support.model_repositories import add_fake
 

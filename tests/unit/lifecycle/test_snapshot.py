@@ -6,7 +6,7 @@ import pytest
 
 from gateway.lifecycle.policy import VersionKey
 from gateway.lifecycle.snapshot import RepositorySnapshot, next_snapshot
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 
 A, A_CHANGED, B, B_CHANGED = (VersionKey(name, "1", content) for name in "ab" for content in ("old", "new"))
 

@@ -18,8 +18,8 @@ from gateway.lifecycle.on_demand import OnDemand
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.process.resident import Resident
 from gateway.repository.formats import Artifact
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 from tests.support import ROOT
 
 _MIB = 1 << 20

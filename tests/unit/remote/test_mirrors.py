@@ -16,8 +16,8 @@ from gateway.remote.fake_store import FakeStore
 from gateway.remote.location import BadLocation
 from gateway.remote.mirrors import Mirrors
 from gateway.remote.repositories import Repositories, scan_mirrored_model
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 from gateway.supervisor.supervisor_metrics import repository_families
 
 RUNTIMES = discover()

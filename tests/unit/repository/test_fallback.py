@@ -12,7 +12,8 @@ from gateway.environments.runtime import Format, Runtime, discover
 from gateway.export.workspace import Environments
 from gateway.repository.errors import UnknownFormat
 from gateway.repository.formats import Artifact, find_artifact, identify, resolve_runtime
-from gateway.repository.scan import scan, with_runtime
+from gateway.repository.model_config import with_runtime
+from gateway.repository.scan import scan
 
 NEVER = "==2.6.*"  # a Python that no machine has
 EVER = ">=3.11"

@@ -11,7 +11,8 @@ from gateway.domain.table import Table, TableEntry, table_from_json, table_to_js
 from gateway.domain.table_schema import TableSchema
 from gateway.domain.types import ModelStatus
 from gateway.environments.runtime import discover
-from gateway.repository.scan import ModelConfig, scan
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.scan import scan
 
 RUNTIMES = discover()
 COLUMNS = [

@@ -20,8 +20,10 @@ from gateway.contents.errors import StoreError
 from gateway.environments.runtime import discover
 from gateway.lifecycle.sandbox import NotAllowed, SandboxPolicy, check_program
 from gateway.repository.archives import unpacked
+from gateway.repository.errors import RepositoryError
 from gateway.repository.image_config import incompatibility
-from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.model_config import ModelConfig
+from gateway.repository.scan import scan
 from gateway.repository.scan_cache import ScanCache
 from runtimes.contract import Signature, TensorSpec
 from tests.support import ROOT

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.cli import main
 from gateway.environments.runtime import discover
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.models_config import ModelsConfig
-from gateway.repository.scan import ModelConfig, RepositoryError
 
 RUNTIMES = discover()
 

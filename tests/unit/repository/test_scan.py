@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.environments.runtime import discover
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelConfigError, read_model_toml
-from gateway.repository.scan import ModelConfig, RepositoryError, scan
+from gateway.repository.scan import scan
 from tests.unit.repository.test_formats import torchscript
 
 RUNTIMES = discover()
@@ -63,7 +65,7 @@ def test_a_repository_may_change_during_a_scan(tmp_path: Path, monkeypatch: pyte
     def vanished(folder: Path) -> dict[int, Path]:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("gateway.repository.scan._versions", vanished)
+    monkeypatch.setattr("gateway.repository.model_folder.versions_in", vanished)
     (found,) = scan(tmp_path, RUNTIMES)
     assert found.problem == "its folder cannot be read: No such file or directory"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.repository.scan import ModelConfig
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.scan_cache import ScanCache
 
 

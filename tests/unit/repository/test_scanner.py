@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.repository.scan import ModelConfig, RepositoryError
+from gateway.repository.errors import RepositoryError
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.scanner import Scanner
 
 

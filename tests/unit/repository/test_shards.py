@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.repository.scan import artifact_files
+from gateway.repository.artifact_files import artifact_files
 
 
 def files(folder: Path, content: Any) -> list[str]:

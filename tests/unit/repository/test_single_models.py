@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gateway.environments.runtime import discover
-from gateway.repository.scan import RepositoryError, scan
+from gateway.repository.errors import RepositoryError
+from gateway.repository.scan import scan
 
 RUNTIMES = discover()
 

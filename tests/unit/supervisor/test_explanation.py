@@ -11,8 +11,9 @@ from gateway.environments.runtime import discover
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.pipeline_version import PipelineVersion
 from gateway.lifecycle.policy import VersionKey
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.models_config import ModelsConfig
-from gateway.repository.scan import ModelConfig, scan
+from gateway.repository.scan import scan
 from gateway.supervisor.explanation import explain
 from runtimes.contract import Signature, TensorSpec
 from runtimes.control import Ready

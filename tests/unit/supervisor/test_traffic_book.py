@@ -10,8 +10,8 @@ from gateway.domain.types import ModelStatus
 from gateway.errors import InvalidRequest, NotFound, Unavailable
 from gateway.lifecycle.policy import VersionKey
 from gateway.process.niceness import own_nice
+from gateway.repository.model_config import ModelConfig
 from gateway.repository.model_toml import ModelToml
-from gateway.repository.scan import ModelConfig
 from gateway.supervisor import traffic as traffic_module
 from gateway.supervisor.traffic import TrafficBook
 from runtimes.contract import Signature, TensorSpec
