@@ -19,7 +19,8 @@ from gateway.embedded.model import Model
 from gateway.embedded.options import ModelSpec
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.score.output_columns import column_type
-from gateway.score.scorer import ScoreOptions, Scorer, check_outputs, wanted_outputs
+from gateway.score.scorer import ScoreOptions, Scorer
+from gateway.score.signatures import check_outputs, wanted_outputs
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -124,8 +125,8 @@ def output_types(model: Model, options: ScoreOptions) -> pa.Schema:
     """
     fields = []
     signature = model.signature
-    check_outputs(signature, options)
-    wanted = wanted_outputs(signature, options)
+    check_outputs(signature, options.outputs)
+    wanted = wanted_outputs(signature, options.outputs)
     for each in signature.outputs:
         if each.name in signature.refused or (wanted and each.name not in wanted):
             continue

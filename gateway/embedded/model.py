@@ -84,14 +84,18 @@ class Model:
         In a shape, -1 is any size; if the model batches, the first dimension counts rows. What the artifact does not
         say is known after the first request; until then, a datatype is "" and a shape None.
         """
-        status = self._status
-        declared = status.signature() or Signature((), ())
+        declared, status = self.declared, self._status
         if status.learned is None:
             return declared
         return declared._replace(
             inputs=tuple(complete_specs(declared.inputs or status.learned.inputs, status.learned.inputs)),
             outputs=tuple(complete_specs(declared.outputs or status.learned.outputs, status.learned.outputs)),
         )
+
+    @property
+    def declared(self) -> Signature:
+        """The signature without what requests have revealed."""
+        return self._status.signature() or Signature((), ())
 
     @property
     def max_batch_size(self) -> int:

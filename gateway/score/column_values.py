@@ -79,7 +79,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 def problem(kind: pa.DataType, datatype: str) -> str:
     """Return why no value of this type can be of this datatype; "" if some can."""
     leaf = leaf_of(plain_type(kind))
-    text = _is_text(leaf)
+    text = is_text(leaf)
     number = pa.types.is_integer(leaf) or pa.types.is_floating(leaf) or pa.types.is_decimal(leaf)
     wants = DATATYPES[datatype].kind if datatype else ""
     if text or pa.types.is_null(leaf) or (wants != "bytes" and (number or pa.types.is_boolean(leaf))):
@@ -171,7 +171,7 @@ def _at_once(column: pa.Array, target: Target) -> np.ndarray:
 def _leaves(values: pa.Array, target: Target, nested: bool) -> np.ndarray:
     """Return the innermost values. Raises _NotAtOnce, InvalidRequest, ArrowInvalid."""
     wants = DATATYPES[target.datatype].kind if target.datatype else ""
-    if _is_text(values.type):
+    if is_text(values.type):
         if wants in ("bytes", "") and not target.json:
             return _objects(values.to_pylist())
         if nested or wants == "bytes":
@@ -233,15 +233,15 @@ def _shaped(array: np.ndarray, target: Target) -> np.ndarray:
 def _read_one(value: Any, kind: pa.DataType, target: Target) -> np.ndarray:
     """Return the value of one row. Raises InvalidRequest with the reason why there is none."""
     wants = DATATYPES[target.datatype].kind if target.datatype else ""
-    is_text, name = _is_text(leaf_of(kind)), target.name
+    text, name = is_text(leaf_of(kind)), target.name
     if value is None:
         raise InvalidRequest(f"input '{name}' is null")
-    if is_text and wants in ("bytes", "") and not target.json:
+    if text and wants in ("bytes", "") and not target.json:
         array = _strings(name, value)
     elif wants == "bytes":
-        array = _strings(name, _parsed(name, value))
+        array = _strings(name, parsed(name, value))
     else:
-        array = _numbers(_parsed(name, value) if is_text else value, target)
+        array = _numbers(parsed(name, value) if text else value, target)
     try:
         return np.array(_shaped(array[np.newaxis], target)[0])
     except _NotAtOnce:
@@ -249,10 +249,10 @@ def _read_one(value: Any, kind: pa.DataType, target: Target) -> np.ndarray:
         raise InvalidRequest(f"input '{name}' has shape {list(array.shape)} in this row, expected {expected}") from None
 
 
-def _parsed(name: str, value: Any) -> Any:
+def parsed(name: str, value: Any) -> Any:
     """Return the number, or the lists, that a text such as a field of CSV has. Raises InvalidRequest."""
     if isinstance(value, list):
-        return [_parsed(name, each) for each in value]
+        return [parsed(name, each) for each in value]
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if value is None or not value.strip():
@@ -320,7 +320,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     types = pa.types
     return bool(
         types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)

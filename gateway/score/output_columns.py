@@ -23,8 +23,10 @@ def column_type(spec: TensorSpec, leading: bool) -> pa.DataType | None:
     return _nested(spec.datatype, spec.shape[1:] if leading else spec.shape)
 
 
-def observed_type(row: np.ndarray) -> pa.DataType:
+def observed_type(row: "np.ndarray | str | bytes") -> pa.DataType:
     """Return the type for rows such as this one, whose sizes may differ."""
+    if isinstance(row, str | bytes):
+        return pa.binary()
     return _nested(datatype_of(row.dtype), (-1,) * row.ndim)
 
 

@@ -1,13 +1,11 @@
 """One run of modelport score: read ahead, keep batches in flight, write what comes back in order."""
 
 import os
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,17 +18,17 @@ from gateway.score import sinks
 from gateway.score.engine import Engine, LocalEngine, OpenEngine, Pending
 from gateway.score.errors import CannotScore
 from gateway.score.parts import Parts, PartWriter, folder_of_parts
+from gateway.score.read_ahead import ReadAhead
 from gateway.score.scorer import ScoreOptions, Scorer
 from gateway.score.sources.find import find_files, open_source
 from gateway.score.sources.source import BadInput, Chunk, Source, as_text, cannot_read, first_line
+from gateway.score.undeclared import choose_datatypes
 from runtimes.contract import DATATYPES
 
 # A part is finished after this many rows, or seconds. Smaller parts cost files; larger ones are lost with a crash.
 _PART_ROWS, PART_S = 1 << 16, 10.0
 # What is read at a time, if the sizes of rows are known.
 _CHUNK_ROWS, _CHUNK_BYTES = 1024, 8 << 20
-# Chunks that wait to be sent, besides the one that is being read. More would only take memory.
-_READ_AHEAD = 1
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ def score(request: ScoreRequest, watcher: Watcher, open_engine: OpenEngine | Non
     files, root = find_files(request.inputs, (request.output, request.bad_file, folder_of_parts(request.output)))
     with request.spec.load() as model:
         source = open_source(files, root, model.signature, model.preprocess)
+        request = replace(request, options=choose_datatypes(model, source, request.options))
         scorer = Scorer(model, source.schema, request.options)
         if scorer.schema is not None:
             sinks.check_schema(request.output, scorer.schema)
@@ -120,7 +119,7 @@ def _identity(request: ScoreRequest, model: Model, files: list[Path]) -> dict[st
         "the input": _input(files),
         "the options": [
             dict(options.columns), None if options.keep is None else list(options.keep), list(options.outputs),
-            options.prefix, spec.device, spec.max_batch_size, dict(spec.settings),
+            options.prefix, spec.device, spec.max_batch_size, dict(spec.settings), dict(options.datatypes),
         ],
     }  # fmt: skip
 
@@ -154,7 +153,7 @@ def _check_output(request: ScoreRequest) -> None:
 
 def _score_rest(chunks: Iterator[Chunk], engine: Engine, writer: "_Writer") -> None:
     in_flight = deque[tuple[Chunk, Pending]]()
-    reader = _Reader(chunks)
+    reader = ReadAhead(chunks)
     try:
         for chunk in reader:
             in_flight.append((chunk, engine.submit(chunk.batch)))
@@ -263,37 +262,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class _Reader:
-    """Reads chunks in a thread, a few ahead. What goes wrong there is raised by the iterator."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._queue = queue.Queue[Chunk | Exception | None](_READ_AHEAD)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(chunks,), daemon=True)
-        self._thread.start()
-
-    def _read(self, chunks: Iterator[Chunk]) -> None:
-        try:
-            for chunk in chunks:
-                self._queue.put(chunk)
-                if self._ended.is_set():
-                    return
-            self._queue.put(None)
-        except Exception as error:
-            self._queue.put(error)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        while (found := self._queue.get()) is not None:
-            if isinstance(found, Exception):
-                raise found
-            yield found
-
-    def close(self) -> None:
-        self._ended.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue

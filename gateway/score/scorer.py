@@ -14,7 +14,7 @@ from gateway.score.column_values import Rows, read_rows
 from gateway.score.json_columns import is_json
 from gateway.score.matching import InputColumns, match
 from gateway.score.output_columns import column_type, observed_type, to_column
-from runtimes.contract import Signature
+from gateway.score.signatures import check_outputs, wanted_outputs, with_datatypes
 
 # What a request to a model that batches should have: some batches, so that the worker is busy while the next request
 # is made, but not more bytes than this.
@@ -46,16 +46,18 @@ class Scored(NamedTuple):
 class ScoreOptions:
     """How a table becomes inputs, and outputs become columns. It can be pickled.
 
-    columns  input → the column to make it of. Others are made of the column that has their name
-    keep     the columns of the table that the result has as well; None: all that are not made into inputs; ("all",)
-    outputs  the outputs to compute; empty: all
-    prefix   what the names of the outputs' columns begin with
+    columns    input → the column to make it of. Others are made of the column that has their name
+    keep       the columns of the table that the result has as well; None: all that are not made into inputs; ("all",)
+    outputs    the outputs to compute; empty: all
+    prefix     what the names of the outputs' columns begin with
+    datatypes  input → its datatype, if the model declares none (undeclared.py); otherwise, that of the column
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] | None = None
     outputs: tuple[str, ...] = ()
     prefix: str = ""
+    datatypes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Scorer:
@@ -67,10 +69,10 @@ class Scorer:
     def __init__(self, model: Model, schema: pa.Schema, options: ScoreOptions = ScoreOptions()) -> None:
         """Raises InvalidRequest if the table's columns do not fit the model's inputs."""
         self._model, self._options = model, options
-        self._signature = model.signature
+        self._signature = with_datatypes(model.declared, options.datatypes)
         self._has_rows = model.has_rows
         self._batch_rows = model.max_batch_size if model.has_rows else 0
-        check_outputs(self._signature, options)
+        check_outputs(self._signature, options.outputs)
         kept = options.keep or ()
         self.inputs = match(self._signature, schema, model.has_rows, options.columns, kept, options.outputs)
         used = {name for each in self.inputs for name in each.columns}
@@ -79,7 +81,7 @@ class Scorer:
         keep = list(schema.names) if keep == ["all"] and "all" not in schema.names else keep
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
-        self._wanted = wanted_outputs(self._signature, options)
+        self._wanted = wanted_outputs(self._signature, options.outputs)
         self._kept = pa.schema([_without_dictionary(schema.field(name)) for name in keep])
         self._outputs = self._known_outputs()
         if self._outputs is not None:
@@ -270,23 +272,6 @@ class Submitted:
                 single = [row for part in parts for row in part]
                 found[name] = [single[each] for each in np.argsort(order)]
         return found
-
-
-def check_outputs(signature: Signature, options: ScoreOptions) -> None:
-    """Raises InvalidRequest if an output is asked for that the model, if it names them, does not have."""
-    names = [spec.name for spec in signature.outputs]
-    if names and (unknown := [name for name in options.outputs if name not in names]):
-        raise InvalidRequest(f"the model has no output '{unknown[0]}'; it has {', '.join(names)}")
-
-
-def wanted_outputs(signature: Signature, options: ScoreOptions) -> list[str]:
-    """Return the outputs that are asked for; empty for all.
-
-    A table may well have a column of labels, so a model that was saved with its loss answers without it by default.
-    """
-    if options.outputs or not signature.needs:
-        return list(options.outputs)
-    return signature.outputs_from(signature.needed_for())
 
 
 def _without_dictionary(field: pa.Field) -> pa.Field:

@@ -6,6 +6,7 @@ correct answer is easy to recognize. All keys are optional:
 key               value                            effect
 inputs, outputs   [{"name", "datatype", "shape"}]  default: x and y, FP32 [-1, 4]. "outputs": null declares none
 refused           {name: reason}                   these outputs exist but cannot be served
+accepts           [datatype]                       inputs of others are invalid, though they are not declared
 load_seconds      number                           duration of load
 load_error        text                             load raises LoadError with this text
 load_crash        true                             the process exits during load
@@ -47,7 +48,17 @@ from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
 import numpy as np
 
 from runtimes.checks import check_input, declared_inputs, declared_outputs, wanted_outputs
-from runtimes.contract import InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec, Unsupported
+from runtimes.contract import (
+    DATATYPES,
+    InvalidInput,
+    LoadError,
+    LoadOptions,
+    Model,
+    Signature,
+    TensorSpec,
+    Unsupported,
+    datatype_of,
+)
 
 
 def load(options: LoadOptions) -> Model:
@@ -90,6 +101,8 @@ class FakeModel(Model):
         requested = wanted_outputs(outputs, self._names)
         arrays = [check_input(spec, inputs) for spec in self._signature.inputs]
         for array in arrays:
+            if datatype_of(array.dtype) not in self._described.get("accepts", DATATYPES):
+                raise InvalidInput("an input is %s" % datatype_of(array.dtype))
             if not self._described.get("inert"):
                 _apply_effects(array)
             for number, act in self._described.get("tries", {}).items():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.score.scorer import ScoreOptions, wanted_outputs
+from gateway.score.signatures import wanted_outputs
 from runtimes.contract import InvalidInput, Signature, TensorSpec
 from runtimes.needs import chosen, with_needs
 
@@ -53,9 +53,9 @@ def test_a_request_gets_what_it_names_or_what_can_be_computed() -> None:
 def test_tables_are_scored_without_the_loss() -> None:
     """Even if they have labels, unless the loss is asked for."""
     found = signature("xl", z="x", loss="xl")
-    assert wanted_outputs(found, ScoreOptions()) == ["z"]
-    assert wanted_outputs(found, ScoreOptions(outputs=("loss",))) == ["loss"]
-    assert wanted_outputs(signature("ab", y="ab"), ScoreOptions()) == []
+    assert wanted_outputs(found, ()) == ["z"]
+    assert wanted_outputs(found, ("loss",)) == ["loss"]
+    assert wanted_outputs(signature("ab", y="ab"), ()) == []
 
 
 def test_outputs_in_json_need_their_inputs_too() -> None:
