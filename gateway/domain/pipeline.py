@@ -47,6 +47,15 @@ class Step(NamedTuple):
         return f"{self.model} version {self.version}" if self.version else self.model
 
 
+def steps_after(steps: Sequence[Step], number: int) -> frozenset[int]:
+    """Return the numbers of the steps that need what this one makes, or what such a step makes."""
+    made, found = set(steps[number].outputs.values()), set[int]()
+    while more := {each for each, step in enumerate(steps) if each not in found and step.needs & made}:
+        found |= more
+        made = {tensor for each in more for tensor in steps[each].outputs.values()}
+    return frozenset(found)
+
+
 def steps_from_json(raw: Sequence[Any]) -> tuple[Step, ...]:
     return tuple(
         Step(model, version, inputs, outputs, Condition(*when) if when else None)

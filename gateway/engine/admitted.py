@@ -82,8 +82,8 @@ class AdmittedRequest(QueuedRequest):
             self._end(CANCELLED)
 
     def acknowledge(self) -> None:
-        if self.request is not None and self.worker is not None:
-            self.worker.acknowledge(self.id)
+        if self.request is not None:
+            self.servable.acknowledge(self)
 
     def count_compute(self, results: ResultGroup) -> None:
         """Add what the batch of a child has taken."""

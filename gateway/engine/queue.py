@@ -179,6 +179,10 @@ class ModelQueue:
                 best = client
         return best
 
+    def acknowledge(self, queued: QueuedRequest) -> None:
+        if queued.worker is not None:
+            queued.worker.acknowledge(queued.id)
+
     def release(self, queued: QueuedRequest) -> None:
         """Remove a settled request from the queue, or cancel it at the worker that still has it."""
         worker = queued.worker

@@ -231,6 +231,9 @@ class SequenceQueues:
     def put(self, queued: QueuedRequest) -> None:
         self._slots[slot_of(_sequence_of(queued).id, self.status.instances)].put(queued)
 
+    def acknowledge(self, queued: QueuedRequest) -> None:
+        """Do nothing: no request gets an answer that is not the final one."""
+
     def release(self, queued: QueuedRequest) -> None:
         for slot in self._slots:
             if slot.has(queued):

@@ -111,6 +111,9 @@ class Servable(Protocol):
     def put(self, queued: QueuedRequest) -> None:
         """Accept an admitted request. It gets any number of answers, of which the last is final, or an error."""
 
+    def acknowledge(self, queued: QueuedRequest) -> None:
+        """The client of a request has read one more answer that was not the final one."""
+
     def release(self, queued: QueuedRequest) -> None:
         """Forget a request that was settled without an answer, and cancel it if it is still running."""
 

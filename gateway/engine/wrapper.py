@@ -46,6 +46,9 @@ class ServableWrapper:
     def put(self, queued: QueuedRequest) -> None:
         self.inner.put(queued)
 
+    def acknowledge(self, queued: QueuedRequest) -> None:
+        self.inner.acknowledge(queued)
+
     def release(self, queued: QueuedRequest) -> None:
         self.inner.release(queued)
 

@@ -12,6 +12,7 @@ from gateway.lifecycle.policy import State, VersionKey
 from gateway.lifecycle.version import Version
 from gateway.repository.image_config import incompatibility
 from gateway.repository.model_config import ModelConfig
+from gateway.repository.pipeline_graph import decoupled_problem
 
 log = logging.getLogger("models")
 
@@ -28,7 +29,7 @@ class PipelineVersion(Version):
         self._state = State.UNAVAILABLE if config.problem else State.LOADING
         self._admits = False
         self._interface: PipelineInterface | None = None
-        self._stateful = self._was_ready = False
+        self._decoupled = self._stateful = self._was_ready = False
         self._seen: object = None  # what the state follows from
 
     @property
@@ -90,10 +91,6 @@ class PipelineVersion(Version):
                 return State.UNAVAILABLE, f"its step '{step}' is UNAVAILABLE: {status.reason}"
             elif status.state == State.UNLOADED:
                 is_unloaded = True
-            elif status.decoupled:
-                return State.UNAVAILABLE, (
-                    f"its step '{step}' is decoupled: it gives any number of answers, and a step must give one"
-                )
             elif status.state != State.READY:
                 waiting = waiting or f"its step '{step}' is {status.state}: {status.reason}"
         statuses = [status for status in found if status is not None and status.admits]
@@ -107,11 +104,15 @@ class PipelineVersion(Version):
     def _connect(self, statuses: Sequence[ModelStatus]) -> str:
         """Take over the signatures of the steps; return why they do not fit together, or ""."""
         toml = self.config.toml
+        decoupled = [status.decoupled for status in statuses]
+        if problem := decoupled_problem(self.config.steps, decoupled, [status.sequence for status in statuses]):
+            return problem
         try:
             interface = pipeline_interface(self.config.steps, statuses, toml, self.config.class_labels)
         except Mismatch as mismatch:
             return str(mismatch)
         self._interface = interface
+        self._decoupled = any(decoupled)
         self._stateful = any(status.stateful for status in statuses)
         return incompatibility(toml.preprocess, toml.postprocess, interface.signature, interface.class_labels, 0)
 
@@ -130,6 +131,7 @@ class PipelineVersion(Version):
             max_batch_size=found.max_batch_size if found else 0,
             was_batched=bool(toml.max_batch_size),
             stateful=self._stateful,
+            decoupled=self._decoupled,
             priority_levels=toml.priority_levels,
             default_priority_level=toml.default_priority_level,
             version_labels=self._version_labels,

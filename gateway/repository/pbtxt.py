@@ -70,7 +70,8 @@ _USED = frozenset(
     ]
 )
 _OPTIONAL_USED = _USED | {"input.optional"}
-_PROGRAM_USED = _OPTIONAL_USED | {"model_transaction_policy.decoupled"}
+_DECOUPLED = "model_transaction_policy.decoupled"
+_PROGRAM_USED = _OPTIONAL_USED | {_DECOUPLED}
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
 # Keys of model.toml in errors → their names in config.pbtxt.
 _KEYS = {
@@ -120,7 +121,8 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
     chosen = runtimes.get(runtime)
     is_program = chosen is not None and chosen.model_code
     has_optional = chosen is not None and chosen.optional_inputs
-    if config.model_transaction_policy.decoupled and not is_program:
+    # As in Triton, a pipeline is decoupled if one of its steps is, whatever this says.
+    if config.model_transaction_policy.decoupled and not (is_program or steps):
         raise ModelConfigError(
             f"{path} asks for model_transaction_policy.decoupled, which only Python models can have; remove it if the "
             "model works without it"
@@ -139,7 +141,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
             for tensor in config.input
         ],
         "outputs": [_tensor(config, tensor, path) for tensor in config.output],
-        "decoupled": config.model_transaction_policy.decoupled or None,
+        "decoupled": (config.model_transaction_policy.decoupled and not steps) or None,
         "labels": {tensor.name: tensor.label_filename for tensor in config.output if tensor.label_filename},
         "queue_delay_ms": _delay_ms(config, path),
         **_priorities(config.dynamic_batching, path),
@@ -162,7 +164,7 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
     if config.max_batch_size > 0 and not config.WhichOneof("scheduling_choice"):
         toml = toml.without_batching_declared()
     known = _PROGRAM_USED if is_program else _OPTIONAL_USED if has_optional else _USED
-    used = {*known, *([ACCELERATOR] if accelerators else [])}
+    used = {*known, *([ACCELERATOR] if accelerators else []), *([_DECOUPLED] if steps else [])}
     return toml, [*_unused(config, used), *ignored, *ignored_groups]
 
 

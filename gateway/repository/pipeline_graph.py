@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from gateway.domain.pipeline import Step
+from gateway.domain.pipeline import Step, steps_after
 
 
 def graph_problem(steps: Sequence[Step], inputs: Collection[str], outputs: Collection[str], name: str = "") -> str:
@@ -39,6 +39,26 @@ def graph_problem(steps: Sequence[Step], inputs: Collection[str], outputs: Colle
             return f"its output '{tensor}' is made by no step; map an output of a step to it"
     if loop := _loop(steps, made_by):
         return f"its steps wait for each other: {' → '.join(map(str, loop))}"
+    return ""
+
+
+def decoupled_problem(steps: Sequence[Step], decoupled: Sequence[bool], sequences: Sequence[bool]) -> str:
+    """Return why the steps cannot run with those of them that are decoupled; "" if they can.
+
+    decoupled, sequences  of each step: whether its model gives any number of answers, and whether its requests form
+                          sequences
+    """
+    found = [number for number, each in enumerate(decoupled) if each]
+    if not found:
+        return ""
+    if len(found) > 1:
+        return f"its steps {_names(steps[number] for number in found)} are decoupled, and only one step may be"
+    for number in sorted(steps_after(steps, found[0])):
+        if sequences[number]:
+            return (
+                f"its step '{steps[number]}' runs sequences, and would get every answer of the decoupled step "
+                f"'{steps[found[0]]}' with the same sequence id and flags"
+            )
     return ""
 
 

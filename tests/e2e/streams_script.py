@@ -1,7 +1,7 @@
 """Run tritonclient's streams, in its environment, against decoupled fake models.
 
-Usage: streams_script.py GRPC. `three` answers a row x three times, with 2x, 2x + 1 and 2x + 2; `rows` as often as the
-input has rows.
+Usage: streams_script.py GRPC. `three` answers a row x three times, with 2x, 2x + 1 and 2x + 2; `three_behind` is a
+pipeline that doubles these; `rows` answers as often as the input has rows.
 """
 
 import asyncio
@@ -41,6 +41,13 @@ def check_callbacks(address: str) -> None:
             ("a", 3.0, False),
             ("a", 4.0, False),
             ("a", None, True),
+        ]
+        client.async_stream_infer("three_behind", inputs(), request_id="p", enable_empty_final_response=True)
+        assert [seen(answers.get(timeout=WAIT_S)[0]) for _ in range(4)] == [
+            ("p", 4.0, False),
+            ("p", 6.0, False),
+            ("p", 8.0, False),
+            ("p", None, True),
         ]
         client.async_stream_infer("rows", inputs(0), request_id="none", enable_empty_final_response=True)
         assert seen(answers.get(timeout=WAIT_S)[0]) == ("none", None, True)

@@ -1,4 +1,7 @@
-"""Decoupled models over ModelStreamInfer and generate_stream, with real processes: two fronts share the workers."""
+"""Decoupled models over ModelStreamInfer and generate_stream, with real processes: two fronts share the workers.
+
+Most tests are also those of pipelines, in which another model doubles what the decoupled one answers.
+"""
 
 import json
 import os
@@ -24,6 +27,36 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 WIDE = {"datatype": "FP32", "shape": [-1, 40_000]}
 # More answers than the buffers of gRPC and of the sockets hold.
 MANY = 2_000
+BEHIND = """
+[[steps]]
+model = "{model}"
+inputs = {{ x = "x" }}
+outputs = {{ y = "each" }}
+[[steps]]
+model = "{behind}"
+inputs = {{ x = "each" }}
+outputs = {{ y = "y" }}
+"""
+ENSEMBLE = """
+platform: "ensemble"
+input [ { name: "x" data_type: TYPE_FP32 dims: [ -1, 4 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ -1, 4 ] } ]
+model_transaction_policy { decoupled: true }
+ensemble_scheduling {
+  step [
+    {
+      model_name: "three" model_version: -1
+      input_map { key: "x" value: "x" }
+      output_map { key: "y" value: "each" }
+    },
+    {
+      model_name: "plain" model_version: -1
+      input_map { key: "x" value: "each" }
+      output_map { key: "y" value: "y" }
+    }
+  ]
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +82,12 @@ def running(scratch: Path) -> Iterator[Gateway]:
     add_fake(repository, "hangs", toml="execution_timeout_s = 0.5", answers=2, effects_at=1)
     wide = [{"name": "x", **WIDE}], [{"name": "y", **WIDE}]
     add_fake(repository, "wide", inputs=wide[0], outputs=wide[1], answers=MANY)
+    add_fake(repository, "wide_plain", inputs=wide[0], outputs=wide[1])
+    for model, behind in {"gated": "plain", "wide": "wide_plain"}.items():
+        (repository / f"{model}_behind" / "1").mkdir(parents=True)
+        (repository / f"{model}_behind" / "model.toml").write_text(BEHIND.format(model=model, behind=behind))
+    (repository / "three_behind" / "1").mkdir(parents=True)
+    (repository / "three_behind" / "config.pbtxt").write_text(ENSEMBLE)
     gateway = start_gateway(repository, scratch, "--fronts", "2").wait_ready()
     yield gateway
     gateway.close()
@@ -69,9 +108,9 @@ def first_number(raw: bytes) -> float:
 
 
 def memory(running: Gateway) -> int:
-    """The memory of the fronts and of wide's worker, in bytes."""
+    """The memory of the fronts and of the workers of both wide models, in bytes."""
     total = 0
-    for pid in [*running.front_pids(), *running.worker_pids("wide")]:
+    for pid in [*running.front_pids(), *running.worker_pids("wide"), *running.worker_pids("wide_plain")]:
         (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
         total += int(kilobytes) * 1024
     return total
@@ -82,54 +121,76 @@ def test_tritonclient_reads_streams(running: Gateway) -> None:
     assert "all of it worked" in run_client(python, Path(__file__).parent / "streams_script.py", running.grpc)
 
 
-def test_unary_rest_is_refused(running: Gateway) -> None:
+@pytest.mark.parametrize("model", ["three", "three_behind"])
+def test_unary_rest_is_refused(running: Gateway, model: str) -> None:
     inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]
     for path, body in (
-        ("/v2/models/three/infer", {"inputs": inputs}),
-        ("/predict/three", {"inputs": {"x": [[1, 1, 1, 1]]}}),
-        ("/v1/models/three:predict", {"instances": [[1, 1, 1, 1]]}),
+        (f"/v2/models/{model}/infer", {"inputs": inputs}),
+        (f"/predict/{model}", {"inputs": {"x": [[1, 1, 1, 1]]}}),
+        (f"/v1/models/{model}:predict", {"instances": [[1, 1, 1, 1]]}),
     ):
         for _ in range(3):  # the compiled path takes requests whose form is known
             reply = running.post(path, body)
             assert reply.status == 501
-            assert "doesn't support models with decoupled transaction policy" in reply.json()["error"]
-    config = running.get("/v2/models/three/config").json()
+            assert f"model '{model}' is decoupled, and this endpoint doesn't support" in reply.json()["error"]
+    config = running.get(f"/v2/models/{model}/config").json()
     assert config["model_transaction_policy"] == {"decoupled": True}
     assert running.get("/v2/models/plain/config").json()["model_transaction_policy"] == {"decoupled": False}
 
 
-def test_a_client_that_reads_slowly_holds_the_model_back(running: Gateway) -> None:
+@pytest.mark.parametrize(("model", "factor"), [("wide", 1), ("wide_behind", 2)])
+def test_a_client_that_reads_slowly_holds_the_model_back(running: Gateway, model: str, factor: int) -> None:
     """All answers would take 320 MB."""
     before = memory(running)
     with grpc.insecure_channel(running.grpc) as channel:
-        call = channel.stream_stream(STREAM)(iter([request("wide", 40_000)]), timeout=WAIT_S)
+        call = channel.stream_stream(STREAM)(iter([request(model, 40_000)]), timeout=WAIT_S)
         for number in range(3):
-            assert first_number(next(call)) == 2.0 + number
+            assert first_number(next(call)) == factor * (2.0 + number)
         # Another client is served meanwhile, again and again, so that the model would have had the time.
         for _ in range(20):
             other = channel.stream_stream(STREAM)(iter([request("three")]), timeout=WAIT_S)
             assert [first_number(raw) for raw in other] == [2.0, 3.0, 4.0]
         assert memory(running) - before < 40 * MAX_UNREAD_BYTES + (24 << 20)
-        assert [first_number(next(call)) for _ in range(300)] == [5.0 + number for number in range(300)]
+        assert [first_number(next(call)) for _ in range(300)] == [factor * (5.0 + number) for number in range(300)]
         mark = len(running.log)
         call.cancel()
         given_up = running.wait_for(r"the request was given up after (\d+) answers", mark)
         assert int(given_up[1]) < MANY
 
 
-def test_a_worker_that_dies_in_the_middle_is_one_error(running: Gateway, gate: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "factor", "where"), [("gated", 1, ""), ("gated_behind", 2, "step 1 (model gated): ")]
+)
+def test_a_worker_that_dies_in_the_middle_is_one_error(
+    running: Gateway, gate: Path, model: str, factor: int, where: str
+) -> None:
     Path(f"{gate}.0").touch()
     with grpc.insecure_channel(running.grpc) as channel:
-        call = channel.stream_stream(STREAM)(iter([request("gated")]), timeout=WAIT_S)
-        assert first_number(next(call)) == 2.0
+        call = channel.stream_stream(STREAM)(iter([request(model)]), timeout=WAIT_S)
+        assert first_number(next(call)) == 2.0 * factor
         (pid,) = running.worker_pids("gated")
         os.kill(pid, signal.SIGKILL)
         (last,) = [pb.ModelStreamInferResponse.FromString(raw) for raw in call]
-        assert "the model's worker died while it ran this request; it will not be retried" in last.error_message
+        assert last.error_message.endswith(
+            f"{where}the model's worker died while it ran this request; it will not be retried"
+        )
         for number in (1, 2):
             Path(f"{gate}.{number}").touch()
-        call = channel.stream_stream(STREAM)(iter([request("gated")]), timeout=WAIT_S)
-        assert [first_number(raw) for raw in call] == [2.0, 3.0, 4.0]
+        call = channel.stream_stream(STREAM)(iter([request(model)]), timeout=WAIT_S)
+        assert [first_number(raw) for raw in call] == [factor * value for value in (2.0, 3.0, 4.0)]
+
+
+def test_a_worker_behind_the_decoupled_one_that_dies_loses_nothing(running: Gateway) -> None:
+    with grpc.insecure_channel(running.grpc) as channel:
+        call = channel.stream_stream(STREAM)(iter([request("wide_behind", 40_000)]), timeout=WAIT_S)
+        (pid,) = running.worker_pids("wide_plain")
+        mark = len(running.log)
+        for number in range(60):
+            if number == 10:
+                os.kill(pid, signal.SIGKILL)
+            assert first_number(next(call)) == 2 * (2.0 + number)
+        running.wait_for("its worker was killed by SIGKILL; restarting", mark)
+        call.cancel()
 
 
 def test_a_crash_before_the_first_answer_is_retried(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
@@ -146,15 +207,16 @@ def test_a_crash_before_the_first_answer_is_retried(gateway: Callable[..., Gatew
         assert [first_number(raw) for raw in call] == [2.0]
 
 
-def test_curl_reads_events_as_they_come(running: Gateway, gate: Path) -> None:
+@pytest.mark.parametrize(("model", "factor"), [("gated", 1), ("gated_behind", 2)])
+def test_curl_reads_events_as_they_come(running: Gateway, gate: Path, model: str, factor: int) -> None:
     """The second answer is computed only after the client has the first."""
     gate.with_name("gate.0").touch()
-    url = f"http://{running.http}/v2/models/gated/generate_stream"
+    url = f"http://{running.http}/v2/models/{model}/generate_stream"
     with subprocess.Popen(["curl", "-sN", url, "-d", '{"x": [1, 1, 1, 1]}'], stdout=subprocess.PIPE) as curl:
         assert curl.stdout is not None
         for number in range(3):
             gate.with_name(f"gate.{number}").touch()
-            assert json.loads(curl.stdout.readline().removeprefix(b"data: "))["y"] == [2.0 + number] * 4
+            assert json.loads(curl.stdout.readline().removeprefix(b"data: "))["y"] == [factor * (2.0 + number)] * 4
             assert curl.stdout.readline() == b"\n"
         assert curl.stdout.read() == b""
     assert curl.returncode == 0
@@ -180,12 +242,13 @@ def test_the_limit_of_an_execution_is_for_one_answer(running: Gateway) -> None:
     running.wait_for(r"a batch ran for longer than execution_timeout_s = 0.5")
 
 
-def test_a_deadline_in_the_middle_of_events_is_one_error(running: Gateway, gate: Path) -> None:
+@pytest.mark.parametrize(("model", "factor"), [("gated", 1), ("gated_behind", 2)])
+def test_a_deadline_in_the_middle_of_events_is_one_error(running: Gateway, gate: Path, model: str, factor: int) -> None:
     gate.with_name("gate.0").touch()
     body = {"x": [1, 1, 1, 1], "timeout": 2_000_000}
-    reply = running.post("/v2/models/gated/generate_stream", body)
+    reply = running.post(f"/v2/models/{model}/generate_stream", body)
     answers = [json.loads(line.removeprefix(b"data: ")) for line in reply.body.splitlines() if line]
-    assert [each["y"][0] for each in answers[:-1]] == [2.0]
+    assert [each["y"][0] for each in answers[:-1]] == [2.0 * factor]
     assert answers[-1] == {"error": "the deadline passed before the model answered"}
     mark = len(running.log)
     gate.with_name("gate.1").touch()  # now the worker can see that its client has left
@@ -204,12 +267,15 @@ def test_statistics_count_a_request_once(running: Gateway) -> None:
     assert after["execution_count"] - before["execution_count"] == 4
 
 
-def test_a_reader_of_events_holds_the_model_back_and_ends_it_by_leaving(running: Gateway) -> None:
+@pytest.mark.parametrize(("model", "factor"), [("wide", 1), ("wide_behind", 2)])
+def test_a_reader_of_events_holds_the_model_back_and_ends_it_by_leaving(
+    running: Gateway, model: str, factor: int
+) -> None:
     before, mark = memory(running), len(running.log)
-    url = f"http://{running.http}/v2/models/wide/generate_stream"
+    url = f"http://{running.http}/v2/models/{model}/generate_stream"
     with httpx.stream("POST", url, json={"x": [1.0] * 40_000}, timeout=WAIT_S) as answer:
         lines = answer.iter_lines()
-        assert json.loads(next(lines).removeprefix("data: "))["y"][0] == 2.0
+        assert json.loads(next(lines).removeprefix("data: "))["y"][0] == 2.0 * factor
         for _ in range(20):
             reply = running.post("/v2/models/three/generate_stream", {"x": [1, 1, 1, 1]})
             assert reply.body.count(b"data: ") == 3

@@ -27,6 +27,17 @@ model = "second"
 inputs = { x = "mid" }
 outputs = { y = "out" }
 """
+BOTH = """
+[[steps]]
+model = "decoupled"
+inputs = { in = "in" }
+outputs = { out = "mid" }
+
+[[steps]]
+model = "many"
+inputs = { x = "mid" }
+outputs = { y = "out" }
+"""
 ENSEMBLE = """
 platform: "ensemble"
 max_batch_size: 4
@@ -90,7 +101,9 @@ def running(repository: Path) -> Iterator[Gateway]:
     add_pipeline(repository, "either", either)
     picture = '[preprocess]\nsize = [2, 2]\n[[steps]]\nmodel = "pixels"\ninputs = { x = "in" }\noutputs = { y = "out" }'
     add_pipeline(repository, "picture", picture)
-    for name, other in {"decoupled": "many", "failed": "broken", "unfit": "wide", "missing": "nobody"}.items():
+    add_pipeline(repository, "decoupled", TWO_STEPS.replace('"second"', '"many"'))
+    add_pipeline(repository, "both", BOTH)
+    for name, other in {"failed": "broken", "unfit": "wide", "missing": "nobody"}.items():
         add_pipeline(repository, name, TWO_STEPS.replace('"second"', f'"{other}"'))
     add_pipeline(repository, "loop", TWO_STEPS.replace('x = "in"', 'x = "out"'))
     gateway = start_gateway(repository, repository.parent, "--fronts", "1").wait_ready()
@@ -100,11 +113,11 @@ def running(repository: Path) -> Iterator[Gateway]:
 
 def test_each_state_has_one_sentence_that_names_the_step(running: Gateway) -> None:
     index = running.index()
-    for name in ("two", "ensemble", "choice", "picture"):
+    for name in ("two", "ensemble", "choice", "picture", "decoupled"):
         assert index[name, "1"]["state"] == "READY", index[name, "1"]
-    reasons = {name: index[name, "1"]["reason"] for name in ("decoupled", "failed", "unfit", "missing")}
+    reasons = {name: index[name, "1"]["reason"] for name in ("both", "failed", "unfit", "missing")}
     assert reasons == {
-        "decoupled": "its step 'many' is decoupled: it gives any number of answers, and a step must give one",
+        "both": "its steps 'decoupled', 'many' are decoupled, and only one step may be",
         "failed": "its step 'broken' is UNAVAILABLE: it is corrupt",
         "unfit": "input 'x' of step 'wide' has shape [-1, 5] (-1 is any size), but output 'y' of step 'first' has "
         "shape [-1, 4] (-1 is any size); make them fit",

@@ -99,9 +99,11 @@ class Bench:
         inputs = [from_array(key, np.asarray(value)) for key, value in tensors.items()]
         return self.engine.submit(InferRequest(name, inputs, id="seven", outputs=outputs), self.outcomes.append)
 
-    def answer(self, name: str, /, infer_ns: int = 300, version: str = "1", **tensors: Any) -> InferRequest:
-        """Answer the first request that waits for a model, and return it."""
-        queued = self.waiting(name, version)[0]
+    def answer(
+        self, name: str, /, infer_ns: int = 300, version: str = "1", at: int = 0, **tensors: Any
+    ) -> InferRequest:
+        """Answer the first request that waits for a model, or the one at another position, and return it."""
+        queued = self.waiting(name, version)[at]
         request = queued.request
         assert request is not None
         outputs = [from_array(key, np.asarray(value)) for key, value in tensors.items()]
@@ -551,7 +553,7 @@ def test_tensors_are_freed_when_no_step_needs_them() -> None:
         queued = bench.submit("chain", x=[1.0])
         bench.answer("a", y=[2.0])
         (pipeline,) = (each for each in bench.servables if each.status.name == "chain")
-        kept: dict[str, Tensor | None] = pipeline._runs[queued.id]._tensors
+        kept: dict[str, Tensor | None] = pipeline._runs[queued.id]._first._tensors
         assert kept == {"x": None, "m": None}
         queued.cancel()
 

@@ -45,6 +45,9 @@ class Counting:
     def put(self, queued: QueuedRequest) -> None:
         self.accepted.append(queued)
 
+    def acknowledge(self, queued: QueuedRequest) -> None:
+        pass
+
     def release(self, queued: QueuedRequest) -> None:
         self.released.append(queued)
 

@@ -44,11 +44,19 @@ def follow(version: PipelineVersion, *statuses: ModelStatus, coming: tuple[str, 
         ([B], ("a",), "LOADING", "its step 'a' is being loaded"),
         ([LOADING, replace(FAILED, name="b")], (), "UNAVAILABLE", "its step 'b' is UNAVAILABLE: its file is broken"),
         (
-            [READY, replace(B, decoupled=True)],
+            [replace(READY, decoupled=True), replace(B, decoupled=True)],
             (),
             "UNAVAILABLE",
-            "its step 'b' is decoupled: it gives any number of answers, and a step must give one",
+            "its steps 'a', 'b' are decoupled, and only one step may be",
         ),
+        (
+            [replace(READY, decoupled=True), replace(B, sequence=True)],
+            (),
+            "UNAVAILABLE",
+            "its step 'b' runs sequences, and would get every answer of the decoupled step 'a' with the same sequence "
+            "id and flags",
+        ),
+        ([replace(READY, sequence=True), replace(B, decoupled=True)], (), "READY", ""),
         (
             [READY, replace(B, signatures={"default": INTEGERS})],
             (),
@@ -64,6 +72,13 @@ def test_the_state_follows_the_steps(
     assert (status.state, status.reason) == (state, reason)
     assert status.admits == (state == "READY" or RESTARTED in statuses)
     assert (status.platform, status.steps) == ("ensemble", STEPS)
+
+
+def test_a_pipeline_is_decoupled_while_one_of_its_steps_is() -> None:
+    version = pipeline()
+    assert [follow(version, READY, each).decoupled for each in (B, replace(B, decoupled=True), B)] == [
+        False, True, False,
+    ]  # fmt: skip
 
 
 def test_a_step_follows_its_model_unless_its_version_is_fixed() -> None:

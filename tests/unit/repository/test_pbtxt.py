@@ -451,6 +451,16 @@ def test_python_models_may_be_decoupled_and_have_optional_inputs(tmp_path: Path)
     assert (toml.decoupled, [each.optional for each in toml.inputs], left) == (True, [False, True], [])
 
 
+@pytest.mark.parametrize("decoupled", ["true", "false"])
+def test_an_ensemble_may_say_that_it_is_decoupled_which_follows_from_its_steps(tmp_path: Path, decoupled: str) -> None:
+    step = 'step [ { model_name: "a" input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } ]'
+    toml, left = read(
+        tmp_path,
+        f'platform: "ensemble" ensemble_scheduling {{ {step} }} model_transaction_policy {{ decoupled: {decoupled} }}',
+    )
+    assert (len(toml.steps), toml.decoupled, left) == (1, False, [])
+
+
 def test_a_response_cache_is_the_one_that_models_share(tmp_path: Path) -> None:
     for enable, expected in (("true", True), ("false", False)):
         toml, left = read(tmp_path, f'name: "m" max_batch_size: 2 response_cache {{ enable: {enable} }}')
