@@ -75,7 +75,7 @@ from gateway.front.dialects.tfserving import predict as tfserving_predict, rest 
 from gateway.front.dialects.v2 import rest, rest_forms, rest_request, rest_response
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
-from gateway.front.base import dialect, nested_forms
+from gateway.front.base import dialect, nested_forms, parameters
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import error_reply
 from gateway.front.base.records import traceparent_of
@@ -97,6 +97,7 @@ DEF MAX_LISTS = 32
 DEF MAX_KEY = 8192
 DEF MAX_INPUTS = 32
 DEF MAX_MESSAGE = 65536
+DEF MAX_PARAMETERS = 1024
 # Entries of a cache, as of those in the Python code.
 DEF MAX_CACHED = 1024
 # More do not fit into a message. Shapes claim more, and Python says what is wrong with them.
@@ -113,6 +114,9 @@ cdef object row_layout = layout_with_rows
 cdef object python_frames = frames.Frames()
 cdef Py_ssize_t MAX_REQUESTS_PER_FRAME = frames.MAX_REQUESTS_PER_FRAME
 cdef int LEVEL_BITS = PYTHON_LEVEL_BITS
+cdef frozenset DEFINED_PARAMETERS = parameters.DEFINED
+cdef str DEFINED_PREFIX = parameters.DEFINED_PREFIX
+cdef int MAX_PRIORITY = parameters.MAX_PRIORITY
 cdef uint8_t VERSION = wire.VERSION, INFER = wire.INFER, RESULT = wire.RESULT
 cdef uint16_t ISOLATED = wire.ISOLATED, FINAL = wire.FINAL, FIRST_OF_BATCH = wire.FIRST_OF_BATCH
 cdef uint16_t IN_RESULT_MEMORY = wire.IN_RESULT_MEMORY, IN_ARENA = wire.IN_ARENA
@@ -127,4 +131,5 @@ include "compiled/nested.pxi"
 include "compiled/tally.pxi"
 include "compiled/requests.pxi"
 include "compiled/http.pxi"
+include "compiled/grpc_parameters.pxi"
 include "compiled/grpc.pxi"

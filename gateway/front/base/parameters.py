@@ -12,7 +12,7 @@ from runtimes.tensor_bytes import Tensor
 _OPTIONS = frozenset(["priority", "timeout", "signature", "signature_name"])
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 # Parameters that protocols define. Models get only the others, which are the client's own.
-_DEFINED = _OPTIONS | frozenset(
+DEFINED = _OPTIONS | frozenset(
     [
         *_SEQUENCE,
         "binary_data",
@@ -24,14 +24,14 @@ _DEFINED = _OPTIONS | frozenset(
         "shared_memory_byte_size",
     ]
 )
-_DEFINED_PREFIX = "triton_"
+DEFINED_PREFIX = "triton_"
 # As in Triton.
 _MAX_SEQUENCE_ID_BYTES = 128
 _SEQUENCE_IDS = range(1 << 64)
 # The integers that clients can send: int64 and uint64 over gRPC.
 _PRIORITIES = range(-(1 << 63), 1 << 64)
 # The range in frames to workers. Values outside are clamped.
-_MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
+_MIN_PRIORITY, MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
 _TIMEOUTS = range(1 << 63)
 
 
@@ -69,7 +69,7 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     own = {
         name: value
         for name, value in parameters.items()
-        if name not in _DEFINED and not name.startswith(_DEFINED_PREFIX) and value is not None
+        if name not in DEFINED and not name.startswith(DEFINED_PREFIX) and value is not None
     }
     if len(own) == len(parameters):
         return Options(parameters=own)
@@ -93,7 +93,7 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
         signature = ""
     elif not isinstance(signature, str):
         raise InvalidRequest("parameter 'signature' must be a string, the name of one of the model's signatures")
-    priority = min(max(priority, _MIN_PRIORITY), _MAX_PRIORITY)
+    priority = min(max(priority, _MIN_PRIORITY), MAX_PRIORITY)
     return Options(priority, deadline, signature, own, _sequence(parameters))
 
 

@@ -112,6 +112,9 @@ cdef class Calls:
             if not is_plain_text(field, size):
                 return False
             client_id = PyBytes_FromStringAndSize(field, size)
+        cdef Parameters parameters
+        if not read_parameters(&position, end, &parameters):
+            return False
         cdef const char *described = position
         while position < end and (position[0] == 0x2A or position[0] == 0x32):
             if read_field(&position, end, position[0], &size) == NULL:
@@ -152,11 +155,12 @@ cdef class Calls:
             buffers.append(PyBytes_FromStringAndSize(field, size))
         cdef GrpcRequest request = GrpcRequest.__new__(GrpcRequest)
         request.buffers, request.client_id = buffers, client_id
-        cdef double timeout_s = 0
+        # The time until the sooner deadline; 0 for the default.
+        cdef double timeout_s = parameters.timeout_s
         if seconds is not None:
-            timeout_s = seconds
-            if timeout_s <= 0:
+            if seconds <= 0:
                 return False
+            timeout_s = min(timeout_s, <double>seconds) if timeout_s else seconds
         cdef Model model = self.path.model_of(self.model)
         if model is None:
             return False
@@ -164,7 +168,7 @@ cdef class Calls:
             if not identity.allows("infer", self.model[0]):
                 return False
             self.allowed, self.allowed_model = identity, self.model
-        if not self.path.admit(request, model, form, string_bytes, timeout_s, identity):
+        if not self.path.admit(request, model, form, string_bytes, timeout_s, parameters.priority, identity):
             return False
         request.calls, request.call = self, call
         observer = self.path.observer

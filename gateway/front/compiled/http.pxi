@@ -330,7 +330,8 @@ cdef class Receiver:
                 return False
         elif not self.http.read(request, body, json_length, length - json_length, None):
             return False
-        if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
+        cdef Form form = request.form
+        if not path.admit(request, model, form, request.string_bytes, form.timeout_s, form.priority, head.identity):
             return False
         request.record, request.request_id = None, self.request_id
         if path.observer is not None and not path.observer.skips(head.model[0], traceparent(data, head_size)):
@@ -375,7 +376,8 @@ cdef class Receiver:
         if not self.http.read(request, data, json_length, size - json_length, body):
             return False
         complete.leave()
-        if not path.admit(request, model, request.form, request.string_bytes, request.form.timeout_s, head.identity):
+        cdef Form form = request.form
+        if not path.admit(request, model, form, request.string_bytes, form.timeout_s, form.priority, head.identity):
             complete.come_back()
             return False
         request.record, request.request_id = None, complete.request_id or None

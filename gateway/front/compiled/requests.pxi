@@ -210,11 +210,19 @@ cdef class FastPath:
         return model if model.usable else None
 
     cdef bint admit(
-        self, Request request, Model model, Form form, Py_ssize_t string_bytes, double timeout_s, object identity
+        self,
+        Request request,
+        Model model,
+        Form form,
+        Py_ssize_t string_bytes,
+        double timeout_s,
+        int priority,
+        object identity,
     ) except -1:
         """Do what FrontEngine.submit does, if nothing is in the way. Otherwise return False, with nothing changed.
 
         timeout_s  the time until the request's deadline; 0 for the default
+        priority   which the client chose; 0 for the default
         identity   who sent it, and may do so; None if that is not known
         """
         if form.validator is not model.validator:
@@ -253,8 +261,8 @@ cdef class FastPath:
         request.id, request.size, request.rows, request.layout = number, size, form.rows, form.layout_in_frames
         request.queued_at, request.sent_at = now, 0
         request.priority = model.default_priority
-        if form.priority:
-            request.priority = model.servable.status.priority_level(form.priority)
+        if priority:
+            request.priority = model.servable.status.priority_level(priority)
         if tally is not None:
             request.priority |= tally.flow << LEVEL_BITS  # as fair_order.priority_of
         request.path, request.model = self, model
