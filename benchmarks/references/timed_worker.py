@@ -16,7 +16,7 @@ from typing import Any
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # Stage → functions, whose time counts for it except where they call a function of another stage. The rest of a turn is
 # the loop's.
-_STAGES = {
+STAGES = {
     "receive": ["worker.connection:Connection.receive"],
     "unpack": ["wire:unpack_requests"],
     "queue, batch": [
@@ -26,7 +26,7 @@ _STAGES = {
         "worker.batcher:Batcher.next",
     ],
     "status page": ["status_page:StatusPage.set_busy", "status_page:StatusPage.set_idle"],
-    "gather inputs": ["worker.execute:Executor._inputs"],
+    "gather inputs": ["worker.execute:Executor.inputs"],
     "fast path": ["worker.fast_path:FastPath.serve"],
     "run": ["worker.chunked_model:ChunkedModel.run"],
     "read outputs": ["worker.execute:Executor.results"],
@@ -96,7 +96,7 @@ def main() -> None:
     from runtimes.worker import loop, start
 
     stopwatch = Stopwatch()
-    for stage, names in _STAGES.items():
+    for stage, names in STAGES.items():
         for name in names:
             module, _, path = name.partition(":")
             owner: Any = import_module(f"runtimes.{module}")
