@@ -1,7 +1,6 @@
 """What comes with an artifact and completes the model's configuration: MLflow's signature, an archive's manifest."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from runtimes.contract import TensorSpec, unnamed_outputs
 
 def with_declarations(config: ModelConfig, artifact: Artifact) -> ModelConfig:
     """Return the model's configuration with its artifact. What model.toml sets has precedence."""
-    toml = _completed(config.toml, {"inputs": _tensors(artifact.inputs), "outputs": _tensors(artifact.outputs)})
+    toml = _completed(config.toml, inputs=_tensors(artifact.inputs), outputs=_tensors(artifact.outputs))
     completed = replace(config, artifact=artifact, toml=toml)
     if artifact.archive:
         completed = _from_archive(completed, artifact, artifact.archive)
@@ -32,12 +31,13 @@ def stated_version(artifact: Artifact) -> tuple[str, dict[str, int]]:
 
 def _from_archive(config: ModelConfig, artifact: Artifact, archive: Archive) -> ModelConfig:
     version, version_labels = stated_version(artifact)
-    values: dict[str, Any] = {"preprocess": archive.preprocess, "postprocess": archive.postprocess}
-    if artifact.handler:
-        values |= artifact.handler.settings
-    if version == config.version:
-        values["version_labels"] = version_labels
-    toml = _completed(config.toml, values)
+    toml = _completed(
+        config.toml,
+        preprocess=archive.preprocess,
+        postprocess=archive.postprocess,
+        version_labels=version_labels if version_labels and version == config.version else None,
+        **(artifact.handler.settings if artifact.handler else {}),
+    )
     labels = dict(config.class_labels)
     if archive.labels and not labels:
         unnamed = unnamed_outputs(1)[0] if artifact.is_undeclared else ""
@@ -47,14 +47,15 @@ def _from_archive(config: ModelConfig, artifact: Artifact, archive: Archive) -> 
     return replace(config, toml=toml, class_labels=labels, warning=warning, readable=readable)
 
 
-def _completed(toml: ModelToml, values: Mapping[str, Any]) -> ModelToml:
-    missing = {
-        key: value for key, value in values.items() if (value or value == 0) and key not in toml.model_fields_set
-    }
+def _completed(toml: ModelToml, **stated: Any) -> ModelToml:
+    """Return the configuration with what an artifact states, where model.toml sets nothing. None: it states nothing."""
+    missing = {key: value for key, value in stated.items() if value is not None and key not in toml.model_fields_set}
     return toml.model_copy(update=missing) if missing else toml
 
 
-def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[DeclaredTensor, ...]:
+def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[DeclaredTensor, ...] | None:
+    if not specs:
+        return None
     return tuple(
         DeclaredTensor.model_construct(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs
     )
