@@ -16,7 +16,7 @@ import numpy as np
 
 from runtimes import array_files, memory, offline, peak_memory
 from runtimes.array_files import Arrays
-from runtimes.contract import Model, first_line
+from runtimes.contract import Model, Unsupported, first_line
 from runtimes.control import Load
 from runtimes.redaction import redacted
 from runtimes.worker.batcher import Batching
@@ -198,12 +198,14 @@ def _trace(model: Model, signature: str, inputs: Arrays) -> Dict[str, Any]:
         name = "modelport_runtime." + module
         try:
             return getattr(importlib.import_module(name), function)(model, *arguments)
+        except Unsupported as error:
+            notes.append(str(error))
         except Exception as error:  # noqa: BLE001 - the measurements are worth having without
             absent = isinstance(error, ImportError) and error.name == name
             notes.append(
                 "this runtime does not report " + what if absent else what + ": " + redacted(first_line(error))
             )
-            return None
+        return None
 
     if isinstance(model, Reshaped):
         model, inputs = model.inside(inputs, signature)

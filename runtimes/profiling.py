@@ -5,7 +5,8 @@ Each runtime can have two modules beside its `runtime.py`, which run in its envi
     graph.py        def read_graph(model: Model, signature: str) -> List[GraphNode]
     operators.py    def time_operators(model: Model, inputs: Dict[str, ndarray], signature: str) -> OperatorProfile
 
-`model` is what the runtime's `load` returned. Nodes have the same names in both, and are in the order in which they run
+`model` is what the runtime's `load` returned. A function raises Unsupported, with a sentence, if this model has nothing
+of the kind. Nodes have the same names in both, and are in the order in which they run
 as far as the graph has one. The graph is the artifact's own, except that of ONNX Runtime, which writes the graph that
 it has optimized: its nodes are the ones that run.
 """

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from runtimes.contract import Model
+from runtimes.contract import Model, Unsupported
 from runtimes.profiled_runs import Span, lanes, median_run, self_times, unprofiled, within
 from runtimes.profiling import OperatorProfile, OperatorTime
 
@@ -28,6 +28,8 @@ _LIMITS = (
 
 def time_operators(model: Model, inputs: Dict[str, np.ndarray], signature: str) -> OperatorProfile:
     assert isinstance(model, TorchModel)
+    if model.program.module is None:
+        raise Unsupported("operators are not timed: PyTorch's profiler does not see what AOTInductor has compiled")
     unprofiled_us, count = unprofiled(lambda: model.infer(inputs, (), signature))
     marked = load(model.options)
     assert isinstance(marked, TorchModel)

@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support import ROOT
 from tests.support.environments import skip_or_fail
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.protocols import PROTOCOLS, ask_tfserving
@@ -111,6 +113,28 @@ def test_rows_of_compiled_code_run_together_and_alone(made: Path, serving: Gatew
     row = PROTOCOLS["v2-binary"](serving, "declared", {name: array[1:] for name, array in inputs.items()})
     for name, array in expected.items():
         np.testing.assert_allclose(row[name], array[1:], rtol=0, atol=1e-5)
+
+
+def test_a_profile_says_what_compiled_code_does_not_show(made: Path, tmp_path: Path) -> None:
+    if not shutil.which("g++"):
+        skip_or_fail(NO_COMPILER)
+    command = [sys.executable, "-m", "gateway", "profile", "compiled", "--repository", made / "repository"]
+    command += [
+        "--allow-python",
+        "--batch-sizes",
+        "2",
+        "--threads",
+        "1",
+        "--seconds",
+        "0.01",
+        "--output",
+        tmp_path / "out",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done
+    notes = json.loads((tmp_path / "profile.json").read_text())["notes"]
+    assert "operators are not timed: PyTorch's profiler does not see what AOTInductor has compiled" in notes
+    assert "the file has no graph to show: AOTInductor has compiled it into a library" in notes
 
 
 @pytest.mark.parametrize(
