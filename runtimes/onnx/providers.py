@@ -24,7 +24,24 @@ PARAMETERS = ("execution_providers", "provider_options", "tensorrt", "allow_cpu_
 # What ONNX Runtime calls them in its documentation. Those of cards need device = "cuda" in model.toml.
 _CARDS = ("CUDA", "TensorRT", "NvTensorRTRTX", "MIGraphX")
 _TITLES = (*_CARDS, "CPU", "OpenVINO", "XNNPACK", "DNNL", "ACL", "ArmNN", "CoreML", "QNN")
-_EXTRAS = {"OpenVINO": 'extras = ["openvino"] in model.toml adds it'}
+_DEBIAN = "no wheel has it, but Debian's python3-onnxruntime does; name that Python by --python onnx=PATH"
+_BUILD = "no wheel has it; build ONNX Runtime with %s, and name its Python by --python onnx=PATH"
+_GPU_WHEEL = "the wheel onnxruntime-gpu has it, which --accelerator cuda installs"
+_PLUGIN = "the wheel %s has it as a plugin, which modelport does not load"
+# Where to get them, for an error. The others are in the wheels of the runtime.
+_SOURCES = {
+    "CUDA": _GPU_WHEEL,
+    "TensorRT": _GPU_WHEEL + " (not TensorRT's own libraries)",
+    "NvTensorRTRTX": _PLUGIN % "onnxruntime-ep-nv-tensorrt-rtx",
+    "MIGraphX": "the wheel onnxruntime-migraphx has it; name a Python with that wheel by --python onnx=PATH",
+    "OpenVINO": 'extras = ["openvino"] in model.toml adds it',
+    "XNNPACK": _DEBIAN,
+    "DNNL": _DEBIAN,
+    "ACL": _BUILD % "--use_acl",
+    "ArmNN": _BUILD % "--use_armnn",
+    "CoreML": "the wheel onnxruntime for macOS has it",
+    "QNN": _PLUGIN % "onnxruntime-qnn",
+}
 _MAX_OPERATORS = 3  # that are named
 
 
@@ -77,8 +94,8 @@ def available(requested_names: Sequence[str], built_in: Sequence[str], parameter
     """Return those of the providers that this build of ONNX Runtime has. Raises LoadError if one is missing."""
     missing = [name for name in requested_names if name not in built_in]
     known = [_title_of(name) for name in built_in if name[: -len(_SUFFIX)].lower() in _BY_KEY]
-    how = "".join("; " + _EXTRAS[_title_of(name)] for name in missing[:1] if _title_of(name) in _EXTRAS)
-    _report(missing, "this build of ONNX Runtime has no %%s, only %s%s" % (" and ".join(known), how), parameters)
+    source = "".join("; " + _SOURCES[_title_of(name)] for name in missing[:1])
+    _report(missing, "this build of ONNX Runtime has no %%s, only %s%s" % (" and ".join(known), source), parameters)
     return [name for name in requested_names if name in built_in]
 
 

@@ -36,14 +36,32 @@ def test_a_wrong_parameter_is_refused(value: Any) -> None:
 def test_a_provider_that_the_build_lacks_is_reported() -> None:
     built_in = ["AzureExecutionProvider", CUDA, CPU]
     with pytest.raises(
-        LoadError, match="this build of ONNX Runtime has no TensorRT, only CUDA and CPU; allow_cpu_fallback = true"
+        LoadError, match="ONNX Runtime has no TensorRT, only CUDA and CPU; the wheel onnxruntime-gpu has it, which"
     ):
         available([TENSORRT, CUDA, CPU], built_in, {})
-    with pytest.raises(
-        LoadError, match=r"has no OpenVINO, only CUDA and CPU; extras = \[\"openvino\"\] in model.toml adds"
-    ):
-        available([OPENVINO, CPU], built_in, {})
     assert available([TENSORRT, CUDA, CPU], [CUDA, CPU], ALLOWED) == [CUDA, CPU]
+
+
+SOURCES = {
+    "CUDA": "the wheel onnxruntime-gpu has it",
+    "NvTensorRTRTX": "the wheel onnxruntime-ep-nv-tensorrt-rtx has it",
+    "MIGraphX": "the wheel onnxruntime-migraphx has it",
+    "OpenVINO": 'extras = ["openvino"] in model.toml adds it',
+    "XNNPACK": "no wheel has it, but Debian's python3-onnxruntime does",
+    "DNNL": "no wheel has it, but Debian's python3-onnxruntime does",
+    "ACL": "no wheel has it; build ONNX Runtime with --use_acl",
+    "ArmNN": "no wheel has it; build ONNX Runtime with --use_armnn",
+    "CoreML": "the wheel onnxruntime for macOS has it",
+    "QNN": "the wheel onnxruntime-qnn has it",
+}
+
+
+@pytest.mark.parametrize("title", SOURCES)
+def test_where_to_get_a_provider_is_said(title: str) -> None:
+    name = requested("cuda", {"execution_providers": [title, "CPU"]})[0]
+    with pytest.raises(LoadError) as caught:
+        available([name, CPU], [CPU], {})
+    assert f"this build of ONNX Runtime has no {title}, only CPU; {SOURCES[title]}" in str(caught.value)
 
 
 def test_a_session_that_fell_back_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
