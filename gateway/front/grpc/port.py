@@ -7,10 +7,8 @@ port. The bytes of each connection go through the front's event loop.
 import asyncio
 import contextlib
 import heapq
-import itertools
 import logging
 import resource
-import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from gateway.front.grpc.goaway import ServerEnd
 from gateway.front.grpc.guard import Guard, Policy, Violation
 from gateway.front.grpc.messages import Refusals
 from gateway.front.grpc.relay import End
+from gateway.front.grpc.sender import Sender, SenderHeader
 from gateway.process.tls import ServerTls, certificate_names
 
 log = logging.getLogger("front")
@@ -38,21 +37,17 @@ _PART_CLOSED = 64
 _BACKLOG = 1024
 # How often disconnections are logged, because a client could fill the log.
 _LOG_S = 10.0
-# HPACK: a literal field that is never indexed, with a new name. Each length has one byte, as it is below 127.
-_LITERAL = 0x10
 _ALPN = "h2"
 # How long a client may take to read its last answer over TLS. Without TLS, closing a connection sets no limit; a short
 # one would cut off large answers to slow clients.
 _SHUTDOWN_S = 3600.0
-
-_UNKNOWN: tuple[str, Sequence[str]] = "", ()
 
 
 class GuardedPort:
     """Listens, and connects each client to the server.
 
     reserve   returns a reservation for a message that is being received
-    identify  whether `peer` must work; if so, each call gets a header with the number of its connection
+    identify  whether `peer` and `certificate` must work; if so, each call gets a header that says who has sent it
     """
 
     def __init__(
@@ -61,10 +56,7 @@ class GuardedPort:
         self.refusals = Refusals()
         self.policy = Policy(limits, self.refusals, reserve)
         self._tls = None if tls is None else tls.context(_ALPN)
-        self._identify = identify
-        self._header = f"x-peer-{secrets.token_hex(16)}"  # no client can guess it, so this header is always ours
-        self._numbers = itertools.count(1)
-        self._peers: dict[str, tuple[str, Sequence[str]]] = {}  # number → address, names in the certificate
+        self._header = SenderHeader() if identify else None
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_event_loop()
         self._silent: dict[Client, float] = {}  # and when each was accepted, in this order
@@ -128,14 +120,14 @@ class GuardedPort:
 
         A call that did not come through this port has none.
         """
-        return self._sender(metadata)[0]
+        return self._sender(metadata).peer
 
     def certificate(self, metadata: Sequence[tuple[str, Any]]) -> Sequence[str]:
         """Return the names in the certificate of the client that sent the call with this metadata."""
-        return self._sender(metadata)[1]
+        return self._sender(metadata).certificate
 
-    def _sender(self, metadata: Sequence[tuple[str, Any]]) -> tuple[str, Sequence[str]]:
-        return next((self._peers.get(value, _UNKNOWN) for name, value in metadata if name == self._header), _UNKNOWN)
+    def _sender(self, metadata: Sequence[tuple[str, Any]]) -> Sender:
+        return Sender() if self._header is None else self._header.sender(metadata)
 
     def _accept(self) -> None:
         for _ in range(_BACKLOG):
@@ -188,7 +180,6 @@ class GuardedPort:
         self._clients.discard(client)
         if not self._clients:
             self._empty.set()
-        self._peers.pop(client.number, None)
 
     def disconnect(self, client: "Client", reason: str) -> None:
         """Close the connection at once."""
@@ -200,14 +191,9 @@ class GuardedPort:
             self._logged_at = now
             log.warning("%d gRPC clients were disconnected; the last one: %s", self._disconnected, reason)
 
-    def identified(self, client: "Client", peer: str, certificate: Sequence[str]) -> bytes:
-        """Return the header field that the client's calls get, if any."""
-        if not self._identify:
-            return b""
-        client.number = str(next(self._numbers))
-        self._peers[client.number] = peer, certificate
-        name, value = self._header.encode(), client.number.encode()
-        return bytes([_LITERAL, len(name)]) + name + bytes([len(value)]) + value
+    def field_of(self, sender: Sender) -> bytes:
+        """Return the header field that the calls of this client get, if any."""
+        return b"" if self._header is None else self._header.field(sender)
 
     def _sweep(self) -> None:
         now = time.monotonic()
@@ -225,19 +211,18 @@ class Client(End):
     """A client's connection. It is connected to the server once the client has begun to speak HTTP/2.
 
     opening   the task that makes the connection
-    number    the connection's, if its peer must be known
     heard_at  the port's `sweeps` when the client has last sent something
     """
 
     def __init__(self, port: GuardedPort) -> None:
         super().__init__()
         self.opening: asyncio.Task[None] | None = None
-        self.number = ""
         self.heard_at = port.sweeps
         self._port = port
         self._guard = Guard(port.policy)
         self._connecting: asyncio.Task[None] | None = None
         self._server: ServerEnd | None = None
+        self._must_leave = False  # as soon as it can be told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called after the handshake, with TLS."""
@@ -250,7 +235,7 @@ class Client(End):
         host, number, *_ = transport.get_extra_info("peername") or ("", 0)
         peer = f"ipv6:[{host}]:{number}" if ":" in host else f"ipv4:{host}:{number}"
         names = certificate_names(transport.get_extra_info("peercert"))
-        self._guard.field = self._port.identified(self, peer, names)
+        self._guard.field = self._port.field_of(Sender(peer, names))
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
@@ -272,21 +257,31 @@ class Client(End):
             self._port.disconnect(self, str(violation))
             return
         if self._guard.is_silent:
+            self._early.append(passed)  # the beginning of what HTTP/2 begins with
             return
         if self._connecting is None:
             self._port.spoke(self)
             self._connecting = asyncio.create_task(self._connect())
         if passed:
             super().data_received(passed)
+        if self._must_leave:
+            self.go_away()
 
     def cut_slow(self) -> None:
         if self._guard.has_messages and self._other is not None:
-            self._other.write(self._guard.cut_slow())
+            try:
+                self._other.write(self._guard.cut_slow())
+            except Violation as violation:
+                self._port.disconnect(self, str(violation))
 
     def go_away(self) -> None:
-        if self._other is not None and self._server is not None and not self._guard.in_headers:
-            # The guard passes on whole frames only, so this comes between two.
-            self._other.write(self._server.go_away())
+        """Have the client send further calls elsewhere, now or as soon as something may come between its frames."""
+        if self._other is None or self._server is None or self._guard.in_headers:
+            self._must_leave = True
+            return
+        self._must_leave = False
+        # The guard passes on whole frames only, so this comes between two.
+        self._other.write(self._server.go_away())
 
     async def _connect(self) -> None:
         try:
@@ -296,3 +291,5 @@ class Client(End):
             return
         self._server = server
         self.join(server)
+        if self._must_leave:
+            self.go_away()

@@ -12,7 +12,8 @@ class End(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._other: asyncio.Transport | None = None
+        self._peer: End | None = None  # the other end
+        self._other: asyncio.Transport | None = None  # its transport; None if nothing can be written to it
         self._early: list[bytes] = []  # received before `join`
 
     def join(self, other: "End") -> None:
@@ -21,6 +22,7 @@ class End(asyncio.Protocol):
             self.close()
             other.close()
             return
+        self._peer, other._peer = other, self
         self._other, other._other = other._transport, self._transport
         self._start()
         other._start()
@@ -41,9 +43,11 @@ class End(asyncio.Protocol):
             self._other.write(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        if self._other is not None:
-            self._other.close()
+        peer, self._peer, self._transport, self._other = self._peer, None, None, None
+        if peer is not None:
+            # It may stay open until its client has read everything. uvloop's transports raise if they are closed.
+            peer._peer = peer._other = None
+            peer.close()
 
     def pause_writing(self) -> None:
         if self._other is not None:
@@ -56,6 +60,6 @@ class End(asyncio.Protocol):
     def _start(self) -> None:
         assert self._transport is not None
         assert self._other is not None
+        self._transport.resume_reading()  # first: writing may have it paused again
         self._other.writelines(self._early)
         self._early.clear()
-        self._transport.resume_reading()

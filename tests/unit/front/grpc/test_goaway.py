@@ -13,13 +13,13 @@ from gateway.front.grpc.relay import End
 from gateway.process.tls import ServerTls, TlsFiles
 from tests.support.certificates import Authority
 from tests.support.front_server import WAIT_S
-from tests.support.http2_frames import DATA, PING, frame, message
+from tests.support.http2_frames import DATA, GOAWAY, PING, frame, message
 
 pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
 
 from tests.unit.front.grpc.test_guarded_port import ask, connect, served
 
-GOAWAY, ACK = 7, 1
+ACK = 1
 
 
 class Written:

@@ -19,6 +19,7 @@ from gateway.engine.fake import FakeEngine
 from gateway.front.base.access import Check
 from gateway.front.base.grpc_method import Service
 from gateway.front.base.limits import Limits
+from gateway.front.grpc import guard as guard_module
 from gateway.front.grpc import port as port_module
 from gateway.front.grpc.port import GuardedPort
 from gateway.process.tls import ServerTls, TlsFiles
@@ -29,6 +30,7 @@ from tests.support.http2_frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HEADERS,
     PING,
     PREFACE,
@@ -379,6 +381,94 @@ def test_a_message_that_arrives_too_slowly_ends_its_call(monkeypatch: pytest.Mon
                 await reader.readexactly(first << 16 | second << 8 | third)
             async with connect(number) as channel:
                 assert await ask(channel, b"one") == b"3"
+            writer.close()
+
+    run(main())
+
+
+async def _read_until(reader: asyncio.StreamReader, wanted: int) -> None:
+    """Read up to a frame of this kind."""
+    kind = -1
+    while kind != wanted:
+        first, second, third, kind, *_ = await reader.readexactly(9)
+        await reader.readexactly(first << 16 | second << 8 | third)
+
+
+def test_a_preface_may_arrive_in_pieces() -> None:
+    async def main() -> None:
+        async with served() as (server, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            port = server._port
+            assert port is not None
+            sent = PREFACE + frame(SETTINGS) + _call(1) + frame(DATA, END_STREAM, 1, message(b"one"))
+            writer.write(sent[:10])
+            while not any(client._guard._preface == len(PREFACE) - 10 for client in port._silent):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            writer.write(sent[10:])
+            await _read_until(reader, DATA)
+            writer.close()
+
+    run(main())
+
+
+def test_a_client_whose_messages_are_too_slow_and_too_many_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of others are still looked for."""
+    monkeypatch.setattr(port_module, "_SWEEP_S", 0.01)
+    monkeypatch.setattr(guard_module, "_MAX_REFUSED", 2)
+    limits = Limits(binary_bytes=LIMIT, header_timeout_s=0.1, min_body_rate=1 << 40)
+
+    def slow(stream: int) -> bytes:
+        return _call(stream) + frame(DATA, 0, stream, message(b"part", length=1000))
+
+    async def main() -> None:
+        async with served(limits=limits) as (server, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(PREFACE + frame(SETTINGS) + many(5, slow))
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(1 << 16):
+                    pass
+            port = server._port
+            assert port is not None
+            writer.close()
+            assert not port._clients
+            sweeps = port.sweeps
+            while port.sweeps < sweeps + 2:  # noqa: ASYNC110 - it is a counter
+                await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_a_client_that_is_within_the_headers_of_a_call_is_sent_away_after_them() -> None:
+    async def main() -> None:
+        async with served() as (server, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            port = server._port
+            assert port is not None
+            begun = _block()
+            writer.write(PREFACE + frame(SETTINGS) + frame(HEADERS, 0, 1, begun[:20]))
+            while not any(client._other and client._guard.in_headers for client in port._clients):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            server.go_away()
+            writer.write(frame(CONTINUATION, END_HEADERS, 1, begun[20:]))
+            await _read_until(reader, GOAWAY)
+            writer.close()
+
+    run(main())
+
+
+def test_a_client_that_is_being_connected_is_sent_away_then() -> None:
+    async def main() -> None:
+        async with served() as (server, number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            port = server._port
+            assert port is not None
+            writer.write(PREFACE + frame(SETTINGS))
+            while not port._clients:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            (client,) = port._clients
+            assert client._other is None
+            server.go_away()
+            await _read_until(reader, GOAWAY)
             writer.close()
 
     run(main())
