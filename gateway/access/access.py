@@ -12,6 +12,7 @@ from gateway.domain.caller import Caller, Event, Header
 from gateway.domain.identity import WANTED, Identity
 from gateway.domain.quota import Quota, Usage
 from gateway.errors import Unauthenticated
+from gateway.process.tls import UNREADABLE
 from runtimes.bounded_cache import BoundedCache
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ class PolicyAccess:
         return identity
 
     def _of_certificate(self, names: Sequence[str]) -> Identity:
+        if UNREADABLE in names and self._certificates:
+            raise Unauthenticated(
+                "the client certificate has names that are not valid, or too many of them; use another one, or a key"
+            )
         found = {id(identity): identity for name in names if (identity := self._certificates.get(name)) is not None}
         if len(found) > 1:
             raise Unauthenticated(

@@ -12,7 +12,7 @@ import os
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -23,6 +23,11 @@ _NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 
 # Python's names of the alternative names that count, and ours.
 _KINDS = {"URI": "URI", "DNS": "DNS", "email": "email"}
+# The most text in the names of a certificate. A call over gRPC carries them in its headers (front/grpc/sender.py).
+_MAX_NAMES_LENGTH = 4096
+# The only name of a certificate whose names are not valid, or are too long. No other one is like it.
+UNREADABLE = "unreadable"
+_UNREADABLE_CERTIFICATE = {UNREADABLE: True}
 
 
 class TlsError(Exception):
@@ -136,11 +141,27 @@ class _RenewableContext(ssl.SSLContext):
         return self.newest.wrap_socket(*arguments, **options)
 
 
+def _readable(certificate: Callable[[], Any]) -> Any:
+    """Return a client certificate. The ssl module raises if the bytes of a name are not text."""
+    try:
+        return certificate()
+    except (ValueError, ssl.SSLError):
+        return _UNREADABLE_CERTIFICATE
+
+
+class _ServerSocket(ssl.SSLSocket):
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        return _readable(lambda: super(_ServerSocket, self).getpeercert(binary_form))
+
+
 class _ServerObject(ssl.SSLObject):
     """Ends connections in the way that the transports of asyncio and uvloop do not."""
 
     incoming: ssl.MemoryBIO
     _failed = False
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        return _readable(lambda: super(_ServerObject, self).getpeercert(binary_form))
 
     def do_handshake(self) -> None:
         """Report a failure as waiting: then the transport sends the alert that tells the client the reason.
@@ -170,13 +191,23 @@ class _ServerObject(ssl.SSLObject):
 def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return the names in a client certificate, as `getpeercert` describes it, such as "CN:web" or "URI:spiffe://a/b".
 
-    They are the common names of its subject, and its alternative names that are URIs, DNS names or mail addresses.
+    They are the common names of its subject, and its alternative names that are URIs, DNS names or mail addresses; or
+    UNREADABLE alone.
     """
     if not certificate:
         return ()
+    if UNREADABLE in certificate:
+        return (UNREADABLE,)
     common = [value for names in certificate.get("subject", ()) for key, value in names if key == "commonName"]
     others = [f"{_KINDS[kind]}:{value}" for kind, value in certificate.get("subjectAltName", ()) if kind in _KINDS]
-    return (*[f"CN:{name}" for name in common], *others)
+    if not all(name.isascii() for name in others):  # RFC 5280, section 4.2.1.6; the ssl module does not check it
+        return (UNREADABLE,)
+    return readable_names([*[f"CN:{name}" for name in common], *others])
+
+
+def readable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, or UNREADABLE alone if they are too long."""
+    return (UNREADABLE,) if sum(map(len, names)) > _MAX_NAMES_LENGTH else tuple(names)
 
 
 def _build(pem: Pem, protocols: tuple[str, ...]) -> ssl.SSLContext:
@@ -186,7 +217,7 @@ def _build(pem: Pem, protocols: tuple[str, ...]) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     # A client that resumes a session gets the next ticket then. OpenSSL makes two, each for 5 % of a handshake's time.
     context.num_tickets = 1
-    context.sslobject_class = _ServerObject
+    context.sslobject_class, context.sslsocket_class = _ServerObject, _ServerSocket
     if protocols:
         context.set_alpn_protocols(protocols)
     _trust("tls_cert", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem.cert)  # finds out which file is wrong

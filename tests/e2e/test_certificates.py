@@ -25,7 +25,7 @@ WEB = ["CN:web", "DNS:web.example"]
 
 
 class Certified:
-    """A gateway, and its clients: `web` by the name of its subject, `ops` by a URI, `both`, and `nobody`."""
+    """A gateway, and its clients: `web` by the name of its subject, `ops` by a URI, `both`, `nobody`, and `odd`."""
 
     def __init__(self, folder: Path, grpc_server: GrpcServer) -> None:
         self.authority = Authority(folder)
@@ -34,6 +34,8 @@ class Certified:
             "web": self.authority.client("web"),
             "ops": self.authority.client("an-operator", "spiffe://example.org/ops", "ops.example"),
             "both": self.authority.client("web", "spiffe://example.org/ops", file="both"),
+            "odd": self.authority.client("web", file="odd", dns=b"w\xfcrm.example"),
+            "long": self.authority.client("web", *(f"{number:060}.example" for number in range(100)), file="long"),
             "nobody": self.authority.client("CN:web", "web", "spiffe://example.org/ops/", file="nobody"),
         }
         self.connections: list[HTTPSConnection] = []
@@ -163,6 +165,25 @@ def test_grpc(certified: Certified) -> None:
             (answer,) = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")(iter([message]), timeout=60)
             error = pb.ModelStreamInferResponse.FromString(answer).error_message
             assert (error == "") == (infers is ok)
+
+
+@pytest.mark.parametrize("client", ["odd", "long"])
+def test_a_certificate_with_names_that_cannot_be_read_is_refused_with_a_sentence(
+    certified: Certified, client: str
+) -> None:
+    said = "the client certificate has names that are not valid, or too many of them"
+    for port, method, path in (("", "POST", INFER), ("", "GET", "/v2"), (certified.gateway.metrics, "GET", "/metrics")):
+        connection = certified.connect(client, port)
+        connection.request(method, path, BODY if method == "POST" else None)
+        answer = connection.getresponse()
+        assert (answer.status, said in json.loads(answer.read())["error"]) == (401, True)
+    with certified.channel(client) as channel:
+        for method in ("ModelInfer", "ServerMetadata"):
+            call = channel.unary_unary(f"{SERVICE}/{method}").future(b"", timeout=60)
+            assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert said in call.details()
+    assert ask(certified.connect(client), "GET", "/metrics", certified.key) == 200
+    assert not any("Traceback" in line for line in certified.gateway.log)
 
 
 def test_the_audit_log_and_metrics_name_the_client(certified: Certified) -> None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+_ALTERNATIVE_NAMES = x509.SubjectAlternativeName.oid
 LOOPBACK = ("localhost", "127.0.0.1")
 
 
@@ -43,9 +44,12 @@ class Authority:
     def server(self, name: str = "server", hosts: tuple[str, ...] = LOOPBACK) -> Issued:
         return self._issue(name, hosts, ExtendedKeyUsageOID.SERVER_AUTH)
 
-    def client(self, name: str = "client", *others: str, file: str = "") -> Issued:
-        """others: alternative names: URIs, addresses and DNS names. file: the name of its files, by default `name`."""
-        return self._issue(name, others, ExtendedKeyUsageOID.CLIENT_AUTH, file)
+    def client(self, name: str = "client", *others: str, file: str = "", dns: bytes = b"") -> Issued:
+        """others: alternative names: URIs, addresses and DNS names. file: the name of its files, by default `name`.
+
+        dns  instead of `others`: the only alternative name, which need not be valid
+        """
+        return self._issue(name, others, ExtendedKeyUsageOID.CLIENT_AUTH, file, dns)
 
     def client_context(self, issued: Issued | None = None) -> ssl.SSLContext:
         """A client's context that trusts this authority, and presents a certificate if one is given."""
@@ -54,12 +58,17 @@ class Authority:
             context.load_cert_chain(*issued)
         return context
 
-    def _issue(self, name: str, hosts: tuple[str, ...], usage: x509.ObjectIdentifier, file: str = "") -> Issued:
+    def _issue(
+        self, name: str, hosts: tuple[str, ...], usage: x509.ObjectIdentifier, file: str = "", dns: bytes = b""
+    ) -> Issued:
         key = self._new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), False)
+        if dns:
+            names = bytes([0x30, len(dns) + 2, 0x82, len(dns)]) + dns  # DER: a sequence of one DNS name
+            builder = builder.add_extension(x509.UnrecognizedExtension(_ALTERNATIVE_NAMES, names), False)
         issued = Issued(self._folder / f"{file or name}.pem", self._folder / f"{file or name}.key")
         issued.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
         issued.key.write_bytes(_pem(key, NoEncryption()))

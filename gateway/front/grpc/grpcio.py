@@ -21,7 +21,7 @@ from gateway.front.base.records import grpc_record
 from gateway.front.base.request_ids import CURRENT_ID, HEADER, metadata_id
 from gateway.front.grpc.errors import Status, to_status
 from gateway.front.grpc.port import GuardedPort
-from gateway.process.tls import ServerTls
+from gateway.process.tls import UNREADABLE, ServerTls, readable_names
 
 # By default, grpc cancels some calls at random, without a message, when 1000 of them wait for Python. This limit is out
 # of reach, so the admission limit decides instead, with RESOURCE_EXHAUSTED and a message.
@@ -120,15 +120,18 @@ def _certificate_names(context: Mapping[str, Sequence[bytes]]) -> Sequence[str]:
 def _names_in(pem: bytes) -> Sequence[str]:
     from cryptography import x509
 
-    certificate = x509.load_pem_x509_certificate(pem)
-    common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    names = [f"CN:{attribute.value}" for attribute in common if isinstance(attribute.value, str)]
-    with suppress(x509.ExtensionNotFound):
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names += [f"URI:{name}" for name in found.get_values_for_type(x509.UniformResourceIdentifier)]
-        names += [f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)]
-        names += [f"email:{name}" for name in found.get_values_for_type(x509.RFC822Name)]
-    return names
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        names = [f"CN:{attribute.value}" for attribute in common if isinstance(attribute.value, str)]
+        with suppress(x509.ExtensionNotFound):
+            found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names += [f"URI:{name}" for name in found.get_values_for_type(x509.UniformResourceIdentifier)]
+            names += [f"DNS:{name}" for name in found.get_values_for_type(x509.DNSName)]
+            names += [f"email:{name}" for name in found.get_values_for_type(x509.RFC822Name)]
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return (UNREADABLE,)
+    return readable_names(names)
 
 
 def grpcio_server(

@@ -13,6 +13,7 @@ from gateway.access.roles import read_roles
 from gateway.domain.caller import Caller
 from gateway.domain.identity import Identity
 from gateway.errors import Forbidden, Unauthenticated, Unavailable
+from gateway.process.tls import UNREADABLE
 from tests.support.tokens import AUDIENCE, ISSUER, Issuer, key_set
 
 CI, CI2, WEB = ("mp_" + letter * 43 for letter in "Abc")
@@ -57,6 +58,10 @@ def test_a_certificate_is_a_client_unless_the_request_has_credentials() -> None:
     assert named("CN:web", key=CI).name == "ci"
     with pytest.raises(Unauthenticated, match="the API key is not valid"):
         named("CN:web", key="wrong")
+    with pytest.raises(Unauthenticated, match="names that are not valid"):
+        named(UNREADABLE)
+    assert named(UNREADABLE, key=CI).name == "ci"
+    assert PolicyAccess(POLICY).identify(Caller("", [], (UNREADABLE,))).anonymous, "nobody is known by a certificate"
     with pytest.raises(Unauthenticated, match="the names of several identities"):
         named("CN:web", "URI:spiffe://a/ci")
     nobody = named("CN:Web", "DNS:web", "URI:spiffe://a/ci/")

@@ -129,6 +129,18 @@ def test_refused_connections_are_not_logged(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("name", [b"w\xfcrm.example", "würm.example".encode()], ids=["no text", "not ASCII"])
+def test_a_certificate_with_a_name_that_is_not_valid_is_one_of_the_ca(
+    mutual: Serving, authority: Authority, caplog: pytest.LogCaptureFixture, name: bytes
+) -> None:
+    """Who it is does not matter here; tests/e2e/test_certificates.py has servers that want to know."""
+    context = authority.client_context(authority.client("odd", dns=name))
+    with replace(mutual, client_context=context).connect() as connection:
+        connection.sendall(LAST)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    assert not caplog.records
+
+
 def test_an_ended_connection_is_freed_without_the_collector(mutual: Serving) -> None:
     """Fronts hardly ever collect, and a connection over TLS holds buffers."""
 
