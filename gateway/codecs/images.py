@@ -29,7 +29,11 @@ _T = TypeVar("_T")
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)
 # The memory that Pillow uses per pixel of an RGB image.
 _PIXEL_BYTES = 4
-# Images with fewer pixels are decoded at any time, because their memory hardly counts.
+# How many copies of an image there are at a time while it is decoded, rotated and scaled, as measured: up to 2.5 of
+# most (progressive JPEG), 4 of WebP, and 5 of one that is transparent and rotated.
+_COPIES, _MANY_COPIES = 3, 5
+# Images with fewer pixels are decoded at any time, and what takes as little memory as one of them is not counted: it
+# hardly counts, because images are decoded in a few threads.
 _LARGE_PIXELS = 1 << 20
 # Pillow reads headers segment by segment, in Python, so a file of millions of tiny segments would occupy a thread for
 # long. Cameras and editors write far fewer.
@@ -75,10 +79,12 @@ def image_tensor(
     datatype: str,
     max_bytes: int,
     allocate: Callable[[int], Buffer] = bytearray,
+    reserve: Callable[[int], None] = lambda size: None,
 ) -> Tensor:
     """Return a tensor with one row for each file, in order. Raises InvalidRequest.
 
-    allocate: returns memory for this many bytes, all of which will be overwritten.
+    allocate  returns memory for this many bytes, all of which will be overwritten
+    reserve   is called before this many more bytes are used, and may raise
 
     Raises TooLarge if the decoded files or the tensor would take more than `max_bytes`.
     """
@@ -86,6 +92,7 @@ def image_tensor(
     size = prod(shape) * DATATYPES[datatype].itemsize
     if size > max_bytes:
         raise TooLarge(f"{len(files)} images make an input of {size} bytes, over the limit of {max_bytes}; send fewer")
+    memory = _Memory(size, reserve)
     array = np.frombuffer(allocate(size), numpy_dtype(datatype)).reshape(shape)
     table, rows, is_plain = _table(preprocess, datatype), _as_rows(array, preprocess), _is_plain(preprocess, datatype)
     max_pixels = pixels_left = max_bytes // _PIXEL_BYTES
@@ -98,6 +105,7 @@ def image_tensor(
                 f"may have {max_pixels}; send a smaller one"
             )
         with _DECODING.reserve(prod(image.size), max_pixels):
+            memory.need(image)
             pixels = _pixels(image, file, preprocess, max_pixels)
         for channel, plane in enumerate(_planes(pixels, preprocess)):
             if is_plain:
@@ -107,6 +115,25 @@ def image_tensor(
                 # level is out of range; "wrap" is faster than "clip".
                 np.take(table[channel], plane, out=row[..., channel], mode="wrap")
     return from_array(name, array)
+
+
+class _Memory:
+    """Reserves what a request takes while it is decoded: its tensor, and the largest of its images, since there is one
+    after the other.
+    """
+
+    def __init__(self, tensor_bytes: int, reserve: Callable[[int], None]) -> None:
+        self._tensor_bytes, self._reserve, self._reserved = tensor_bytes, reserve, 0
+        self._need(tensor_bytes)
+
+    def need(self, image: Image.Image) -> None:
+        copies = _MANY_COPIES if image.has_transparency_data or image.format == "WEBP" else _COPIES
+        self._need(self._tensor_bytes + prod(image.size) * _PIXEL_BYTES * copies)
+
+    def _need(self, size: int) -> None:
+        if size > self._reserved + _LARGE_PIXELS * _PIXEL_BYTES * _COPIES:
+            self._reserve(size - self._reserved)
+            self._reserved = size
 
 
 def _pixels(image: Image.Image, file: File, preprocess: Preprocess, max_pixels: int) -> np.ndarray:

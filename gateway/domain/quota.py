@@ -67,8 +67,10 @@ class Usage(Protocol):
     def flow(self) -> int:
         """The number by which queues distinguish identities: see runtimes/fair_order.py."""
 
-    def reserve(self, size: int, already_reserved: int) -> None:
+    def reserve(self, size: int, already_reserved: int, is_input: bool = True) -> None:
         """Count `size` more bytes of a body until `unreserve`; `already_reserved` of it are counted so far.
+
+        is_input  False for memory that reading the body takes, of which no quota says anything
 
         Raises QuotaExceeded if a request with these bytes would exceed a limit, Overloaded if they leave too little
         room for other identities.

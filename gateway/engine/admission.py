@@ -120,10 +120,10 @@ class AdmissionReservation:
         self._started = time.monotonic()
         self._reserved = 0
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, size: int, is_input: bool = True) -> None:
         usage = self._usage
         if usage is not None:
-            usage.reserve(size, self._reserved)
+            usage.reserve(size, self._reserved, is_input)
         try:
             self._controller.reserve(size, self._reserved)
         except Overloaded:

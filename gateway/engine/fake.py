@@ -332,9 +332,9 @@ class _FakeReservation:
         self._usage = None if identity is None else identity.usage
         self._reserved = 0
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, size: int, is_input: bool = True) -> None:
         if self._usage is not None:
-            self._usage.reserve(size, self._reserved)
+            self._usage.reserve(size, self._reserved, is_input)
         engine, limit = self._engine, self._engine.max_bytes
         is_only_body = engine.reserved_bytes == self._reserved
         if limit is not None and not is_only_body and engine.reserved_bytes + size > limit:

@@ -23,8 +23,10 @@ class ClientDisconnected(Exception):
 class BodyReservation(Protocol):
     """Memory reserved for one body, from its first byte until the engine admits or rejects its request."""
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, size: int, is_input: bool = True) -> None:
         """Reserve `size` more bytes until `close`.
+
+        is_input  False for memory that reading the body takes: it counts against the limits, but against no quota
 
         Raises Overloaded if they would exceed the limit that all requests and bodies share, or one of the client.
         """

@@ -81,17 +81,17 @@ class IdentityUsage:
                 # They were admitted without this limit. All are counted, so that none gives back what it has not taken.
                 tally.count(tally.requests - tally.counted)
 
-    def reserve(self, size: int, already_reserved: int) -> None:
+    def reserve(self, size: int, already_reserved: int, is_input: bool = True) -> None:
         """See gateway.domain.quota.Usage."""
         try:
-            self._check_body(size, already_reserved)
+            self._check_body(size, already_reserved, is_input)
         except Overloaded as error:
             self._count_refused(error)
             raise
         self.tally.bytes_held += size
 
-    def _check_body(self, size: int, already_reserved: int) -> None:
-        if self._slot is not None:
+    def _check_body(self, size: int, already_reserved: int, is_input: bool) -> None:
+        if self._slot is not None and is_input:
             self._slot.check(already_reserved + size, self._now())
         others, left = self.tally.bytes_held - already_reserved, self._max_bytes - self._admission.admitted_bytes - size
         if others > left and others and self._usages.has_several:

@@ -12,6 +12,7 @@ from gateway.codecs.media_types import FORM, media_type
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.protocol import Engine
 from gateway.errors import InvalidRequest
+from gateway.front.base.limits import Limits
 from gateway.front.base.named_inputs import find_signature
 from gateway.front.base.predictions import Prediction, read_predictions
 from runtimes.contract import TensorSpec
@@ -45,11 +46,11 @@ class ImageRequest(NamedTuple):
 
 
 def read_images(
-    engine: Engine, model: str, version: str, body: Buffer, content_type: str, max_bytes: int
+    engine: Engine, model: str, version: str, body: Buffer, content_type: str, limits: Limits
 ) -> ImageRequest:
-    """Decode the images, unless the model does so itself. They may take `max_bytes` after decoding.
+    """Decode the images, unless the model does so itself.
 
-    Raises InvalidRequest, NotFound, TooLarge, Unavailable.
+    Raises InvalidRequest, NotFound, Overloaded, TooLarge, Unavailable.
     """
     if not model:
         raise InvalidRequest("an image cannot name the model; post it to /predict/{model}")
@@ -69,7 +70,8 @@ def read_images(
 
         # Large inputs are written where the workers read them.
         allocate = partial(engine.buffer, model=model)
-        tensor = image_tensor(files, preprocess, spec.name, spec.datatype or "FP32", max_bytes, allocate)
+        datatype = spec.datatype or "FP32"
+        tensor = image_tensor(files, preprocess, spec.name, datatype, limits.binary_bytes, allocate, limits.reserve)
     return ImageRequest(InferRequest(model, [tensor], version), status, len(files))
 
 

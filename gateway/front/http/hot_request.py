@@ -363,13 +363,14 @@ class HotRequest:
 
     def _read(self, body: Buffer) -> None:
         route, headers = self._head.route, self._head.headers
-        read = partial(route.dialect.read, self._reading_engine(), self._limits, route, headers, body)
+        read = partial(route.dialect.read, self._reading_engine())
         if route.dialect.is_slow(headers, body):
-            fail = partial(self._fail_reading, body, 0)
-            self._in_thread(_PARSING, partial(_without_collections, read), self._submit, fail)
+            limits = replace(self._limits, reserve=partial(self._reserve_from_thread, asyncio.get_running_loop()))
+            work = partial(_without_collections, partial(read, limits, route, headers, body))
+            self._in_thread(_PARSING, work, self._submit, partial(self._fail_reading, body, 0))
             return
         try:
-            result = read()
+            result = read(self._limits, route, headers, body)
         except Exception as error:
             self._fail_reading(body, 0, error)
         else:
@@ -427,6 +428,14 @@ class HotRequest:
                 fail(error if isinstance(error, Exception) else ClientDisconnected())
 
         asyncio.get_running_loop().run_in_executor(None, unless_done).add_done_callback(done)
+
+    def _reserve_from_thread(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        """Reserve memory that reading the body takes, until it has been read. Raises Overloaded."""
+
+        async def reserve() -> None:
+            self._reservation.reserve(size, is_input=False)
+
+        asyncio.run_coroutine_threadsafe(reserve(), loop).result()
 
     def _submit(self, read: tuple[InferRequest, Writer]) -> None:
         request, self._write = read

@@ -17,7 +17,7 @@ from PIL import Image
 from gateway.codecs import images
 from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
-from gateway.errors import InvalidRequest, ModelportError, TooLarge
+from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
 from runtimes.tensors import to_array
 from tests.support.image_files import chunk, noise, png, save
 
@@ -439,3 +439,31 @@ def test_the_tensor_is_written_into_the_memory_that_is_given() -> None:
     assert sizes == [len(memory)]
     assert np.frombuffer(memory, np.float32).tolist() == pixels.ravel().tolist()
     assert np.shares_memory(np.frombuffer(tensor.data, np.uint8), np.frombuffer(memory, np.uint8))
+
+
+def reserved(file: bytes, size: tuple[int, int] = (4, 6)) -> list[int]:
+    """Return what is reserved to decode the file twice."""
+    sizes: list[int] = []
+    preprocess, most = Preprocess(size, layout="NHWC"), 64 << 20
+    image_tensor([File("it", file)] * 2, preprocess, "x", "UINT8", most, bytearray, sizes.append)
+    return sizes
+
+
+def test_the_memory_of_large_images_and_tensors_is_reserved_before_it_is_used() -> None:
+    pixels = 1200 * 1000
+    assert reserved(save(Image.new("RGB", (1200, 1000)))) == [4 * 6 * 3 * 2 + pixels * 4 * images._COPIES]
+    transparent = pixels * 4 * images._MANY_COPIES
+    assert reserved(save(Image.new("RGBA", (1200, 1000)))) == [4 * 6 * 3 * 2 + transparent]
+    assert reserved(save(Image.new("RGB", (1200, 1000)), "WEBP")) == [4 * 6 * 3 * 2 + transparent]
+    assert reserved(save(Image.new("RGB", (9, 9))), (1600, 1600)) == [2 * 1600 * 1600 * 3]
+    assert reserved(save(Image.new("RGB", (1000, 1000)))) == []
+
+
+def test_an_image_for_which_there_is_no_room_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(size: int) -> None:
+        raise Overloaded("no room")
+
+    monkeypatch.setattr(images, "_load", None)
+    file = File("it", save(Image.new("RGB", (2000, 2000))))
+    with pytest.raises(Overloaded):
+        image_tensor([file], Preprocess((4, 6)), "x", "FP32", 64 << 20, bytearray, refuse)

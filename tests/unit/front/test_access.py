@@ -191,7 +191,7 @@ class UsedUp:
 
     flow = 1
 
-    def reserve(self, size: int, already_reserved: int) -> None:
+    def reserve(self, size: int, already_reserved: int, is_input: bool = True) -> None:
         if size > 1000:
             raise QuotaExceeded("your limit of bytes is reached", "bytes_per_second", 2.1)
 

@@ -66,7 +66,7 @@ class Refusing:
 
     hold = admit
 
-    def reserve(self, size: int, already_reserved: int) -> None:
+    def reserve(self, size: int, already_reserved: int, is_input: bool = True) -> None:
         """Bodies may be received."""
 
     def unreserve(self, size: int) -> None:

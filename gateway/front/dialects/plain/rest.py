@@ -25,7 +25,7 @@ def _limit(headers: Headers, limits: Limits) -> tuple[int, str]:
 
 def _read(engine: Engine, limits: Limits, route: Route, headers: Headers, body: Buffer) -> tuple[InferRequest, Writer]:
     if is_image_body(headers.content_type, body):
-        image_request = read_images(engine, route.model, route.version, body, headers.content_type, limits.binary_bytes)
+        image_request = read_images(engine, route.model, route.version, body, headers.content_type, limits)
         if headers.accept:
             predict.check_accept(engine, image_request.request, headers.accept)
         request = image_request.request

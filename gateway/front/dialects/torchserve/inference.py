@@ -68,7 +68,7 @@ def read_request(
     if kind == FORM and engine.model(model, version).preprocess is None:
         body, kind, content_type = _only_file(body, content_type), "", ""
     if kind == FORM or kind.startswith("image/") or (kind != "application/json" and is_image(body)):
-        image_request = read_images(engine, model, version, body, content_type, limits.binary_bytes)
+        image_request = read_images(engine, model, version, body, content_type, limits)
         return image_request.request, partial(_write_images, image_request, limits)
     if len(body) > limits.json_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, over the limit of {limits.json_bytes} for JSON")

@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -20,7 +21,7 @@ from gateway.errors import InvalidRequest
 from gateway.front.base.image_request import undecoded
 from runtimes.contract import TensorSpec
 from runtimes.tensors import to_array
-from tests.support.front_server import LIMITS, WAIT_S, Serving
+from tests.support.front_server import LIMITS, WAIT_S, Serving, in_thread
 from tests.support.image_files import form, noise, png, save
 
 PNG = {"Content-Type": "image/png"}
@@ -248,3 +249,22 @@ def test_several_files_are_rows_in_the_rank_of_the_input() -> None:
         tensor = undecoded(files, TensorSpec("file", "BYTES", declared))
         assert (tensor.name, tensor.shape, to_array(tensor).ravel().tolist()) == ("file", shape, [b"one", b"two"])
     assert undecoded(files[:1], TensorSpec("file", "BYTES", ())).shape == ()
+
+
+def test_images_for_which_there_is_no_room_are_refused_until_there_is() -> None:
+    """A file of a few kilobytes can take as much memory as the largest body."""
+    large = save(np.zeros((2000, 2000), np.uint8))
+    with in_thread(limits=replace(LIMITS, binary_bytes=64 << 20)) as serving:
+        engine = serving.engine
+        engine.max_bytes = 8 << 20
+        assert post(serving, "/predict/classes", large, PNG).status_code == 200, "it is the only one"
+        other = engine.reserve_body("", "")
+        serving.run(lambda: other.reserve(1))
+        refused = post(serving, "/predict/classes", large, PNG)
+        assert_rejected(refused, 429, "the limit is 8388608; try again later")
+        assert refused.headers["retry-after"]
+        assert post(serving, "/predict/classes", FOUR, PNG).status_code == 200
+        assert engine.reserved_bytes == 1
+        serving.run(other.close)
+        assert post(serving, "/predictions/classes", large, PNG).status_code == 200
+        assert engine.reserved_bytes == 0

@@ -80,7 +80,7 @@ class Reservation:
     def __init__(self, every: Reserved) -> None:
         self._every, self._size = every, 0
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, size: int, is_input: bool = True) -> None:
         if self._every.size + size > self._every.limit:
             raise Overloaded("too much")
         self._every.size += size
