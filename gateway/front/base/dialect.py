@@ -17,6 +17,10 @@ from runtimes.tensors import Buffer
 # copy costs more.
 MAX_JOINED_BYTES = 1 << 14
 
+# The statuses of answers that have no content and, since its length would be that of another answer, no Content-Length
+# (RFC 9110, sections 6.4.1 and 8.6).
+WITHOUT_CONTENT = frozenset({204, 304})
+
 # The content type of server-sent events.
 EVENTS = b"text/event-stream; charset=utf-8"
 

@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping
 
 from gateway.access.credentials import NAMES as CREDENTIALS
-from gateway.codecs.media_types import FORM, media_type
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.errors import Internal
 from gateway.front.base.body import Headers
-from gateway.front.base.dialect import Reply
+from gateway.front.base.dialect import WITHOUT_CONTENT, Reply
 from gateway.front.base.limits import Limits, check_answer
 from runtimes.contract import InvalidInput
 from runtimes.http_messages import (
@@ -33,7 +32,6 @@ _TRANSPORT = frozenset(
 )  # fmt: skip
 _NOT_PASSED_ON = _TRANSPORT | CREDENTIALS | {"proxy-authorization", "cookie", "content-encoding"}
 _NOT_SENT = _TRANSPORT | {"date", "x-request-id"}
-_WITHOUT_BODY = ("204", "304")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,200}")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8000}")
 
@@ -43,11 +41,7 @@ def has_handler(status: ModelStatus) -> bool:
 
 
 def read_handled(model: str, version: str, body: Buffer, headers: Headers) -> InferRequest:
-    """Return the request. Raises InvalidRequest if the body is a form that is not valid."""
-    if media_type(headers.content_type) == FORM:
-        from gateway.codecs.multipart import read_form  # imported late, because few fronts receive forms
-
-        read_form(body, headers.content_type)
+    """Return the request. Only who calls the handler reads its body (runtimes/python/http_body.py)."""
     passed = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.raw}
     passed = {name: value for name, value in passed.items() if name not in _NOT_PASSED_ON}
     inputs = [
@@ -72,7 +66,7 @@ def write_handled(limits: Limits, response: InferResponse) -> Reply:
             raise Internal("the model's handler has set a header that is not one of HTTP")
     if not re.fullmatch(r"[2-5]\d\d", status):
         raise Internal("the model's handler has set a status that is not one of HTTP")
-    content = [] if status in _WITHOUT_BODY else [found[RESPONSE]]
+    content = [] if int(status) in WITHOUT_CONTENT else [found[RESPONSE]]
     return Reply(int(status), content, kind.encode("latin-1"), _lines(sent))
 
 

@@ -423,8 +423,10 @@ cdef class Receiver:
         defaults = self.server_state.default_headers
         if defaults is not http.default_headers:
             http.default_headers = defaults
-            http.json_prefix = http.shared.response_prefix(200, b"application/json", defaults)
-            http.binary_prefix = http.shared.response_prefix(200, b"application/octet-stream", defaults)
+            http.json_prefix = http.shared.response_prefix(200, b"application/json", defaults) + b"content-length: "
+            http.binary_prefix = (
+                http.shared.response_prefix(200, b"application/octet-stream", defaults) + b"content-length: "
+            )
         cdef bytes prefix = http.binary_prefix if binary else http.json_prefix
         cdef tuple before = texts.before
         cdef Py_ssize_t count = len(before), index, text = PyBytes_GET_SIZE(texts.end) + 1, size = 0

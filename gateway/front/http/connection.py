@@ -15,7 +15,7 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.errors import InvalidRequest, ModelportError
 from gateway.front.base import body
 from gateway.front.base.access import CERTIFICATE, Access, http_caller
-from gateway.front.base.dialect import EVENTS, MAX_JOINED_BYTES, Reply, Route, encode_error
+from gateway.front.base.dialect import EVENTS, MAX_JOINED_BYTES, WITHOUT_CONTENT, Reply, Route, encode_error
 from gateway.front.base.records import head_record, http_record
 from gateway.front.base.request_ids import RECORD, header_id, header_line
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH
@@ -37,7 +37,6 @@ _MAX_HEAD_BYTES = 1 << 16
 # stays below the limit.
 _MAX_CHUNK_OVERHEAD = 16
 
-_NO_CONTENT = 204  # has no Content-Length (RFC 9110, section 8.6)
 _NO_PROTOCOL = asyncio.BufferedProtocol()
 
 
@@ -539,7 +538,7 @@ class HttpConnection(HttpToolsProtocol):
         is_old = self.confirms_keep_alive or (self.parser is not None and self.parser.get_http_version() == "1.0")
         self._is_chunked = not is_old
         prefix = self._shared.response_prefix(200, EVENTS, self.server_state.default_headers)
-        head = prefix.removesuffix(b"content-length: ") + headers
+        head = prefix + headers
         if self._is_chunked:
             head += b"transfer-encoding: chunked\r\n"
         if is_old or not (keep_alive and self._shared.keep_alive):
@@ -579,10 +578,8 @@ class HttpConnection(HttpToolsProtocol):
             headers += b"connection: close\r\n"
         elif self.confirms_keep_alive:
             headers += b"connection: keep-alive\r\n"
-        if status == _NO_CONTENT:
-            head = b"%b%b\r\n" % (prefix.removesuffix(b"content-length: "), headers)
-        else:
-            head = b"%b%d\r\n%b\r\n" % (prefix, size, headers)
+        length = b"" if status in WITHOUT_CONTENT else b"content-length: %d\r\n" % size
+        head = b"%b%b%b\r\n" % (prefix, length, headers)
         if size < MAX_JOINED_BYTES:
             self.transport.write(b"".join([head, *parts]))
         else:

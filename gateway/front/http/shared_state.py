@@ -92,7 +92,7 @@ class SharedState:
         return found
 
     def response_prefix(self, status: int, content_type: bytes, defaults: list[tuple[bytes, bytes]]) -> bytes:
-        """Return the head of an answer up to the value of Content-Length.
+        """Return the head of an answer, as far as it does not depend on the content.
 
         uvicorn creates a new list of default headers each second, because they contain the date.
         """
@@ -102,7 +102,7 @@ class SharedState:
         prefix = self._response_prefixes.get((status, content_type))
         if prefix is None:
             headers = b"".join(b"%b: %b\r\n" % header for header in (*defaults, (b"content-type", content_type)))
-            prefix = STATUS_LINE[status] + headers + b"content-length: "
+            prefix = STATUS_LINE[status] + headers
             self._response_prefixes[status, content_type] = prefix
         return prefix
 

@@ -58,6 +58,12 @@ def test_credentials_and_the_way_of_sending_are_not_passed_on() -> None:
     assert (bytes(body), unpack_headers(bytes(headers))) == (b"body", {"kind": "é", "content-type": "a/b"})
 
 
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_the_front_has_no_rule_of_its_own_for_forms(kind: str) -> None:
+    request = read_handled("m", "", b"no form", Headers(raw=[(b"content-type", kind.encode())], content_type=kind))
+    assert unpack_bytes(request.inputs[0].data, 1) == [b"no form"]
+
+
 @pytest.mark.parametrize("headers", [{"a\ud800": "b"}, {"content-type": "multipart/form-data; boundary=\ud800"}])
 def test_headers_in_a_tensor_are_unicode(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidInput, match="an element of 'headers' has text that is not Unicode"):
