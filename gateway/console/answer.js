@@ -37,7 +37,7 @@ export function drawAnswer(parent, text, seconds, labels, hasClasses = false) {
     parts.push(element("div", { class: "output" },
       element("h4", {}, name, element("span", { class: "quiet" }, ` [${shape.join(", ")}]`)),
       ...body,
-      folded("Values", written(value), !rows.length && shape.reduce((a, b) => a * b, 1) <= 64)));
+      folded("Values", written(value), !rows.length && shape.reduce((a, b) => a * b, 1) <= 64, `Values of ${name}`)));
   }
   parts.push(folded("The answer as the server sent it", text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)} … and ${text.length - MAX_TEXT} more characters` : text));
   parent.replaceChildren(
@@ -82,8 +82,8 @@ function bars(shown, title) {
   }));
 }
 
-function folded(title, text, open = false) {
-  return element("details", { open }, element("summary", {}, title), element("pre", { tabindex: 0, role: "region", "aria-label": title }, text));
+function folded(title, text, open = false, label = title) {
+  return element("details", { open }, element("summary", {}, title), element("pre", { tabindex: 0, role: "region", "aria-label": label }, text));
 }
 
 /** Nested lists with a line for each innermost list. */

@@ -8,6 +8,15 @@ import { entry } from "./values.js";
 
 const MAX_SHOWN = 4000; // characters of a body that programs contain; a longer one is in a file beside them
 
+/** The id of a sequence as JSON text. Throws an Error with a sentence. */
+function sequenceId(text) {
+  if (!text) throw new Error("enter a sequence id");
+  if (!/^\d+$/.test(text)) return JSON.stringify(text.match(/^"(.+)"$/)?.[1] ?? text);
+  const number = BigInt(text);
+  if (number < 1n || number >= 1n << 64n) throw new Error("enter a sequence id from 1 to 2^64 - 1, or text");
+  return String(number);
+}
+
 export class Form {
   /**
    * model: what the route `configuration` returns. parts: elements {form, answer, spoken}, used by one Form only.
@@ -45,7 +54,7 @@ export class Form {
     this.choice = this.outputs.length < 2 ? null : element("fieldset", {}, element("legend", {}, "Outputs"),
       element("div", { class: "checks" }, ...this.outputs.map((box) => element("label", { class: "check" }, box, element("code", {}, ` ${box.value}`)))));
     this.form.replaceChildren(
-      this.signatures(), ...this.sources.map(({ node }) => node), this.choice ?? "",
+      this.signatures(), ...this.sources.map(({ node }) => node), this.sequenceFields(), this.choice ?? "",
       element("div", { class: "buttons" },
         element("button", { class: "main" }, "Send the request"),
         this.liveLabel = element("label", { class: "check" }, this.live, " Send after each stroke")));
@@ -60,6 +69,27 @@ export class Form {
     return element("label", {}, "Signature ", select);
   }
 
+  /** Fields for the sequence of the request. They keep what was entered when another signature is chosen. */
+  sequenceFields() {
+    if (!this.model.sequence) return "";
+    const onchange = () => this.changed();
+    this.sequenceId ??= element("input", { id: "sequence-id", type: "text", value: "1", autocomplete: "off", oninput: onchange });
+    this.sequenceStart ??= element("input", { id: "sequence-start", type: "checkbox", onchange });
+    this.sequenceEnd ??= element("input", { id: "sequence-end", type: "checkbox", onchange });
+    return element("fieldset", {}, element("legend", {}, "Sequence"),
+      element("div", { class: "checks" },
+        element("label", {}, "Id ", this.sequenceId),
+        element("label", { class: "check" }, this.sequenceStart, " Start"),
+        element("label", { class: "check" }, this.sequenceEnd, " End")),
+      element("p", { class: "help" }, "A whole number, or text. A number in quotes is text."));
+  }
+
+  /** {id, start, end}, with the id as JSON text; null for models without sequences. Throws an Error with a sentence. */
+  sequence() {
+    if (!this.model.sequence) return null;
+    return { id: sequenceId(this.sequenceId.value.trim()), start: this.sequenceStart.checked, end: this.sequenceEnd.checked };
+  }
+
   /** The request and its body. Throws an Error with a sentence. */
   async request() {
     const values = (await Promise.all(this.sources.map((source) => source.value()))).filter(Boolean);
@@ -69,14 +99,16 @@ export class Form {
     const outputs = chosen.length === this.outputs.length ? [] : chosen;
     const signature = this.signature === signatures[0] ? "" : this.signature.name;
     const inputs = values.filter(({ image }) => !image).map(({ name, datatype, text, npy }) => ({ name, datatype, text, file: npy?.name ?? "" }));
-    const request = { origin: location.origin, model, version, hasKey: Boolean(key.get()), inputs, signature, outputs, file: null };
+    const sequence = this.sequence();
+    const request = { origin: location.origin, model, version, hasKey: Boolean(key.get()), inputs, signature, outputs, sequence, file: null };
     const [first] = values;
+    if (first?.image && sequence) throw new Error("an image cannot be sent with a sequence id; choose JSON or a .npy file");
     if (first?.image && values.length > 1) throw new Error("an image can only be sent without other inputs; leave them out");
     if (first?.image) return this.withFile({ ...request, inputs: [], outputs: [] }, "image", first.image, first.image.type || "application/octet-stream");
-    const sentAsItIs = first?.npy && values.length === 1 && !signature && !outputs.length;
+    const sentAsItIs = first?.npy && values.length === 1 && !signature && !outputs.length && !sequence;
     if (sentAsItIs) return this.withFile(request, "npy", first.npy, "application/x-npy");
     const unreadable = values.find(({ text }) => text === null);
-    if (unreadable) throw new Error(`${unreadable.npy.name} can only be sent as the only input of the default signature, with all outputs`);
+    if (unreadable) throw new Error(`${unreadable.npy.name} can only be sent as the only input of the default signature, with all outputs and without a sequence`);
     const body = jsonBody(request);
     if (body.length <= MAX_SHOWN) return { request, body };
     return this.withFile(request, "json", new File([body], "request.json"), "application/json");

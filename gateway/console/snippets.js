@@ -19,14 +19,16 @@ const UNKNOWN_TO_TRITON = ["FP8_E4M3FN", "FP8_E5M2", "INT4", "UINT4"];
  * hasKey                  whether it is sent with a key
  * inputs                  [{name, datatype, text, file}] unless it is an image; `file` is the .npy file of an input, or ""
  * signature, outputs      "" and [] for the default ones
+ * sequence                {id, start, end}, with the id as JSON text, of a model of sequences; else null
  * file                    {kind, name, type} if the body is a file: an "image", "npy", or "json" that is too long to be shown
  */
 
 /** The body of a request in JSON. */
-export function jsonBody({ inputs, signature, outputs }) {
+export function jsonBody({ inputs, signature, outputs, sequence }) {
   const parts = [`"inputs": {${inputs.map(({ name, text }) => `${JSON.stringify(name)}: ${text.trim()}`).join(", ")}}`];
   if (signature) parts.push(`"signature": ${JSON.stringify(signature)}`);
   if (outputs.length) parts.push(`"outputs": ${JSON.stringify(outputs)}`);
+  if (sequence) parts.push(`"parameters": {"sequence_id": ${sequence.id}, "sequence_start": ${sequence.start}, "sequence_end": ${sequence.end}}`);
   return `{${parts.join(", ")}}`;
 }
 
@@ -97,6 +99,10 @@ export function tritonclient(request) {
   if (request.outputs.length) options.push(`outputs=[${request.outputs.map((name) => `triton.InferRequestedOutput(${JSON.stringify(name)})`).join(", ")}]`);
   if (request.signature) options.push(`parameters={"signature": ${JSON.stringify(request.signature)}}`);
   if (request.hasKey) options.push(`headers={"Authorization": "Bearer " + os.environ["${KEY}"]}`);
+  if (request.sequence) {
+    const { id, start, end } = request.sequence;
+    options.push(`sequence_id=${id}`, `sequence_start=${python(String(start))}`, `sequence_end=${python(String(end))}`);
+  }
   const tensors = request.inputs.map((input) => tensor(input, fromFile));
   const standard = [
     ...(tensors.some(({ value }) => value.includes("base64.")) ? ["import base64"] : []),

@@ -54,12 +54,23 @@ DROP = """(() => {
     const event = 'EVENT' === 'drop' ? new DragEvent('drop', options) : new ClipboardEvent('paste', options);
     document.querySelector('.drop').dispatchEvent(event);
 })()"""
+TALKS = """
+[[steps]]
+model = "talk"
+inputs = { x = "x" }
+outputs = { "y CORRID" = "id" }
+"""
 PIPELINE = """
 [[steps]]
 model = "pixels"
 inputs = { image = "picture" }
 outputs = { scores = "result" }
 """
+# It answers twice the controls that it gets: twice the id, and 2 for a flag that is set.
+TALK = "[sequence]\nidle_timeout_s = 60\n" + "".join(
+    f'[[sequence.controls]]\nkind = "{kind}"\ninput = "{kind}"\ndatatype = "{datatype}"\n'
+    for kind, datatype in {"START": "FP32", "END": "FP32", "CORRID": "UINT64"}.items()
+)
 # Names and values that are difficult to quote, that JavaScript cannot parse and write again, or that its objects have.
 NAMES = [['it\'s "quoted" $HOME \\n', "ü\u2028😀"]]
 MIXED = {
@@ -101,8 +112,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime_environment: Callable
     outputs = [{**each, "name": f"twice {each['name']}"} for each in tensors]
     outputs[-1]["name"] = "constructor"
     add_fake(repository, "mixed", inputs=tensors, outputs=outputs)
+    kinds = {"x": "FP32", "START": "FP32", "END": "FP32", "CORRID": "UINT64"}
+    given = [{"name": name, "datatype": datatype, "shape": [-1, 1]} for name, datatype in kinds.items()]
+    add_fake(
+        repository, "talk", toml=TALK, inputs=given, outputs=[{**each, "name": f"y {each['name']}"} for each in given]
+    )
     (repository / "pipeline" / "1").mkdir(parents=True)
     (repository / "pipeline" / "model.toml").write_text(PIPELINE)
+    (repository / "talks" / "1").mkdir(parents=True)
+    (repository / "talks" / "model.toml").write_text(TALKS)
     operator, reader = new_key(), new_key()
     identities = scratch / "identities.toml"
     identities.write_text(
@@ -511,3 +529,28 @@ def test_a_pipeline_shows_its_steps_and_answers(site: Site, browser: Browser) ->
     assert href == "/console/models/pixels/versions/1"
     direct = site.direct("/predict/pixels", json.dumps({"inputs": [[0.125] * 64]}).encode())
     assert _json(answer)["outputs"] == {"result": direct["outputs"]["scores"]}
+
+
+@pytest.mark.parametrize("model", ["talk", "talks"])
+def test_a_sequence_has_an_id_a_start_and_an_end(site: Site, browser: Browser, tmp_path: Path, model: str) -> None:
+    """The programs send them too. The id is the largest, which JavaScript's numbers do not hold."""
+    number = {"do": "fill", "selector": "#sequence-id", "text": str((1 << 64) - 1)}
+    start, end = ({"do": "click", "selector": f"#sequence-{which}"} for which in ("start", "end"))
+    hint = {"do": "read", "script": "document.querySelector('#programs').textContent"}
+    hints = [step for text in ("0", "") for step in ({**number, "text": text}, {"do": "idle"}, hint)]
+    gone = {"do": "read", "script": "document.querySelector('#answer').replaceChildren()"}
+    began = [number, start, SEND, ANSWERED, ANSWER, *read_programs(), {"do": "axe"}]
+    ended = [start, end, gone, SEND, ANSWERED, ANSWER]
+    found = results(check(browser.visit(site.url + model, [*key_steps(site.operator), READY, *hints, *began, *ended])))
+    zero, none, first, *programs, violations, last = found
+    assert zero == "To see the request, enter a sequence id from 1 to 2^64 - 1, or text."
+    assert none == "To see the request, enter a sequence id."
+    assert violations == []
+    outputs = [_json(answer)["outputs"] for answer in (first, last)]
+    name = "y CORRID" if model == "talk" else "id"
+    assert [each[name] for each in outputs] == [[[(1 << 64) - 2]]] * 2
+    if model == "talks":  # a pipeline, whose step gets what its request has
+        return
+    assert [(each["y START"], each["y END"]) for each in outputs] == [([[2.0]], [[0.0]]), ([[0.0]], [[2.0]])]
+    curl, tensors, python, javascript = run_programs(programs, tmp_path, site.operator, browser)
+    assert curl["outputs"] == tensors == python["outputs"] == javascript["outputs"] == outputs[0]

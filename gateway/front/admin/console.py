@@ -1,5 +1,6 @@
 """The console: pages for a browser, and the figures that they show."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gateway.domain.control import ExplainConfiguration, GetOverview
 from gateway.domain.identity import Action, Identity
 from gateway.domain.types import ModelStatus, complete_specs
 from gateway.engine.protocol import Engine
+from gateway.errors import NotFound, Unavailable
 from gateway.front.admin.graph import add_graph
 from gateway.front.admin.pages import Pages
 from gateway.front.base.access import acts, identity_of, may_read, public
@@ -83,12 +85,23 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
         """What requests to a version look like, and its configuration in force (`ExplainConfiguration`)."""
         status = engine.model(model, version)
         values = await engine.control(ExplainConfiguration(status.name, status.version))
-        return {**_interface(status), "values": values}
+        return {**_interface(status), "sequence": _has_sequences(status, engine), "values": values}
 
 
 def _permitted(identity: Identity | None, model: str) -> list[Action]:
     actions: tuple[Action, ...] = ("infer", "read", "admin")
     return [action for action in actions if identity is None or identity.allows(action, model)]
+
+
+def _has_sequences(status: ModelStatus, engine: Engine) -> bool:
+    """Whether requests need the id of a sequence: those of the model, or of a step of the pipeline."""
+    if not status.signatures:  # nobody can send requests yet; pipelines that run each other never come to have any
+        return False
+    for step in status.steps:
+        with contextlib.suppress(NotFound, Unavailable):  # it was unloaded
+            if _has_sequences(engine.model(step.model, step.version), engine):
+                return True
+    return status.sequence
 
 
 def _interface(status: ModelStatus) -> dict[str, Any]:

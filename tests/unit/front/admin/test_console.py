@@ -10,6 +10,7 @@ import pytest
 
 import gateway.console
 from gateway.domain.identity import Identity
+from gateway.domain.pipeline import Step
 from gateway.domain.types import ModelStatus
 from gateway.engine.fake import FakeEngine
 from gateway.front.admin.app import build_admin
@@ -127,12 +128,34 @@ def test_the_interface_says_what_a_request_may_leave_out_and_what_only_json_has(
     signature = Signature((x, mask), (y,), refused, ("mask",), unbatched=(w,), json=("maps",))
     status = ModelStatus("m", "1", "READY", admits=True, signatures={"default": signature})
 
-    async def ask() -> Any:
-        app = build_admin(FakeEngine([status], lambda request: []), LIMITS)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return (await client.get("/console/models/m/configuration")).json()
-
-    (found,) = asyncio.run(ask())["signatures"]
+    (found,) = ask([status], "m")["signatures"]
     inputs = [(each["name"], each["optional"], each["has_rows"]) for each in found["inputs"]]
     assert inputs == [("x", False, True), ("mask", True, True), ("w", True, False)]
     assert (found["refused"], found["json"]) == ({"parts": "it is sparse"}, ["maps"])
+
+
+def ask(statuses: list[ModelStatus], model: str) -> Any:
+    """Return what the page of a model gets."""
+
+    async def get() -> Any:
+        app = build_admin(FakeEngine(statuses, lambda request: []), LIMITS)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return (await client.get(f"/console/models/{model}/configuration")).json()
+
+    return asyncio.run(get())
+
+
+def test_which_requests_need_a_sequence() -> None:
+    """Those of a pipeline do if one of its steps does, also in a pipeline inside. A step may have been unloaded."""
+    one = {"default": Signature((), ())}
+    plain, talk = (
+        ModelStatus(name, "1", "READY", signatures=one, sequence=name == "talk") for name in ("plain", "talk")
+    )
+    runs = {"other": ["plain"], "inner": ["gone", "talk"], "outer": ["plain", "inner"], "left": ["gone"]}
+    pipelines = [
+        ModelStatus(name, "1", "READY", signatures=one, steps=tuple(Step(each, "", {}, {}) for each in models))
+        for name, models in runs.items()
+    ]
+    loop = ModelStatus("loop", "1", "UNAVAILABLE", steps=(Step("loop", "", {}, {}),))
+    statuses = [plain, talk, *pipelines, loop]
+    assert {each.name for each in statuses if ask(statuses, each.name)["sequence"]} == {"talk", "inner", "outer"}
