@@ -10,9 +10,10 @@ from collections.abc import Callable
 from gateway.lifecycle.worker_start import WorkerStart
 from gateway.process.forked import ForkedProcess, reap_orphans
 
-# How long a copy may take to receive its order. A larger value keeps a model waiting for one that was stopped; a
-# smaller one gives up on a busy machine.
-_ORDER_S = 20.0
+# How long a copy may take to receive its order: one that has just been made, and one that waits for it, so that it only
+# has to read it. A larger value keeps a model waiting for one that was stopped; with a smaller one, more are made in
+# vain on a busy machine.
+_ORDER_S, _WAITING_ORDER_S = 20.0, 0.25
 
 
 class CannotFork(Exception):
@@ -29,6 +30,7 @@ class Copy:
     def __init__(self, pid: int, orders: socket.socket) -> None:
         """orders: where it waits. Raises CannotFork; the process is killed then."""
         self._orders = orders
+        self._waits = False
         try:
             self._process = ForkedProcess(pid)
         except OSError as error:
@@ -53,9 +55,10 @@ class Copy:
         """Wait until a spare waits for its order, or a copy has got it. Return whether that is so."""
         try:
             async with asyncio.timeout(timeout_s):
-                return bool(await asyncio.get_running_loop().sock_recv(self._orders, 1))
+                self._waits = bool(await asyncio.get_running_loop().sock_recv(self._orders, 1))
         except (TimeoutError, OSError):
-            return False
+            self._waits = False
+        return self._waits
 
     async def order(self, start: WorkerStart, output: int) -> ForkedProcess:
         """Make it a worker whose output goes to this descriptor. Raises CannotFork."""
@@ -69,7 +72,7 @@ class Copy:
                 socket.send_fds(self._orders, [json.dumps(order).encode()], [output, *start.descriptors])
             except OSError as error:  # too many files in the box, or the process has ended
                 raise CannotFork(f"a copy could not be told what to do ({error.strerror})") from None
-            if not await self.answered(_ORDER_S):
+            if not await self.answered(_WAITING_ORDER_S if self._waits else _ORDER_S):
                 raise CannotFork("a copy has ended, or did not answer")
         return self._process
 

@@ -21,6 +21,7 @@ from runtimes.sandbox.box import Box
 class Launch:
     """How to start a worker.
 
+    runtime       the name of the runtime, which one with packages of the model does not share
     environment   the variables that it gets in addition to the clean environment
     memory_limit  bytes; 0: none
     memory_groups what enforces it; None: the worker itself and a check from time to time
@@ -41,6 +42,7 @@ class Launch:
     box: Box | None = None
     zygotes: Zygotes | None = None
     spare: bool = False
+    runtime: str = ""
 
 
 def plan_launch(
@@ -129,6 +131,7 @@ def plan_launch(
         # Nothing is known of a card's driver whose process is copied.
         zygotes if environment.runtime.start_method == "fork" and device == "cpu" else None,
         spare,
+        environment.runtime.name,
     )
 
 

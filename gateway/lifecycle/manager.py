@@ -64,18 +64,16 @@ class Manager:
         self._warned: dict[str, str] = {}  # model → fingerprint of the configuration that its last warning was about
         self._closing = False
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
-        self._successors: set[ModelVersion] = set()  # on demand, which replace versions that can still answer
+        self._successors: set[ModelVersion] = set()  # which replace versions that still answer
         self._starter = Starter(options.workers, builder, self._instances)
         self.on_demand = OnDemand(
             options.memory_limit,
             self._starter.run,
             self._is_successor,
             lambda: self.state_change,
-            self.zygotes.end_idle if self.zygotes is not None else lambda: False,
             options.grace_s,
             options.needs,
-            self.zygotes.spares if self.zygotes is not None else dict,
-            self.zygotes.end_spares if self.zygotes is not None else lambda: False,
+            self.zygotes,
         )
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -122,11 +120,9 @@ class Manager:
         self.desired.resolve()
         desired = self.desired.versions
         # A version whose worker is being restarted counts as READY: its requests wait for the new worker.
-        states = {
-            key: State.READY if each.admits and each.state is not State.UNLOADED else each.state
-            for key, each in self.versions.items()
-        }
-        actions = next_actions(desired, states, self.desired.changing)
+        states = {key: State.READY if each.is_answering else each.state for key, each in self.versions.items()}
+        restarting = {key for key, each in self.versions.items() if each.is_restarting}
+        actions = next_actions(desired, states, self.desired.changing, restarting)
         for action in actions:
             self._apply(action)
         self._on_change({key.model for key in {*(before.keys() ^ desired.keys()), *(each.key for each in actions)}})
@@ -139,8 +135,8 @@ class Manager:
             if version.failed:
                 version.fail(version.reason)
             self._tasks[key] = asyncio.create_task(self._load(version))
-            if isinstance(version, ModelVersion) and version.on_demand:
-                self._begin_on_demand(version)
+            if isinstance(version, ModelVersion):
+                self._begin(version)
         else:
             log.info("%s is unloaded", key)
             version = self.versions[key]
@@ -151,7 +147,8 @@ class Manager:
         if config.steps:
             return PipelineVersion(key, config, self.refresh)
         on_demand = (config.toml.load or self._options.load) == "on_demand"
-        return ModelVersion(key, config, partial(self._on_change, {key.model}), self.scan_soon, on_demand)
+        on_change = partial(self._on_change, {key.model})
+        return ModelVersion(key, config, on_change, self.scan_soon, on_demand, self.on_demand.room.admit)
 
     def _warn(self, config: ModelConfig) -> None:
         """Log a model's warning, once for each content of its configuration files."""
@@ -178,7 +175,7 @@ class Manager:
             version.kill()
         await asyncio.gather(running, return_exceptions=True)
         self.versions.remove(version.key)
-        self.on_demand.needs.forget([version.key])
+        self.on_demand.room.needs.forget([version.key])
         await self.desired.sweep()  # of the files that a client has sent for it
         if self._tasks.get(version.key) is asyncio.current_task():  # it may be back already
             del self._tasks[version.key]
@@ -219,20 +216,20 @@ class Manager:
             if status is not None and status.awaits_load:
                 self.want(status.name, status.version)
 
-    def _begin_on_demand(self, version: ModelVersion) -> None:
+    def _begin(self, version: ModelVersion) -> None:
         """Load a version at once if requests need it, because the files have changed of one that is loaded."""
-        version.is_successor = self._is_successor(version)
-        if version.is_successor:
+        if self._is_successor(version):
+            version.succeed()
             self._successors.add(version)
         model = version.key.model
         if any(key.model == model and each.is_wanted for key, each in self.versions.items() if each is not version):
             version.want()
 
     def _is_successor(self, version: Version) -> bool:
-        """Return whether a version replaces one of the same model that is loaded."""
+        """Return whether a version replaces one of the same model that answers requests."""
         model = version.key.model
         return any(
-            key.model == model and key not in self.desired.versions and each.state is State.READY
+            key.model == model and key not in self.desired.versions and each.is_answering
             for key, each in self.versions.items()
             if each is not version
         )

@@ -120,3 +120,8 @@ class MemoryUse:
 def measure(root: int) -> dict[int, Resident]:
     """Measure a process and all its descendants, by id. Takes about a millisecond for each of them."""
     return {pid: resident(pid) for pid in process_tree(root)}
+
+
+def about(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{-(-size // (1 << 20))} MiB"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.domain.table import TableEntry
@@ -26,6 +26,11 @@ _RECENT_CRASHES_S = 60.0
 # Delay before another attempt if the files changed while they were loaded. Shorter delays read large files again and
 # again while they are copied; longer ones keep a model UNAVAILABLE after its files have been restored.
 _OUTDATED_S = 10.0
+# How long fronts have, once a worker was replaced, to send it what has waited, before another version may take over. A
+# shorter time loses requests on a busy machine; with a longer one, both versions take memory.
+_CATCH_UP_S = 1.0
+# What crashes more often than this within _RECENT_CRASHES_S does not keep another version from taking over.
+_MAX_CRASHES_WAITED_FOR = 3
 # After this many crashes in a row while loading, a model is reported as UNAVAILABLE. Attempts continue.
 _MAX_LOADING_CRASHES = 3
 
@@ -52,13 +57,15 @@ _REASONS = {
 class ModelVersion(Version):
     """Runs the workers of one version.
 
-    `on_outdated` is called when the version is `outdated`. If it has no other worker, it is tried again later, in case
-    the files are restored.
+    `look_again` is called when the manager may have to act although no state has changed: the version is `outdated`, or
+    no longer `is_restarting`. If what is outdated has no other worker, it is tried again later, in case the files are
+    restored.
+
+    `on_loaded` is called when a worker has loaded the model, before it answers. It may end the load.
 
     on_demand     whether it is loaded when it is wanted (see OnDemand), and not before
     active        whether it is loaded, or is to be: it has workers, or will have
-    is_successor  whether it is on demand, and replaces a version that is loaded. So it is loaded at once, and admits no
-                  requests before
+    is_successor  whether it replaces a version that answers requests. So it is loaded at once, and admits none before
     """
 
     def __init__(
@@ -66,14 +73,16 @@ class ModelVersion(Version):
         key: VersionKey,
         config: ModelConfig,
         on_change: Callable[[], None],
-        on_outdated: Callable[[], None] = lambda: None,
+        look_again: Callable[[], None] = lambda: None,
         on_demand: bool = False,
+        on_loaded: "Callable[[ModelVersion], Awaitable[None]] | None" = None,
     ) -> None:
         super().__init__(key, config, on_change)
-        self._on_outdated = on_outdated
+        self._look_again, self._on_loaded = look_again, on_loaded
         self.on_demand = on_demand and not self.failed
         self.active = not self.on_demand
         self.is_successor = False
+        self._is_awaited = self.on_demand
         self.wanted = asyncio.Event()
         self._stop = asyncio.Event()
         self._loaded: Ready | None = None
@@ -85,6 +94,7 @@ class ModelVersion(Version):
         self._was_batched = bool(config.toml.max_batch_size)
         self._past = WorkerCounts()  # without the audits of workers that run
         self._crash_times: list[float] = []
+        self._is_behind = False  # since a crash, until fronts have sent what has waited for the next worker
         self._loading_crashes = 0  # in a row
         self._has_crashed_loading = False
 
@@ -92,12 +102,18 @@ class ModelVersion(Version):
     def admits(self) -> bool:
         """Once it has been READY, requests wait while a crashed worker is replaced.
 
-        They also wait for what is loaded on demand, unless it replaces a version that can answer them.
+        They also wait for what is loaded on demand, or replaces a version that has answered, once that one does not.
         """
         state = self.state
         if state is State.LOADING:
-            return self._loaded is not None or (self.on_demand and not self.is_successor)
+            return self._loaded is not None or (self._is_awaited and not self.is_successor)
         return state is State.READY or (state is State.UNLOADED and not self.is_successor)
+
+    @property
+    def is_restarting(self) -> bool:
+        if len(self._crash_times) > _MAX_CRASHES_WAITED_FOR:
+            return False
+        return self.is_answering and (self.state is State.LOADING or self._is_behind)
 
     @property
     def decoupled(self) -> bool:
@@ -186,6 +202,10 @@ class ModelVersion(Version):
         workers = self.workers if self.active else ()
         return TableEntry(status, tuple(worker.address for worker in workers if worker.ready))
 
+    def succeed(self) -> None:
+        """Note that it replaces a version that answers requests."""
+        self.is_successor = self._is_awaited = True
+
     def want(self) -> None:
         """Have it loaded, if it is loaded on demand and is not."""
         if self.on_demand and not self.active and not self.failed and not self.wanted.is_set():
@@ -226,16 +246,21 @@ class ModelVersion(Version):
             if worker.failure and self.state is State.READY:
                 log.error("%s: one instance cannot be loaded: %s", self.key, worker.failure)
                 if self.outdated:
-                    self._on_outdated()
+                    self._look_again()
                 return
             if worker.failure:
                 self.outdated = self.outdated or not await asyncio.to_thread(self.config.unchanged)
                 if self._stop.is_set():
                     return
-                self.fail(worker.failure)
+                if self.outdated and self._loaded is not None:  # requests wait: new files replace it, or it returns
+                    log.warning("%s: %s", self.key, worker.failure)
+                    self.reason = worker.failure
+                    self._on_change()
+                else:
+                    self.fail(worker.failure)
                 if not self.outdated:
                     return
-                self._on_outdated()
+                self._look_again()
                 await self._pause(_OUTDATED_S)
                 self.outdated = self.failed = False
                 continue
@@ -246,6 +271,7 @@ class ModelVersion(Version):
         self._crash_times = [*(at for at in self._crash_times if now - at < _RECENT_CRASHES_S), now]
         self._loading_crashes = 0 if worker.ready else self._loading_crashes + 1
         self._has_crashed_loading |= not worker.ready
+        self._is_behind = self._loaded is not None
         self._past = self._past.plus(WorkerCounts(restarts=1))
         delay = restart_delay_s(self._loading_crashes or len(self._crash_times), worker.ready is not None)
         reason = worker.describe_end()
@@ -277,7 +303,14 @@ class ModelVersion(Version):
                 if worker.ready.batched:
                     self._proven[worker.launch.load.device] = worker.ready.batched
                 self.failed, self.reason = False, ""
+                if self._is_behind:
+                    asyncio.get_running_loop().call_later(_CATCH_UP_S, self._catch_up)
         self._on_change()
+
+    def _catch_up(self) -> None:
+        if self._is_behind and self.state is State.READY:
+            self._is_behind = False
+            self._look_again()
 
     def _update_loaded(self, loaded: Ready) -> None:
         """Store what a worker reported. Once one worker has switched batching off, all workers do."""
@@ -304,7 +337,10 @@ class ModelVersion(Version):
         if not await asyncio.to_thread(self.config.unchanged):
             self.outdated = True
             return "its files changed while they were read; it is loaded again when they no longer change"
-        return self._incompatibility(loaded) if self._loaded is None else ""
+        reason = self._incompatibility(loaded) if self._loaded is None else ""
+        if not reason and self._on_loaded is not None:
+            await self._on_loaded(self)
+        return reason
 
     def _incompatibility(self, loaded: Ready) -> str:
         """Return how model.toml contradicts the loaded model; "" if it does not."""

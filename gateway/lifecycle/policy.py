@@ -51,9 +51,17 @@ class Action(NamedTuple):
 
 
 def next_actions(
-    desired: Collection[VersionKey], actual: Mapping[VersionKey, State], changing: Collection[str] = ()
+    desired: Collection[VersionKey],
+    actual: Mapping[VersionKey, State],
+    changing: Collection[str] = (),
+    restarting: Collection[VersionKey] = (),
 ) -> list[Action]:
-    """Return what to do next. `changing` has models whose files are still being copied; nothing of them is unloaded."""
+    """Return what to do next.
+
+    changing    models whose files are still being copied; nothing of them is unloaded
+    restarting  those of the READY versions whose worker is being replaced. Requests wait for it, so such a version
+                stays until then, unless another one with its number gets them
+    """
     actions = [Action("load", key) for key in sorted(desired) if key not in actual]
     successors: dict[str, list[VersionKey]] = {}
     for key in desired:
@@ -61,7 +69,10 @@ def next_actions(
     for key, state in sorted(actual.items()):
         if key in desired or state is State.UNLOADING or key.model in changing:
             continue
-        if state is not State.READY or _can_be_replaced(successors.get(key.model, []), actual):
+        following = successors.get(key.model, [])
+        if key in restarting and following and all(each.version != key.version for each in following):
+            continue
+        if state is not State.READY or _can_be_replaced(following, actual):
             actions.append(Action("unload", key))
     return actions
 

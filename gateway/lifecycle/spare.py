@@ -76,7 +76,7 @@ class Spare:
             return None
         self._stop_timer()
         if made.pid is None:
-            self._keep(made.end())
+            self.discard(made)
             return None
         made.on_end(lambda: None)
         return made
@@ -85,7 +85,7 @@ class Spare:
         """End the one that waits, or is being made. Return whether there was one that is not ending already."""
         made = self.take()
         if made is not None:
-            self._keep(made.end())
+            self.discard(made)
         was_wanted = self._is_making and not self._is_unwanted
         if was_wanted:
             self._is_unwanted = True
@@ -108,6 +108,10 @@ class Spare:
     async def wait(self) -> None:
         """Wait until all processes have ended, after `close`."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def discard(self, copy: Copy) -> None:
+        """End a copy that nobody needs, without waiting for its end."""
+        self._keep(copy.end())
 
     def _set_timer(self, seconds: float, call: Callable[[], object]) -> None:
         self._stop_timer()

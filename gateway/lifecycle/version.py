@@ -74,6 +74,16 @@ class Version:
         raise NotImplementedError
 
     @property
+    def is_answering(self) -> bool:
+        """Whether requests are answered by it, if not at once, so that no other version has to stand in."""
+        return self.admits and self.state is not State.UNLOADED and not self.outdated
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether its requests wait for a worker."""
+        return False
+
+    @property
     def is_wanted(self) -> bool:
         """Whether requests need it: it is loaded, or being loaded."""
         return self.state in (State.READY, State.LOADING)

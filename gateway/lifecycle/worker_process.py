@@ -16,7 +16,7 @@ from gateway.lifecycle.denied_calls import DeniedCalls
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_messages import read_message
 from gateway.lifecycle.worker_start import WorkerStart, spawn
-from gateway.lifecycle.zygotes import Kind
+from gateway.lifecycle.zygote import Kind
 from gateway.process.cgroup import MemoryGroup, has_exceeded
 from gateway.process.channel import Channel
 from gateway.process.child import Child, clean_environment
@@ -189,7 +189,7 @@ class WorkerProcess:
     def _kind(self) -> Kind:
         launch = self.launch
         variables = tuple(sorted(launch.environment.items()))
-        return Kind(launch.python, Path(launch.load.runtime), launch.box is not None, variables)
+        return Kind(launch.runtime, launch.python, Path(launch.load.runtime), launch.box is not None, variables)
 
     def _on_frame(self, frame: Frame) -> None:
         self._frames += 1

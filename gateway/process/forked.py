@@ -5,6 +5,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 # Process groups whose processes have been killed, but whose exit statuses may not have been fetched.
@@ -35,6 +36,15 @@ def reap_orphans(group: int) -> None:
                 pass
         except ChildProcessError:
             _killed.discard(each)
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process was stopped by a signal or a debugger: it runs when another signal lets it go on."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False  # it has ended
+    return stat.rpartition(b")")[2].split()[0] in (b"T", b"t")
 
 
 class ForkedProcess:

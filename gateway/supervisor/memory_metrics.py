@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from gateway.engine.metrics import DURATION_BUCKETS
 from gateway.lifecycle.on_demand import OnDemand
+from gateway.lifecycle.room import Room
 
 
 def on_demand_families(on_demand: OnDemand) -> Iterator[Metric]:
@@ -17,7 +18,9 @@ def on_demand_families(on_demand: OnDemand) -> Iterator[Metric]:
         "modelport_on_demand_failures", "Loads on demand that did not succeed", value=counts.failures
     )
     yield CounterMetricFamily(
-        "modelport_evictions", "Models that were unloaded because others needed the memory", value=counts.evictions
+        "modelport_evictions",
+        "Models that were unloaded because others needed the memory",
+        value=on_demand.room.evictions,
     )
     yield GaugeMetricFamily(
         "modelport_loads_waiting", "Models that wait for their turn to be loaded", value=on_demand.waiting
@@ -29,13 +32,13 @@ def on_demand_families(on_demand: OnDemand) -> Iterator[Metric]:
     observed = accumulate(list(counts.cold_start_s.counts))
     cold.add_metric([], list(zip(edges, observed, strict=True)), counts.cold_start_s.total)
     yield cold
-    if on_demand.limit:
-        yield from _memory(on_demand)
+    if on_demand.room.limit:
+        yield from _memory(on_demand.room)
 
 
-def _memory(on_demand: OnDemand) -> Iterator[Metric]:
-    memory = on_demand.memory
-    yield GaugeMetricFamily("modelport_memory_limit_bytes", "memory_limit of the gateway", value=on_demand.limit)
+def _memory(room: Room) -> Iterator[Metric]:
+    memory = room.memory
+    yield GaugeMetricFamily("modelport_memory_limit_bytes", "memory_limit of the gateway", value=room.limit)
     yield GaugeMetricFamily(
         "modelport_memory_bytes", "What all processes take, and what loads will need, by the limit", value=memory.total
     )

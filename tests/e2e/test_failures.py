@@ -65,6 +65,39 @@ def test_workers_killed_again_and_again_lose_no_request(gateway: Start, tmp_path
     assert 'modelport_worker_restarts_total{model="m",version="1"} 8.0' in running.get("/metrics").body.decode()
 
 
+def test_a_worker_that_dies_while_new_files_are_loaded_loses_no_request(gateway: Start, tmp_path: Path) -> None:
+    """It cannot be replaced, because its own file is gone, so that its requests wait for the new one."""
+    folder = add_fake(tmp_path / "repository", "m").parent
+    new = add_fake(tmp_path / "new", "m", prints="the new content", load_seconds=1.5)
+    new.rename(new.with_name("retrained.fake.json"))
+    running = gateway(tmp_path / "repository").wait_ready()
+    (pid,) = running.worker_pids("m")
+    with Load(running.http, "/predict/m", harmless, clients=4) as load:
+        load.wait_answers(20)
+        folder.rename(tmp_path / "old")
+        new.parent.rename(folder)
+        running.wait_for("the new content")
+        mark = len(running.log)
+        os.kill(pid, signal.SIGKILL)
+        running.wait_for(r"m version 1 is READY", mark)
+        load.wait_answers(20)
+    assert wrong_answers(load) == []
+
+
+def test_a_worker_that_dies_before_another_version_takes_over_loses_no_request(gateway: Start, tmp_path: Path) -> None:
+    add_fake(tmp_path / "repository", "m", load_seconds=1.5)
+    running = gateway(tmp_path / "repository").wait_ready()
+    (pid,) = running.worker_pids("m")
+    with Load(running.http, "/predict/m", harmless, clients=4) as load:
+        load.wait_answers(20)
+        add_fake(tmp_path / "repository", "m", version="2", prints="the second version", load_seconds=0.5)
+        running.wait_for("the second version")
+        os.kill(pid, signal.SIGKILL)
+        running.wait_for(r"m version 1 is unloaded")
+        load.wait_answers(20)
+    assert wrong_answers(load) == []
+
+
 def test_workers_and_fronts_killed_while_large_inputs_lie_in_shared_memory(gateway: Start, tmp_path: Path) -> None:
     """The inputs have 300 kB each. The front that received them keeps them, and the next worker reads them there."""
     repository = tmp_path / "repository"

@@ -86,7 +86,7 @@ async def test_a_load_follows_files_that_change_while_they_are_read(monkeypatch:
         if repository.models[0].fingerprint == "content":
             repository.models = [ModelConfig("a", "1", "new content", problem="it is broken in another way")]
             self.outdated = True
-            self._on_outdated()
+            self._look_again()
         fail(self, reason)
 
     async with managing(repository, "explicit") as manager, asyncio.timeout(WAIT_S):

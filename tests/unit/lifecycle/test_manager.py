@@ -177,9 +177,9 @@ async def test_requests_wait_for_new_files_if_the_old_ones_leave_memory_for_them
         await until(lambda: any(each.state is State.LOADING for each in manager.versions.values()))
         assert tables[-1].entries[0].status.state == "READY"
         seen = len(tables)
-        manager.on_demand.needs.needs_more(first.key, 1)
+        manager.on_demand.room.needs.needs_more(first.key, 1)
         first.give_up_memory()
         await until(lambda: len(manager.versions) == 1)
-        assert not manager.on_demand.needs.is_known(first.key)  # it would be kept for each change of any file
+        assert not manager.on_demand.room.needs.is_known(first.key)  # it would be kept for each change of any file
         assert tables[-1].entries[0].status.state == "LOADING"
         assert all(entry.status.admits for table in tables[seen:] for entry in table.entries)

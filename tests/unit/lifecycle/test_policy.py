@@ -55,3 +55,12 @@ def test_a_model_whose_files_are_being_copied_keeps_its_versions() -> None:
     actual = {V1: READY, V2: READY, OTHER: READY}
     assert next_actions([V2], actual, changing={"m"}) == [Action("unload", OTHER)]
     assert next_actions([V2], actual) == [Action("unload", V1), Action("unload", OTHER)]
+
+
+def test_a_version_whose_worker_is_being_replaced_stays_for_its_requests() -> None:
+    both = {V1: READY, V2: READY}
+    assert next_actions([V2], both, restarting={V1}) == []
+    assert next_actions([V2], both) == [Action("unload", V1)]
+    assert next_actions([], {V1: READY}, restarting={V1}) == [Action("unload", V1)], "nothing takes its place"
+    replaced = {V1: READY, V1_CHANGED: READY}
+    assert next_actions([V1_CHANGED], replaced, restarting={V1}) == [Action("unload", V1)], "which gets its requests"

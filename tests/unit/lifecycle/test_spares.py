@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.lifecycle import copy as copy_module
 from gateway.lifecycle import spare as spare_module
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.zygotes import Zygotes
@@ -131,6 +132,41 @@ def test_a_spare_that_has_ended_is_replaced(short: Path, tmp_path: Path, monkeyp
         other = await until_spare(zygotes, before=spare)
         os.kill(other, signal.SIGKILL)
         assert (await reported(served.reports, short))["copied"], "before its end is known"
+        await served.stop()
+
+    run(short, main)
+
+
+def test_nobody_waits_for_a_spare_that_was_stopped(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_module, "_ORDER_S", 1000.0)  # of a copy that was just made
+
+    async def main(zygotes: Zygotes) -> None:
+        served = Served(zygotes, short, tmp_path, BOTH)
+        await served.start()
+        spare = psutil.Process(await until_spare(zygotes))
+        spare.suspend()
+        facts = await reported(served.reports, short)
+        assert facts["copied"], "another copy takes its place"
+        assert facts["pid"] != spare.pid
+        await ended(spare)
+        await served.stop()
+
+    run(short, main)
+
+
+def test_each_environment_of_a_runtime_has_a_spare_of_its_own(short: Path, tmp_path: Path) -> None:
+    async def main(zygotes: Zygotes) -> None:
+        served = Served(zygotes, short, tmp_path, BOTH)
+        for name in ("plain", "plain-1a2b3c4d"):
+            served.kept = replace(served.kept, runtime=name)
+            await served.start()
+            while name not in zygotes.spares():  # noqa: ASYNC110 - a process that starts
+                await asyncio.sleep(0.001)
+        found = zygotes.spares()
+        assert set(found) == {"plain", "plain-1a2b3c4d"}
+        assert len({pid for pids in found.values() for pid in pids}) == 2
         await served.stop()
 
     run(short, main)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.environments.runtime import read_runtime
-from gateway.lifecycle import on_demand
+from gateway.lifecycle import models_in_memory, on_demand, room
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.needs_file import NeedsFile
 from gateway.lifecycle.on_demand import OnDemand
@@ -67,7 +67,8 @@ class Machine:
         self.changed = asyncio.Event()
         self.workers: dict[str, Worker] = {}
         self.others_mib = 0  # what processes take that serve no model
-        self.spare_mib = 0
+        self.spare_mib = self.idle_mib = 0
+        self.spare_of = "fake"
         self.measurements = 0
         self.manager = OnDemand(
             limit_mib * _MIB,
@@ -75,19 +76,19 @@ class Machine:
             lambda _: False,
             lambda: self.changed,
             needs=NeedsFile(tmp_path / "needs.json"),
-            spares=lambda: {_RUNTIME.folder: -1} if self.spare_mib else {},
-            end_spares=self._end_spares,
+            helpers=self,
         )
+        self.room = self.manager.room
         self.versions = {name: self._version(name, tmp_path) for name in sizes}
-        monkeypatch.setattr(on_demand, "_MARGIN_BYTES", 0)
-        monkeypatch.setattr(on_demand, "_MEASURE_S", 0.01)
+        monkeypatch.setattr(room, "_MARGIN_BYTES", 0)
+        monkeypatch.setattr(room, "_MEASURE_S", 0.01)
         monkeypatch.setattr(on_demand, "_PATIENCE_S", 0.1)
         monkeypatch.setattr(on_demand, "_BACK_OFF_S", 0.01)
-        monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 0.0)
-        monkeypatch.setattr(on_demand, "measure", self._measure)
-        monkeypatch.setattr(on_demand, "resident", self._resident)
-        self.manager._target = limit_mib * _MIB
-        self.manager.needs._runtimes["fake"] = _MIB
+        monkeypatch.setattr(room, "_MAX_HEADROOM", 0.0)
+        monkeypatch.setattr(room, "measure", self._measure)
+        monkeypatch.setattr(room, "resident", self._resident)
+        self.room.target = limit_mib * _MIB
+        self.room.needs._runtimes["fake"] = _MIB
 
     def _version(self, name: str, folder: Path) -> ModelVersion:
         artifact = Artifact(folder / name, _RUNTIME, "fake")
@@ -109,12 +110,19 @@ class Machine:
 
     def _measure(self, _: int) -> dict[int, Resident]:
         self.measurements += 1
-        others, spare = Resident(self.others_mib * _MIB, 0, 0), self.spare_mib * _MIB
+        others, spare = Resident((self.others_mib + self.idle_mib) * _MIB, 0, 0), self.spare_mib * _MIB
         return {0: others, -1: Resident(spare, spare, spare)} | {pid: self._resident(pid) for pid in self._pids()}
 
-    def _end_spares(self) -> bool:
+    def spares(self) -> dict[str, list[int]]:
+        return {self.spare_of: [-1]} if self.spare_mib else {}
+
+    def end_spares(self) -> bool:
         had, self.spare_mib = self.spare_mib > 0, 0
         return had
+
+    def end_idle(self) -> bool:
+        had, self.idle_mib = self.idle_mib > 0, 0
+        return self.end_spares() or had
 
     async def _start(self, version: ModelVersion) -> None:
         name = version.key.model
@@ -126,6 +134,9 @@ class Machine:
         try:
             if problem := self.problems.get(name):
                 version.fail(problem)
+                return
+            await self.room.admit(version)
+            if version.failed:
                 return
             worker.ready = True
             self._on_change()
@@ -141,7 +152,7 @@ class Machine:
         await self.until(lambda: version.state is not State.LOADING and not version.wanted.is_set())
         assert version.state is State.READY, (version.state, version.reason)
         self.workers[name].begun += 1
-        await self.until(lambda: not self.manager._loading)
+        await self.until(lambda: not self.room.models.loading)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(5):
@@ -180,7 +191,7 @@ async def test_what_is_used_least_leaves(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert found.loaded() == {"a", "b", "c"}
         await found.use("d")
         assert found.loaded() == {"a", "c", "d"}
-        assert (found.manager.counts.loads, found.manager.counts.evictions) == (4, 1)
+        assert (found.manager.counts.loads, found.room.evictions) == (4, 1)
         await found.use("b")  # d has been used once, as b; but now b has been used twice
         assert found.loaded() == {"a", "b", "c"}
 
@@ -222,7 +233,7 @@ async def test_pinned_models_stay_and_what_does_not_fit_is_refused(
         assert found.loaded() == {"pinned"}
         await found.use("a")
         version = found.versions["large"]
-        found.manager.needs.learn(version.key, version.config, 20 * _MIB)
+        found.room.needs.learn(version.key, version.config, 20 * _MIB)
         version.want()
         await found.until(lambda: version.state is State.UNAVAILABLE)
         assert version.error_kind == "out_of_memory"
@@ -252,11 +263,11 @@ async def test_room_is_not_given_away_that_other_processes_have_taken_meanwhile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, a=10, b=10) as found:
-        monkeypatch.setattr(on_demand, "_MEASURE_S", 1000.0)  # while nothing is loaded
-        monkeypatch.setattr(on_demand, "_MEASURE_LOADING_S", 0.0)
-        monkeypatch.setattr(on_demand, "_MEASURE_PAUSE", 0.0)
+        monkeypatch.setattr(room, "_MEASURE_S", 1000.0)  # while nothing is loaded
+        monkeypatch.setattr(room, "_MEASURE_LOADING_S", 0.0)
+        monkeypatch.setattr(room, "_MEASURE_PAUSE", 0.0)
         await found.use("a")
-        found.manager._pause_s = 0.0
+        found.room._pause_s = 0.0
         found.others_mib = 20  # a framework was imported, to be copied
         await found.use("b")
         assert found.loaded() == {"b"}
@@ -267,21 +278,15 @@ async def test_processes_that_only_wait_for_workers_end_before_a_load_is_refused
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, pinned=10, a=20, b=30) as found:
-        monkeypatch.setattr(on_demand, "_MIN_STAY_S", 0.0)
+        monkeypatch.setattr(models_in_memory, "MIN_STAY_S", 0.0)
         for name, size in (("pinned", 10), ("a", 20), ("b", 30)):
             version = found.versions[name]
-            found.manager.needs.learn(version.key, version.config, size * _MIB)
+            found.room.needs.learn(version.key, version.config, size * _MIB)
         await found.use("pinned")
-
-        def end_idle() -> bool:
-            had, found.others_mib = found.others_mib > 0, 0
-            return had
-
-        found.manager._end_idle = end_idle
-        found.others_mib = 10
-        await found.until(lambda: found.manager.memory.base == 10 * _MIB)
+        found.idle_mib = 10
+        await found.until(lambda: found.room.memory.base == 10 * _MIB)
         await found.use("a")
-        assert (found.loaded(), found.others_mib) == ({"a", "pinned"}, 0)
+        assert (found.loaded(), found.idle_mib) == ({"a", "pinned"}, 0)
         found.versions["b"].want()
         await found.until(lambda: found.versions["b"].state is State.UNAVAILABLE)
 
@@ -291,8 +296,8 @@ async def test_a_load_waits_for_what_was_reserved_for_another_one_and_is_not_nee
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, pinned=10, a=20) as found:
-        monkeypatch.setattr(on_demand, "_MIN_STAY_S", 0.1)
-        needs, a = found.manager.needs, found.versions["a"]
+        monkeypatch.setattr(models_in_memory, "MIN_STAY_S", 0.1)
+        needs, a = found.room.needs, found.versions["a"]
         needs.learn(a.key, a.config, 20 * _MIB)
         needs._runtimes["fake"] = 25 * _MIB  # the guess for a model that nobody knows
         await found.use("pinned")
@@ -306,7 +311,7 @@ async def test_what_models_need_is_known_after_a_restart(monkeypatch: pytest.Mon
         await found.use("a")
         found.manager.save()
     async with machine(monkeypatch, 30, tmp_path, a=8, b=1) as found:
-        needs = found.manager.needs
+        needs = found.room.needs
         a, b = (found.versions[name] for name in "ab")
         assert needs.of(a.key, a.config) == 25 * _MIB
         assert needs.of(b.key, b.config) == 1 * _MIB, "a model that was never loaded is guessed"
@@ -332,10 +337,10 @@ async def test_what_a_load_needs_is_what_it_needed_the_last_time(
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, a=10, b=20) as found:
         version = found.versions["a"]
-        found.manager.needs.needs_more(version.key, 20 * _MIB)  # there was no room for more, and now there is
-        assert found.manager.needs.of(version.key, version.config) == 30 * _MIB
+        found.room.needs.needs_more(version.key, 20 * _MIB)  # there was no room for more, and now there is
+        assert found.room.needs.of(version.key, version.config) == 30 * _MIB
         await found.use("a")
-        assert found.manager.needs.of(version.key, version.config) == 10 * _MIB
+        assert found.room.needs.of(version.key, version.config) == 10 * _MIB
 
 
 @run
@@ -350,8 +355,8 @@ async def test_a_front_that_hangs_does_not_keep_the_memory_of_a_model(
         worker.busy = True
         found.versions["b"].want()
         await found.until(lambda: found.versions["a"].state is State.UNLOADED)
-        asked = found.manager._leaving[found.versions["a"]]
-        await found.until(lambda: found.manager._leaving[found.versions["a"]] >= asked + 0.1)
+        asked = found.room.models.leaving[found.versions["a"]]
+        await found.until(lambda: found.room.models.leaving[found.versions["a"]] >= asked + 0.1)
         assert not worker.ended.is_set()  # what it has begun is answered
         worker.busy = False
         await found.until(lambda: found.loaded() == {"b"})
@@ -366,15 +371,56 @@ async def test_turns_go_on_after_an_unexpected_error(
         broken = []
 
         def measure(root: int) -> dict[int, Resident]:
-            monkeypatch.setattr(on_demand, "measure", found._measure)
+            monkeypatch.setattr(room, "measure", found._measure)
             broken.append(root)
             raise KeyError("Pss")
 
-        monkeypatch.setattr(on_demand, "measure", measure)
+        monkeypatch.setattr(room, "measure", measure)
         await found.until(lambda: bool(broken))
         await found.use("a")
         assert found.loaded() == {"a"}
     assert "KeyError: 'Pss'" in caplog.text
+
+
+@run
+async def test_what_was_loaded_between_two_measurements_answers_nothing_if_it_is_too_large(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=40, b=20) as found:
+        for often in ("_MEASURE_S", "_MEASURE_LOADING_S"):
+            monkeypatch.setattr(room, often, 1000.0)
+        version = found.versions["a"]
+        seen = list[State]()
+        monkeypatch.setattr(found, "_on_change", lambda: (seen.append(version.state), Machine._on_change(found)))
+        version._on_change = found._on_change
+        version.want()
+        await found.until(lambda: version.state is State.UNAVAILABLE)
+        assert version.error_kind == "out_of_memory"
+        assert State.READY not in seen
+        await found.use("b")
+
+
+@run
+async def test_what_was_loaded_between_two_measurements_makes_others_leave(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=20, b=20) as found:
+        for often in ("_MEASURE_S", "_MEASURE_LOADING_S"):
+            monkeypatch.setattr(room, often, 1000.0)
+        await found.use("a")
+        await found.use("b")
+        assert found.loaded() == {"b"}
+
+
+@pytest.mark.parametrize(("environment", "saved_mib"), [("fake", 5), ("fake-1a2b3c4d", 0)])
+@run
+async def test_a_spare_is_part_of_loads_of_its_own_environment_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: str, saved_mib: int
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        found.spare_of, found.spare_mib = environment, 5
+        await found.settle()
+        assert found.room.missing(found.versions["a"], 30 * _MIB) == (5 - saved_mib) * _MIB
 
 
 @pytest.mark.parametrize(("spare", "leaves"), [(1, True), (2, False)])
@@ -383,7 +429,7 @@ async def test_models_leave_for_a_spare_only_if_it_is_little(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spare: int, leaves: bool
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, a=10) as found:
-        monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 1 / 8)
+        monkeypatch.setattr(room, "_MAX_HEADROOM", 1 / 8)
         found.others_mib = 20
         await found.use("a")
         await found.settle()
@@ -398,7 +444,7 @@ async def test_the_only_model_that_fits_does_not_leave_for_room_in_advance(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with machine(monkeypatch, 200, tmp_path, a=10, b=10) as found:
-        monkeypatch.setattr(on_demand, "_MAX_HEADROOM", 1 / 8)
+        monkeypatch.setattr(room, "_MAX_HEADROOM", 1 / 8)
         found.others_mib = 190
         await found.use("a")
         await found.use("b")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import runtimes
-from gateway.lifecycle import zygotes as zygotes_module
+from gateway.lifecycle import zygote as zygote_module
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.lifecycle.zygotes import Zygotes
@@ -254,10 +254,16 @@ def test_what_cannot_be_copied_is_started_as_a_program(
     assert why in lines[0]
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["stopped", "hangs"])
 def test_a_process_that_does_not_answer_is_replaced(
-    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_seen: bool
 ) -> None:
-    monkeypatch.setattr(zygotes_module, "_FORK_S", 0.2)
+    """One that was stopped is seen to be, and nobody waits for it any longer."""
+    if is_seen:
+        monkeypatch.setattr(zygote_module, "_FORK_S", 10 * _WAIT_S)
+    else:
+        monkeypatch.setattr(zygote_module, "_FORK_S", 0.2)
+        monkeypatch.setattr(zygote_module, "is_stopped", lambda pid: False)
     runtime = made(tmp_path, REPORTING)
 
     async def main(zygotes: Zygotes) -> None:
@@ -266,7 +272,7 @@ def test_a_process_that_does_not_answer_is_replaced(
         (stopped,) = zygotes.pids()
         os.kill(stopped, signal.SIGSTOP)
         assert not (await reported(launched, short))["copied"], "the worker does not wait for another one"
-        monkeypatch.setattr(zygotes_module, "_FORK_S", _WAIT_S)
+        monkeypatch.setattr(zygote_module, "_FORK_S", _WAIT_S)
         assert (await reported(launched, short))["copied"]
         assert stopped not in zygotes.pids()
         assert first["copied"]
@@ -365,7 +371,7 @@ def test_processes_without_workers_end_if_their_memory_is_needed(short: Path, tm
 
 
 def test_without_workers_the_process_ends(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zygotes_module, "_IDLE_S", 0.0)
+    monkeypatch.setattr(zygote_module, "_IDLE_S", 0.0)
     runtime = made(tmp_path, REPORTING)
 
     async def main(zygotes: Zygotes) -> None:
@@ -380,7 +386,7 @@ def test_without_workers_the_process_ends(short: Path, tmp_path: Path, monkeypat
 def test_without_support_of_the_system_nothing_is_copied(
     short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zygotes_module, "become_subreaper", lambda: False)
+    monkeypatch.setattr(zygote_module, "become_subreaper", lambda: False)
     runtime = made(tmp_path, REPORTING)
 
     async def main(zygotes: Zygotes) -> None:
