@@ -17,6 +17,7 @@ import pytest
 
 import runtimes
 from gateway.lifecycle import zygote as zygote_module
+from gateway.lifecycle import zygotes as zygotes_module
 from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.lifecycle.zygotes import Zygotes
@@ -386,7 +387,7 @@ def test_without_workers_the_process_ends(short: Path, tmp_path: Path, monkeypat
 def test_without_support_of_the_system_nothing_is_copied(
     short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zygote_module, "become_subreaper", lambda: False)
+    monkeypatch.setattr(zygotes_module, "become_subreaper", lambda: False)
     runtime = made(tmp_path, REPORTING)
 
     async def main(zygotes: Zygotes) -> None:
