@@ -22,9 +22,12 @@ from tests.support.front_pair import pair
 from tests.unit.front.test_compiled_requests import STATUS
 
 _STATUS = replace(STATUS, priority_levels=5, default_priority_level=4)
-# Sends a request with these bytes as its parameters, and this time until its deadline. Returns whether the fast path
-# took it.
-Send = Callable[[bytes, float | None], Awaitable[bool]]
+_INPUTS = pb.ModelInferRequest(
+    inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}], raw_input_contents=[bytes(8)]
+)
+# Sends a request with these bytes as its parameters, this time until its deadline, and these inputs and outputs.
+# Returns whether the fast path took it.
+Send = Callable[..., Awaitable[bool]]
 Run = Callable[[Callable[[Send], Awaitable[None]]], None]
 
 
@@ -68,11 +71,9 @@ def run(tmp_path: Path) -> Run:
                 reader, None, calls_in_progress, [], lambda: None, lambda *outcome: None, 1 << 20, {}
             )
 
-            async def send(parameters: bytes, seconds: float | None) -> bool:
-                inputs = pb.ModelInferRequest(raw_input_contents=[bytes(8)])
-                inputs.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+            async def send(parameters: bytes, seconds: float | None, rest: pb.ModelInferRequest = _INPUTS) -> bool:
                 head = pb.ModelInferRequest(model_name="m", id="7").SerializeToString()
-                text = head + parameters + inputs.SerializeToString()
+                text = head + parameters + rest.SerializeToString()
                 call = len(calls_in_progress)
                 before = time.monotonic()
                 taken: bool = calls.take(call, text, seconds, None)
@@ -190,5 +191,12 @@ def test_parameters_with_changed_bytes(run: Run) -> None:
                 )
             taken += await send(bytes(changed), None)
         assert 100 < taken < 900
+
+    run(test)
+
+
+def test_a_message_with_outputs_and_without_inputs_is_left_to_the_python_code(run: Run) -> None:
+    async def test(send: Send) -> None:
+        assert not await send(b"", None, pb.ModelInferRequest(outputs=[{"name": "y"}]))
 
     run(test)

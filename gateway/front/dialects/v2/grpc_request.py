@@ -103,10 +103,11 @@ class RequestReader:
     def _learn(self, described: bytes, contents: Sequence[Buffer]) -> _Form | None:
         """Read the fields of inputs and outputs, and cache them. Raises DecodeError, ModelportError.
 
-        Returns None if inputs have anything but a name, datatype and shape, or if their data must be checked.
+        Returns None if there are no inputs, if they have anything but a name, datatype and shape, or if their data must
+        be checked.
         """
         message = pb.ModelInferRequest.FromString(described)
-        if len(message.inputs) != len(contents):
+        if not contents or len(message.inputs) != len(contents):
             return None
         if any(each.parameters or each.HasField("contents") or each.datatype in CHECKED for each in message.inputs):
             return None
