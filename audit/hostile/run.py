@@ -16,7 +16,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -27,6 +27,7 @@ from audit.hostile.corpus import (
     KEYS,
     NEIGHBOUR,
     NEIGHBOUR_KEY,
+    SPARE,
     http_requests,
     metrics_requests,
     write_identities,
@@ -46,18 +47,21 @@ _SHARES = {"rest": 0.8, "grpc": 0.17, "metrics": 0.03}
 # it (gateway/process/memory.py), and its caches fill slowly, with what clients choose.
 _MAX_GROWTH = 48 * MIB
 _MAX_DESCRIPTORS = 4
-_WARM_SHARE = 0.2
+# After each part, the memory is read; the first ones are the warm-up.
+_PARTS = 10
+_WARM_PARTS = 2
 _SETTLE_S = 20.0
 
 
 @dataclass
 class Result:
-    """before and after: pid → what it holds, after the warm-up and at the end."""
+    """before and after: pid → what it holds, after the warm-up and at the end; growth: after each part."""
 
     tally: Tally
     names: dict[int, str]
     before: dict[int, Held]
     after: dict[int, Held]
+    growth: list[dict[int, Held]]
     requests: int = 0
     slowest_s: float = 0.0
     stalled_s: float = 0.0
@@ -85,13 +89,16 @@ def attack(
     neighbour.start()
     keys = KEYS if identities else ()
     first = tally.next
-    warm = first + int((count - first) * _WARM_SHARE)
-    uvloop.run(_send(gateway, tally, warm, seed, state, keys, frames))
-    before = {pid: held(pid) for pid in names}
-    uvloop.run(_send(gateway, tally, count, seed, state, keys, frames))
+    growth: list[dict[int, Held]] = []
+    for part in range(1, _PARTS + 1):
+        until = first + (count - first) * part // _PARTS
+        uvloop.run(_send(gateway, tally, until, seed, state, keys, frames))
+        _load_spare(gateway, identities)
+        growth.append({pid: held(pid) for pid in names if Path(f"/proc/{pid}").exists()})
+    before = growth[_WARM_PARTS - 1]
     neighbour.stop()
     after = _settled(before)
-    result = Result(tally, names, before, after, neighbour.requests, neighbour.slowest, neighbour.stalled)
+    result = Result(tally, names, before, after, growth, neighbour.requests, neighbour.slowest, neighbour.stalled)
     result.problems = [*tally.failures, *neighbour.wrong[:10], *_harm(gateway, result)]
     if neighbour.slowest > TIMEOUT_S + neighbour.stalled:
         result.problems.append(f"the neighbour waited {neighbour.slowest:.1f} s for an answer")
@@ -133,6 +140,14 @@ def processes(gateway: Gateway) -> dict[int, str]:
     return found
 
 
+def _load_spare(gateway: Gateway, identities: bool) -> None:
+    """Load the model that requests unload: a process counts what it holds of it, its worker's pipes for example."""
+    headers = {"Authorization": f"Bearer {KEYS[1]}"} if identities else {}
+    reply = gateway.post(f"/v2/repository/models/{SPARE}/load", b"{}", headers)
+    if reply.status != 200:
+        raise RuntimeError(f"the model '{SPARE}' could not be loaded: {reply.status} {reply.body!r}")
+
+
 def _settled(before: dict[int, Held]) -> dict[int, Held]:
     """Return what the processes hold once closed connections are gone, and freed memory was returned."""
     ends_at = time.monotonic() + _SETTLE_S
@@ -171,9 +186,16 @@ def report(result: Result, seconds: float) -> str:
         f"{result.slowest_s:.2f} s at most. This process was delayed by {result.stalled_s:.2f} s at most.",
         table(["door", "outcome", "count"], rows),
         table(["process", "PSS MiB, warm", "descriptors", "PSS MiB, at the end", "descriptors"], held_rows),
+        "PSS in MiB, after each part: " + "; ".join(_growth(result)) + ".",
         *(result.problems or ["No harm was done."]),
     ]
     return "\n\n".join(lines)
+
+
+def _growth(result: Result) -> Iterator[str]:
+    for pid, name in result.names.items():
+        sizes = [part[pid].pss / MIB for part in result.growth if pid in part]
+        yield f"{name} {', '.join(f'{size:.0f}' for size in sizes)}"
 
 
 def _figures(each: Held | None) -> list[str]:
