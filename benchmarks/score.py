@@ -1,6 +1,6 @@
 """modelport score against the bare framework's best batch, on the same cores: rows per second.
 
-    python -m benchmarks.score [--short] [--cores 1] [--rounds 5]
+    python -m benchmarks.score [--short] [--cores 1] [--rounds 5] [--model ResNet]
 
 The bare framework has a process with one thread on each core, and all of these run at the same time. modelport score
 has as many instances with one thread, and all its processes share the cores with them: reading the input, the engine
@@ -86,10 +86,12 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="one round, fewer rows")
     parser.add_argument("--cores", type=int, default=1, help="how many cores both have (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="without --short (default 5)")
+    parser.add_argument("--model", default="", metavar="TEXT", help="only those whose names begin with this")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[: options.cores]
     lines = []
-    for name, (make, shape, count) in _MODELS.items():
+    chosen = {name: each for name, each in _MODELS.items() if name.startswith(options.model)}
+    for name, (make, shape, count) in chosen.items():
         rows, rounds = (count // 4, 1) if options.short else (count, options.rounds)
         rows *= len(cores)
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

@@ -1,13 +1,13 @@
 """Rows per second of modelport score on Spark and on Ray, beside the local engine, on the same cores.
 
-    python -m benchmarks.score_engines [--rounds 3] [--rows 8000] [--without ray]
+    python -m benchmarks.score_engines [--rounds 3] [--rows 8000] [--engines spark,table,ray,data]
 
 The model is a small network of convolutions, at least a millisecond a row, over pictures of 12 kB from a Parquet file.
 Each engine has as many processes with one thread as there are cores: instances, executors, actors. "table" is
-modelport.spark.score, with Spark itself reading and writing Parquet. "data" is map_batches of Ray Data, likewise. They
-take turns, and each ratio is that of neighbors in one round. Reading and writing is part of the time. A first round
-does not count: sessions start, models are loaded, and the JVMs compile what they run. Actors of Ray Data end with each
-job, so that "data" loads the model each time.
+modelport.spark.score, with Spark itself reading and writing Parquet. "data" is map_batches of Ray Data, likewise. Each
+takes turns with the local engine, in a process of its own, and each ratio is that of neighbors in one round. Reading
+and writing is part of the time. A first round does not count: sessions start, models are loaded, and the JVMs compile
+what they run. Actors of Ray Data end with each job, so that "data" loads the model each time.
 
 Rows per second need a machine that has nothing else to do. The CPU time of a row, of all processes together, does not.
 """
@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import cpu_seconds
 
 _SIDE, _CHANNELS = 32, 128
+_ENGINES = "spark,table,ray,data"
 
 
 def _model(path: Path) -> None:
@@ -69,11 +71,11 @@ def _table(path: Path, rows: int) -> None:
 
 @contextmanager
 def _spark(cores: int, spec: Any, options: Any) -> Iterator[Any]:
-    from gateway.cluster.spark_engine import SparkEngine
+    from gateway.cluster.spark_engine import JVM_OPTIONS, SparkEngine
     from tests.support.spark_session import spark_cluster
 
-    with spark_cluster(cores) as session:
-        yield session, SparkEngine(session.sparkContext, spec, options)
+    with spark_cluster(cores, jvm_options=JVM_OPTIONS) as session:
+        yield SparkEngine(session.sparkContext, spec, options)
 
 
 @contextmanager
@@ -132,59 +134,58 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.monotonic() - start, _since(before)
 
 
-def _measure(folder: Path, rounds: int, rows: int, without: str) -> None:
-    import modelport.spark
+def _measure(folder: Path, rounds: int, rows: int, engine: str) -> None:
     from gateway.score.scorer import ScoreOptions
     from modelport import ModelSpec
+    from tests.support.spark_session import spark_cluster
 
     cores = len(os.sched_getaffinity(0))
     spec, options = ModelSpec(str(folder / "model"), threads=1), ScoreOptions(keep=("id",))
     several = ModelSpec(spec.location, threads=1, instances=cores)
-    source = str(folder / "table.parquet")
 
-    def local() -> tuple[float, float]:
-        return _command(folder, "local", several, options, None, rows)
+    def beside_local(measure: Callable[[], tuple[float, float]]) -> None:
+        local = partial(_command, folder, "local", several, options, None, rows)
+        _take_turns(rounds, rows, {"local": local, engine: measure})
 
-    with ExitStack() as stack:
-        session, spark = stack.enter_context(_spark(cores, spec, options))
+    if engine == "spark":
+        with _spark(cores, spec, options) as spark:
+            beside_local(lambda: _command(folder, engine, spec, options, spark, rows))
+    elif engine == "table":
+        with spark_cluster(cores) as session:
+            beside_local(lambda: _timed(lambda: _of_spark(folder, session, spec)))
+    elif engine == "ray":
+        with _ray(cores, spec, options) as actors:
+            beside_local(lambda: _command(folder, engine, spec, options, actors, rows))
+    else:
+        beside_local(lambda: _timed(lambda: _of_ray(folder, cores, spec)))
 
-        def of_spark() -> None:
-            scored = modelport.spark.score(session.read.parquet(source), spec, keep=["id"])
-            scored.write.mode("overwrite").parquet(str(folder / "spark-table"))
 
-        measured: dict[str, Callable[[], tuple[float, float]]] = {
-            "local": local,
-            "spark": lambda: _command(folder, "spark", spec, options, spark, rows),
-            "table": lambda: _timed(of_spark),
-        }
-        if without != "ray":
-            actors = stack.enter_context(_ray(cores, spec, options))
-            measured["ray"] = lambda: _command(folder, "ray", spec, options, actors, rows)
-        _take_turns(rounds, rows, measured)
-    if without == "ray":
-        return
+def _of_spark(folder: Path, session: Any, spec: Any) -> None:
+    import modelport.spark
 
+    scored = modelport.spark.score(session.read.parquet(str(folder / "table.parquet")), spec, keep=["id"])
+    scored.write.mode("overwrite").parquet(str(folder / "spark-table"))
+
+
+def _of_ray(folder: Path, cores: int, spec: Any) -> None:
     import ray
 
     import modelport.ray
 
-    # Reading and writing need CPUs that Ray has not assigned to actors.
-    ray.init(num_cpus=2 * cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
-
-    def of_ray() -> None:
-        scored = ray.data.read_parquet(source, override_num_blocks=4 * cores).map_batches(
-            modelport.ray.Scorer,
-            fn_constructor_args=(spec,),
-            fn_constructor_kwargs={"keep": ["id"]},
-            batch_format="pyarrow",
-            batch_size=256,
-            compute=ray.data.ActorPoolStrategy(size=cores),
-            num_cpus=1,
-        )
-        scored.write_parquet(str(folder / "ray-data"), mode=ray.data.SaveMode.OVERWRITE)
-
-    _take_turns(rounds, rows, {"local": local, "data": lambda: _timed(of_ray)})
-    ray.shutdown()
+    if not ray.is_initialized():
+        # Reading and writing need CPUs that Ray has not assigned to actors.
+        ray.init(num_cpus=2 * cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
+    table = ray.data.read_parquet(str(folder / "table.parquet"), override_num_blocks=4 * cores)
+    scored = table.map_batches(
+        modelport.ray.Scorer,
+        fn_constructor_args=(spec,),
+        fn_constructor_kwargs={"keep": ["id"]},
+        batch_format="pyarrow",
+        batch_size=256,
+        compute=ray.data.ActorPoolStrategy(size=cores),
+        num_cpus=1,
+    )
+    scored.write_parquet(str(folder / "ray-data"), mode=ray.data.SaveMode.OVERWRITE)
 
 
 def _take_turns(rounds: int, rows: int, measured: dict[str, Callable[[], tuple[float, float]]]) -> None:
@@ -208,11 +209,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=8000)
-    parser.add_argument("--without", choices=("", "ray"), default="", help="leave an engine out")
+    parser.add_argument("--engines", default=_ENGINES, help=f"default: {_ENGINES}")
     parser.add_argument("--inside", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside is not None:
-        _measure(options.inside, options.rounds, options.rows, options.without)
+        _measure(options.inside, options.rounds, options.rows, options.engines)
         return
     from tests.support.client_environments import engines_python
 
@@ -221,8 +222,9 @@ def main() -> None:
         _model(folder / "model" / "1" / "model.onnx")
         _table(folder / "table.parquet", options.rows)
         command = [str(engines_python()), "-m", "benchmarks.score_engines", "--inside", text]
-        command += ["--rounds", str(options.rounds), "--rows", str(options.rows), "--without", options.without]
-        sys.exit(subprocess.run(command, check=False).returncode)
+        command += ["--rounds", str(options.rounds), "--rows", str(options.rows), "--engines"]
+        for engine in options.engines.split(","):
+            subprocess.run([*command, engine], check=True)
 
 
 if __name__ == "__main__":

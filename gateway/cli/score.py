@@ -1,6 +1,7 @@
 """The flags of `modelport score`, and what runs with them."""
 
 import argparse
+import os
 from pathlib import Path
 
 
@@ -59,6 +60,9 @@ def run(options: argparse.Namespace) -> int:
     """Raises SettingsError."""
     from gateway.config import SettingsError
 
+    # Arrow's allocator reads this when it is loaded. By default it returns free memory to the kernel after a moment, in
+    # which the model has not finished its batch, and each page has to be cleared again for the next rows.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
     try:
         import pyarrow  # noqa: F401 - the extra
     except ImportError:

@@ -23,6 +23,9 @@ from gateway.score.sources.source import first_line
 _PER_TASK = 4
 # Batches of all jobs together. It bounds the memory of a driver with a large cluster.
 _MOST_BATCHES = 512
+# Spark's JVMs only pass batches on. The second compiler spends more time on that than its code saves, and collectors
+# that run at the same time take cores from the models.
+JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # Jobs at a time: one that runs, and one whose tasks start where cores are free.
 _JOBS = 2
 
@@ -116,6 +119,9 @@ def spark_engine(master: str, spec: ModelSpec, options: ScoreOptions) -> Iterato
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if master or not submitted:
         builder = builder.master(master or "local[*]")
+    if not submitted and (master or "local").startswith("local"):  # those of a cluster are its administrator's
+        for each in ("driver", "executor"):
+            builder = builder.config(f"spark.{each}.defaultJavaOptions", JVM_OPTIONS)
     try:
         session = builder.getOrCreate()
     except Exception as error:  # what the JVM raises, and a JVM that does not start

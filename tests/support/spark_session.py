@@ -11,7 +11,7 @@ import psutil
 
 
 @contextmanager
-def spark_cluster(count: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
+def spark_cluster(count: int = 2, environment: Mapping[str, str] | None = None, jvm_options: str = "") -> Iterator[Any]:
     """Start executors with one core each, and yield the session. environment: variables of the executors."""
     os.environ["PYSPARK_PYTHON"] = sys.executable  # otherwise, executors run the first python3 in PATH
     from pyspark.sql import SparkSession
@@ -21,6 +21,7 @@ def spark_cluster(count: int = 2, environment: Mapping[str, str] | None = None) 
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
+        **{f"spark.{each}.defaultJavaOptions": jvm_options for each in ("driver", "executor") if jvm_options},
         "spark.sql.shuffle.partitions": "4",
         **{f"spark.executorEnv.{key}": each for key, each in (environment or {}).items()},
     }.items():
