@@ -23,9 +23,9 @@ from gateway.score.sources.source import first_line
 _PER_TASK = 4
 # Batches of all jobs together. It bounds the memory of a driver with a large cluster.
 _MOST_BATCHES = 512
-# Spark's JVMs only pass batches on. The second compiler spends more time on that than its code saves, and collectors
-# that run at the same time take cores from the models.
-JVM_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Spark's JVMs only pass batches on, so the second compiler spends more time than its code saves. Nothing about garbage
+# collectors: a JVM does not start if a user's own options name another one.
+JVM_OPTIONS = "-XX:TieredStopAtLevel=1"
 # Jobs at a time: one that runs, and one whose tasks start where cores are free.
 _JOBS = 2
 
