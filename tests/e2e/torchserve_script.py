@@ -7,14 +7,15 @@ PACKAGES: a site-packages folder with torchserve and torchvision.
 """
 
 import importlib
-import importlib.util
 import json
-import re
 import sys
 import types
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from torchvision_without_operators import import_torchvision
 
 
 class Net(torch.nn.Module):
@@ -50,18 +51,6 @@ def answer(name: str, folder: Path, images: "list[str]") -> None:
     )
     handler.initialize(context)
     print(json.dumps(handler.handle([{"body": Path(image).read_bytes()} for image in images], context)))
-
-
-def import_torchvision() -> None:
-    """Declare its operators: without them it cannot be imported beside another build of PyTorch. None is called."""
-    spec = importlib.util.find_spec("torchvision")
-    (folder,) = spec.submodule_search_locations
-    text = (Path(folder) / "_meta_registrations.py").read_text()
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in set(re.findall(r'register_(?:fake|meta)\("(?:torchvision::)?(\w+)"\)', text)):
-        library.define(operator + "(Tensor x) -> Tensor")
-    importlib.import_module("torchvision")
-    globals()["library"] = library  # which the operators live as long as
 
 
 sys.path.append(sys.argv[1])
