@@ -14,7 +14,8 @@ from runtimes.contract import TensorSpec, unnamed_outputs
 def with_declarations(config: ModelConfig, artifact: Artifact) -> ModelConfig:
     """Return the model's configuration with its artifact. What model.toml sets has precedence."""
     toml = _completed(config.toml, inputs=_tensors(artifact.inputs), outputs=_tensors(artifact.outputs))
-    completed = replace(config, artifact=artifact, toml=toml)
+    warning = "; ".join(filter(None, (config.warning, artifact.warning)))
+    completed = replace(config, artifact=artifact, toml=toml, warning=warning)
     if artifact.archive:
         completed = _from_archive(completed, artifact, artifact.archive)
     added = completed.toml.model_fields_set - config.toml.model_fields_set

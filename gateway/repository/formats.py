@@ -14,7 +14,7 @@ from gateway.environments.mlflow_packages import MLMODEL
 from gateway.environments.runtime import Format, Runtime
 from gateway.environments.yaml_file import BrokenYaml
 from gateway.repository.archived import Identify, find_in_file, find_in_model_archive
-from gateway.repository.archives import is_archive
+from gateway.repository.archives import archive_name, is_archive
 from gateway.repository.errors import UnknownFormat
 from gateway.repository.handler import Handler
 from gateway.repository.mar import Archive, is_model_archive
@@ -33,6 +33,7 @@ class Artifact(NamedTuple):
     table     how clients of MLflow's dialect write its inputs and outputs; None if MLflow has not saved it
     inputs, outputs  what MLflow's signature or an archive declares, for artifacts that declare nothing themselves
     archive   what else the archive says that it is in; None if it is in none
+    warning   what is not read beside it, in one line; "" if nothing
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Artifact(NamedTuple):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     archive: Archive | None = None
+    warning: str = ""
 
     @property
     def handler(self) -> Handler | None:
@@ -63,6 +65,24 @@ def find_artifact(
     named     whether the model names its runtime, which is then the only one of `runtimes`
     archives  whether the folder may be an unpacked archive of a model, or have an archive if it has nothing else
     """
+    artifact = _find_in_folder(folder, runtimes, named, archives)
+    packed = _archives_in(folder) if archives and artifact.path.is_relative_to(folder) else []
+    # Others are data: no one expects them to be served.
+    packed = [file for file in packed if archive_name(file) in ("model", artifact.path.name.split(".")[0])]
+    if not packed:
+        return artifact
+    names = ", ".join(file.name for file in packed)
+    return artifact._replace(
+        warning=f"its {names} is not read, because its folder has {artifact.path.name}, too: remove one of them"
+    )
+
+
+def _archives_in(folder: Path) -> list[Path]:
+    return [file for file in _matching_files(folder, ("*",)) if is_archive(file)]
+
+
+def _find_in_folder(folder: Path, runtimes: Mapping[str, Runtime], named: bool, archives: bool) -> Artifact:
+    """Return the artifact in a folder. Raises UnknownFormat."""
     if is_mlflow_model(folder):
         return _find_mlflow_artifact(folder, runtimes, named)
     if archives and is_model_archive(folder):
@@ -86,7 +106,7 @@ def find_artifact(
     if found:
         names = ", ".join(str(file.relative_to(folder)) for file in found)
         raise UnknownFormat(f"it holds several artifacts: {names}; keep one, or name the one to serve 'model'")
-    packed = [file for file in _matching_files(folder, ("*",)) if is_archive(file)] if archives else []
+    packed = _archives_in(folder) if archives else []
     if len(packed) == 1:
         return identify(packed[0], runtimes, named)
     if packed:

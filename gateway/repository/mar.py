@@ -97,10 +97,14 @@ def read_model_archive(folder: Path) -> Archive:
         return _of_legacy_server(folder)
     manifest = _mapping(_read_json(folder / _MANIFEST))
     model = _mapping(manifest.get("model"))
+    if not model:
+        raise BrokenArchive(f"its {_MANIFEST.name} has no object 'model', which says what is in it; archive it again")
     version, handler, file = (_text(model, key) for key in ("modelVersion", "handler", "serializedFile"))
     if file:
         _check_held(folder, file, "model")
     elif "archiverVersion" not in manifest:  # TorchServe's archiver writes it, Multi Model Server's does not
+        if not handler:
+            raise BrokenArchive("its manifest names no handler")
         return _of_multi_model_server(folder, version, handler)
     archive = Archive(folder, file, version, labels=_index_to_name(folder), is_eager=bool(_text(model, "modelFile")))
     return _of_torchserve(archive, handler, model)

@@ -420,7 +420,34 @@ def test_an_archive_next_to_a_model_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "m" / "1" / "net.pt").write_bytes(torchscript())
     config = only(tmp_path)
     assert config.artifact is not None
-    assert config.artifact.archive is None
+    assert (config.artifact.archive, config.warning) == (None, "")
+
+
+def test_an_archive_beside_its_content_is_not_read_and_a_warning_says_so(tmp_path: Path) -> None:
+    tar(tmp_path / "m" / "1" / "model.tar.gz", "model.pt")
+    assert not only(tmp_path).warning
+    (tmp_path / "m" / "1" / "model.pt").write_bytes(torchscript())
+    config = only(tmp_path)
+    assert config.artifact is not None
+    assert config.artifact.path == tmp_path / "m" / "1" / "model.pt"
+    assert config.warning == ("its model.tar.gz is not read, because its folder has model.pt, too: remove one of them")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ("[]", "its MANIFEST.json has no object 'model', which says what is in it; archive it again"),
+        ('{"model": []}', "its MANIFEST.json has no object 'model', which says what is in it; archive it again"),
+        ('{"model": {"modelName": "m"}}', "its manifest names no handler"),
+    ],
+)
+def test_a_manifest_that_names_nothing_is_refused(tmp_path: Path, manifest: str, said: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", manifest)
+        archive.writestr("n-symbol.json", SYMBOL)
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "a.mar").rename(tmp_path / "m" / "1" / "a.mar")
+    assert only(tmp_path).problem == said
 
 
 def test_a_content_is_unpacked_once_and_removed_when_its_archive_has_changed_twice(
