@@ -84,12 +84,13 @@ class MemoryUse:
     joins. So it belongs to no model.
 
     base      what processes take that serve no model on demand, and all that is shared
+    spares    the own pages of processes that wait to become workers: they come and go with each load
     measured  the own pages of each model on demand that has workers
     reserved  of each that is being loaded: what it is expected to need at most
     """
 
     def __init__(self) -> None:
-        self.base = 0
+        self.base = self.spares = 0
         self.measured: dict[VersionKey, int] = {}
         self.reserved: dict[VersionKey, int] = {}
 
@@ -98,14 +99,19 @@ class MemoryUse:
 
     @property
     def total(self) -> int:
-        return self.base + sum(self.of(key) for key in {*list(self.measured), *list(self.reserved)})
+        return self.base + self.spares + sum(self.of(key) for key in {*list(self.measured), *list(self.reserved)})
 
-    def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]]) -> None:
-        """Take over a measurement of all processes, by id. workers: the processes of each model on demand."""
+    def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]], spares: int = 0) -> None:
+        """Take over a measurement of all processes, by id.
+
+        workers  the processes of each model on demand
+        spares   the own pages of the spares among them
+        """
         for key, pids in workers.items():
             self.take_model(key, [found[pid] for pid in pids if pid in found])
         own = sum(self.measured[key] for key in workers)
-        self.base = sum(each.share for each in found.values()) - own
+        self.spares = spares
+        self.base = sum(each.share for each in found.values()) - own - spares
 
     def take_model(self, key: VersionKey, found: Sequence[Resident]) -> None:
         """Take over a measurement of the processes of one model."""

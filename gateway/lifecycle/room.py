@@ -30,8 +30,8 @@ _MEASURE_PAUSE = 20.0
 # they have themselves. Where few fit, each of them is worth more than a quicker load of another.
 _MAX_HEADROOM = 1 / 8
 # What is kept free because processes grow between two measurements: so many bytes, but at most this part of the limit.
-# With 16 MiB, benchmarks.many_models was up to 1.3 % above a limit of 500 MiB.
-_MARGIN_BYTES, _MAX_MARGIN = 24 << 20, 1 / 20
+# With 24 MiB, benchmarks.many_models was 19 MiB below a limit of 516 MiB at least.
+_MARGIN_BYTES, _MAX_MARGIN = 16 << 20, 1 / 20
 
 
 class Helpers(Protocol):
@@ -142,6 +142,7 @@ class Room:
             self._measured_loading = now
             for version in self.models.loading:
                 self._measure(version)
+            self._take_spares({pid: resident(pid) for pids in self._spares().values() for pid in pids})
         if now - self._measured >= (self._pause_s if is_waited_for or self.models.loading else _MEASURE_S):
             await self._measure_all()
 
@@ -150,15 +151,11 @@ class Room:
         before = self._worker_pids()
         found = await asyncio.to_thread(measure, os.getpid())
         after = self._worker_pids()
-        self._spare_bytes = {
-            name: sizes
-            for name, pids in (self._helpers.spares() if self._helpers is not None else {}).items()
-            if (sizes := [found[pid].private for pid in pids if pid in found])
-        }
         for key, pids in before.items():  # what has ended meanwhile takes no memory any more
             for pid in pids - after.get(key, set()):
                 found.pop(pid, None)
-        self.memory.take(found, after)
+        self._take_spares(found)
+        self.memory.take(found, after, self.memory.spares)
         self._measured = now
         self._pause_s = min(_MEASURE_S, max(_MEASURE_LOADING_S, _MEASURE_PAUSE * (time.monotonic() - now)))
         for version, since in self.models.loaded.items():
@@ -166,6 +163,15 @@ class Room:
             self.needs.learn(version.key, version.config, self.memory.measured.get(version.key, 0))
             if now - since >= MIN_STAY_S:
                 self.memory.reserved.pop(version.key, None)
+
+    def _spares(self) -> Mapping[str, Collection[int]]:
+        return self._helpers.spares() if self._helpers is not None else {}
+
+    def _take_spares(self, found: Mapping[int, Resident]) -> None:
+        """Take over a measurement of spares, by process id."""
+        sizes = {name: [found[pid].private for pid in pids if pid in found] for name, pids in self._spares().items()}
+        self._spare_bytes = {name: each for name, each in sizes.items() if each}
+        self.memory.spares = sum(map(sum, self._spare_bytes.values()))
 
     def _worker_pids(self) -> dict[VersionKey, set[int]]:
         return {each.key: {worker.pid for worker in each.workers if worker.pid} for each in self.models.all}
@@ -186,7 +192,7 @@ class Room:
         """
         over = self.memory.total - self.target
         if over > 0:
-            if not self._is_little(sum(map(sum, self._spare_bytes.values()))) and self._end_spares():
+            if not self._is_little(self.memory.spares) and self._end_spares():
                 self._spare_bytes, self._measured = {}, 0.0
                 return True
             self.make(over, also_in_use=True)

@@ -105,7 +105,7 @@ class Machine:
 
     def _resident(self, pid: int) -> Resident:
         name = next((name for name, worker in self.workers.items() if worker.pid == pid), "")
-        size = self.sizes.get(name, 0) * _MIB
+        size = (self.spare_mib if pid == -1 else self.sizes.get(name, 0)) * _MIB
         return Resident(size, size, size)
 
     def _measure(self, _: int) -> dict[int, Resident]:
@@ -410,6 +410,21 @@ async def test_what_was_loaded_between_two_measurements_makes_others_leave(
         await found.use("a")
         await found.use("b")
         assert found.loaded() == {"b"}
+
+
+@run
+async def test_a_spare_counts_before_all_processes_are_measured_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        await found.use("a")
+        await found.settle()
+        monkeypatch.setattr(room, "_MEASURE_S", 1000.0)
+        monkeypatch.setattr(room, "_MEASURE_LOADING_S", 0.0)
+        found.spare_mib, before = 2, found.measurements
+        await found.room.measure_if_due(is_waited_for=False)
+        assert found.room.memory.total == 12 * _MIB
+        assert found.measurements == before
 
 
 @pytest.mark.parametrize(("environment", "saved_mib"), [("fake", 5), ("fake-1a2b3c4d", 0)])
