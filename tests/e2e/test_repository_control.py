@@ -71,7 +71,7 @@ def test_a_worker_that_dies_after_its_files_were_replaced_comes_back_with_the_ne
     add_fake(repository, "b", prints="not asked for")
     (pid,) = running.worker_pids("a")
     os.kill(pid, signal.SIGKILL)
-    running.wait_for("a version 1 is UNAVAILABLE: its files changed")
+    running.wait_for("a version 1: its files changed")
     running.wait_served("a")
     assert running.infer("a", {"x": [[1, 1, 1, 1]]}) == {"y": [[2, 2, 2, 2]]}
     assert any("the second content" in line for line in running.log)
