@@ -108,7 +108,11 @@ def _find_in_folder(folder: Path, runtimes: Mapping[str, Runtime], named: bool, 
         raise UnknownFormat(f"it holds several artifacts: {names}; keep one, or name the one to serve 'model'")
     packed = _archives_in(folder) if archives else []
     if len(packed) == 1:
-        return identify(packed[0], runtimes, named)
+        artifact, beside = identify(packed[0], runtimes, named), archive_name(packed[0])
+        if not (folder / beside).is_dir():
+            return artifact
+        warning = f"its folder {beside} is not read, because {packed[0].name} lies beside it: remove one of them"
+        return artifact._replace(warning=warning)
     if packed:
         raise UnknownFormat(f"it holds several archives: {', '.join(file.name for file in packed)}; keep one")
     if near_misses:

@@ -433,6 +433,13 @@ def test_an_archive_beside_its_content_is_not_read_and_a_warning_says_so(tmp_pat
     assert config.warning == ("its model.tar.gz is not read, because its folder has model.pt, too: remove one of them")
 
 
+def test_a_folder_beside_its_archive_is_not_read_and_a_warning_says_so(tmp_path: Path) -> None:
+    tar(tmp_path / "net.tar.gz", "model.pt")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "model.pt").write_bytes(torchscript())
+    assert only(tmp_path).warning == "its folder net is not read, because net.tar.gz lies beside it: remove one of them"
+
+
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
