@@ -17,6 +17,8 @@ from gateway.environments.versions import humanize, newest_within
 # A version manager's shim may hang or prompt. Too short, and a Python on a busy disk is overlooked; too long, and each
 # hanging shim delays the start.
 PROBE_TIMEOUT_S = 10.0
+# The gateway's own is no shim. If it were overlooked on a busy machine, environments would be built with another one.
+_OWN_TIMEOUT_S = 120.0
 
 # Runs on every Python 3. It reports the real file, because a shim's choice depends on the current folder; and for a
 # virtual environment its base interpreter, because the environment may be deleted.
@@ -106,7 +108,7 @@ def find(pythons: str, title: str) -> Interpreter:
 
 def own() -> Interpreter | None:
     """Return the base interpreter of the gateway's own virtual environment."""
-    return inspect(Path(getattr(sys, "_base_executable", sys.executable)))
+    return inspect(Path(getattr(sys, "_base_executable", sys.executable)), _OWN_TIMEOUT_S)
 
 
 def chosen(python: Path) -> Interpreter | None:
@@ -115,10 +117,14 @@ def chosen(python: Path) -> Interpreter | None:
     return replace(interpreter, path=python.expanduser().absolute()) if interpreter else None
 
 
-def inspect(python: Path) -> Interpreter | None:
-    """Describe this file; None if it does not run as a Python 3. Each file is run once per process."""
+def inspect(python: Path, timeout_s: float = 0.0) -> Interpreter | None:
+    """Describe this file; None if it does not run as a Python 3. Each file is run once per process.
+
+    timeout_s: how long it may take; 0 stands for PROBE_TIMEOUT_S
+    """
     try:
-        return _probe(str(python.expanduser().absolute()), python.expanduser().stat().st_mtime_ns)
+        changed_ns = python.expanduser().stat().st_mtime_ns
+        return _probe(str(python.expanduser().absolute()), changed_ns, timeout_s or PROBE_TIMEOUT_S)
     except OSError:
         return None
 
@@ -135,12 +141,12 @@ def _ordinary(ours: Interpreter | None) -> Iterator[Interpreter]:
 
 
 @functools.lru_cache(maxsize=256)
-def _probe(path: str, changed_ns: int) -> Interpreter | None:
+def _probe(path: str, changed_ns: int, timeout_s: float) -> Interpreter | None:
     """`changed_ns` is part of the cache key, so that a replaced file is run again."""
     try:
         done = subprocess.run(
             [path, "-I", "-c", _PROBE],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_TIMEOUT_S, check=True,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=True,
         )  # fmt: skip
         fields = json.loads(done.stdout.splitlines()[-1])
         fields.update(path=Path(fields["path"]), version=tuple(fields["version"]))

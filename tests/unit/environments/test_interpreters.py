@@ -61,6 +61,15 @@ def test_the_gateways_own_base_interpreter_comes_first(fake):
     assert prefix == sys.base_prefix
 
 
+def test_its_own_is_found_on_a_busy_machine_too(fake, monkeypatch):
+    """Another one would get other environments."""
+    monkeypatch.setattr(interpreters, "PROBE_TIMEOUT_S", 1e-6)
+    interpreters._probe.cache_clear()
+    fake("bin/python3.51", 51)
+    found = interpreters.find(f">={sys.version_info[0]}.{sys.version_info[1]}", "Tiny")
+    assert found.version == tuple(sys.version_info[:3])
+
+
 def test_else_the_newest_that_fits_from_every_place_that_people_use(fake, tmp_path):
     fake("bin/python3.60", 60)
     fake("bin/python3.52", 52)
