@@ -1,6 +1,6 @@
 """Make files of Keras, each with inputs and the answers of Keras: `PYTHON make_keras.py KERAS FOLDER [PATH …]`.
 
-KERAS: keras, tf_keras, or torch for Keras 3 on PyTorch. PATH: further folders of packages.
+KERAS: keras, tf_keras, or torch or jax for Keras 3 on PyTorch or JAX. PATH: further folders of packages.
 FOLDER/NAME.keras or FOLDER/NAME.h5 is a model, and FOLDER/NAME.npz has its arrays, "in:INPUT" and "out:OUTPUT".
 """
 
@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+BACKENDS = ("torch", "jax")
+
 
 def main(which, folder):
-    if which == "torch":
-        os.environ["KERAS_BACKEND"] = "torch"
+    if which in BACKENDS:
+        os.environ["KERAS_BACKEND"] = which
     keras = importlib.import_module("tf_keras" if which == "tf_keras" else "keras")
     keras.utils.set_random_seed(7)
     maker = Maker(keras, Path(folder))
     maker.mixed("mixed.keras")
-    if which != "torch":
+    if which not in BACKENDS:
         maker.image("image.h5")
         maker.several("several.h5")
         maker.text("text.keras")

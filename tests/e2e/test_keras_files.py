@@ -1,6 +1,7 @@
 """Files of Keras 3, 2 and 1 return what Keras itself computed, in every protocol.
 
-Keras 3 runs on TensorFlow and PyTorch, Keras 2 on TensorFlow, and Keras 1 on Theano.
+Keras 3 runs on TensorFlow and PyTorch, Keras 2 on TensorFlow, and Keras 1 on Theano. A file of Keras 3.15.1 on JAX
+0.10.2 is in the folder keras_on_jax, made by `make_keras.py jax`.
 """
 
 import re
@@ -21,13 +22,14 @@ from tests.support.environments import ready_environment
 from tests.support.export_runs import run_export
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
-from tests.support.protocols import PROTOCOLS, ask_tfserving
+from tests.support.protocols import EVERY_PROTOCOL, PROTOCOLS
 
 HERE = Path(__file__).parent
 SERVED = {
     "keras": ("image.h5", "mixed.keras", "text.keras", "stateful.h5"),
     "tf_keras": ("image.h5", "mixed.keras", "several.h5", "text.keras", "stateful.h5", "calls.h5"),
     "torch": ("mixed.keras",),
+    "jax": ("mixed.keras",),
     "keras_1": ("image.h5", "mixed.h5"),
 }
 KERAS_1 = Runtime(
@@ -68,7 +70,7 @@ def made(runtime_environment: Callable[[str], Any], tmp_path_factory: pytest.Tem
     savedmodel, torch = (runtime_environment(name).python for name in ("savedmodel", "torchscript"))
     # Keras itself is the same package for all backends.
     (packages,) = savedmodel.parent.parent.glob("lib/python3*/site-packages")
-    folders = {}
+    folders = {"jax": HERE / "keras_on_jax"}
     folders["keras_1"] = tmp_path_factory.mktemp("keras_1")
     run_client(ready_environment(KERAS_1).python, HERE / "make_keras_1.py", str(folders["keras_1"]))
     for which in ("keras", "tf_keras", "torch"):
@@ -132,23 +134,26 @@ def case(folder: Path, file: str) -> tuple[dict[str, np.ndarray], dict[str, np.n
     return given, {name[4:]: array for name, array in found.items() if name.startswith("out:")}
 
 
-@pytest.mark.parametrize("protocol", [*PROTOCOLS, "tfserving"])
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize(("which", "file"), MODELS)
 def test_answers_equal_those_of_keras(
     made: dict[str, Path], serving: Gateway, which: str, file: str, protocol: str
 ) -> None:
     given, wanted = case(made[which], file)
-    ask = ask_tfserving if protocol == "tfserving" else PROTOCOLS[protocol]
-    answer = ask(serving, name_of(which, file), given)
-    if list(answer) == [""]:  # TensorFlow Serving does not name the only output
-        answer = dict(zip(wanted, answer.values(), strict=True))
+    answer = EVERY_PROTOCOL[protocol](serving, name_of(which, file), given)
     assert sorted(answer) == sorted(wanted)
     for name, array in wanted.items():
         np.testing.assert_allclose(answer[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_batching_is_decided_by_the_graph(serving: Gateway) -> None:
-    for name in ("keras_mixed_keras", "tf_keras_mixed_keras", "torch_mixed_keras", "keras_1_mixed_h5"):
+    for name in (
+        "keras_mixed_keras",
+        "tf_keras_mixed_keras",
+        "torch_mixed_keras",
+        "jax_mixed_keras",
+        "keras_1_mixed_h5",
+    ):
         serving.wait_for(rf"{name} version 1 is READY, batching up to 32 rows")
     serving.wait_for(r"tf_keras_stateful_h5 version 1 is READY, (?!batching up)")
 

@@ -1,11 +1,10 @@
 """Models of TensorFlow 1 answer as TensorFlow itself, in every protocol.
 
-They are made in the runtime's environment by TensorFlow 2's interface for TensorFlow 1, or by the interpreter that
-TENSORFLOW1_PYTHON names, in which TensorFlow 1.15 is installed.
+They are made in the runtime's environment by TensorFlow 2's interface for TensorFlow 1. What make_tensorflow1.py has
+made in TensorFlow 1.15.5 (Python 3.7, tensorflow-hub 0.12.0) is in the folder tensorflow_1_15.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -18,18 +17,19 @@ import pytest
 
 from tests.support.export_runs import answer, run_export
 from tests.support.gateway_process import Gateway, start_gateway
-from tests.support.protocols import PROTOCOLS
+from tests.support.protocols import EVERY_PROTOCOL
 
 HERE = Path(__file__).parent
+STORED = HERE / "tensorflow_1_15"
 # Their inputs, and those of which some may be left out.
 MODELS = {"triton": ["image"], "found": ["image"], "words": ["word"], "text": ["x"], "hub": ["x"], "archive": ["x"]}
+ALL = {**MODELS, **{f"{name}_1_15": MODELS[name] for name in ("triton", "found", "words", "text", "hub")}}
 
 
 @pytest.fixture(scope="module")
 def made(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tensorflow1")
-    python = os.environ.get("TENSORFLOW1_PYTHON") or runtime_python("savedmodel")
-    command = [python, "-I", "-W", "ignore", HERE / "make_tensorflow1.py", folder]
+    command = [runtime_python("savedmodel"), "-I", "-W", "ignore", HERE / "make_tensorflow1.py", folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     archive = folder / "repository" / "archive" / "1"
@@ -38,6 +38,10 @@ def made(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPat
         file.add(folder / "repository" / "hub" / "1", ".")
     for kind in ("inputs", "expected"):
         shutil.copy(folder / f"hub.{kind}.npz", folder / f"archive.{kind}.npz")
+        for file in STORED.glob(f"*.{kind}.npz"):
+            shutil.copy(file, folder / file.name.replace(".", "_1_15.", 1))
+    for model in (STORED / "repository").iterdir():
+        shutil.copytree(model, folder / "repository" / f"{model.name}_1_15")
     return folder
 
 
@@ -56,13 +60,13 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.runtime("savedmodel")
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
+@pytest.mark.parametrize("model", ALL)
 def test_answers_equal_tensorflow(made: Path, serving: Gateway, model: str, protocol: str) -> None:
     inputs, expected = arrays(made / f"{model}.inputs.npz"), arrays(made / f"{model}.expected.npz")
-    assert set(MODELS[model]) <= set(inputs)
-    outputs = PROTOCOLS[protocol](serving, model, inputs)
-    if model == "found":
+    assert set(ALL[model]) <= set(inputs)
+    outputs = EVERY_PROTOCOL[protocol](serving, model, inputs)
+    if model.startswith("found"):
         outputs.pop("scores", None)
     assert sorted(outputs) == sorted(expected)
     for name, array in expected.items():
@@ -71,10 +75,10 @@ def test_answers_equal_tensorflow(made: Path, serving: Gateway, model: str, prot
 
 
 @pytest.mark.runtime("savedmodel")
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 def test_an_input_with_a_default_value_may_be_given(made: Path, serving: Gateway, protocol: str) -> None:
     inputs, expected = arrays(made / "text.inputs.npz"), arrays(made / "text.expected.npz")
-    outputs = PROTOCOLS[protocol](serving, "text", {**inputs, "scale": np.float32(8)})
+    outputs = EVERY_PROTOCOL[protocol](serving, "text", {**inputs, "scale": np.float32(8)})
     np.testing.assert_allclose(outputs["y"], expected["y"] * 2, rtol=1e-6)
 
 
