@@ -19,7 +19,7 @@ import pytest
 from tests.support.client_environments import client_python
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.image_files import form, save
-from tests.support.protocols import PROTOCOLS, Ask
+from tests.support.protocols import EVERY_PROTOCOL, Ask
 
 HERE = Path(__file__).parent
 TORCHSERVE = ("torch-model-archiver==0.12.0", "pillow==13.0.0", "pyyaml==6.0.3", "packaging", "psutil")
@@ -148,30 +148,30 @@ def test_several_images_and_the_other_protocols_see_the_same_model(served: Serve
     predictions = served.gateway.post("/predict/animals", *form(*files)).json()["predictions"]
     assert [[each["label"] for each in best] for best in predictions] == [list(each) for each in served.answers]
     values = np.random.default_rng(0).integers(0, 3, (2, 3, 224, 224)).astype(np.float32)
-    answers = [ask(served.gateway, "animals", {"INPUT__0": values}) for ask in PROTOCOLS.values()]
-    answers += [ask(served.gateway, "sagemaker_torch", {"x": values}) for ask in PROTOCOLS.values()]
-    answers += [ask(served.gateway, "without_handler", {"x": values}) for ask in PROTOCOLS.values()]
+    answers = [ask(served.gateway, "animals", {"INPUT__0": values}) for ask in EVERY_PROTOCOL.values()]
+    answers += [ask(served.gateway, "sagemaker_torch", {"x": values}) for ask in EVERY_PROTOCOL.values()]
+    answers += [ask(served.gateway, "without_handler", {"x": values}) for ask in EVERY_PROTOCOL.values()]
     served.gateway.wait_for("animals version 1 is READY, batching up to")
     assert answers[0]["OUTPUT__0"].shape == (2, 10)
     for answer in answers:
         np.testing.assert_allclose(answer["OUTPUT__0"], answers[0]["OUTPUT__0"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize(("model", "output"), [("mms", "softmax"), ("sagemaker_mxnet", "softmax_output")])
 def test_mxnet_in_an_archive_answers_as_mxnet_does(served: Served, model: str, output: str, protocol: str) -> None:
-    ask: Ask = PROTOCOLS[protocol]
+    ask: Ask = EVERY_PROTOCOL[protocol]
     with np.load(served.folder / "expected.npz") as expected:
         answer = ask(served.gateway, model, {"data": expected["data"]})
         np.testing.assert_allclose(answer[output], expected["softmax"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 def test_a_graph_with_numpys_semantics_has_scalars(served: Served, protocol: str) -> None:
     with np.load(served.folder / "scaled.npz") as file:
         expected = dict(file)
     inputs = {name: expected.pop(name) for name in ("data0", "data1")}
-    answer = PROTOCOLS[protocol](served.gateway, "sagemaker_numpy", inputs)
+    answer = EVERY_PROTOCOL[protocol](served.gateway, "sagemaker_numpy", inputs)
     assert {name: array.shape for name, array in answer.items()} == {name: a.shape for name, a in expected.items()}
     for name, array in expected.items():
         np.testing.assert_allclose(answer[name], array, rtol=1e-5)

@@ -15,7 +15,7 @@ from runtimes.dl4j.registry import LAYERS, PREPROCESSORS, VERTICES
 from tests.support.export_runs import answer, run_export
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
-from tests.support.protocols import PROTOCOLS
+from tests.support.protocols import EVERY_PROTOCOL
 
 assert layers  # importing it fills the registry
 STORED = {
@@ -48,7 +48,7 @@ def pairs(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(inputs[name], outputs[name.replace("in", "out")]) for name in inputs.files]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize("name", STORED)
 def test_answers_equal_dl4js(zoo: Path, serving: Gateway, name: str, protocol: str) -> None:
     """All rows together, and the first one alone."""
@@ -56,17 +56,17 @@ def test_answers_equal_dl4js(zoo: Path, serving: Gateway, name: str, protocol: s
     assert len(stored) == STORED[name]
     for given, wanted in stored:
         for rows in (slice(None), slice(0, 1)):
-            answer = PROTOCOLS[protocol](serving, name, {"in": given[rows]})["out"]
+            answer = EVERY_PROTOCOL[protocol](serving, name, {"in": given[rows]})["out"]
             assert answer.shape == wanted[rows].shape
             np.testing.assert_allclose(answer, wanted[rows], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize("name", WITHOUT_OUTPUTS)
 def test_answers_have_the_right_shape(serving: Gateway, name: str, protocol: str) -> None:
     given, wanted = WITHOUT_OUTPUTS[name]
     sample = np.random.default_rng(0).normal(size=given).astype(np.float32)
-    answer = PROTOCOLS[protocol](serving, name, {"in": sample})["out"]
+    answer = EVERY_PROTOCOL[protocol](serving, name, {"in": sample})["out"]
     assert (answer.shape, answer.dtype) == (wanted, np.float32)
     # Softmax over the classes, [N, classes] or [N, classes, time].
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)

@@ -16,7 +16,7 @@ from gateway.environments.model_packages import with_model_packages
 from gateway.environments.runtime import discover
 from tests.support.environments import ready_environment
 from tests.support.gateway_process import Gateway, start_gateway
-from tests.support.protocols import PROTOCOLS, ask_v2_binary
+from tests.support.protocols import EVERY_PROTOCOL, ask_v2_binary
 
 HERE = Path(__file__).parent
 WORDS = ["hello worlds bye", "Äpfel", ""]
@@ -104,11 +104,11 @@ def test_models_whose_rows_share_a_scale_are_not(served: Served, model: str) -> 
     assert f": {MIXING[model]} " in served.parameter(model, "batching")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize("model", ["ort", "openvino"])
 def test_every_protocol(served: Served, model: str, protocol: str) -> None:
     inputs, expected = served.expected[model].values()
-    found = PROTOCOLS[protocol](served.gateway, model, {"x": inputs})["y"]
+    found = EVERY_PROTOCOL[protocol](served.gateway, model, {"x": inputs})["y"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

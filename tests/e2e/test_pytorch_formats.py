@@ -18,13 +18,12 @@ import pytest
 from tests.support import ROOT
 from tests.support.environments import skip_or_fail
 from tests.support.gateway_process import Gateway, start_gateway
-from tests.support.protocols import PROTOCOLS, ask_tfserving
+from tests.support.protocols import EVERY_PROTOCOL, PROTOCOLS
 
 MAKE = Path(__file__).parent / "make_pytorch.py"
 # A folder for each version, with what it saved: see the file make.py there.
 VERSIONS = Path(__file__).parent / "pytorch_versions"
 SAVED = {f"{file.parent.name}_{file.stem}": file for file in sorted(VERSIONS.glob("*/*.pt*"))}
-ASK = {**PROTOCOLS, "tfserving": ask_tfserving}
 CASES = {
     "detector": "detector",
     "recurrent": "recurrent",
@@ -83,13 +82,13 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("case", "protocol"),
     # TensorFlow Serving's helper reads numbers only.
-    [(case, protocol) for case in CASES for protocol in ASK if (case, protocol) != ("shouts", "tfserving")],
+    [(case, protocol) for case in CASES for protocol in EVERY_PROTOCOL if (case, protocol) != ("shouts", "tfserving")],
 )
 def test_answers_equal_pytorch(made: Path, serving: Gateway, case: str, protocol: str) -> None:
     if case in COMPILED and not shutil.which("g++"):
         skip_or_fail(NO_COMPILER)
     inputs, expected = arrays(made / f"{case}.inputs.npz"), arrays(made / f"{case}.expected.npz")
-    outputs = ASK[protocol](serving, CASES[case], inputs)
+    outputs = EVERY_PROTOCOL[protocol](serving, CASES[case], inputs)
     if list(outputs) == [""]:
         outputs = {next(iter(expected)): outputs[""]}
     assert sorted(outputs) == sorted(expected)
@@ -118,18 +117,8 @@ def test_rows_of_compiled_code_run_together_and_alone(made: Path, serving: Gatew
 def test_a_profile_says_what_compiled_code_does_not_show(made: Path, tmp_path: Path) -> None:
     if not shutil.which("g++"):
         skip_or_fail(NO_COMPILER)
-    command = [sys.executable, "-m", "gateway", "profile", "compiled", "--repository", made / "repository"]
-    command += [
-        "--allow-python",
-        "--batch-sizes",
-        "2",
-        "--threads",
-        "1",
-        "--seconds",
-        "0.01",
-        "--output",
-        tmp_path / "out",
-    ]
+    command = [sys.executable, "-m", "gateway", "profile", "declared", "--repository", made / "repository"]
+    command += ["--allow-python", "--seconds", "0.01", "--batch-sizes", "2", "--threads", "1", "--output", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done
     notes = json.loads((tmp_path / "profile.json").read_text())["notes"]

@@ -14,7 +14,7 @@ from tests.support.client_environments import run_client
 from tests.support.environments import ready_environment
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
-from tests.support.protocols import PROTOCOLS, ask_tfserving
+from tests.support.protocols import EVERY_PROTOCOL, PROTOCOLS
 
 HERE = Path(__file__).parent
 MODELS = [
@@ -89,14 +89,11 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
     return {name: np.array(data, dtype) for name, (dtype, data) in json.loads(file.read_text()).items()}
 
 
-@pytest.mark.parametrize("protocol", [*PROTOCOLS, "tfserving"])
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize("name", MODELS)
 def test_answers_equal_those_of_tensorflow_js(made: Path, serving: Gateway, name: str, protocol: str) -> None:
     wanted = arrays(made / name / "answers.json")
-    ask = ask_tfserving if protocol == "tfserving" else PROTOCOLS[protocol]
-    answer = ask(serving, name, arrays(made / name / "given.json"))
-    if list(answer) == [""]:  # TensorFlow Serving does not name the only output
-        answer = dict(zip(wanted, answer.values(), strict=True))
+    answer = EVERY_PROTOCOL[protocol](serving, name, arrays(made / name / "given.json"))
     assert sorted(answer) == sorted(wanted)
     for output, array in wanted.items():
         np.testing.assert_allclose(answer[output], array, rtol=1e-5, atol=1e-6, err_msg=output)

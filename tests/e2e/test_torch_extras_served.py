@@ -19,9 +19,8 @@ from gateway.environments.runtime import discover
 from tests.support.environments import ready_environment
 from tests.support.gateway_process import Gateway, start_gateway
 from tests.support.model_repositories import add_copy
-from tests.support.protocols import PROTOCOLS, ask_tfserving
+from tests.support.protocols import EVERY_PROTOCOL
 
-ASK = {**PROTOCOLS, "tfserving": ask_tfserving}
 MAKE = Path(__file__).parent / "make_torch_extras.py"
 MODELS = {
     "torchvision": ("vision_script", "vision_program"),
@@ -75,13 +74,13 @@ def require_same_build(python: Path, wanted: str) -> None:
         pytest.skip("pip finds CUDA builds, whose environments take 5 GB each")
 
 
-@pytest.mark.parametrize("protocol", ASK)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 def test_answers_equal_those_of_the_package(served: Served, protocol: str) -> None:
     for file in served.folder.glob("*.npz"):
         with np.load(file) as stored:
             arrays: dict[str, Any] = dict(stored)
         expected = {name: arrays.pop(name) for name in list(arrays) if name.startswith("OUTPUT__")}
-        outputs = ASK[protocol](served.gateway, file.stem, arrays)
+        outputs = EVERY_PROTOCOL[protocol](served.gateway, file.stem, arrays)
         assert list(outputs) == list(expected)
         for name, array in expected.items():
             np.testing.assert_allclose(outputs[name], array, rtol=0, atol=1e-6, err_msg=f"{file.stem} {name}")

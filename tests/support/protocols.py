@@ -105,7 +105,7 @@ def grpc_call(gateway: Gateway, method: str, request: Any, answer: Any) -> Any:
 
 
 def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    """POST /v1/models/{model}:predict. The only output of a model has no name: it is returned as "".
+    """POST /v1/models/{model}:predict, for numbers. The only output has no name in the answer: see `_only_output`.
 
     JSON has no datatypes: all outputs are returned as float32.
     """
@@ -114,13 +114,18 @@ def ask_tfserving(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.
     )
     assert reply.status == 200, reply
     outputs = reply.json()["outputs"]
-    named = outputs if isinstance(outputs, dict) else {"": outputs}
+    named = outputs if isinstance(outputs, dict) else {_only_output(gateway, model): outputs}
     return {name: np.array(data, np.float32) for name, data in named.items()}
 
 
+def _only_output(gateway: Gateway, model: str) -> str:
+    """The name of a model's only output; "" if there are others, or none is known."""
+    declared = gateway.get(f"/v2/models/{model}").json()["outputs"]
+    return str(declared[0]["name"]) if len(declared) == 1 else ""
+
+
 def ask_torchserve(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np.ndarray]:
-    """POST /predictions/{model}. The only output has no name in the answer: it is that of the model's
-    only output, or "".
+    """POST /predictions/{model}. The only output has no name in the answer: see `_only_output`.
 
     JSON has no datatypes: floats are returned as float32.
     """
@@ -129,8 +134,7 @@ def ask_torchserve(gateway: Gateway, model: str, inputs: Arrays) -> dict[str, np
     assert reply.status == 200, reply
     found = reply.json()
     if not isinstance(found, dict):
-        declared = gateway.get(f"/v2/models/{model}").json()["outputs"]
-        found = {declared[0]["name"] if len(declared) == 1 else "": found}
+        found = {_only_output(gateway, model): found}
     outputs = {name: np.array(data) for name, data in found.items()}
     return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in outputs.items()}
 
@@ -142,3 +146,5 @@ PROTOCOLS: dict[str, Ask] = {
     "grpc": ask_grpc,
     "torchserve": ask_torchserve,
 }
+# For models of numbers.
+EVERY_PROTOCOL: dict[str, Ask] = {**PROTOCOLS, "tfserving": ask_tfserving}
