@@ -84,7 +84,7 @@ def _ray(cores: int, spec: Any, options: Any) -> Iterator[Any]:
 
     from gateway.cluster.ray_engine import RayEngine
 
-    ray.init(num_cpus=cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
+    ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
     yield RayEngine(ray, spec, options)
     ray.shutdown()
 
@@ -174,7 +174,9 @@ def _of_ray(folder: Path, cores: int, spec: Any) -> None:
 
     if not ray.is_initialized():
         # Reading and writing need CPUs that Ray has not assigned to actors.
-        ray.init(num_cpus=2 * cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
+        ray.init(
+            "local", num_cpus=2 * cores, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False
+        )
     table = ray.data.read_parquet(str(folder / "table.parquet"), override_num_blocks=4 * cores)
     scored = table.map_batches(
         modelport.ray.Scorer,
