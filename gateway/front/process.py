@@ -221,7 +221,7 @@ class Front:
         # Slow clients may still be reading their answers.
         seconds = max(ends_at - time.monotonic(), _MIN_CLOSE_S)
         rest.config.timeout_graceful_shutdown = math.ceil(seconds)
-        rest.should_exit = True
+        rest.stop()
         if not grpc_failed:
             await grpc.stop(seconds)
         await serving

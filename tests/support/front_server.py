@@ -177,7 +177,7 @@ async def serve(
         serving_now = Serving(asyncio.get_running_loop(), engine, port, http, channels, client_context=client_context)
         started.set_result(serving_now)
         await stop.wait()
-        rest.should_exit = True
+        rest.stop()
     await serving
 
 

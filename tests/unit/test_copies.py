@@ -133,7 +133,7 @@ def test_a_large_input_is_read_from_the_memory_that_received_it(
                     await asyncio.sleep(0)
             return await ask(port.getsockname()[1])
         finally:
-            server.should_exit = True
+            server.stop()
             await serving
             engine.apply(Table())
             await asyncio.sleep(0)

@@ -86,7 +86,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         ports = listener.getsockname()[1], port
         started.set_result((asyncio.get_running_loop(), Front(repository, engine, *ports)))
         await stop.wait()
-        rest.should_exit = True
+        rest.stop()
         await serving
         await server.stop(None)
 

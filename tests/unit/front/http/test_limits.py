@@ -163,7 +163,7 @@ async def with_server(
         async with asyncio.timeout(WAIT_S):
             return await test(listener.getsockname()[1])
     finally:
-        server.should_exit = True
+        server.stop()
         await serving
 
 

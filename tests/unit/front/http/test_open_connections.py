@@ -112,7 +112,7 @@ def serve(limits: ConnectionLimits, test: Callable[[Callable[[], Awaitable[Clien
         finally:
             for _, writer in clients:
                 writer.close()
-            server.should_exit = True
+            server.stop()
             await serving
 
     asyncio.run(main())
