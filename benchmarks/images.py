@@ -3,8 +3,10 @@
     python -m benchmarks.images [--short] [--in-flight 16]
 
 JPEG and PNG of several sizes are scaled to 224x224 for an ONNX model that only averages them. All processes may use
-all cores, as may the reference, a pool of threads in which Pillow decodes and scales (references/pillow.py). Contenders
-take turns. The CPU time per image is compared as well: of the front with all that it does for a request, and of Pillow.
+all cores, as may the references: a pool of threads in which Pillow decodes and scales (references/pillow.py), and a
+server that receives images, does the same with them, and nothing else (references/receive_and_decode.py). Contenders
+take turns. The CPU time per image is compared as well: of the front with all that it does for a request, and of both
+references.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from benchmarks import h2load, models
 from benchmarks.h2load import Load
 from benchmarks.memory import pids
 from benchmarks.report import median_and_spread, ratio, table
-from benchmarks.servers import ROOT, cpu_seconds, gateway
+from benchmarks.servers import ROOT, cpu_seconds, gateway, reference
 
 _SIDE = 224
 _IMAGES = ((320, 240, "JPEG"), (640, 480, "JPEG"), (1280, 960, "JPEG"), (640, 480, "PNG"))
@@ -75,40 +77,50 @@ def main() -> None:
         folder = Path(made)
         models.channel_means(folder / "models" / "means" / "1" / "model.onnx", _SIDE)
         (folder / "models" / "means" / "model.toml").write_text(f"[preprocess]\nsize = [{_SIDE}, {_SIDE}]\n")
-        server = stack.enter_context(gateway(folder / "models", models=["means"], cores=os.sched_getaffinity(0)))
+        cores = os.sched_getaffinity(0)
+        server = stack.enter_context(gateway(folder / "models", models=["means"], cores=cores))
+        receiver = stack.enter_context(reference("receive_and_decode", str(_SIDE), cores=cores))
         (front,) = pids(server, "front-")
+        servers = {"ours": (front, server.ports["http"]), "received": (receiver.process.pid, receiver.ports["port"])}
         for width, height, kind in _IMAGES:
             path = folder / f"{width}.{kind}"
             path.write_bytes(photo(width, height, kind))
             headers = {"content-type": f"image/{kind.lower()}"}
-            load = Load(f"http://127.0.0.1:{server.ports['http']}/predict/means", path.read_bytes(), headers)
+            data = path.read_bytes()
             with pillow(path) as alone:
                 alone.seconds(8)
-                h2load.run(load, 4 * options.in_flight, options.in_flight)
+                loads = {}
+                for name, (_, port) in servers.items():
+                    loads[name] = Load(f"http://127.0.0.1:{port}/predict/means", data, headers)
+                    h2load.run(loads[name], 4 * options.in_flight, options.in_flight)
                 count = max(int(seconds * 8 / alone.seconds(8)[1]), 2 * options.in_flight)
-                measured: dict[str, list[float]] = {name: [] for name in ("ours", "theirs", "cpu", "their cpu")}
+                rates: dict[str, list[float]] = {name: [] for name in ("pillow", *servers)}
+                costs: dict[str, list[float]] = {name: [] for name in ("pillow", *servers)}
                 for _ in range(rounds):
                     cpu, clock = alone.seconds(count)
-                    measured["theirs"].append(count / clock)
-                    measured["their cpu"].append(cpu / count * 1e3)
-                    before = cpu_seconds(front)
-                    run = h2load.run(load, count, options.in_flight)
-                    measured["ours"].append(count / run.seconds)
-                    measured["cpu"].append((cpu_seconds(front) - before) / count * 1e3)
+                    rates["pillow"].append(count / clock)
+                    costs["pillow"].append(cpu / count * 1e3)
+                    for name, (pid, _) in servers.items():
+                        before = cpu_seconds(pid)
+                        run = h2load.run(loads[name], count, options.in_flight)
+                        rates[name].append(count / run.seconds)
+                        costs[name].append((cpu_seconds(pid) - before) / count * 1e3)
             rows.append(
                 [
-                    f"{width}x{height} {kind}, {path.stat().st_size // 1000} kB",
-                    f"{statistics.median(measured['theirs']):.0f}",
-                    f"{statistics.median(measured['ours']):.0f}",
-                    ratio(measured["ours"], measured["theirs"]),
-                    median_and_spread(measured["their cpu"], 2),
-                    median_and_spread(measured["cpu"], 2),
-                    f"{min(measured['their cpu']) / min(measured['cpu']):.2f}",
+                    f"{width}x{height} {kind}, {len(data) // 1000} kB",
+                    *[f"{statistics.median(rate):.0f}" for rate in rates.values()],
+                    ratio(rates["received"], rates["pillow"]),
+                    ratio(rates["ours"], rates["pillow"]),
+                    ratio(rates["ours"], rates["received"]),
+                    *[median_and_spread(cost, 2) for cost in costs.values()],
+                    *[f"{min(costs[name]) / min(costs['ours']):.2f}" for name in ("pillow", "received")],
                 ]
             )
-    head = ["image", "Pillow: images/s", "gateway: images/s", "of Pillow", "Pillow: CPU ms"]
+    head = ["image", "images/s: Pillow", "received and decoded", "gateway"]
+    head += ["received, of Pillow", "gateway, of Pillow", "gateway, of received"]
+    head += ["CPU ms: Pillow", "received and decoded", "front", "Pillow's CPU, of the front's (minima)", "received, of it"]
     print(f"{options.in_flight} in flight, {len(os.sched_getaffinity(0))} cores for everything, {rounds} rounds\n")
-    print(table([*head, "front: CPU ms", "Pillow's CPU, of the front's (minima)"], rows))
+    print(table(head, rows))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,10 @@ import sys
 
 import numpy as np
 
+from benchmarks.references.receiving import number, receive, reply
 from benchmarks.references.serve import session
 
-_LENGTH = b"\r\ncontent-length: "
 _BINARY_AFTER = b"\r\ninference-header-content-length: "
-_HEAD_SIZE = 1 << 12
-
-
-def _number(head: bytes, name: bytes) -> int:
-    return int(head[head.index(name) + len(name) :].split(b"\r", 1)[0])
 
 
 def main() -> None:
@@ -32,17 +27,12 @@ def main() -> None:
     while True:
         connection, _ = listener.accept()
         with connection:
-            while have := connection.recv_into(buffer[:_HEAD_SIZE]):
-                head = bytes(buffer[:have]).partition(b"\r\n\r\n")[0].lower()
-                start = len(head) + 4
-                end = start + _number(head, _LENGTH)
-                while have < end:
-                    have += connection.recv_into(buffer[have:end])
-                values = buffer[start + _number(head, _BINARY_AFTER) : end]
+            while received := receive(connection, buffer):
+                head, body = received
+                values = body[number(head, _BINARY_AFTER) :]
                 rows = np.frombuffer(values, np.uint8).view(np.float32).reshape(-1, *entry.shape[1:])
                 (output,) = model.run(None, {entry.name: rows})
-                body = output.tobytes()
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+                reply(connection, output.tobytes())
 
 
 if __name__ == "__main__":

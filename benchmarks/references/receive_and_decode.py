@@ -1,0 +1,55 @@
+"""Receives images over HTTP, and decodes and scales them with Pillow: one thread per core, and nothing else.
+
+    python -m benchmarks.references.receive_and_decode SIDE
+
+It does not check or limit requests, and nothing runs on the images. It shows what a server can reach at most while its
+clients use the same cores.
+"""
+
+import os
+import select
+import socket
+import sys
+import threading
+from itertools import cycle
+
+from benchmarks.references.pillow import decode
+from benchmarks.references.receiving import receive, reply
+
+
+class Decoder:
+    """A thread, and the connections that it serves."""
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+        self._poll = select.epoll()
+        self._connections: dict[int, socket.socket] = {}
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def add(self, connection: socket.socket) -> None:
+        self._connections[connection.fileno()] = connection
+        self._poll.register(connection, select.EPOLLIN)
+
+    def _serve(self) -> None:
+        buffer = memoryview(bytearray(1 << 22))
+        while True:
+            for descriptor, _ in self._poll.poll():
+                connection = self._connections[descriptor]
+                received = receive(connection, buffer)
+                if received is None:
+                    del self._connections[descriptor]
+                    connection.close()
+                else:
+                    decode(received[1], self._side)
+                    reply(connection, b"{}")
+
+
+def main() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(f"port {listener.getsockname()[1]}", flush=True)
+    for decoder in cycle([Decoder(int(sys.argv[1])) for _ in os.sched_getaffinity(0)]):
+        decoder.add(listener.accept()[0])
+
+
+if __name__ == "__main__":
+    main()
