@@ -81,7 +81,7 @@ def main() -> None:
         server = stack.enter_context(gateway(folder / "models", models=["means"], cores=cores))
         receiver = stack.enter_context(reference("receive_and_decode", str(_SIDE), cores=cores))
         (front,) = pids(server, "front-")
-        servers = {"ours": (front, server.ports["http"]), "received": (receiver.process.pid, receiver.ports["port"])}
+        servers = {"received": (receiver.process.pid, receiver.ports["port"]), "ours": (front, server.ports["http"])}
         for width, height, kind in _IMAGES:
             path = folder / f"{width}.{kind}"
             path.write_bytes(photo(width, height, kind))
@@ -118,7 +118,13 @@ def main() -> None:
             )
     head = ["image", "images/s: Pillow", "received and decoded", "gateway"]
     head += ["received, of Pillow", "gateway, of Pillow", "gateway, of received"]
-    head += ["CPU ms: Pillow", "received and decoded", "front", "Pillow's CPU, of the front's (minima)", "received, of it"]
+    head += [
+        "CPU ms: Pillow",
+        "received and decoded",
+        "front",
+        "Pillow's CPU, of the front's (minima)",
+        "received, of it",
+    ]
     print(f"{options.in_flight} in flight, {len(os.sched_getaffinity(0))} cores for everything, {rounds} rounds\n")
     print(table(head, rows))
 

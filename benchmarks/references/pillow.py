@@ -14,18 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 
-def decode(data: bytes | memoryview, side: int) -> None:
-    Image.open(io.BytesIO(data)).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-
-
 def main() -> None:
     path, side = sys.argv[1], int(sys.argv[2])
     with open(path, "rb") as file:
         data = file.read()
+
+    def decode(_: int) -> None:
+        Image.open(io.BytesIO(data)).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for line in sys.stdin:
             cpu, clock = time.process_time(), time.perf_counter()
-            list(pool.map(lambda _: decode(data, side), range(int(line))))
+            list(pool.map(decode, range(int(line))))
             print(time.process_time() - cpu, time.perf_counter() - clock, flush=True)
 
 
