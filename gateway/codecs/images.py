@@ -7,16 +7,16 @@ the GIL while it decodes and scales.
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from math import prod
-from threading import Condition, Lock
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
+from gateway.codecs.decoding_limit import DecodingLimit
 from gateway.codecs.media_types import IMAGE_FORMATS, PNG, is_image
 from gateway.domain.image_processing import Preprocess, values
 from gateway.errors import InvalidRequest, TooLarge
@@ -24,6 +24,8 @@ from runtimes.contract import DATATYPES, kind_of, numpy_dtype
 from runtimes.tensors import Buffer, Tensor, from_array
 
 _T = TypeVar("_T")
+# A context in which as many bytes are used. Entering it raises Overloaded if there is too little room.
+Reserve = Callable[[int], AbstractContextManager[Any]]
 
 # Pillow loads the plugins of the other four on its own. To find WebP by its name, it would import all plugins.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", WebPImagePlugin.WebPImageFile.format)
@@ -32,9 +34,8 @@ _PIXEL_BYTES = 4
 # How many copies of an image there are at a time while it is decoded, rotated and scaled, as measured: up to 2.5 of
 # most (progressive JPEG), 4 of WebP, and 5 of one that is transparent and rotated.
 _COPIES, _MANY_COPIES = 3, 5
-# Images with fewer pixels are decoded at any time, and what takes as little memory as one of them is not counted: it
-# hardly counts, because images are decoded in a few threads.
-_LARGE_PIXELS = 1 << 20
+# The memory of smaller tensors is not reserved.
+_LARGE_TENSOR_BYTES = 4 << 20
 # Pillow reads headers segment by segment, in Python, so a file of millions of tiny segments would occupy a thread for
 # long. Cameras and editors write far fewer.
 _MAX_HEADER_READS = 1000
@@ -79,21 +80,30 @@ def image_tensor(
     datatype: str,
     max_bytes: int,
     allocate: Callable[[int], Buffer] = bytearray,
-    reserve: Callable[[int], None] = lambda size: None,
+    reserve: Reserve = nullcontext,
 ) -> Tensor:
     """Return a tensor with one row for each file, in order. Raises InvalidRequest.
 
     allocate  returns memory for this many bytes, all of which will be overwritten
-    reserve   is called before this many more bytes are used, and may raise
+    reserve   a context in which this many more bytes are used
 
-    Raises TooLarge if the decoded files or the tensor would take more than `max_bytes`.
+    Raises TooLarge if the decoded files or the tensor would take more than `max_bytes`, and what `reserve` raises, but
+    waits for other images that are being decoded.
     """
     shape = preprocess.shape(len(files))
     size = prod(shape) * DATATYPES[datatype].itemsize
     if size > max_bytes:
         raise TooLarge(f"{len(files)} images make an input of {size} bytes, over the limit of {max_bytes}; send fewer")
-    memory = _Memory(size, reserve)
-    array = np.frombuffer(allocate(size), numpy_dtype(datatype)).reshape(shape)
+    with reserve(size) if size > _LARGE_TENSOR_BYTES else nullcontext():
+        array = np.frombuffer(allocate(size), numpy_dtype(datatype)).reshape(shape)
+        _fill(array, files, preprocess, datatype, max_bytes, reserve)
+    return from_array(name, array)
+
+
+def _fill(
+    array: np.ndarray, files: Sequence[File], preprocess: Preprocess, datatype: str, max_bytes: int, reserve: Reserve
+) -> None:
+    """Write the values of the files' pixels into the tensor."""
     table, rows, is_plain = _table(preprocess, datatype), _as_rows(array, preprocess), _is_plain(preprocess, datatype)
     max_pixels = pixels_left = max_bytes // _PIXEL_BYTES
     for file, row in zip(files, rows, strict=True):
@@ -104,8 +114,8 @@ def image_tensor(
                 f"{file.name} has {image.width} x {image.height} pixels, and all images of a request together "
                 f"may have {max_pixels}; send a smaller one"
             )
-        with _DECODING.reserve(prod(image.size), max_pixels):
-            memory.need(image)
+        memory = partial(reserve, prod(image.size) * _PIXEL_BYTES * _copies(image))
+        with _DECODING.reserve(prod(image.size), max_pixels, memory):
             pixels = _pixels(image, file, preprocess, max_pixels)
         for channel, plane in enumerate(_planes(pixels, preprocess)):
             if is_plain:
@@ -114,26 +124,6 @@ def image_tensor(
                 # Unlike `row[..., channel] = table[channel][plane]`, it needs no intermediate array, and no GIL. No
                 # level is out of range; "wrap" is faster than "clip".
                 np.take(table[channel], plane, out=row[..., channel], mode="wrap")
-    return from_array(name, array)
-
-
-class _Memory:
-    """Reserves what a request takes while it is decoded: its tensor, and the largest of its images, since there is one
-    after the other.
-    """
-
-    def __init__(self, tensor_bytes: int, reserve: Callable[[int], None]) -> None:
-        self._tensor_bytes, self._reserve, self._reserved = tensor_bytes, reserve, 0
-        self._need(tensor_bytes)
-
-    def need(self, image: Image.Image) -> None:
-        copies = _MANY_COPIES if image.has_transparency_data or image.format == "WEBP" else _COPIES
-        self._need(self._tensor_bytes + prod(image.size) * _PIXEL_BYTES * copies)
-
-    def _need(self, size: int) -> None:
-        if size > self._reserved + _LARGE_PIXELS * _PIXEL_BYTES * _COPIES:
-            self._reserve(size - self._reserved)
-            self._reserved = size
 
 
 def _pixels(image: Image.Image, file: File, preprocess: Preprocess, max_pixels: int) -> np.ndarray:
@@ -174,35 +164,11 @@ def _planes(pixels: np.ndarray, preprocess: Preprocess) -> Sequence[np.ndarray]:
     return planes[::-1] if preprocess.color == "BGR" else planes
 
 
-class _DecodingLimit:
-    """Limits the pixels of the large images that are decoded at a time, because decoding makes several copies of them.
-
-    They may have twice the pixels of the largest image allowed. With fewer, such an image would leave cores idle.
-    """
-
-    def __init__(self) -> None:
-        self._pixels = 0
-        self._changed = Condition()
-        self._queue = Lock()  # whoever waits for pixels holds it, so that smaller images do not overtake a larger one
-
-    @contextmanager
-    def reserve(self, pixels: int, max_pixels: int) -> Iterator[None]:
-        """Wait until an image of `pixels` may be decoded, and count it during the block."""
-        if pixels <= _LARGE_PIXELS:
-            yield
-            return
-        with self._queue, self._changed:
-            self._changed.wait_for(lambda: self._pixels + pixels <= 2 * max_pixels)
-            self._pixels += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._pixels -= pixels
-                self._changed.notify_all()
+def _copies(image: Image.Image) -> int:
+    return _MANY_COPIES if image.has_transparency_data or image.format == "WEBP" else _COPIES
 
 
-_DECODING = _DecodingLimit()
+_DECODING = DecodingLimit()
 
 
 class _LimitedReads(io.BytesIO):

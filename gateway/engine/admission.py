@@ -132,6 +132,10 @@ class AdmissionReservation:
             raise
         self._reserved += size
 
+    def release(self, size: int) -> None:
+        self._count_again(-size)
+        self._reserved -= size
+
     def suspend(self) -> None:
         self._count_again(-self._reserved)
 

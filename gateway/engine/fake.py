@@ -342,6 +342,12 @@ class _FakeReservation:
         engine.reserved_bytes += size
         self._reserved += size
 
+    def release(self, size: int) -> None:
+        self._engine.reserved_bytes -= size
+        self._reserved -= size
+        if self._usage is not None:
+            self._usage.unreserve(size)
+
     def suspend(self) -> None:
         self._engine.reserved_bytes -= self._reserved
 

@@ -31,6 +31,9 @@ class BodyReservation(Protocol):
         Raises Overloaded if they would exceed the limit that all requests and bodies share, or one of the client.
         """
 
+    def release(self, size: int) -> None:
+        """Reserve `size` bytes less than until now."""
+
     def suspend(self) -> None:
         """Release the bytes until `resume`, which has to follow at once if the engine does not admit the request."""
 

@@ -1,10 +1,12 @@
 """How much a client may send and receive."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from math import prod
+from typing import Any
 
 from gateway.domain import default_limits as default
 from gateway.domain.types import InferResponse
@@ -20,10 +22,6 @@ MAX_OBJECTS = 1 << 17
 LARGE_JSON = 1 << 18
 
 
-def _count_nothing(size: int) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Limits:
     """Limits of one request and its answer, in bytes, and the slowest rate at which a client may send.
@@ -35,8 +33,8 @@ class Limits:
     response_bytes    the tensors of one answer
     header_timeout_s  the time in which all headers must arrive, and after which the rate of the body is checked
     min_body_rate     average bytes per second of a body; 0 for no limit
-    reserve           is called, in the thread that reads a body, with the memory that this takes beyond the body.
-                      Raises Overloaded if there is too little room
+    reserve           a context in which the thread that reads a body uses as many bytes beside the body. Entering it
+                      raises Overloaded if there is too little room
     """
 
     json_bytes: int = default.MAX_JSON_BYTES
@@ -44,7 +42,7 @@ class Limits:
     response_bytes: int = default.MAX_RESPONSE_BYTES
     header_timeout_s: float = default.HEADER_TIMEOUT_S
     min_body_rate: int = default.MIN_BODY_RATE
-    reserve: Callable[[int], None] = _count_nothing
+    reserve: Callable[[int], AbstractContextManager[Any]] = nullcontext
 
     def is_too_slow(self, received: int, elapsed_s: float) -> bool:
         """Whether a body is below min_body_rate, with `received` bytes in `elapsed_s` seconds."""

@@ -5,7 +5,8 @@ each request would cost twice as much as all the work done here.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar, cast
@@ -365,7 +366,7 @@ class HotRequest:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._reading_engine())
         if route.dialect.is_slow(headers, body):
-            limits = replace(self._limits, reserve=partial(self._reserve_from_thread, asyncio.get_running_loop()))
+            limits = replace(self._limits, reserve=partial(self._reserve_in_thread, asyncio.get_running_loop()))
             work = partial(_without_collections, partial(read, limits, route, headers, body))
             self._in_thread(_PARSING, work, self._submit, partial(self._fail_reading, body, 0))
             return
@@ -429,13 +430,19 @@ class HotRequest:
 
         asyncio.get_running_loop().run_in_executor(None, unless_done).add_done_callback(done)
 
-    def _reserve_from_thread(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
-        """Reserve memory that reading the body takes, until it has been read. Raises Overloaded."""
+    @contextmanager
+    def _reserve_in_thread(self, loop: asyncio.AbstractEventLoop, size: int) -> Iterator[None]:
+        """Reserve memory that a thread uses to read the body. Raises Overloaded."""
 
         async def reserve() -> None:
             self._reservation.reserve(size, is_input=False)
 
         asyncio.run_coroutine_threadsafe(reserve(), loop).result()
+        try:
+            yield
+        finally:
+            # It comes before whatever threads ask of the loop from now on, and before `done` above.
+            loop.call_soon_threadsafe(self._reservation.release, size)
 
     def _submit(self, read: tuple[InferRequest, Writer]) -> None:
         request, self._write = read

@@ -4,8 +4,9 @@ import contextlib
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gateway.codecs import images
+from gateway.codecs.decoding_limit import LARGE_PIXELS, DecodingLimit
 from gateway.codecs.images import File, image_tensor
 from gateway.domain.image_processing import Preprocess
 from gateway.errors import InvalidRequest, ModelportError, Overloaded, TooLarge
@@ -384,7 +386,7 @@ def test_data_that_a_camera_appends_is_not_counted() -> None:
 
 
 def test_many_large_images_are_decoded_at_a_time_if_they_are_small_enough_together() -> None:
-    limit, pixels = images._DecodingLimit(), images._LARGE_PIXELS + 1
+    limit, pixels = DecodingLimit(), LARGE_PIXELS + 1
     together = Barrier(8, timeout=60)
 
     def decode() -> None:
@@ -397,7 +399,7 @@ def test_many_large_images_are_decoded_at_a_time_if_they_are_small_enough_togeth
 
 
 def test_a_large_image_waits_while_others_have_the_pixels_of_two_of_the_largest() -> None:
-    limit, largest = images._DecodingLimit(), 3 * images._LARGE_PIXELS
+    limit, largest = DecodingLimit(), 3 * LARGE_PIXELS
 
     def decode() -> int:
         with limit.reserve(largest, largest):
@@ -441,29 +443,67 @@ def test_the_tensor_is_written_into_the_memory_that_is_given() -> None:
     assert np.shares_memory(np.frombuffer(tensor.data, np.uint8), np.frombuffer(memory, np.uint8))
 
 
-def reserved(file: bytes, size: tuple[int, int] = (4, 6)) -> list[int]:
-    """Return what is reserved to decode the file twice."""
-    sizes: list[int] = []
+class Room:
+    """Reserves up to `most` bytes, and notes what was reserved."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.used, self.taken = most, 0, list[int]()
+
+    @contextlib.contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        if self.used + size > self.most:
+            raise Overloaded("no room")
+        self.used += size
+        self.taken.append(size)
+        yield
+        self.used -= size
+
+
+def decode(room: Room, file: bytes, size: tuple[int, int] = (4, 6), number: int = 1) -> None:
     preprocess, most = Preprocess(size, layout="NHWC"), 64 << 20
-    image_tensor([File("it", file)] * 2, preprocess, "x", "UINT8", most, bytearray, sizes.append)
-    return sizes
+    image_tensor([File("it", file)] * number, preprocess, "x", "UINT8", most, bytearray, room.reserve)
 
 
-def test_the_memory_of_large_images_and_tensors_is_reserved_before_it_is_used() -> None:
-    pixels = 1200 * 1000
-    assert reserved(save(Image.new("RGB", (1200, 1000)))) == [4 * 6 * 3 * 2 + pixels * 4 * images._COPIES]
-    transparent = pixels * 4 * images._MANY_COPIES
-    assert reserved(save(Image.new("RGBA", (1200, 1000)))) == [4 * 6 * 3 * 2 + transparent]
-    assert reserved(save(Image.new("RGB", (1200, 1000)), "WEBP")) == [4 * 6 * 3 * 2 + transparent]
-    assert reserved(save(Image.new("RGB", (9, 9))), (1600, 1600)) == [2 * 1600 * 1600 * 3]
-    assert reserved(save(Image.new("RGB", (1000, 1000)))) == []
+def test_the_memory_of_large_images_and_tensors_is_reserved_while_it_is_used() -> None:
+    few, many = (1200 * 1000 * 4 * copies for copies in (images._COPIES, images._MANY_COPIES))
+    for file, size, taken in (
+        (save(Image.new("RGB", (1200, 1000))), (4, 6), [few, few]),
+        (save(Image.new("RGBA", (1200, 1000))), (4, 6), [many, many]),
+        (save(Image.new("RGB", (1200, 1000)), "WEBP"), (4, 6), [many, many]),
+        (save(Image.new("RGB", (9, 9))), (1600, 1600), [2 * 1600 * 1600 * 3]),
+        (save(Image.new("RGB", (1000, 1000))), (4, 6), []),
+    ):
+        room = Room(1 << 30)
+        decode(room, file, size, number=2)
+        assert (room.taken, room.used) == (taken, 0)
 
 
 def test_an_image_for_which_there_is_no_room_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(size: int) -> None:
-        raise Overloaded("no room")
-
     monkeypatch.setattr(images, "_load", None)
-    file = File("it", save(Image.new("RGB", (2000, 2000))))
     with pytest.raises(Overloaded):
-        image_tensor([file], Preprocess((4, 6)), "x", "FP32", 64 << 20, bytearray, refuse)
+        decode(Room(1 << 20), save(Image.new("RGB", (2000, 2000))))
+
+
+def test_an_image_waits_for_room_that_another_one_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(2000 * 2000 * 4 * images._COPIES)
+    file, load, changed = save(Image.new("RGB", (2000, 2000))), images._load, images._DECODING._changed
+    decoding, waiting, wait = [0], Event(), changed.wait
+
+    def wait_for_others(timeout: float | None = None) -> bool:
+        waiting.set()
+        return wait(timeout)
+
+    def count(*arguments: Any) -> Any:
+        decoding[0] += 1
+        assert decoding[0] == 1
+        waiting.wait()
+        loaded = load(*arguments)
+        decoding[0] -= 1
+        return loaded
+
+    monkeypatch.setattr(changed, "wait", wait_for_others)
+    monkeypatch.setattr(images, "_load", count)
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(decode, room, file) for _ in range(2)]:
+            done.result()
+    assert (len(room.taken), room.used) == (2, 0)

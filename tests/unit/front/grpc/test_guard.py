@@ -86,6 +86,10 @@ class Reservation:
         self._every.size += size
         self._size += size
 
+    def release(self, size: int) -> None:
+        self._every.size -= size
+        self._size -= size
+
     def close(self, error: BaseException | None = None) -> None:
         self._every.size -= self._size
         self._every.open -= 1
