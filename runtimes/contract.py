@@ -446,6 +446,14 @@ class Model:
             raise answer
         return answer
 
+    def in_fp32(self) -> "Model":
+        """Return this model as it would compute in FP32 what it computes in BF16, with outputs that are not rounded.
+
+        An export is compared with that. This model cannot be used afterwards. Raises LoadError if the runtime cannot do
+        so.
+        """
+        raise LoadError("the runtime cannot compute in FP32 what the model computes in another datatype")
+
     def infer_requests(
         self, requests: Sequence[Request], signature: str
     ) -> "Sequence[Union[Dict[str, np.ndarray], Exception]]":

@@ -41,6 +41,8 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     fixed      the number of rows per run if the artifact accepts no other; 0 for any
     timed      a file of inputs for which the duration of an inference is measured; "" for none
     decide     whether the description includes how a worker would batch requests
+    in_fp32    whether the model computes in FP32 what it computes in BF16, with outputs that are not rounded. Fails if
+               its runtime cannot do that
     """
     load = Load.from_json(job["load"])
     model, name = open_model(load, job["signature"])
@@ -50,6 +52,8 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
             return dict(_describe(model, name, job["shapes"]), **facts)
         served = _decide(model, name, load.batching)
         return dict(_describe(model, name, job["shapes"], served["sizes"], served["dim"]), batching=served, **facts)
+    if job["in_fp32"]:
+        model = model.in_fp32()
     run = _Run(model, name, job["fixed"], job["fold"], job["large"])
     with bounds.bounded(_LARGE_S, _LARGE_BYTES) if job["large"] else ExitStack():
         answers = [run.case(case, os.path.join(job["results"], os.path.basename(case))) for case in job["cases"]]

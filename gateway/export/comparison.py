@@ -4,16 +4,19 @@ Outputs are compared part by part. A part is an output as a whole, or a slice al
 boxes, one row, one class. A part's difference is its largest |a - b| in a case, divided by the part's own size in that
 case, where a is the original's. So errors in small numbers show next to large ones, and a case with huge numbers does
 not hide another. NaN and infinities must be in the same positions. Integers and booleans are equal or different.
+
+A model that computes in BF16 is compared as it would compute in FP32; see rounding.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gateway.domain.differences import agreement, largest, max_difference, not_finite
-from gateway.export import parts
+from gateway.export import parts, rounding
 from gateway.export.parts import Sizes
 from runtimes.contract import datatype_of
 from runtimes.tensors import widened
@@ -32,12 +35,9 @@ _MAX_NOISE = 1e-2
 _MAX_LEFT_OUT = 0.5
 # The share of rows with a clear winner that must have the same one. Quantized exports that work keep most winners.
 _MIN_TOP1 = 0.5
-# The largest difference allowed of outputs in a coarser datatype than the precision. Each operator of a model that
-# computes in BF16 rounds, and another framework rounds elsewhere. This is eight times its step, as that of float16 is
-# ten times FP16's. FP8 is rounded to once, at the end, and its neighbors are equal.
-_OF_DATATYPE = {"BF16": 2.0**-4}
-# How far neighbors are apart at most, relative to the larger one.
-_STEPS = {"BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
+# The largest difference allowed of outputs in BF16 if it is not known what the original computes in FP32. Each operator
+# of such a model rounds, and another framework rounds elsewhere. This is eight times its step.
+_OF_DATATYPE = {"BF16": rounding.MOST}
 _NOTHING = "the original returns no number to compare: provide other inputs with --check"
 
 
@@ -46,6 +46,7 @@ class Answers(NamedTuple):
 
     moved  the original's answers to the same inputs, moved by one unit in the last place; () if not requested
     exact  whether the inputs are meant exactly (draws.Draw), so that a large change of `moved` excuses nothing
+    own    the original's answers, if `original` is what it would answer if it computed in FP32
     """
 
     case: str
@@ -53,6 +54,7 @@ class Answers(NamedTuple):
     other: Arrays
     moved: Sequence[Arrays] = ()
     exact: bool = True
+    own: Arrays = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class OutputDifference:
     problem    why the output cannot be compared, in words; "" if it can
     differing  the cases in which the output differs by more than allowed
     left_out   the cases in which the original's own answers are noise, or a choice among equal scores
+    own        how much the original itself differs from what it would compute in FP32, as `coarse`
     allowed    the largest difference that its datatype allows, if that is more than the comparison does; else 0
     large      the exponent of two of the integers in inputs from which on the output differs; 0: it never does
     """
@@ -85,6 +88,7 @@ class OutputDifference:
     left_out: Sequence[str] = ()
     large: int = 0
     allowed: float = 0.0
+    own: float = 0.0
 
 
 def compare(
@@ -93,45 +97,47 @@ def compare(
     tolerance: float = TOLERANCES["float32"],
     classifiers: frozenset[str] = frozenset(),
 ) -> list[OutputDifference]:
-    """Compare the named outputs over all cases. classifiers: outputs whose last dimension is classes.
-
-    Numbers of BF16 and FP8 that are neighbors are equal, because rounding decides between them.
-    """
+    """Compare the named outputs over all cases. classifiers: outputs whose last dimension is classes."""
     allowed = {name: _allowed(name, answers) for name in names}
-    answers = [each._replace(**_widened(each)) for each in answers]
+    own = {name: _own_errors(name, answers) for name in names}
+    answers = [each._replace(**_unrounded(each)) for each in answers]
     ranked = [name for name in names if all(name in each.original for each in answers)]
     ranked = [name for name in ranked if parts.is_ranking([each.original[name] for each in answers])]
     tied = {each.case: {name for name in ranked if parts.has_ties(each.original[name])} for each in answers}
-    return [
-        replace(_output(name, answers, max(tolerance, allowed[name]), name in classifiers, tied), allowed=allowed[name])
-        for name in names
-    ]
+    found = []
+    for name in names:
+        errors, limit = own[name], max(tolerance, allowed[name])
+        noisy = {case for case, error in errors.items() if error > rounding.MOST}
+        difference = _output(name, answers, limit, name in classifiers, tied, noisy)
+        most = max((error for case, error in errors.items() if case not in noisy), default=0.0)
+        found.append(replace(difference, allowed=allowed[name], own=most))
+    return found
 
 
 def _allowed(name: str, answers: Sequence[Answers]) -> float:
-    found = (each.original[name].dtype for each in answers if name in each.original)
+    found = (each.original[name].dtype for each in answers if name in each.original and not each.own)
     return max((_OF_DATATYPE.get(datatype_of(dtype), 0.0) for dtype in found), default=0.0)
 
 
-def _widened(answers: Answers) -> dict[str, Any]:
-    """Return the outputs of both models in datatypes of numpy."""
-    original = {name: widened(array) for name, array in answers.original.items()}
+def _own_errors(name: str, answers: Sequence[Answers]) -> dict[str, float]:
+    """Return case → how much the original differs from what it would compute in FP32, if that is known."""
+    known = [each for each in answers if name in each.own and name in each.original]
+    least = parts.least_size([widened(each.original[name]) for each in known]) if known else 0.0
+    return {each.case: rounding.own_error(each.original[name], each.own[name], least) for each in known}
+
+
+def _unrounded(answers: Answers) -> dict[str, Any]:
+    """Return the outputs of both models in datatypes of numpy, without differences that rounding explains."""
+    own = answers.own
 
     def others(outputs: Arrays) -> Arrays:
-        return {name: _near(answers.original.get(name, array), array) for name, array in outputs.items()}
+        return {
+            name: rounding.unrounded(answers.original.get(name, array), own.get(name), array)
+            for name, array in outputs.items()
+        }
 
+    original = {name: rounding.reference(array, own.get(name)) for name, array in answers.original.items()}
     return {"original": original, "other": others(answers.other), "moved": [others(each) for each in answers.moved]}
-
-
-def _near(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return `b`, widened, with the numbers of `a` in place of neighbors of these."""
-    wide, original = widened(b), widened(a)
-    step = _STEPS.get(datatype_of(a.dtype), 0.0)
-    if not step or a.shape != b.shape:
-        return wide
-    with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(original - wide) <= step * np.maximum(np.abs(original), np.abs(wide))
-    return np.where(near & np.isfinite(original) & np.isfinite(wide), original, wide)
 
 
 def within(difference: OutputDifference, tolerance: float, allow_loss: bool = False) -> bool:
@@ -152,9 +158,17 @@ def scale(answer: np.ndarray, all_answers: Sequence[np.ndarray]) -> float:
 
 
 def _output(
-    name: str, answers: Sequence[Answers], tolerance: float, classifier: bool, tied: Mapping[str, set[str]]
+    name: str,
+    answers: Sequence[Answers],
+    tolerance: float,
+    classifier: bool,
+    tied: Mapping[str, set[str]],
+    noisy: Container[str],
 ) -> OutputDifference:
-    """tied: case → outputs of ranked scores of which some are equal, so that their order is arbitrary."""
+    """tied: case → outputs of ranked scores of which some are equal, so that their order is arbitrary.
+
+    noisy: the cases in which the original itself rounds too much
+    """
     if not answers:
         return OutputDifference(name, problem=_NOTHING)
     for each in answers:
@@ -170,6 +184,9 @@ def _output(
     differing, left_out, problem = [], [], ""
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     for each in answers:
+        if each.case in noisy:
+            left_out.append(each.case)
+            continue
         a, b = each.original[name], each.other[name]
         moved = [other[name] for other in each.moved if name in other]
         wrong = not_finite(a, b)
@@ -247,8 +264,8 @@ def _insufficient(
 ) -> str:
     if len(left_out) > _MAX_LEFT_OUT * len(answers):
         return (
-            f"on {len(left_out)} of {len(answers)} inputs the original's own answer changes when they move by one unit "
-            "in the last place: provide real ones with --check"
+            f"on {len(left_out)} of {len(answers)} inputs the original's own answer is mostly rounding, or changes "
+            "when they move by one unit in the last place: provide real ones with --check"
         )
     if not any(np.any(np.isfinite(a)) if a.dtype.kind == "f" else a.size for a, _ in kept):
         return _NOTHING

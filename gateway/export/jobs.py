@@ -100,6 +100,7 @@ class CasesJob(NamedTuple):
     large    limit the time and the memory of the runs, because their integers are large
     fold     retry refused inputs with their integers modulo what the model accepts
     decide   describe how a worker would batch requests, too
+    in_fp32  compute in FP32 what the model computes in BF16, and round no output
     """
 
     load: Load
@@ -112,6 +113,7 @@ class CasesJob(NamedTuple):
     fold: bool = False
     large: bool = False
     decide: bool = False
+    in_fp32: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -126,6 +128,7 @@ class CasesJob(NamedTuple):
             "fixed": self.fixed,
             "timed": str(self.timed) if self.timed else "",
             "decide": self.decide,
+            "in_fp32": self.in_fp32,
         }
 
 

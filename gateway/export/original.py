@@ -53,6 +53,7 @@ class Original:
         self.large: list[LargeAnswer] = []
         self.note = ""
         self._limits: dict[str, Limit] = {}
+        self._precise: dict[str, Arrays] | None = None
 
     async def answer(self, cases: Sequence[Case], tolerance: float) -> None:
         """Run the cases. Raises CannotExport if all are refused, or if an answer differs the second time."""
@@ -100,19 +101,32 @@ class Original:
             self._moved[case.name] = [(each.case, each.outputs or {}) for each in outcomes]
         return [outputs for _, outputs in self._moved[case.name]]
 
+    async def in_fp32(self) -> dict[str, Arrays]:
+        """Return case → what the model would answer if it computed in FP32; {} if the framework cannot do that."""
+        if self._precise is None:
+            try:
+                outcomes = await self._run([case for case, _ in self.answered], in_fp32=True)
+            except CannotExport:
+                outcomes = []
+            self._precise = {each.case.name: each.outputs for each in outcomes if each.outputs is not None}
+        return self._precise
+
     async def moved(self, names: Sequence[str]) -> dict[str, list[tuple[Case, Arrays]]]:
         """Return case → the same inputs with each float moved by one unit in the last place, and the answers.
 
-        Raises CannotExport.
+        These are computed in FP32 if in_fp32() was. Raises CannotExport.
         """
         missing = [case for case, _ in self.answered if case.name in names and case.name not in self._moved]
         pairs = [(case, other) for case in missing for other in case_files.moves(case)]
         self._moved.update({case.name: [] for case in missing})
-        for (case, _), (other, outputs, _) in zip(pairs, await self._run([other for _, other in pairs]), strict=True):
+        outcomes = await self._run([other for _, other in pairs], in_fp32=bool(self._precise))
+        for (case, _), (other, outputs, _) in zip(pairs, outcomes, strict=True):
             self._moved[case.name].append((other, outputs or {}))
         return {name: self._moved[name] for name in names}
 
-    async def _run(self, cases: Sequence[Case], timed: Case | None = None, large: bool = False) -> list[Outcome]:
+    async def _run(
+        self, cases: Sequence[Case], timed: Case | None = None, large: bool = False, in_fp32: bool = False
+    ) -> list[Outcome]:
         if not cases:
             return []
         source, jobs = self.source, self._jobs
@@ -122,7 +136,7 @@ class Original:
             case_files.write(Case("timed", case_files.one_row(timed.inputs, source.batches)), folder) if timed else None
         )
         fold = any(case.generated for case in cases)
-        job = CasesJob(source.load, source.key, files, results, timed=row, fold=fold, large=large)
+        job = CasesJob(source.load, source.key, files, results, timed=row, fold=fold, large=large, in_fp32=in_fp32)
         try:
             answer = await jobs.run(source.environment, job.to_json())
         except RouteFailed as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gateway.domain.differences import looks_like_classes
 from gateway.environments.environment import Environment
 from gateway.export import cases as case_files
-from gateway.export import comparison, interface, known, large
+from gateway.export import comparison, interface, large, rounding, verdict
 from gateway.export.cases import Arrays, Case
 from gateway.export.comparison import Answers, OutputDifference
 from gateway.export.jobs import CasesJob, RouteFailed, bare_load
@@ -16,18 +16,15 @@ from gateway.export.original import LargeAnswer, Original
 from gateway.export.report import Run
 from gateway.export.runners import RUNNERS, Runner
 from gateway.export.source import Source
+from gateway.export.verdict import Limits, advice, mismatch
 from gateway.export.workspace import Workspace
 from gateway.process.cores import available_cores
 from runtimes import wire
 from runtimes.contract import Signature, TensorSpec, numpy_dtype
 from runtimes.control import Load
 
-
-class Limits(NamedTuple):
-    """How much an export may differ: see comparison.within."""
-
-    tolerance: float
-    allow_loss: bool = False
+# Formats of frameworks that can compute in FP32 what a model computes in BF16.
+_IN_FP32 = ("torchscript", "pt2")
 
 
 class Differs(RouteFailed):
@@ -163,7 +160,10 @@ class _Comparison:
             differs = await self._compare_large(beyond)
             differences = [replace(each, large=differs.get(each.name, 0)) for each in differences]
         run = Run(name, differences, answer["seconds"], cases=len(answers) + len(beyond))
-        return run, _notes(name, differences, refused)
+        return run, [
+            *verdict.notes(name, differences, refused),
+            *verdict.rounding_notes(self._source.signature.outputs, differences),
+        ]
 
     def _accepted_cases(self, answered: Sequence[tuple[Case, Arrays]]) -> list[tuple[Case, Arrays]]:
         """Return the cases and answers without those that the export's shapes or datatypes exclude."""
@@ -221,7 +221,12 @@ class _Comparison:
             found = comparison.compare(names, answers, self._limits.tolerance, scores)
             return found, {case for each in found for case in each.differing}
 
+        if any(rounding.is_coarse(spec.datatype) for spec in specs):
+            answers = await self._in_fp32(answers)
         found, differing = compare(answers)
+        if differing and not answers[0].own and self._source.format in _IN_FP32:
+            answers = await self._in_fp32(answers)  # it may compute in BF16 between inputs and outputs in FP32
+            found, differing = compare(answers)
         if not differing or 2 * len(differing) > len(answers):
             return found
         moved = await self._original.moved(sorted(differing))
@@ -234,6 +239,11 @@ class _Comparison:
         return (
             compare([each._replace(exact=each.exact and each.case not in off) for each in again])[0] if off else found
         )
+
+    async def _in_fp32(self, answers: Sequence[Answers]) -> list[Answers]:
+        """Put what the original would compute in FP32 in place of its answers, where its framework can do that."""
+        precise = await self._original.in_fp32() if self._source.format in _IN_FP32 else {}
+        return [each._replace(original=precise.get(each.case, each.original), own=each.original) for each in answers]
 
     async def _compare_large(self, found: Sequence[tuple[LargeAnswer, Arrays]]) -> dict[str, int]:
         """Return output → the smallest magnitude of large integers (an exponent of two) for which it differs.
@@ -275,67 +285,7 @@ class _Comparison:
         return bool(pairs) and all(each.differing or each.problem for each in compared)
 
 
-def _notes(runner: str, differences: Sequence[OutputDifference], refused: Sequence[tuple[str, str]]) -> list[str]:
-    notes = [
-        f"output '{each.name}' is not compared on {', '.join(each.left_out)}: the original's own answer changes there "
-        "when the input moves by one unit in the last place, or is a choice among equal scores"
-        for each in differences
-        if each.left_out
-    ]
-    if refused:
-        name, reason = refused[0]
-        others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-        notes.append(f"{runner} refuses input {name}{others}, which the original accepts: {reason}")
-    notes += [f"output '{each.name}': {each.loss}" for each in differences if each.loss]
-    notes += [_wrong_from(each) for each in differences if each.large]
-    notes += [
-        f"output '{each.name}' is BF16: numbers that are neighbors are equal, and differences of up to "
-        f"{each.allowed:g} of the largest value are allowed"
-        for each in differences
-        if each.allowed
-    ]
-    return notes
-
-
 def classifiers(outputs: Sequence[TensorSpec], labels: Container[str]) -> frozenset[str]:
     """Return the outputs that have labels; if none has, those that look like scores."""
     labelled = frozenset(spec.name for spec in outputs if spec.name in labels)
     return labelled or frozenset(s.name for s in outputs if looks_like_classes(s.shape, s.datatype))
-
-
-def mismatch(run: Run, limits: Limits) -> str:
-    """Return why the export does not match, in one sentence; "" if it does."""
-    for each in run.differences:
-        if each.problem:
-            return f"{run.runner}: output '{each.name}' cannot be right: {each.problem}"
-        if comparison.within(each, *limits):
-            continue
-        if each.large:
-            return f"{run.runner}: {_wrong_from(each)}"
-        allowed = max(limits.tolerance, each.allowed)
-        if each.relative <= allowed:
-            return f"{run.runner}: output '{each.name}' loses information: {each.loss}"
-        where = f" in {each.where}" if each.where else ""
-        return (
-            f"{run.runner}: output '{each.name}' differs by {each.relative:.2g} of its largest value{where} "
-            f"({each.absolute:.2g}, input {each.case}), where {allowed:g} is allowed"
-            f"{known.reference(each.differing)}"
-        )
-    return ""
-
-
-def _wrong_from(difference: OutputDifference) -> str:
-    start = f"about 2^{difference.large} on at the latest"  # the smallest magnitude tried
-    return f"output '{difference.name}' is wrong for large integers: it differs from {start}"
-
-
-def advice(run: Run, limits: Limits) -> str:
-    """Suggest --allow-loss if it would help. Quantization loses small parts of an output; float32 must not."""
-    differing = [each for each in run.differences if not comparison.within(each, *limits)]
-    if not all(comparison.within(each, limits.tolerance, allow_loss=True) for each in differing):
-        return ""
-    if any(each.large for each in differing):
-        return "if the model never gets such integers, provide real inputs with --check DATA.npz, or use --allow-loss"
-    quantized = limits.tolerance > comparison.TOLERANCES["float32"]
-    lost = any(each.loss and each.relative <= max(limits.tolerance, each.allowed) for each in differing)
-    return "--allow-loss accepts the loss" if quantized or lost else ""

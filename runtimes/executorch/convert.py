@@ -9,6 +9,7 @@ from modelport_converter.interface import INTERFACE
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
+from runtimes.torchscript import fp32_program
 from runtimes.torchscript.dtypes import to_tensor
 from runtimes.torchscript.names import positions_of
 from runtimes.torchscript.screening import load_screened
@@ -22,12 +23,15 @@ def pt2_to_executorch(step: Step) -> List[str]:
     warnings.simplefilter("ignore")
     program = load_screened(step.source)
     _detach(program)
+    example = step.example()
+    tensors = [to_tensor(example[spec.name].copy()) for spec in step.inputs]
+    converted = []
+    if fp32_program.computes_in_bf16(program):
+        program, converted = fp32_program.in_fp32(program, tensors, widen_weights=True), [fp32_program.NOTE]
     chosen = _chosen(step, program)
     if not program.range_constraints and chosen is None:
         _lower(step, program)  # all sizes are fixed
-        return []
-    example = step.example()
-    tensors = [to_tensor(example[spec.name].copy()) for spec in step.inputs]
+        return converted
     is_fixed = step.options.get("batch") or not program.range_constraints
     shapes, notes = ([], []) if is_fixed else _dynamic(program, len(tensors))
     for index, shape in enumerate(shapes):
@@ -37,7 +41,7 @@ def pt2_to_executorch(step: Step) -> List[str]:
     flat = _Flat(program.module(), _structure(program, len(tensors)), chosen)
     free = {"tensors": tuple(shapes)} if any(shapes) else None
     _lower(step, torch.export.export(flat, tuple(tensors), dynamic_shapes=free))
-    return notes
+    return converted + notes
 
 
 def _chosen(step: Step, program: Any) -> Optional[List[int]]:

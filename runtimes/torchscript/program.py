@@ -16,6 +16,7 @@ from runtimes.contract import (
     DeviceLost,
     InputRange,
     InvalidInput,
+    LoadError,
     LoadOptions,
     Model,
     Signature,
@@ -26,6 +27,7 @@ from runtimes.contract import (
 from runtimes.redaction import reason_of, redacted
 
 from .dtypes import datatype_of_tensors, to_array, to_tensor
+from .fp32_reference import in_fp32
 
 # What an argument is: a tensor, or a Python number or string, or a list of them.
 TENSOR, SCALAR, LIST = "tensor", "scalar", "list"
@@ -106,6 +108,13 @@ class TorchModel(Model):
             if not self._leaves_inference_mode(error):
                 raise self._to_contract_error(error, values) from error
         return self.infer(inputs, outputs, signature)
+
+    def in_fp32(self) -> Model:
+        program = self.program
+        if program.module is None:
+            raise LoadError("compiled code cannot compute in FP32 what it computes in another datatype")
+        # Some operators cannot run step by step in inference mode.
+        return TorchModel(program._replace(call=in_fp32(program.call, program.module), widen=None), False)
 
     def _mode(self) -> Any:
         return torch.inference_mode(self._inference_mode)

@@ -1,5 +1,6 @@
 """Make programs of torch.export: `PYTHON make_programs.py FOLDER`, in the runtime's environment."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -28,16 +29,31 @@ class Edges(torch.nn.Module):
         return self.layer(x.float()).bfloat16()
 
 
+class Layers(torch.nn.Module):
+    """BF16 throughout: a sum of 256 terms, a layer norm, a softmax, a maximum and zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.norm, self.last = torch.nn.Linear(4, 256), torch.nn.LayerNorm(256), torch.nn.Linear(256, 3)
+
+    def forward(self, x, y):
+        logits = self.last(self.norm(torch.relu(self.wide(x - y / 2))))
+        return {"scores": torch.softmax(logits, -1), "logits": logits, "best": logits.argmax(-1), "zeros": 0 * logits}
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
-    layers = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)).to(torch.bfloat16)
+    layers = Layers().to(torch.bfloat16)
+    unbiased = copy.deepcopy(layers)
+    torch.nn.init.zeros_(unbiased.last.bias)
     for name, module, dtype in (
         ("halves", Halves(), torch.float32),
         ("edges", Edges(), torch.bfloat16),
         ("bfloat16", layers, torch.bfloat16),
+        ("unbiased", unbiased, torch.bfloat16),
     ):
         version = Path(sys.argv[1]) / name / "1"
         version.mkdir(parents=True)
-        rows = ({0: torch.export.Dim("rows")},)
-        program = torch.export.export(module.eval(), (torch.rand(2, 4, dtype=dtype),), dynamic_shapes=rows)
-        torch.export.save(program, version / "model.pt2")
+        count = 2 if name in ("bfloat16", "unbiased") else 1
+        rows, example = ({0: torch.export.Dim("rows")},) * count, (torch.rand(2, 4, dtype=dtype),) * count
+        torch.export.save(torch.export.export(module.eval(), example, dynamic_shapes=rows), version / "model.pt2")

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from runtimes.contract import TensorSpec
 from runtimes.conversion import Refused, Step
 from runtimes.converters.names import set_names
+from runtimes.torchscript import fp32_program
 from runtimes.torchscript.dtypes import to_tensor
 from runtimes.torchscript.names import positions_of
 from runtimes.torchscript.screening import load_screened
@@ -52,12 +53,12 @@ def torchscript_to_onnx(step: Step) -> None:
     _to_onnx(step, module, example)
 
 
-def torchscript_to_onnx_by_export(step: Step) -> None:
+def torchscript_to_onnx_by_export(step: Step) -> List[str]:
     """Convert by way of torch.export, which infers shapes that the script does not contain."""
     from torch._export.converter import TS2EPConverter
 
     module, example = _scripted(step)
-    _exported_to_onnx(step, TS2EPConverter(module, example).convert(), example)
+    return _exported_to_onnx(step, TS2EPConverter(module, example).convert(), example)
 
 
 def torchscript_to_pt2(step: Step) -> None:
@@ -68,15 +69,18 @@ def torchscript_to_pt2(step: Step) -> None:
     torch.export.save(TS2EPConverter(module, example).convert(), step.destination)
 
 
-def exported_to_onnx(step: Step) -> None:
+def exported_to_onnx(step: Step) -> List[str]:
     """Dynamic sizes of the program stay dynamic."""
     program = load_screened(step.source)
     chosen = positions_of(step.outputs, program.call_spec.out_spec)
-    _exported_to_onnx(step, program, _example(step), chosen)
+    return _exported_to_onnx(step, program, _example(step), chosen)
 
 
-def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen: Sequence[int] = ()) -> None:
+def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen: Sequence[int] = ()) -> List[str]:
     """chosen: the positions of the served outputs among the program's results, if these are not all of them."""
+    notes = []
+    if fp32_program.computes_in_bf16(program):
+        program, notes = fp32_program.in_fp32(program, example), [fp32_program.NOTE]
     converted = torch.onnx.export(
         program, example, dynamo=True, verbose=False, input_names=[spec.name for spec in step.inputs]
     )
@@ -89,6 +93,7 @@ def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen
         output.name = spec.name
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     converted.save(step.destination, external_data=size >= _MAX_IN_ONE_FILE)
+    return notes
 
 
 def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:
@@ -123,6 +128,9 @@ def _to_tflite(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
 
 def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
     symbolics.register()
+    tensors = [*module.parameters(), *module.buffers(), *example]
+    if any(tensor.dtype is torch.bfloat16 for tensor in tensors):
+        raise Refused("it keeps BF16, for which ONNX Runtime has few kernels")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -38,6 +38,7 @@ def test_a_model_is_given_strings_as_a_client_sends_them(tmp_path: Path) -> None
         "fold": False,
         "large": False,
         "timed": "",
+        "in_fp32": False,
     }
     assert offline.run_cases(job)["answers"] == [{}]
     answer = array_files.read(str(tmp_path / "results" / "given.npz"))["y"]

@@ -1,0 +1,69 @@
+"""Compares numbers of few digits, BF16 and FP8, with what was rounded to them.
+
+Neighbors in BF16 differ by up to 2^-7 of their size, and in FP8 by up to a quarter: a tolerance that excuses rounding
+would excuse mistakes. And an original that computes in BF16 rounds after each operator, where no export does. So the
+original is computed in FP32 where that is possible, and a number of the export is right if it is the original's number
+in FP32, rounded once.
+"""
+
+import numpy as np
+
+from gateway.domain.differences import relative_difference
+from runtimes.contract import datatype_of
+from runtimes.tensors import widened
+
+Array = np.ndarray
+
+# An original that differs from itself in FP32 by more than this is mostly rounding, and nothing can be compared with
+# it. It is also the most that excuses a difference between an original and its export.
+MOST = 2.0**-4
+# Ranks of scores, such as the largest one's, differ where rounding makes scores equal, but not in most places.
+_MOST_INTEGERS = 0.5
+_COARSE = ("BF16", "FP8_E4M3FN", "FP8_E5M2")
+
+
+def is_coarse(datatype: str) -> bool:
+    return datatype in _COARSE
+
+
+def reference(precise: Array, own: Array | None) -> Array:
+    """Return the numbers that are right, in a dtype of numpy: `precise`, which is the original's answer in FP32.
+
+    own: the original's own answer, which is right where a number is too large for its datatype
+    """
+    a = widened(precise)
+    if own is None or own.shape != a.shape or a.dtype.kind != "f":
+        return a
+    ours = widened(own)
+    return np.where(np.isfinite(a) == np.isfinite(ours), a, ours)
+
+
+def unrounded(precise: Array, own: Array | None, answer: Array) -> Array:
+    """Return an export's answer in a dtype of numpy, moved towards `precise` as far as rounding may have moved it.
+
+    Numbers that are the original's own are right. If `precise` is rounded as well, neighbors are equal.
+    """
+    wide = widened(answer)
+    if precise.shape != answer.shape or not is_coarse(datatype_of(answer.dtype)):
+        return wide
+    right = reference(precise, own)
+    steps = 1.0 if is_coarse(datatype_of(precise.dtype)) else 0.5
+    with np.errstate(invalid="ignore", over="ignore"):
+        most = steps * np.abs(widened(np.spacing(answer)))
+        near = wide + np.clip(right - wide, -most, most)
+    found = np.where(np.isfinite(right) & np.isfinite(wide), near, wide)
+    if own is None or own.shape != answer.shape:
+        return found
+    ours = widened(own)
+    return np.where((ours == wide) | (np.isnan(ours) & np.isnan(wide)), right, found)
+
+
+def own_error(precise: Array, own: Array, least: float) -> float:
+    """Return how much the original differs from itself in FP32, rounded once, relative to its largest value, which is
+    `least` at least. For integers, it is the share of those that differ, if that is most of them.
+    """
+    if precise.shape != own.shape:
+        return 0.0
+    a = widened(precise)
+    found = relative_difference(a, unrounded(precise, None, own), least)
+    return found if a.dtype.kind == "f" or found > _MOST_INTEGERS else 0.0

@@ -1,0 +1,125 @@
+"""Makes programs that compute in BF16 compute in FP32, for converters: their runtimes have few kernels for BF16, or sum
+up in it. Inputs, outputs and weights stay BF16.
+"""
+
+from typing import Any, Dict, List, Sequence
+
+import torch
+from torch.export.graph_signature import OutputKind
+from torch.fx import GraphModule
+from torch.fx.node import map_aggregate
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from runtimes.conversion import Refused
+
+NOTE = "it computes in FP32 what the original computes in BF16"
+
+_CASTS = (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype, torch.ops.aten._assert_tensor_metadata.default)
+
+
+def computes_in_bf16(program: Any) -> bool:
+    """Whether an operator other than a conversion reads or returns BF16."""
+    parts = [each for each in program.graph_module.modules() if isinstance(each, GraphModule)]
+    nodes = [node for part in parts for node in part.graph.nodes if node.op == "call_function"]
+    return any(_is_bf16(each) for node in nodes if node.target not in _CASTS for each in (node, *node.all_input_nodes))
+
+
+def in_fp32(program: Any, example: Sequence[torch.Tensor], widen_weights: bool = False) -> Any:
+    """Return the program, whose arguments are tensors one after another then, in FP32. Raises Refused.
+
+    example        the inputs
+    widen_weights  whether weights become FP32, too, for converters that need them as constants
+    """
+    spec = program.call_spec.in_spec
+    if spec.num_leaves != len(example):
+        raise Refused("the program has arguments that are not tensors, and computes in BF16")
+    module = program.module(check_guards=False)
+    if widen_weights:
+        module._apply(_widened_tensor)
+    for part in [each for each in module.modules() if isinstance(each, GraphModule)]:
+        _convert(part)
+    tensors, shapes = list(example), _dynamic(program)
+    for index, shape in enumerate(shapes):
+        for axis in shape:
+            if tensors[index].shape[axis] == 1:  # torch.export takes a size of one for a fixed size
+                tensors[index] = torch.cat([tensors[index]] * 2, axis)
+    edges = _Edges(module, _output_dtypes(program), spec)
+    return torch.export.export(edges, tuple(tensors), dynamic_shapes={"tensors": tuple(shapes)}, strict=False)
+
+
+class _Edges(torch.nn.Module):
+    """A module that computes in FP32 now, between inputs and outputs as they were.
+
+    dtypes: of its flat outputs; spec: the structure of its arguments
+    """
+
+    def __init__(self, module: torch.nn.Module, dtypes: Sequence[Any], spec: TreeSpec) -> None:
+        super().__init__()
+        self.module, self._dtypes, self._spec = module, dtypes, spec
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        args, kwargs = tree_unflatten([_widened_tensor(each) for each in tensors], self._spec)
+        leaves, spec = tree_flatten(self.module(*args, **kwargs))
+        narrowed = [
+            leaf.to(dtype) if dtype is torch.bfloat16 and leaf.dtype is torch.float32 else leaf
+            for leaf, dtype in zip(leaves, self._dtypes)
+        ]
+        return tree_unflatten(narrowed, spec)
+
+
+def _convert(part: GraphModule) -> None:
+    """Make its operators create FP32 in place of BF16, and convert its weights where they are read."""
+    for node in list(part.graph.nodes):
+        node.args, node.kwargs = (map_aggregate(each, _widened) for each in (node.args, node.kwargs))
+        if node.op == "get_attr" and getattr(_attribute(part, node.target), "dtype", None) is torch.bfloat16:
+            with part.graph.inserting_after(node):
+                cast = part.graph.call_function(torch.ops.aten.to.dtype, (node, torch.float32))
+            node.replace_all_uses_with(cast, delete_user_cb=lambda user, cast=cast: user is not cast)
+    part.recompile()
+
+
+def _widened(value: Any) -> Any:
+    return torch.float32 if value is torch.bfloat16 else value
+
+
+def _widened_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype is torch.bfloat16 else tensor
+
+
+def _attribute(part: torch.nn.Module, path: str) -> Any:
+    found: Any = part
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _is_bf16(node: Any) -> bool:
+    return getattr(node.meta.get("val"), "dtype", None) is torch.bfloat16
+
+
+def _output_dtypes(program: Any) -> List[Any]:
+    nodes = {node.name: node for node in program.graph.nodes}
+    specs = [each for each in program.graph_signature.output_specs if each.kind is OutputKind.USER_OUTPUT]
+    values = [nodes[each.arg.name].meta.get("val") if hasattr(each.arg, "name") else None for each in specs]
+    return [getattr(value, "dtype", None) for value in values]
+
+
+def _dynamic(program: Any) -> List[Dict[int, Any]]:
+    """Return the dynamic dimensions of each input, with the bounds that they have."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    bounds = {str(symbol): limits for symbol, limits in program.range_constraints.items()}
+    shapes = []
+    for name in program.graph_signature.user_inputs:
+        sizes = nodes[name].meta["val"].shape
+        shapes.append(
+            {axis: _dim(bounds.get(str(size))) for axis, size in enumerate(sizes) if not isinstance(size, int)}
+        )
+    return shapes
+
+
+def _dim(limits: Any) -> Any:
+    low, high = (
+        (int(end) if end is not None and abs(end) < 1 << 31 else None)
+        for end in ((limits.lower, limits.upper) if limits is not None else (None, None))
+    )
+    return torch.export.Dim.AUTO(min=low, max=high)

@@ -1,0 +1,141 @@
+"""Programs of PyTorch that compute in BF16: exports compute in FP32, and small mistakes in them are noticed."""
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from gateway.environments.environment import Environment
+from gateway.export import cases
+from gateway.export.jobs import Jobs, RouteFailed
+from gateway.export.original import Original
+from gateway.export.report import Report
+from gateway.export.source import find, open_source
+from gateway.export.verification import Limits, verify
+from gateway.export.workspace import Workspace
+from runtimes.contract import numpy_dtype
+from tests.support.export_runs import environments, run_export
+
+MAKE = Path(__file__).parent / "make_programs.py"
+TARGETS = ("onnx", "executorch")
+
+
+@pytest.fixture(scope="module")
+def repository(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("programs")
+    command = [runtime_python("torchscript"), "-I", "-W", "ignore", MAKE, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exports(
+    repository: Path, runtime_environment: Callable[[str], Environment], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Report]]:
+    """Target → the model file of an export, and its report."""
+    runtime_environment("onnx")
+    folder = tmp_path_factory.mktemp("exports")
+    reports = {each: run_export("bfloat16", each, folder / each, repository=repository) for each in TARGETS}
+    files = {"onnx": "model.onnx", "executorch": "model.pte"}
+    return {each: (folder / each / files[each], report) for each, report in reports.items()}
+
+
+def original(repository: Path, model: str, scratch: Path) -> tuple[Original, Workspace]:
+    """Run the model on generated inputs."""
+    known, jobs = environments(), Jobs(scratch, print)
+    workspace = Workspace(known, jobs)
+
+    async def run() -> Original:
+        source = await open_source(find(model, repository, "", known.known), "", {}, workspace, {})
+        found = Original(source, jobs)
+        await found.answer(cases.generated(source.signature.inputs, source.shapes, source.batches), 1e-4)
+        return found
+
+    return asyncio.run(run()), workspace
+
+
+def problem(target: str, artifact: Path, of: tuple[Original, Workspace]) -> str:
+    """Return why the artifact is not an export of this model; "" if it is one."""
+    try:
+        asyncio.run(verify(target, artifact, of[0], Limits(1e-4), of[1]))
+    except RouteFailed as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(scope="module")
+def right(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Original, Workspace]:
+    return original(repository, "bfloat16", tmp_path_factory.mktemp("right"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_model_that_computes_in_bf16_is_exported_in_fp32(
+    exports: dict[str, tuple[Path, Report]], target: str
+) -> None:
+    report = exports[target][1]
+    datatypes = {name: datatype for name, datatype, *_ in (*report.inputs, *report.outputs)}
+    assert [datatypes[name] for name in ("x", "y", "scores", "logits", "best", "zeros")] == [
+        "BF16", "BF16", "BF16", "BF16", "INT64", "BF16",
+    ]  # fmt: skip
+    assert "it computes in FP32 what the original computes in BF16" in report.notes
+    assert any(
+        each.startswith("output 'logits' is compared with the original computed in FP32") for each in report.notes
+    )
+
+
+def without_bias(model: onnx.ModelProto) -> None:
+    (last,) = (each for each in model.graph.node if each.op_type == "Gemm" and each.output[0] in softmax_inputs(model))
+    replaced(model, last.input[2], np.zeros_like)
+
+
+def softmax_inputs(model: onnx.ModelProto) -> list[str]:
+    return [each.input[0] for each in model.graph.node if each.op_type == "Softmax"]
+
+
+def replaced(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    (tensor,) = (each for each in model.graph.initializer if each.name == name)
+    values = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(change(values).astype(values.dtype), name))
+
+
+def with_swapped_inputs(model: onnx.ModelProto) -> None:
+    other = {"x": "y", "y": "x"}
+    for node in model.graph.node:
+        node.input[:] = [other.get(each, each) for each in node.input]
+
+
+def with_a_leak(model: onnx.ModelProto) -> None:
+    (relu,) = (each for each in model.graph.node if each.op_type == "Relu")
+    relu.op_type = "LeakyRelu"
+    relu.attribute.append(onnx.helper.make_attribute("alpha", 0.01))
+
+
+def with_weights_rounded_twice(model: onnx.ModelProto) -> None:
+    """To BF16, and then to FP8."""
+    for tensor in list(model.graph.initializer):
+        if len(tensor.dims) == 2:
+            replaced(model, tensor.name, lambda values: values.astype(numpy_dtype("FP8_E4M3FN")).astype("f4"))
+
+
+@pytest.mark.parametrize("mistake", [without_bias, with_swapped_inputs, with_a_leak, with_weights_rounded_twice])
+def test_mistakes_in_an_onnx_file_are_noticed(
+    exports: dict[str, tuple[Path, Report]], right: Any, tmp_path: Path, mistake: Callable[[onnx.ModelProto], None]
+) -> None:
+    model = onnx.load(exports["onnx"][0])
+    mistake(model)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert "of its largest value" in problem("onnx", tmp_path / "model.onnx", right)
+
+
+def test_a_bias_that_the_original_lacks_is_noticed_in_executorch(
+    exports: dict[str, tuple[Path, Report]], repository: Path, tmp_path: Path
+) -> None:
+    artifact = exports["executorch"][0]
+    assert "of its largest value" in problem("executorch", artifact, original(repository, "unbiased", tmp_path))
