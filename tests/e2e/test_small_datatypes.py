@@ -185,7 +185,7 @@ def test_commands(gateway_of_all: Gateway, repository: Path, tmp_path: Path) -> 
     assert "input 'b' is BF16, which tflite lacks: export the model to onnx or executorch" in shown
     code, shown = command("export", "onnx", "--repository", repository, "--to", "onnx", "--out", tmp_path / "out")
     assert code == 0, shown
-    assert "note: output 'b2' is BF16: numbers that are neighbors are equal" in shown
+    assert "note: output 'b2' is BF16: numbers that differ only by being rounded" in shown
 
 
 def test_tables_and_programs(repository: Path, tmp_path: Path, case: Any) -> None:
