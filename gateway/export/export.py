@@ -26,7 +26,8 @@ from gateway.export.original import Original
 from gateway.export.report import Attempt, Report, Side, size_and_digest
 from gateway.export.routes import PRECISIONS, SMALL_DATATYPES, TARGETS, Route, routes
 from gateway.export.source import Source, find, is_path, open_source, pixels
-from gateway.export.verification import Differs, Limits, Verification, verify
+from gateway.export.verdict import Limits
+from gateway.export.verification import Differs, Verification, verify
 from gateway.export.workspace import Environments, Workspace
 from gateway.repository.model_config import ModelConfig, with_runtime
 from runtimes.contract import DATATYPES, InputRange, Signature, TensorSpec

@@ -32,7 +32,8 @@ from gateway.export.pipeline_report import ExportedStep, PipelineReport
 from gateway.export.report import Run
 from gateway.export.runners import RUNNERS
 from gateway.export.source import Source, open_source
-from gateway.export.verification import Limits, advice, load_export, mismatch
+from gateway.export.verdict import Limits, advice, mismatch
+from gateway.export.verification import load_export
 from gateway.export.workspace import Environments, Workspace
 from gateway.lifecycle.pipeline_signature import Mismatch, pipeline_interface
 from runtimes import array_files

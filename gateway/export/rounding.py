@@ -19,7 +19,8 @@ Array = np.ndarray
 MOST = 2.0**-4
 # Ranks of scores, such as the largest one's, differ where rounding makes scores equal, but not in most places.
 _MOST_INTEGERS = 0.5
-_COARSE = ("BF16", "FP8_E4M3FN", "FP8_E5M2")
+# How far neighbors are apart at most, relative to the larger one.
+_COARSE = {"BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
 
 
 def is_coarse(datatype: str) -> bool:
@@ -44,12 +45,15 @@ def unrounded(precise: Array, own: Array | None, answer: Array) -> Array:
     Numbers that are the original's own are right. If `precise` is rounded as well, neighbors are equal.
     """
     wide = widened(answer)
-    if precise.shape != answer.shape or not is_coarse(datatype_of(answer.dtype)):
+    datatype = datatype_of(answer.dtype)
+    if precise.shape != answer.shape or not is_coarse(datatype):
         return wide
     right = reference(precise, own)
     steps = 1.0 if is_coarse(datatype_of(precise.dtype)) else 0.5
     with np.errstate(invalid="ignore", over="ignore"):
-        most = steps * np.abs(widened(np.spacing(answer)))
+        apart = np.abs(widened(np.spacing(answer)))
+        apart = np.where(np.isfinite(apart), apart, np.abs(wide) * _COARSE[datatype])  # the largest number has no next
+        most = steps * apart
         near = wide + np.clip(right - wide, -most, most)
     found = np.where(np.isfinite(right) & np.isfinite(wide), near, wide)
     if own is None or own.shape != answer.shape:

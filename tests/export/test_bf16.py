@@ -17,7 +17,8 @@ from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original
 from gateway.export.report import Report
 from gateway.export.source import find, open_source
-from gateway.export.verification import Limits, verify
+from gateway.export.verdict import Limits
+from gateway.export.verification import verify
 from gateway.export.workspace import Workspace
 from runtimes.contract import numpy_dtype
 from tests.support.export_runs import environments, run_export

@@ -18,7 +18,8 @@ from gateway.export.jobs import Jobs, RouteFailed
 from gateway.export.original import Original, Outcome
 from gateway.export.routes import routes
 from gateway.export.source import Source
-from gateway.export.verification import Limits, verify
+from gateway.export.verdict import Limits
+from gateway.export.verification import verify
 from gateway.export.workspace import Workspace
 from gateway.repository.model_config import ModelConfig
 from runtimes.contract import Signature, TensorSpec

@@ -16,7 +16,7 @@ from gateway.export.jobs import Jobs
 from gateway.export.original import Original, Outcome
 from gateway.export.report import Attempt, Run
 from gateway.export.source import Source
-from gateway.export.verification import Limits, advice, mismatch
+from gateway.export.verdict import Limits, advice, mismatch
 from gateway.repository.model_config import ModelConfig
 from runtimes.contract import InputRange, Signature, TensorSpec
 from runtimes.id_ranges import MAX_IDS, Limit

@@ -23,7 +23,7 @@ from gateway.export.pipeline import domain
 from gateway.export.pipeline_comparison import WholeComparison
 from gateway.export.pipeline_plan import Plan, plan_of
 from gateway.export.source import Source
-from gateway.export.verification import Limits, mismatch
+from gateway.export.verdict import Limits, mismatch
 from gateway.repository.model_config import ModelConfig
 from runtimes.contract import InputRange, Signature, TensorSpec
 from runtimes.control import Load

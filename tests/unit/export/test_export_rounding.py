@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import finfo
 
 from gateway.export.comparison import Answers, OutputDifference, compare, within
 from runtimes.contract import numpy_dtype
@@ -139,3 +140,11 @@ def test_ranks_of_scores_may_differ_where_rounding_makes_scores_equal(share: flo
     own = np.where(ranks < share * 20, ranks + 1, ranks)
     (found,) = compare(["y"], [Answers("c", {"y": ranks}, {"y": ranks}, own={"y": own})])
     assert within(found, 1e-4) is matches
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_the_largest_and_the_smallest_numbers_are_equal_to_themselves(datatype: str) -> None:
+    ends = finfo(numpy_dtype(datatype))
+    y = np.array([[ends.max, 1, ends.min, ends.smallest_subnormal, 0, np.nan]], numpy_dtype(datatype))
+    found = differ([Answers("c", {"y": y}, {"y": y.copy()})])
+    assert (found.relative, found.problem) == (0.0, "")
