@@ -14,7 +14,7 @@ from gateway.errors import InvalidRequest
 from gateway.front.dialects.tfserving import classify, tensor_proto
 from gateway.front.dialects.v2.grpc_tensors import CONTENTS_FIELDS
 from gateway.front.dialects.v2.raw_request import read_raw
-from runtimes import array_files, contract
+from runtimes import array_files, datatypes
 from runtimes.contract import DATATYPES, Datatype, LoadError, Signature, TensorSpec, datatype_of, kind_of, numpy_dtype
 from runtimes.tensors import Tensor, to_array, widened
 from runtimes.worker import start
@@ -31,7 +31,7 @@ LACKING = [each for each in DATATYPES.values() if each.typestr is None]
 def without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the environments of frameworks that do not need the package."""
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    monkeypatch.setattr(contract, "numpy_dtype", contract._NumpyDtypes().__getitem__)
+    monkeypatch.setattr(datatypes, "numpy_dtype", datatypes._NumpyDtypes().__getitem__)
 
 
 @pytest.mark.parametrize("known", DATATYPES.values(), ids=DATATYPES)
@@ -53,15 +53,15 @@ def test_what_numpy_lacks_is_found_by_its_name(known: Datatype, without_ml_dtype
 
 @pytest.mark.parametrize("known", LACKING, ids=lambda known: known.name)
 def test_a_datatype_without_its_package_is_refused_in_words(known: Datatype, without_ml_dtypes: None) -> None:
-    assert not contract.has_dtype(known.name)
+    assert not datatypes.has_dtype(known.name)
     with pytest.raises(ValueError, match=f"{known.name} needs the Python package ml_dtypes"):
-        contract.numpy_dtype(known.name)
+        datatypes.numpy_dtype(known.name)
 
 
 def test_a_model_with_such_a_tensor_is_not_loaded_without_the_package(
     without_ml_dtypes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "numpy_dtype", contract.numpy_dtype)
+    monkeypatch.setattr(start, "numpy_dtype", datatypes.numpy_dtype)
     with pytest.raises(LoadError, match="'x' cannot be served: INT4 needs the Python package ml_dtypes"):
         start._check_dtype(TensorSpec("x", "INT4", (1,)))
 
