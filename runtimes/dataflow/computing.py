@@ -8,6 +8,8 @@ from runtimes.dataflow.shaping import normalize_axis, transpose
 from runtimes.dataflow.sizes import Size, fresh, has_rows
 from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
 
+_COUNTS = "returns a number of elements that depends on the values of"
+
 
 def reduce(at: str, value: Value, axes: Optional[Sequence[int]], keep: bool, does: str = "reduces over") -> Value:
     """Combine all values along the axes into one; None: along all axes. `does` is the verb of the reason."""
@@ -49,6 +51,20 @@ def along(at: str, value: Value, axes: Optional[Sequence[int]], does: str = "wor
     if has_rows(size):
         return unsure("%s returns as many values as there are rows" % at, dims=dims)
     return value._replace(dims=dims, contents=None)
+
+
+def found_in_all(
+    at: str, values: Sequence[Value], outputs: int, dims: Optional[Sequence[Size]] = None, does: str = _COUNTS
+) -> List[Value]:
+    """Return the outputs of an operator that lists elements which it finds in these values, such as those not zero.
+
+    dims: of each output if none of the values has rows. does: the verb of the reason if one has.
+    """
+    if any(value.tainted for value in values):
+        return [propagate(values)] * outputs
+    if any(value.has_rows or repeats(value) for value in values):
+        return [mixed("%s %s all rows" % (at, does))] * outputs
+    return [constant(dims)] * outputs
 
 
 def matmul(at: str, one: Value, two: Value) -> Value:

@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
 from runtimes.dataflow.sizes import ROWS, fresh, has_rows
-from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, rows, unsure
+from runtimes.dataflow.values import Value, mixed, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import RANDOM, rule
@@ -82,12 +82,8 @@ def string_split(call: Call) -> Any:
 
 @rule("NonZero", "Unique", "NonMaxSuppression")
 def counted(call: Call) -> Any:
-    count = len(call.node.outputs)
-    if any(value.tainted for value in call.present):
-        return [propagate(call.present)] * count
-    if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s finds a number of elements that depends on the values of all rows" % call.at)] * count
-    return [constant([call[0].rank or fresh(), fresh()] if call.node.operator == "NonZero" else None)] * count
+    dims = [call[0].rank or fresh(), fresh()] if call.node.operator == "NonZero" else None
+    return computing.found_in_all(call.at, call.present, len(call.node.outputs), dims)
 
 
 @rule(*RANDOM)

@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Tuple
 from runtimes.dataflow import computing, indexing, orders, shaping
 from runtimes.dataflow.shaping import normalize_axis
 from runtimes.dataflow.sizes import Size, over
-from runtimes.dataflow.values import Value, as_rows, constant, mixed, propagate, repeats, rows, unsure
+from runtimes.dataflow.values import Value, as_rows, constant, propagate, repeats, rows, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule, spelled
@@ -170,22 +170,12 @@ def roll(call: Call) -> Value:
 
 @rule("Where", "Unique", "UniqueV2", "UniqueWithCounts", "UniqueWithCountsV2")
 def counted(call: Call) -> Any:
-    count = len(call.node.outputs)
-    if any(value.tainted for value in call.present):
-        return [propagate(call.present)] * count
-    if call[0].has_rows or repeats(call[0]):
-        return [mixed("%s returns a number of elements that depends on the values of all rows" % call.at)] * count
-    return [constant()] * count
+    return computing.found_in_all(call.at, call.present, len(call.node.outputs))
 
 
 @rule("NonMaxSuppression NonMaxSuppressionV2 NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5")
 def suppressed(call: Call) -> Any:
-    count = len(call.node.outputs)
-    if any(value.tainted for value in call.present):
-        return [propagate(call.present)] * count
-    if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s chooses among all rows" % call.at)] * count
-    return [constant()] * count
+    return computing.found_in_all(call.at, call.present, len(call.node.outputs), does="chooses among")
 
 
 @rule(

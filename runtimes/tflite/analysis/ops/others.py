@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from runtimes.dataflow import computing
 from runtimes.dataflow.arithmetic import elementwise
-from runtimes.dataflow.values import Value, constant, mixed, propagate, repeats, unsure
+from runtimes.dataflow.values import Value, constant, mixed, propagate, unsure
 from runtimes.dataflow.walk import Call
 
 from ..file import CUSTOM, SHAPE
@@ -34,12 +35,7 @@ def find(call: Call) -> Value:
 
 @rule("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
 def counted(call: Call) -> Any:
-    count = len(call.node.outputs)
-    if any(value.tainted for value in call.present):
-        return [propagate(call.present)] * count
-    if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s returns a number of elements that depends on the values of all rows" % call.at)] * count
-    return [constant()] * count
+    return computing.found_in_all(call.at, call.present, len(call.node.outputs))
 
 
 @rule("TFLite_Detection_PostProcess", domain=CUSTOM)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from runtimes.dataflow import computing
 from runtimes.dataflow.sizes import fresh
-from runtimes.dataflow.values import constant, mixed, propagate, repeats, unsure
+from runtimes.dataflow.values import mixed, propagate, unsure
 from runtimes.dataflow.walk import Call
 
 from ..operators import rule
@@ -14,12 +15,8 @@ from ..operators import rule
     torchvision::nms torchvision::_batched_nms bincount histc"""
 )
 def counted(call: Call) -> Any:
-    count = len(call.node.outputs)
-    if any(value.tainted for value in call.present):
-        return [propagate(call.present)] * count
-    if any(value.has_rows or repeats(value) for value in call.present):
-        return [mixed("%s finds a number of elements that depends on the values of all rows" % call.at)] * count
-    return [constant([fresh(), fresh()] if call.node.operator in ("nonzero", "argwhere") else None)] * count
+    dims = [fresh(), fresh()] if call.node.operator in ("nonzero", "argwhere") else None
+    return computing.found_in_all(call.at, call.present, len(call.node.outputs), dims)
 
 
 @rule(
