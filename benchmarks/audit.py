@@ -19,10 +19,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from benchmarks.report import table
-from runtimes import wire
+from runtimes import request_frames, wire
 from runtimes.contract import Model, Signature, TensorSpec
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
 from runtimes.worker.budget import Budget
@@ -57,8 +57,8 @@ class Load:
         self.auditor = Auditor(self.executor.chunked_model, 0, Budget(share, cpu=self._cpu))
         rows = np.random.default_rng(1).standard_normal((REQUESTS, 1, len(model.layers[0])), np.float32)
         frames = [InferFrame(1e18, 0, "default", [], [from_array("x", row)]) for row in rows]
-        (read,) = wire.FrameReader().feed(b"".join(map(bytes, wire.pack_infer(list(enumerate(frames))))))
-        requests = wire.unpack_requests(read.body)
+        (read,) = wire.FrameReader().feed(b"".join(map(bytes, request_frames.pack_infer(list(enumerate(frames))))))
+        requests = request_frames.unpack_requests(read.body)
         self.batch = Batch([PendingGroup("front", requests, 0, REQUESTS, 0.0, 1, "key")])
 
     def _cpu(self) -> float:

@@ -37,7 +37,7 @@ from gateway.front.base.limits import Limits
 from gateway.front.grpc.server import build_server
 from gateway.front.http.server import HttpServer
 from gateway.generated import open_inference_pb2 as pb
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
 
@@ -205,10 +205,10 @@ def results(written: list[Any]) -> bytes:
     for frame in wire.FrameReader().feed(b"".join(written)):
         if frame.kind == wire.INFER:
             every = [
-                (number, wire.ResultFrame(1000, 1000, 1000, 1000, 32, [_ANSWER]))
-                for number, _ in wire.unpack_infer(frame.body)
+                (number, result_frames.ResultFrame(1000, 1000, 1000, 1000, 32, [_ANSWER]))
+                for number, _ in request_frames.unpack_infer(frame.body)
             ]
-            answers += wire.pack_result(every, wire.FIRST_OF_BATCH)
+            answers += result_frames.pack_result(every, wire.FIRST_OF_BATCH)
     return b"".join(answers)
 
 

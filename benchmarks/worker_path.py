@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from runtimes import status_page, wire
+from runtimes import request_frames, status_page
 from runtimes.contract import Model, Signature, TensorSpec
 from runtimes.layouts import by_row, new_layout
 from runtimes.status_page import StatusPage
@@ -81,8 +81,8 @@ class Stream:
 
 def frames(in_flight: int) -> bytes:
     tensor = Tensor("x", "FP32", (1, 16), _ROW.tobytes())
-    frame = wire.InferFrame(1e9, 1, "", (), [tensor], by_row(new_layout("", (), [tensor]), 0))
-    return b"".join(wire.pack_infer([(number, frame) for number in range(in_flight)]))
+    frame = request_frames.InferFrame(1e9, 1, "", (), [tensor], by_row(new_layout("", (), [tensor]), 0))
+    return b"".join(request_frames.pack_infer([(number, frame) for number in range(in_flight)]))
 
 
 def measure(in_flight: int, fronts: int, cold_bytes: int, profile: cProfile.Profile | None) -> float:

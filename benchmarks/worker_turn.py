@@ -29,7 +29,7 @@ from benchmarks import models
 from benchmarks.environments import python_of
 from benchmarks.report import table
 from benchmarks.servers import ROOT, cpu_seconds, first_core
-from runtimes import status_page, wire
+from runtimes import request_frames, status_page, wire
 from runtimes.layouts import by_row, new_layout
 from runtimes.tensors import Tensor
 
@@ -97,8 +97,8 @@ def worker(program: Path, artifact: Path, in_flight: int) -> Iterator[Contender]
         front.connect(address)
         tensor = Tensor("x", "FP32", (1, 16), _ROW)
         layout = by_row(new_layout("default", (), [tensor]), 0)
-        frame = wire.InferFrame(time.monotonic() + 1e6, 0, "default", (), [tensor], layout)
-        request = b"".join(map(bytes, wire.pack_infer([(number, frame) for number in range(in_flight)])))
+        frame = request_frames.InferFrame(time.monotonic() + 1e6, 0, "default", (), [tensor], layout)
+        request = b"".join(map(bytes, request_frames.pack_infer([(number, frame) for number in range(in_flight)])))
         front.sendall(request)
         head = front.recv(wire.HEADER.size, socket.MSG_WAITALL)
         size = wire.HEADER.unpack(head)[0]

@@ -8,7 +8,7 @@ import json
 import struct
 from typing import Any, List, Sequence, Tuple
 
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.contract import Call, SequenceControl
 from runtimes.layouts import ALIGNMENT, GroupedTensors
 from runtimes.tensor_bytes import Buffer, Tensor
@@ -23,7 +23,7 @@ def pack_call(request_id: int, number: int, call: Call, inputs: Sequence[Tensor]
     """Return the buffers of the CALL frame of a call in the name of a request."""
     record = json.dumps(call._asdict()).encode()
     record += b" " * (-len(record) % ALIGNMENT)
-    tensors = wire.pack_result([(number, wire.ResultFrame(0, 0, 0, 0, 1, list(inputs)))])[1:]
+    tensors = result_frames.pack_result([(number, result_frames.ResultFrame(0, 0, 0, 0, 1, list(inputs)))])[1:]
     return wire.pack(wire.CALL, request_id, [_LENGTH.pack(len(record)) + record, *tensors])
 
 
@@ -34,7 +34,7 @@ def unpack_call(body: memoryview) -> Tuple[int, Call, List[Tensor]]:
     """
     (length,) = _LENGTH.unpack_from(body)
     call = Call(**wire.unpack_json(body[_LENGTH.size : _LENGTH.size + length]))
-    group = wire.unpack_results(body[_LENGTH.size + length :])
+    group = result_frames.unpack_results(body[_LENGTH.size + length :])
     if len(group.numbers) != 1 or not _is_valid(call):
         raise wire.WireError("a call is malformed")
     sequence = None if call.sequence is None else SequenceControl(*call.sequence)

@@ -12,7 +12,7 @@ from gateway.domain.identity import Identity
 
 if TYPE_CHECKING:
     from gateway.domain.types import InferRequest
-    from runtimes.wire import ResultGroup
+    from runtimes.result_frames import ResultGroup
 
 SUCCESS, CANCELLED = "success", "cancelled"
 # In characters. Clients choose names, ids and paths, and records may be kept for a while.

@@ -12,8 +12,8 @@ from gateway.engine.protocol import AnswerCallback
 from gateway.engine.servable import QueuedRequest, Servable
 from gateway.errors import Internal, ModelportError
 from runtimes.layouts import GroupedTensors
+from runtimes.result_frames import ResultGroup
 from runtimes.tensor_bytes import Tensor
-from runtimes.wire import ResultGroup
 
 log = logging.getLogger(__name__)
 

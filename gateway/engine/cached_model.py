@@ -14,8 +14,8 @@ from gateway.engine.wrapper import ServableWrapper
 from gateway.errors import ModelportError
 from runtimes.fair_order import MAX_LEVEL
 from runtimes.layouts import TensorGroup, new_layout
+from runtimes.result_frames import ResultGroup
 from runtimes.tensor_bytes import Tensor
-from runtimes.wire import ResultGroup
 
 _NO_TENSORS = TensorGroup(("", (), ()), (0,), memoryview(b""), 0)
 

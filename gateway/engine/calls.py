@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.errors import ModelportError, Overloaded
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.calls import MAX_CALLS, unpack_call
 from runtimes.contract import Call
+from runtimes.result_frames import ResultFrame
 from runtimes.tensor_bytes import Buffer, Tensor
-from runtimes.wire import Frame, ResultFrame
+from runtimes.wire import Frame
 
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
@@ -139,7 +140,7 @@ class Calls:
             if outcome.final:
                 self._end(call)
             result = ResultFrame(0, 0, 0, 0, 1, list(outcome.outputs), None, outcome.final)
-            self._write(wire.pack_result([(call.number, result)], kind=wire.CALL_RESULT))
+            self._write(result_frames.pack_result([(call.number, result)], kind=wire.CALL_RESULT))
             return
         self._end(call)
         kind = outcome.kind if isinstance(outcome, ModelportError) else "internal"

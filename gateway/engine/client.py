@@ -17,10 +17,11 @@ from gateway.engine.slo import Estimator
 from gateway.engine.window import Window
 from gateway.errors import ModelportError, from_kind
 from gateway.process.cgroup import has_exceeded
-from runtimes import wire
+from runtimes import result_frames, wire
+from runtimes.result_frames import ResultGroup
 from runtimes.status_page import StatusPage
 from runtimes.tensor_bytes import Buffer
-from runtimes.wire import Frame, FrameReader, ResultGroup
+from runtimes.wire import Frame, FrameReader
 
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
@@ -250,7 +251,7 @@ class WorkerClient(asyncio.Protocol):
                     if received.kind in wire.CALLS and self._calls is not None:
                         self._calls.on_frame(received)
                         continue
-                    kind, message, compute_ns = wire.unpack_failure(received.body)
+                    kind, message, compute_ns = result_frames.unpack_failure(received.body)
                 except wire.MALFORMED:
                     self._end_invalid()
                     return
@@ -259,7 +260,7 @@ class WorkerClient(asyncio.Protocol):
     def _read_shared(self, frame: Frame) -> ResultGroup:
         """Return the results of a frame whose tensors are in shared memory. Raises one of MALFORMED."""
         memory = self._result_memory
-        results = wire.unpack_results(frame.body, frame.flags, None if memory is None else memory.block)
+        results = result_frames.unpack_results(frame.body, frame.flags, None if memory is None else memory.block)
         # Otherwise a worker that reads nothing could have releases written without end.
         if not results.numbers or any(number not in self.in_flight for number in results.numbers):
             raise wire.WireError("a result belongs to no request in progress")

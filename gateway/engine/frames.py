@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runtimes import wire
+from runtimes import request_frames, result_frames, wire
+from runtimes.result_frames import ResultGroup
 from runtimes.tensor_bytes import Buffer
-from runtimes.wire import Frame, FrameReader, ResultGroup
+from runtimes.wire import Frame, FrameReader
 
 if TYPE_CHECKING:
     from gateway.engine.servable import QueuedRequest
@@ -46,7 +47,7 @@ class Frames:
         Raises WireError.
         """
         return [
-            wire.unpack_results(frame.body, frame.flags)
+            result_frames.unpack_results(frame.body, frame.flags)
             if frame.kind == wire.RESULT and not frame.flags & wire.IN_RESULT_MEMORY
             else frame
             for frame in reader.feed(data)
@@ -56,7 +57,7 @@ class Frames:
 def pack_alike(alike: "Sequence[QueuedRequest]", offsets: Sequence[int] = ()) -> list[Buffer]:
     """Pack requests with the same layout into one frame. `offsets`: those of the only request's inputs in the arena."""
     flags = (wire.ISOLATED if alike[0].crashes else 0) | (wire.IN_ARENA if offsets else 0)
-    return wire.pack_requests(
+    return request_frames.pack_requests(
         [queued.id for queued in alike],
         [queued.deadline for queued in alike],
         [queued.priority for queued in alike],

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runtimes.wire import ResultGroup
+from runtimes.result_frames import ResultGroup
 
 if TYPE_CHECKING:
     import numpy as np  # not imported by the supervisor, which only sums snapshots

@@ -15,8 +15,9 @@ from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.servable import QueuedRequest
 from gateway.errors import Internal, InvalidRequest, ModelportError, NotFound, TooLarge, Unavailable, prefixed
 from runtimes.layouts import TensorGroup
+from runtimes.result_frames import ResultGroup
 from runtimes.tensor_bytes import Tensor
-from runtimes.wire import MAX_UNREAD_BYTES, ResultGroup
+from runtimes.wire import MAX_UNREAD_BYTES
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import Internal, ModelportError, OutOfMemory
 from runtimes.fair_order import LEVEL_BITS, MAX_LEVEL
-from runtimes.wire import ResultGroup
+from runtimes.result_frames import ResultGroup
 
 # A request whose batch was running when its worker crashed is retried once, in a batch of its own. There is no retry
 # if the model is stateful, or if the client already has a partial answer.

@@ -10,8 +10,8 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.layouts import TensorLayout
+from runtimes.result_frames import ResultGroup
 from runtimes.tensor_bytes import Buffer, Tensor
-from runtimes.wire import ResultGroup
 
 if TYPE_CHECKING:
     from gateway.engine.client import WorkerClient

@@ -26,8 +26,8 @@ from gateway.engine.wrapper import ServableWrapper
 from gateway.errors import ModelportError
 from runtimes.fair_order import MAX_LEVEL
 from runtimes.layouts import GroupedTensors
+from runtimes.result_frames import ResultGroup
 from runtimes.tensor_bytes import Tensor
-from runtimes.wire import ResultGroup
 
 if TYPE_CHECKING:
     from gateway.engine.shadow_comparison import OutputComparison

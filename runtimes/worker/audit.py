@@ -12,8 +12,9 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from runtimes.contract import DeviceLost, first_line
+from runtimes.request_frames import InferFrame
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Tensor, to_array, widened
-from runtimes.wire import InferFrame, ResultFrame
 from runtimes.worker.budget import Budget
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.compare import Arrays, Difference, Noise, difference

@@ -7,8 +7,8 @@ from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 from runtimes.bounded_cache import BoundedCache
 from runtimes.fair_order import MAX_LEVEL, FairOrder, level_and_flow
 from runtimes.layouts import TensorLayout, is_by_row
+from runtimes.request_frames import RequestGroup
 from runtimes.status_page import Pace
-from runtimes.wire import RequestGroup
 from runtimes.worker.pending import Batch, Pending, PendingGroup
 from runtimes.worker.shedding import to_shed
 from runtimes.worker.sizing import Sizing

@@ -18,7 +18,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 
 import numpy as np
 
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.calls import MAX_CALLS, pack_call
 from runtimes.contract import Call, CallFailed
 from runtimes.status_page import StatusPage
@@ -185,10 +185,10 @@ class Calls:
         if progress is None or progress.parent[0] is not source:
             return  # the call was cancelled meanwhile
         if frame.kind == wire.CALL_ERROR:
-            kind, message, _ = wire.unpack_failure(frame.body)
+            kind, message, _ = result_frames.unpack_failure(frame.body)
             self._fail(progress, CallFailed(kind, message, progress.call.model))
             return
-        results = wire.unpack_result(frame.body, frame.flags)
+        results = result_frames.unpack_result(frame.body, frame.flags)
         with self._changed:
             if progress.is_over:
                 return

@@ -4,8 +4,9 @@ import socket
 import struct
 from typing import List, Optional, Sequence
 
+from runtimes.result_frames import PutResults
 from runtimes.tensors import Buffer
-from runtimes.wire import Frame, FrameReader, PutResults
+from runtimes.wire import Frame, FrameReader
 from runtimes.worker.mapping import ResultMemory, map_arena, map_results
 
 # Bytes of one read. Inputs of 64 KiB and more are in the arena, so that most frames are smaller than this. A larger

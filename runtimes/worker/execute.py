@@ -7,8 +7,8 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtimes.contract import CallFailed, DeviceLost, InvalidInput, Model, ModelFailed, Unsupported
 from runtimes.layouts import layout_of
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import from_array, from_rows
-from runtimes.wire import ResultFrame
 from runtimes.worker.batcher import Batching, padded_size
 from runtimes.worker.chunked_model import ChunkedModel, RowCountMismatch
 from runtimes.worker.pending import Batch

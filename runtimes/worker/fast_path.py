@@ -22,12 +22,12 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, NARROW_RANGES, datatype_of, numpy_dtype
 from runtimes.layouts import ALIGNMENT, TensorLayout, pack_layout
+from runtimes.request_frames import RequestGroup
 from runtimes.status_page import StatusPage
-from runtimes.wire import RequestGroup
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batcher
 from runtimes.worker.calls import Calls, run_in
@@ -169,7 +169,7 @@ class FastPath:
         count = len(numbers)
         began, gathered, inferred = times
         input_ns, infer_ns = int((gathered - began) * 1e9), int((inferred - gathered) * 1e9)
-        return wire.join_results(
+        return result_frames.join_results(
             numbers,
             (0,) * count,
             inputs.rows if inputs.by_row and rows else (rows // count or 1,) * count,

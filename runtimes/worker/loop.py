@@ -14,7 +14,7 @@ import socket
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from runtimes import wire
+from runtimes import request_frames, wire
 from runtimes.contract import Signature
 from runtimes.control import BatchingOff, Learned
 from runtimes.status_page import StatusPage
@@ -215,7 +215,8 @@ class Loop:
     def _take(self, connection: Connection, frame: Frame, is_alone: bool) -> Optional[Done]:
         """Serve the requests of a frame on the fast path if they are alone and it can; otherwise, add them."""
         flags = frame.flags
-        requests = wire.unpack_requests(frame.body, connection.arena if flags & wire.IN_ARENA else None, flags)
+        arena = connection.arena if flags & wire.IN_ARENA else None
+        requests = request_frames.unpack_requests(frame.body, arena, flags)
         now = time.monotonic()
         if is_alone and not flags and not self._gaps:
             done = self._fast_path.serve(connection, requests, now)

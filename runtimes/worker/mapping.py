@@ -54,7 +54,7 @@ class ResultMemory:
     def put(self, buffers: Sequence[Buffer]) -> Optional[Tuple[int, int]]:
         """Write the bytes of tensors, each aligned; return offset and length, or None if they are small or do not fit.
 
-        This is a wire.PutResults.
+        This is a result_frames.PutResults.
         """
         size = sum([len(buffer) + -len(buffer) % ALIGNMENT for buffer in buffers])
         if size < MIN_SHARED_BYTES:

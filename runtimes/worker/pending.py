@@ -7,7 +7,7 @@ the batch to their results, so that most steps are taken once for all of them.
 from typing import Any, List, NamedTuple, Sequence, Tuple
 
 from runtimes.layouts import GroupedTensors
-from runtimes.wire import InferFrame, RequestGroup
+from runtimes.request_frames import InferFrame, RequestGroup
 
 
 class Pending(NamedTuple):

@@ -3,10 +3,10 @@
 from itertools import accumulate, groupby
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.layouts import TensorLayout, known_layout, layout_of
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Buffer, Tensor
-from runtimes.wire import ResultFrame
 from runtimes.worker.connection import Connection
 from runtimes.worker.pending import Batch, Pending, PendingGroup
 
@@ -107,13 +107,13 @@ class BatchResults(Sequence[ResultFrame]):
         ids: Sequence[int],
         queue_ns: Sequence[int],
         flags: int,
-        put: Optional[wire.PutResults] = None,
+        put: Optional[result_frames.PutResults] = None,
     ) -> List[Buffer]:
         """Return the frame of the results from `start` to `stop`. `put` is offered their bytes."""
         common = ResultFrame(0, *self.times, [], self.layout)
         rows, data = self.rows[start:stop], self.data(start, stop)
         sizes = self.sizes(start, stop) if self._has_strings else ()
-        return wire.pack_grouped_results(ids, queue_ns, rows, common, data, sizes, flags, put)
+        return result_frames.pack_grouped_results(ids, queue_ns, rows, common, data, sizes, flags, put)
 
     def __len__(self) -> int:
         return len(self._batch)
@@ -160,7 +160,7 @@ def send_answer(connection: Connection, request_id: int, outcome: Outcome) -> bo
         send_failure(connection, request_id, outcome)
         return True
     flags = wire.FIRST_OF_BATCH if outcome.final else 0
-    connection.queue(wire.pack_result([(request_id, outcome)], flags, connection.put_results))
+    connection.queue(result_frames.pack_result([(request_id, outcome)], flags, connection.put_results))
     return outcome.final
 
 
@@ -215,7 +215,7 @@ def _send_each(batch: Batch, outcomes: Sequence[Outcome]) -> None:
         largest = max([sum([len(tensor.data) for tensor in result.outputs]) for _, result in each])
         per_frame = max(1, MAX_FRAME_BYTES // max(1, largest))
         for start in range(0, len(each), per_frame):
-            source.queue(wire.pack_result(each[start : start + per_frame], flag, source.put_results))
+            source.queue(result_frames.pack_result(each[start : start + per_frame], flag, source.put_results))
             flag = 0
 
 

@@ -6,7 +6,7 @@ from typing import Any, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from runtimes.context import unpack_context
 from runtimes.contract import SequenceControl
 from runtimes.fair_order import level_and_flow
-from runtimes.wire import RequestGroup
+from runtimes.request_frames import RequestGroup
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.pending import Batch, Pending, PendingGroup
 from runtimes.worker.results import Failure, Outcome

@@ -33,10 +33,10 @@ from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2 import rest_forms, rest_response
 from gateway.front.http.server import HttpServer
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.layouts import by_row, layout_of
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Tensor
-from runtimes.wire import ResultFrame
 
 # The turns of the loop after which nothing more happens by itself.
 _TURNS = 4
@@ -148,7 +148,7 @@ class Worker:
         client._worker_maps_arena = arena is not None
         self._reader = wire.FrameReader()
         # What the front sent and the worker has not answered, by id; what was cancelled.
-        self.asked: dict[int, wire.InferFrame] = {}
+        self.asked: dict[int, request_frames.InferFrame] = {}
         self.cancelled: list[int] = []
 
     def receive(self) -> list[tuple[Any, ...]]:
@@ -160,8 +160,8 @@ class Worker:
                 found.append(("cancel", frame.id))
             elif frame.kind == wire.INFER:
                 arena = self._arena if frame.flags & wire.IN_ARENA else None
-                rows = wire.unpack_requests(frame.body, arena).inputs.rows
-                for count, (number, request) in zip(rows, wire.unpack_infer(frame.body, arena), strict=True):
+                rows = request_frames.unpack_requests(frame.body, arena).inputs.rows
+                for count, (number, request) in zip(rows, request_frames.unpack_infer(frame.body, arena), strict=True):
                     self.asked[number] = request
                     inputs = [(*tensor[:3], bytes(tensor.data)) for tensor in request.inputs]
                     found.append((number, frame.flags, count, request.priority, request.layout, inputs))
@@ -313,7 +313,7 @@ class Pair:
         """The ids of the requests that each worker has and has not answered."""
         return {number: list(worker.asked) for number, worker in self.plain.workers.items() if worker.asked}
 
-    def request(self, worker: int, number: int) -> wire.InferFrame:
+    def request(self, worker: int, number: int) -> request_frames.InferFrame:
         return self.plain.workers[worker].asked[number]
 
     def answer(self, worker: int, numbers: Sequence[int], frame: bytes, final: bool = True) -> None:
@@ -401,7 +401,9 @@ def result_frame(results: Sequence[tuple[int, int, Sequence[Tensor]]], final: bo
     rows = [rows or 1 for _, rows, _ in results]
     outputs = [b"".join([buffers[tensor] for buffers in each]) for tensor in range(len(layout[2]))]
     flags = wire.FIRST_OF_BATCH if first else 0
-    return b"".join(wire.pack_grouped_results(numbers, [1000] * len(rows), rows, common, outputs, sizes, flags))
+    return b"".join(
+        result_frames.pack_grouped_results(numbers, [1000] * len(rows), rows, common, outputs, sizes, flags)
+    )
 
 
 def error_frame(number: int, kind: str, message: str) -> bytes:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from runtimes import wire
+from runtimes import request_frames, wire
 from runtimes.layouts import by_row, cached, layout_of
-from runtimes.wire import InferFrame, RequestGroup
+from runtimes.request_frames import InferFrame, RequestGroup
 from runtimes.worker.batcher import Batcher
 from runtimes.worker.pending import Batch, PendingGroup
 
@@ -14,11 +14,11 @@ def one_frame(*requests: tuple[int, InferFrame], dim: int | None = None) -> Requ
 
     dim: the dimension of their rows, in which they may differ; None if they state none.
     """
-    packed = wire.pack_infer(requests)
+    packed = request_frames.pack_infer(requests)
     if dim is not None:
         frames = [frame for _, frame in requests]
         first = frames[0]
-        packed = wire.pack_requests(
+        packed = request_frames.pack_requests(
             [number for number, _ in requests],
             [frame.deadline for frame in frames],
             [frame.priority for frame in frames],
@@ -27,7 +27,7 @@ def one_frame(*requests: tuple[int, InferFrame], dim: int | None = None) -> Requ
             [[tensor.data for tensor in frame.inputs] for frame in frames],
         )
     (read,) = wire.FrameReader().feed(b"".join(bytes(part) for part in packed))
-    return wire.unpack_requests(read.body)
+    return request_frames.unpack_requests(read.body)
 
 
 def add(

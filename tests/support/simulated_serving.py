@@ -19,9 +19,9 @@ import numpy as np
 
 from gateway.engine.slo import Estimator
 from runtimes.layouts import TensorGroup, by_identity, new_layout
+from runtimes.request_frames import RequestGroup
 from runtimes.status_page import StatusPage, create
 from runtimes.tensors import from_array
-from runtimes.wire import RequestGroup
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.pending import Batch
 

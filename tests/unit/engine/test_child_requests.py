@@ -28,8 +28,8 @@ from gateway.errors import (
 )
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorGroup, layout_of
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import from_array
-from runtimes.wire import ResultGroup
 
 Outcomes = list[InferResponse | Exception]
 SIGNATURES = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1,)),))}

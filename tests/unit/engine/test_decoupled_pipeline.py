@@ -16,8 +16,9 @@ from gateway.engine.pipeline_run import Run
 from gateway.errors import Internal, InvalidRequest, Unavailable, Unsupported
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorGroup, layout_of
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import MAX_UNREAD_BYTES, ResultGroup
+from runtimes.wire import MAX_UNREAD_BYTES
 from tests.unit.engine.test_pipeline import A, B, Bench, C, Worker, arrays, model, run, step
 
 D = model("d", "x", "y", decoupled=True)

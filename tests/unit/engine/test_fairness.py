@@ -19,8 +19,8 @@ from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
 from runtimes.fair_order import priority_of
 from runtimes.layouts import layout_of
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from tests.support.pending_requests import one_frame
 from tests.unit.engine.test_queue import FakeClient, WatchedRequest

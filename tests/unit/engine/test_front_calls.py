@@ -11,7 +11,7 @@ from gateway.engine.calls import Calls
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.servable import QueuedRequest
 from gateway.errors import ModelportError, NotFound
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.calls import MAX_CALLS, pack_call, unpack_call
 from runtimes.contract import Call, SequenceControl
 from runtimes.layouts import layout_of
@@ -78,7 +78,7 @@ class Bench:
         return frames
 
     def errors(self) -> list[tuple[int, str]]:
-        return [(frame.id, wire.unpack_failure(frame.body)[0]) for frame in self.received()]
+        return [(frame.id, result_frames.unpack_failure(frame.body)[0]) for frame in self.received()]
 
 
 def test_a_call_survives_its_frame() -> None:
@@ -108,7 +108,7 @@ def test_answers_go_to_the_call() -> None:
         (wire.CALL_RESULT, 1, wire.FINAL),
         (wire.CALL_RESULT, 2, wire.FINAL),
     ]
-    ((number, result),) = wire.unpack_result(frames[0].body, frames[0].flags)
+    ((number, result),) = result_frames.unpack_result(frames[0].body, frames[0].flags)
     assert (number, [tensor.name for tensor in result.outputs]) == (2, ["x", "texts"])
     assert bytes(result.outputs[1].data) == bytes(TEXTS.data)
     assert not bench.calls

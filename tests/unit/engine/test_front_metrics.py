@@ -4,7 +4,7 @@ import numpy as np
 
 from gateway.engine.metrics import DURATION_BUCKETS, Histogram, ModelMetrics
 from runtimes.layouts import TensorGroup, layout_of
-from runtimes.wire import ResultGroup
+from runtimes.result_frames import ResultGroup
 
 
 def test_observing_many_equals_observing_each() -> None:

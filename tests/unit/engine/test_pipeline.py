@@ -34,8 +34,8 @@ from gateway.errors import (
 from runtimes.context import unpack_context
 from runtimes.contract import SequenceControl, Signature, TensorSpec
 from runtimes.layouts import TensorGroup, layout_of
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import Tensor, from_array, to_array
-from runtimes.wire import ResultGroup
 
 Outcomes = list[InferResponse | Exception]
 

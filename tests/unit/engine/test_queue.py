@@ -22,11 +22,12 @@ from gateway.engine.metrics import ModelMetrics
 from gateway.engine.queue import ModelQueue
 from gateway.engine.servable import QueuedRequest
 from gateway.errors import DeadlineExceeded, Internal, ModelportError, OutOfMemory
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.fair_order import priority_of
 from runtimes.layouts import layout_of
+from runtimes.result_frames import ResultFrame, ResultGroup
 from runtimes.tensors import from_array
-from runtimes.wire import FrameReader, ResultFrame, ResultGroup
+from runtimes.wire import FrameReader
 
 
 class FakeClient:
@@ -74,8 +75,10 @@ class FakeClient:
     def answer(self, request_id: int, flags: int = 0, final: bool = True) -> ResultGroup:
         """Return the result for a request, as WorkerClient passes it on."""
         result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(1, np.float32))], final=final)
-        (frame,) = FrameReader().feed(b"".join(bytes(part) for part in wire.pack_result([(request_id, result)], flags)))
-        return wire.unpack_results(frame.body, frame.flags)
+        (frame,) = FrameReader().feed(
+            b"".join(bytes(part) for part in result_frames.pack_result([(request_id, result)], flags))
+        )
+        return result_frames.unpack_results(frame.body, frame.flags)
 
 
 @dataclass(slots=True, eq=False)
@@ -378,7 +381,7 @@ def test_a_request_that_is_sent_again_keeps_its_context() -> None:
         running, neighbor = bench.put(), bench.put()
         running.context, neighbor.context = b'{"id": "r"}', b""
         (frame,) = FrameReader().feed(b"".join(bytes(part) for part in Frames().pack([running, neighbor])))
-        assert [bytes(each) for each in wire.unpack_requests(frame.body, None, frame.flags).contexts] == [
+        assert [bytes(each) for each in request_frames.unpack_requests(frame.body, None, frame.flags).contexts] == [
             b'{"id": "r"}',
             b"",
         ]
@@ -387,7 +390,7 @@ def test_a_request_that_is_sent_again_keeps_its_context() -> None:
         assert len(successor.sent) == 2
         again = FrameReader().feed(b"".join(bytes(part) for part in Frames().pack([running, neighbor])))
         assert [each.flags for each in again] == [wire.ISOLATED | wire.WITH_CONTEXT, wire.ISOLATED]
-        contexts = wire.unpack_requests(again[0].body, None, again[0].flags).contexts
+        contexts = request_frames.unpack_requests(again[0].body, None, again[0].flags).contexts
         assert [bytes(each) for each in contexts] == [b'{"id": "r"}']
 
     run(test)
@@ -418,7 +421,7 @@ def test_a_request_canceled_before_it_was_sent_frees_the_window_at_once(tmp_path
             assert list(client.in_flight) == [second.id]
             await asyncio.sleep(0)
             (frame,) = FrameReader().feed(b"".join(written.buffers))
-            assert [number for number, _ in wire.unpack_infer(frame.body)] == [second.id]
+            assert [number for number, _ in request_frames.unpack_infer(frame.body)] == [second.id]
             assert bench.queue.under_way == 1
 
     asyncio.run(test())

@@ -20,8 +20,8 @@ from gateway.engine.response_cache import ENTRY_BYTES, TENSOR_BYTES, Question, R
 from gateway.errors import Internal, InvalidRequest, Unavailable
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorGroup, layout_of, new_layout
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import Tensor, from_array, pack_bytes
-from runtimes.wire import ResultGroup
 
 SIGNATURES = {
     "default": Signature(

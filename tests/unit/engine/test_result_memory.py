@@ -25,10 +25,11 @@ from gateway.engine.arenas import Arenas
 from gateway.engine.client import WorkerClient
 from gateway.engine.engine import FrontEngine
 from gateway.engine.result_memory import RESULT_MEMORY_BYTES, ResultMemory
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.contract import Signature, TensorSpec
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Buffer, Tensor, from_array, to_array
-from runtimes.wire import Frame, ResultFrame, WireError
+from runtimes.wire import Frame, WireError
 from runtimes.worker import mapping
 from runtimes.worker.connection import Connection
 from runtimes.worker.mapping import MIN_SHARED_BYTES
@@ -72,7 +73,7 @@ class Worker:
     def answer(self, number: int, array: np.ndarray) -> int:
         """Send a result, and return the flags of its frame."""
         result = ResultFrame(0, 0, 0, 0, 1, [from_array("y", array)])
-        buffers = wire.pack_result([(number, result)], wire.FIRST_OF_BATCH, self.connection.put_results)
+        buffers = result_frames.pack_result([(number, result)], wire.FIRST_OF_BATCH, self.connection.put_results)
         self.send(b"".join(bytes(buffer) for buffer in buffers))
         return int(wire.HEADER.unpack_from(bytes(buffers[0]))[3])
 
@@ -165,7 +166,7 @@ def test_a_worker_cannot_change_the_inputs_that_another_gets_from_it(tmp_path: P
         following = ask(engine, (await answer).outputs[0].data)
         frame = await worker.receive(wire.INFER)
         assert frame.flags & wire.IN_ARENA
-        ((_, request),) = wire.unpack_infer(frame.body, worker.connection.arena)
+        ((_, request),) = request_frames.unpack_infer(frame.body, worker.connection.arena)
         seen = to_array(request.inputs[0])
         worker.memory._whole[:_BYTES] = bytes(_BYTES)
         assert seen.all()
@@ -256,14 +257,14 @@ def test_values_may_change_while_they_are_written_as_json(fewer: bool, monkeypat
 def shared(number: int, offset: int, size: int, array: np.ndarray, flags: int = 0) -> bytes:
     """Return the frame of a result with this range, whatever it contains."""
     result = ResultFrame(0, 0, 0, 0, 1, [from_array("y", array)])
-    buffers = wire.pack_result([(number, result)], flags, lambda _: (offset, size))
+    buffers = result_frames.pack_result([(number, result)], flags, lambda _: (offset, size))
     return b"".join(bytes(buffer) for buffer in buffers)
 
 
 def strings(number: int) -> bytes:
     """Return a frame that says its strings are in memory."""
     result = ResultFrame(0, 0, 0, 0, 1, [from_array("y", np.array([b"abc"], object))])
-    frame = bytearray(b"".join(bytes(buffer) for buffer in wire.pack_result([(number, result)])))
+    frame = bytearray(b"".join(bytes(buffer) for buffer in result_frames.pack_result([(number, result)])))
     struct.pack_into("<H", frame, 10, wire.FINAL | wire.IN_RESULT_MEMORY)
     return bytes(frame)
 

@@ -16,8 +16,8 @@ from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError
 from runtimes.contract import Signature, TensorSpec
 from runtimes.layouts import TensorGroup, layout_of
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import from_array
-from runtimes.wire import ResultGroup
 
 REQUEST = InferRequest("m", [from_array("x", np.ones(1, np.float32))], id="seven")
 

@@ -26,8 +26,8 @@ from gateway.metrics.collector import MetricsAggregator
 from runtimes.contract import Signature, TensorSpec, numpy_dtype
 from runtimes.fair_order import MAX_LEVEL
 from runtimes.layouts import TensorGroup, layout_of
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import Tensor, from_array, pack_bytes
-from runtimes.wire import ResultGroup
 
 SIGNATURES = {"default": Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "FP32", (-1, -1)),))}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gateway.engine.slo import Estimator
+from runtimes.request_frames import InferFrame
 from runtimes.status_page import Pace, StatusPage, create
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from tests.support.pending_requests import add
 

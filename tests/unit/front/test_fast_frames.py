@@ -1,4 +1,4 @@
-"""The compiled Frames reads a frame of results exactly as wire.unpack_results does, whatever a worker sends."""
+"""The compiled Frames reads a frame of results exactly as Python's `unpack_results` does, whatever a worker sends."""
 
 from itertools import pairwise
 from types import ModuleType
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.engine.frames import Frames
 from gateway.front import fast
-from runtimes import wire
+from runtimes import result_frames, wire
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Tensor, pack_bytes
-from runtimes.wire import Frame, ResultFrame
+from runtimes.wire import Frame
 from tests.support.environments import skip_or_fail
 
 _NUMBERS = {"FP32": 4, "INT64": 8, "BOOL": 1, "FP16": 2}
@@ -65,7 +66,9 @@ def frames_of_results(draw: st.DrawFn) -> bytes:
                 data = np.random.default_rng(number).bytes(values * _NUMBERS[kind])
             tensors.append(Tensor(f"y{index}", kind, (values,), data))
         results.append((number + draw(st.integers(0, 1 << 40)), ResultFrame(number, 1, 2, 3, count, tensors)))
-    return b"".join(bytes(part) for part in wire.pack_result(results, draw(st.sampled_from([0, wire.FIRST_OF_BATCH]))))
+    return b"".join(
+        bytes(part) for part in result_frames.pack_result(results, draw(st.sampled_from([0, wire.FIRST_OF_BATCH])))
+    )
 
 
 @given(frames_of_results())

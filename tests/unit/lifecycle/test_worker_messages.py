@@ -16,12 +16,13 @@ from gateway.lifecycle.launch import Launch
 from gateway.lifecycle.worker_messages import read_message
 from gateway.lifecycle.worker_process import WorkerProcess
 from gateway.process.folders import remove_folder
-from runtimes import status_page, wire
+from runtimes import result_frames, status_page, wire
 from runtimes.contract import Signature, TensorSpec
 from runtimes.control import Failed, Learned, Load, Ready
+from runtimes.result_frames import ResultFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Tensor
-from runtimes.wire import Frame, ResultFrame
+from runtimes.wire import Frame
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "", None),), {"z": "it is a list"})
 READY = Ready({"default": SIGNATURE}, 8, 16, "", "")
@@ -155,7 +156,7 @@ def client(folder: Path, max_response_bytes: int = 1 << 20) -> tuple[WorkerClien
 
 
 def result(*tensors: Tensor) -> bytes:
-    return b"".join(bytes(part) for part in wire.pack_result([(1, ResultFrame(1, 2, 3, 4, 1, list(tensors)))]))
+    return b"".join(bytes(part) for part in result_frames.pack_result([(1, ResultFrame(1, 2, 3, 4, 1, list(tensors)))]))
 
 
 VALID = result(Tensor("y", "FP32", (4,), b"x" * 16))

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from runtimes import layouts, wire
+from runtimes import layouts, request_frames, result_frames, wire
 from runtimes.context import Context, pack_context, unpack_context
 from runtimes.contract import DATATYPES, SequenceControl
+from runtimes.request_frames import InferFrame
+from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Buffer, Tensor, from_array, pack_bytes, to_array, unpack_bytes
-from runtimes.wire import InferFrame, ResultFrame
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -35,12 +36,12 @@ def together(buffers: Sequence[Buffer]) -> bytes:
 def test_requests_survive_in_pieces(chunk: int, count: int) -> None:
     tensors = [from_array(name, array) for name, array in arrays().items()]
     sent = [(40 + index, InferFrame(12.5 + index, -index, "sïg", ["a", "b"], tensors)) for index in range(count)]
-    stream = together(wire.pack_infer(sent, wire.ISOLATED)) * 2
+    stream = together(request_frames.pack_infer(sent, wire.ISOLATED)) * 2
     reader, frames = wire.FrameReader(), []
     for start in range(0, len(stream), chunk):
         frames += reader.feed(stream[start : start + chunk])
     assert [(frame.kind, frame.flags, frame.id) for frame in frames] == [(wire.INFER, wire.ISOLATED, 40)] * 2
-    found = wire.unpack_infer(frames[1].body)
+    found = request_frames.unpack_infer(frames[1].body)
     for (number, got), (asked, frame) in zip(found, sent, strict=True):
         assert (number, *got[:3], list(got.outputs)) == (asked, *frame[:4])
         for tensor, (name, array) in zip(got.inputs, arrays().items(), strict=True):
@@ -61,9 +62,9 @@ def test_each_request_of_a_frame_keeps_its_context(in_arena: bool) -> None:
     arena, flags, offsets = None, 0, list[int]()
     if in_arena:
         arena, flags, offsets = memoryview(bytes(tensors[0].data) + bytes(tensors[1].data)), wire.IN_ARENA, [0, 24]
-    (frame,) = wire.FrameReader().feed(together(wire.pack_infer(sent, flags, offsets)))
+    (frame,) = wire.FrameReader().feed(together(request_frames.pack_infer(sent, flags, offsets)))
     assert frame.flags == flags | wire.WITH_CONTEXT
-    found = [request for _, request in wire.unpack_infer(frame.body, arena, frame.flags)]
+    found = [request for _, request in request_frames.unpack_infer(frame.body, arena, frame.flags)]
     assert [unpack_context(each.context) for each in found] == [
         Context("α", {"n": 1, "t": "x"}, sequence),
         Context(),
@@ -76,31 +77,33 @@ def test_each_request_of_a_frame_keeps_its_context(in_arena: bool) -> None:
 
 def test_requests_without_a_context_take_no_bytes_for_it() -> None:
     frame = InferFrame(1.0, 0, "s", (), [from_array("x", np.arange(3.0))])
-    (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame), (2, frame)])))
+    (read,) = wire.FrameReader().feed(together(request_frames.pack_infer([(1, frame), (2, frame)])))
     assert read.flags == 0
-    assert wire.unpack_requests(read.body, None, read.flags).contexts == ()
+    assert request_frames.unpack_requests(read.body, None, read.flags).contexts == ()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_each_tensor_starts_where_frameworks_want_it(count: int) -> None:
     tensors = [from_array("a", np.zeros(3, np.int8)), from_array("b", np.zeros(2, np.float64))]
     packed = [
-        together(wire.pack_infer([(index, InferFrame(1.0, 0, "s", ["o"], tensors)) for index in range(count)])),
-        together(wire.pack_result([(index, ResultFrame(1, 2, 3, 4, 5, tensors)) for index in range(count)])),
+        together(
+            request_frames.pack_infer([(index, InferFrame(1.0, 0, "s", ["o"], tensors)) for index in range(count)])
+        ),
+        together(result_frames.pack_result([(index, ResultFrame(1, 2, 3, 4, 5, tensors)) for index in range(count)])),
     ]
-    for stream, unpack in zip(packed, (wire.unpack_infer, wire.unpack_result), strict=True):
+    for stream, unpack in zip(packed, (request_frames.unpack_infer, result_frames.unpack_result), strict=True):
         (frame,) = wire.FrameReader().feed(stream)
         (_, first), *_ = unpack(frame.body)
         whole = np.frombuffer(stream, np.uint8).ctypes.data
-        for tensor in first[4] if unpack is wire.unpack_infer else first[5]:
+        for tensor in first[4] if unpack is request_frames.unpack_infer else first[5]:
             assert (np.frombuffer(tensor.data, np.uint8).ctypes.data - whole) % 16 == 0
 
 
 def test_answers_survive() -> None:
     each = [(9 + index, np.full((2, 3), index, np.float32)) for index in range(4)]
     sent = [(number, ResultFrame(number, 2, 3, 4, 5, [from_array("y", array)])) for number, array in each]
-    (frame,) = wire.FrameReader().feed(together(wire.pack_result(sent, wire.FIRST_OF_BATCH)))
-    for (number, got), (asked, array) in zip(wire.unpack_result(frame.body), each, strict=True):
+    (frame,) = wire.FrameReader().feed(together(result_frames.pack_result(sent, wire.FIRST_OF_BATCH)))
+    for (number, got), (asked, array) in zip(result_frames.unpack_result(frame.body), each, strict=True):
         assert (number, *got[:5]) == (asked, asked, 2, 3, 4, 5)
         assert same(got.outputs[0], array)
 
@@ -109,17 +112,17 @@ def test_answers_survive() -> None:
 def test_answers_with_different_numbers_of_rows_survive_in_one_frame(counts: tuple[int, ...]) -> None:
     total = sum(counts)
     outputs = {"a": np.arange(3 * total, dtype=np.int8).reshape(total, 3), "b": np.arange(total, dtype=np.float64)}
-    row = layouts.by_row(wire.layout_of("", (), [from_array(name, array[:1]) for name, array in outputs.items()]), 0)
+    row = layouts.by_row(layouts.layout_of("", (), [from_array(name, array[:1]) for name, array in outputs.items()]), 0)
     common = ResultFrame(0, 2, 3, 4, total, [], row)
     numbers, data = range(7, 7 + len(counts)), [from_array(name, array).data for name, array in outputs.items()]
-    stream = together(wire.pack_grouped_results(numbers, [5] * len(counts), counts, common, data, (), 0))
+    stream = together(result_frames.pack_grouped_results(numbers, [5] * len(counts), counts, common, data, (), 0))
     for _ in range(2):  # the second time, layouts are cached
         (frame,) = wire.FrameReader().feed(stream)
         assert frame.flags == wire.FINAL
-        results, begin = wire.unpack_result(frame.body, frame.flags), 0
+        results, begin = result_frames.unpack_result(frame.body, frame.flags), 0
         for count, number, (found, result) in zip(counts, numbers, results, strict=True):
             assert (found, *result[:5]) == (number, 5, 2, 3, 4, total)
-            assert result.layout == wire.layout_of("", (), result.outputs)
+            assert result.layout == layouts.layout_of("", (), result.outputs)
             for tensor, (name, array) in zip(result.outputs, outputs.items(), strict=True):
                 assert tensor.name == name
                 assert same(tensor, array[begin : begin + count])
@@ -147,12 +150,14 @@ def test_requests_with_different_rows_and_strings_survive_in_one_frame(in_arena:
         for offset, data in zip(offsets, buffers[0], strict=True):
             memory[offset : offset + len(data)] = data
         arena = memoryview(memory)
-    packed = wire.pack_requests(
+    packed = request_frames.pack_requests(
         numbers, [1.5] * len(each), [0] * len(each), rows_of_each, layout, buffers, flags, offsets
     )
     for _ in range(2):  # the second time, layouts are cached
         (frame,) = wire.FrameReader().feed(together(packed))
-        for (number, got), asked, arrays in zip(wire.unpack_infer(frame.body, arena), numbers, each, strict=True):
+        for (number, got), asked, arrays in zip(
+            request_frames.unpack_infer(frame.body, arena), numbers, each, strict=True
+        ):
             assert (number, *got[:4]) == (asked, 1.5, 0, "s", ("y",))
             assert got.layout == layouts.new_layout("s", ["y"], got.inputs)
             for tensor, (name, array) in zip(got.inputs, arrays.items(), strict=True):
@@ -172,11 +177,11 @@ def test_a_layout_keeps_rows_that_differ_or_are_none() -> None:
 
 def test_whether_an_answer_is_final_is_a_flag_and_takes_no_bytes() -> None:
     result = ResultFrame(1, 2, 3, 4, 5, [from_array("y", np.ones(3, np.float32))])
-    last, early = (together(wire.pack_result([(7, result._replace(final=final))])) for final in (True, False))
+    last, early = (together(result_frames.pack_result([(7, result._replace(final=final))])) for final in (True, False))
     assert len(last) == len(early)
     for stream, final in ((last, True), (early, False)):
         (frame,) = wire.FrameReader().feed(stream)
-        ((_, got),) = wire.unpack_result(frame.body, frame.flags)
+        ((_, got),) = result_frames.unpack_result(frame.body, frame.flags)
         assert got.final is final
 
 
@@ -212,9 +217,9 @@ def test_data_that_does_not_fit_its_shape_is_refused() -> None:
 def test_forms_that_clients_made_long_are_not_remembered() -> None:
     outputs = ["y" * 1000 + str(number) for number in range(10)]
     before = len(layouts._packed_layouts), len(layouts.unpacked_layouts)
-    frame = wire.InferFrame(1.0, 0, "", outputs, [from_array("x", np.ones(1, np.float32))])
-    (read,) = wire.FrameReader().feed(together(wire.pack_infer([(1, frame)])))
-    assert wire.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
+    frame = request_frames.InferFrame(1.0, 0, "", outputs, [from_array("x", np.ones(1, np.float32))])
+    (read,) = wire.FrameReader().feed(together(request_frames.pack_infer([(1, frame)])))
+    assert request_frames.unpack_infer(read.body)[0][1].outputs == tuple(outputs)
     assert (len(layouts._packed_layouts), len(layouts.unpacked_layouts)) == before
 
 
@@ -224,7 +229,7 @@ def test_only_layouts_that_are_sent_are_cached() -> None:
     for _ in range(2):
         assert type(layouts.layout_of("s", ["y"], tensors)) is tuple
     assert len(layouts._layouts) == before
-    wire.pack_infer([(1, InferFrame(1.0, 0, "s", ["y"], tensors))])
+    request_frames.pack_infer([(1, InferFrame(1.0, 0, "s", ["y"], tensors))])
     assert layouts.layout_of("s", ["y"], tensors) is layouts.layout_of("s", ["y"], tensors)
     assert len(layouts._layouts) == before + 1
 
@@ -232,9 +237,9 @@ def test_only_layouts_that_are_sent_are_cached() -> None:
 def test_layouts_too_long_for_the_cache_are_equal() -> None:
     """Otherwise each request to a model with hundreds of inputs would add a new entry to other caches."""
     tensors = [Tensor(f"feature {number}", "FP32", (1,), b"\0" * 4) for number in range(300)]
-    packed = together(wire.pack_infer([(1, InferFrame(1.0, 0, "s", (), tensors))]))
+    packed = together(request_frames.pack_infer([(1, InferFrame(1.0, 0, "s", (), tensors))]))
     found = {layouts.layout_of("s", (), tensors) for _ in range(2)}
-    found |= {wire.unpack_infer(wire.FrameReader().feed(packed)[0].body)[0][1].layout for _ in range(2)}
+    found |= {request_frames.unpack_infer(wire.FrameReader().feed(packed)[0].body)[0][1].layout for _ in range(2)}
     assert len(found) == 1
 
 
@@ -242,9 +247,9 @@ def test_layouts_too_long_for_the_cache_are_equal() -> None:
 def test_tensors_are_aligned_in_whatever_company_they_arrive(length: int) -> None:
     arena = wire.pack_json(wire.ARENA, {"size": 10**length})
     requests = [(number, InferFrame(1.0, 0, "s", (), [from_array("x", np.ones(3))])) for number in range(2)]
-    first, second = wire.FrameReader().feed(arena + together(wire.pack_infer(requests)))
+    first, second = wire.FrameReader().feed(arena + together(request_frames.pack_infer(requests)))
     assert wire.unpack_json(first.body) == {"size": 10**length}
-    for _, request in wire.unpack_infer(second.body):
+    for _, request in request_frames.unpack_infer(second.body):
         assert np.frombuffer(request.inputs[0].data, np.float64).flags.aligned
 
 
@@ -255,14 +260,16 @@ def test_results_that_are_contiguous_already_make_the_same_frame(count: int) -> 
     sent = [(number, ResultFrame(number, 2, 3, 4, 5, tensors)) for number, tensors in rows]
     common = sent[0][1]._replace(layout=layouts.layout_of("", (), sent[0][1].outputs))
     numbers, data = [number for number, _ in sent], [tensor.data for tensor in whole]
-    grouped = wire.pack_grouped_results(numbers, numbers, [1] * count, common, data, (), wire.FIRST_OF_BATCH)
-    assert together(grouped) == together(wire.pack_result(sent, wire.FIRST_OF_BATCH))
+    grouped = result_frames.pack_grouped_results(numbers, numbers, [1] * count, common, data, (), wire.FIRST_OF_BATCH)
+    assert together(grouped) == together(result_frames.pack_result(sent, wire.FIRST_OF_BATCH))
 
 
 def test_grouped_tensors_are_a_sequence() -> None:
     tensors = [from_array("a", np.zeros(3, np.int8)), from_array("b", np.ones(2))]
-    (frame,) = wire.FrameReader().feed(together(wire.pack_infer([(1, InferFrame(1.0, 0, "s", [], tensors))] * 2)))
-    for _, request in wire.unpack_infer(frame.body):
+    (frame,) = wire.FrameReader().feed(
+        together(request_frames.pack_infer([(1, InferFrame(1.0, 0, "s", [], tensors))] * 2))
+    )
+    for _, request in request_frames.unpack_infer(frame.body):
         assert [each.name for each in request.inputs] == [request.inputs[0].name, request.inputs[-1].name] == ["a", "b"]
         assert bytes(request.inputs[-1].data) == bytes(tensors[1].data)
         assert [each.name for each in request.inputs[1:]] == ["b"]
@@ -272,7 +279,7 @@ def test_grouped_tensors_are_a_sequence() -> None:
 
 def test_the_message_of_a_failure_can_be_encoded() -> None:
     (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, {"kind": "invalid", "message": "a\ud800é"}, 1)))
-    kind, message, compute_ns = wire.unpack_failure(frame.body)
+    kind, message, compute_ns = result_frames.unpack_failure(frame.body)
     assert (kind, message.encode(), compute_ns) == ("invalid", "a?é".encode(), 0)
 
 
@@ -280,7 +287,7 @@ def test_the_message_of_a_failure_can_be_encoded() -> None:
 def test_a_failure_takes_a_possible_time(compute_ns: object) -> None:
     failure = {"kind": "invalid", "message": "no", "compute_ns": 5}
     (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, failure, 1)))
-    assert wire.unpack_failure(frame.body) == ("invalid", "no", 5)
+    assert result_frames.unpack_failure(frame.body) == ("invalid", "no", 5)
     (frame,) = wire.FrameReader().feed(bytes(wire.pack_json(wire.ERROR, {**failure, "compute_ns": compute_ns}, 1)))
     with pytest.raises(wire.MALFORMED):
-        wire.unpack_failure(frame.body)
+        result_frames.unpack_failure(frame.body)

@@ -9,13 +9,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from runtimes import status_page, wire
+from runtimes import request_frames, status_page, wire
 from runtimes.contract import LoadOptions, Signature, TensorSpec
 from runtimes.control import Ready
 from runtimes.fake.runtime import FakeModel
+from runtimes.request_frames import InferFrame
+from runtimes.result_frames import ResultFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
-from runtimes.wire import Frame, FrameReader, InferFrame, ResultFrame
+from runtimes.wire import Frame, FrameReader
 from runtimes.worker import audit
 from runtimes.worker.audit import Auditor
 from runtimes.worker.batcher import Batching
@@ -199,7 +201,7 @@ def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> N
     front = socket.socket(socket.AF_UNIX)
     front.connect(str(tmp_path / "socket"))
     requests = [(pending.id, pending.frame) for pending in batch(1, 3)]
-    front.sendall(b"".join(wire.pack_infer(requests)))
+    front.sendall(b"".join(request_frames.pack_infer(requests)))
     thread = threading.Thread(target=loop.run)
     thread.start()
     with supervisor, control, front, listener:
@@ -211,7 +213,7 @@ def test_a_difference_switches_batching_off_for_all_who_ask(tmp_path: Path) -> N
             try:
                 frames = reader.feed(supervisor.recv(1 << 16))
             except TimeoutError:
-                front.sendall(b"".join(wire.pack_infer(requests)))
+                front.sendall(b"".join(request_frames.pack_infer(requests)))
         ready = Ready.from_json(wire.unpack_json(frames[0].body))
         supervisor.sendall(wire.pack_json(wire.STOP, {}))
         front.close()

@@ -5,8 +5,8 @@ from itertools import chain
 import numpy as np
 
 from runtimes.fair_order import priority_of
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching, padded_size
 from tests.support.pending_requests import add, one_frame
 

@@ -7,8 +7,8 @@ import pytest
 
 from runtimes.contract import LoadOptions
 from runtimes.fake.runtime import FakeModel
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker import execute, requests
 from runtimes.worker.batcher import Batching
 from runtimes.worker.execute import Executor

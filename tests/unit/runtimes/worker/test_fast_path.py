@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec, Unsupported
 from runtimes.layouts import by_row, cached, new_layout
 from runtimes.status_page import StatusPage
@@ -134,9 +134,9 @@ class Worker:
                 break
             for frame in self._reader.feed(data):
                 if frame.kind == wire.ERROR:
-                    answers.append((frame.id, wire.unpack_failure(frame.body)[:2]))
+                    answers.append((frame.id, result_frames.unpack_failure(frame.body)[:2]))
                     continue
-                for number, result in wire.unpack_result(frame.body, frame.flags):
+                for number, result in result_frames.unpack_result(frame.body, frame.flags):
                     tensors = [(*tensor[:3], bytes(tensor.data)) for tensor in result.outputs]
                     assert min(result[:4]) >= 0
                     answers.append((number, result.batch_rows, result.final, tensors))
@@ -185,7 +185,7 @@ def infer(ids: Sequence[int], each: Sequence[np.ndarray], dim: int | None = 0, *
     deadlines, priorities = given.get("deadlines") or [1e12] * count, given.get("priorities") or [1] * count
     rows = [1 if dim is None else array.shape[dim] for array in each]
     flags = wire.ISOLATED if given.get("isolated") else 0
-    packed = wire.pack_requests(ids, deadlines, priorities, rows, layout, [[data] for data in inputs], flags)
+    packed = request_frames.pack_requests(ids, deadlines, priorities, rows, layout, [[data] for data in inputs], flags)
     return b"".join(map(bytes, packed))
 
 

@@ -14,7 +14,7 @@ from gateway.domain.types import InferRequest, ModelStatus
 from gateway.engine.frames import Frames
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
-from runtimes import wire
+from runtimes import request_frames, result_frames, wire
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, pack_bytes
 from runtimes.worker import results as sending
@@ -61,9 +61,9 @@ class Front:
         for frame in wire.FrameReader().feed(b"".join(bytes(buffer) for buffer in buffers)):
             self.frames += 1
             if frame.kind == wire.ERROR:
-                self.answers[frame.id] = wire.unpack_failure(frame.body)[:2]
+                self.answers[frame.id] = result_frames.unpack_failure(frame.body)[:2]
                 continue
-            for number, result in wire.unpack_result(frame.body, frame.flags):
+            for number, result in result_frames.unpack_result(frame.body, frame.flags):
                 assert number not in self.answers
                 self.answers[number] = [(*tensor[:3], bytes(tensor.data)) for tensor in result.outputs]
 
@@ -101,7 +101,7 @@ class Path:
         """Send requests to the worker, and return the number of frames."""
         frames = wire.FrameReader().feed(b"".join(bytes(buffer) for buffer in Frames().pack(requests)))
         for frame in frames:
-            self.batcher.add(front, wire.unpack_requests(frame.body), False, 0.0)
+            self.batcher.add(front, request_frames.unpack_requests(frame.body), False, 0.0)
         return len(frames)
 
     def run(self) -> None:

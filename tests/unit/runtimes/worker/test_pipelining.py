@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.contract import LoadOptions
 from runtimes.fake.runtime import FakeModel
+from runtimes.request_frames import InferFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import FrameReader, InferFrame
+from runtimes.wire import FrameReader
 from runtimes.worker.batcher import Batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
@@ -65,7 +66,7 @@ class Worker:
         sent = b""
         for number, value in enumerate(values):
             frame = InferFrame(1e9, 0, "default", [], [from_array("x", np.full((1, 4), value, np.float32))])
-            sent += b"".join(wire.pack_infer([(number, frame)], wire.ISOLATED if number in isolated else 0))
+            sent += b"".join(request_frames.pack_infer([(number, frame)], wire.ISOLATED if number in isolated else 0))
         self.front.sendall(sent)
         answers: dict[int, float | str] = {}
         reader = FrameReader()
@@ -74,7 +75,7 @@ class Worker:
                 if frame.kind == wire.ERROR:
                     answers[frame.id] = wire.unpack_json(frame.body)["kind"]
                 else:
-                    for number, result in wire.unpack_result(frame.body, frame.flags):
+                    for number, result in result_frames.unpack_result(frame.body, frame.flags):
                         answers[number] = float(to_array(result.outputs[0])[0, 0])
         return [answers[number] for number in range(len(values))]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.refusal import common_refusal

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.context import pack_context
 from runtimes.contract import InvalidInput, Model, Request, SequenceControl, Signature, TensorSpec
 from runtimes.control import BatchingOptions, Reshapes
+from runtimes.request_frames import InferFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import Tensor, from_array, to_array
-from runtimes.wire import FrameReader, InferFrame
+from runtimes.wire import FrameReader
 from runtimes.worker.batching_decision import decide_batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
@@ -91,7 +92,7 @@ class Front:
                     failure = wire.unpack_json(frame.body)
                     answers[frame.id] = failure["kind"], failure["message"]
                     continue
-                for number, result in wire.unpack_result(frame.body, frame.flags):
+                for number, result in result_frames.unpack_result(frame.body, frame.flags):
                     answers[number] = float(to_array(result.outputs[0]).ravel()[0])
             if len(answers) == count:
                 break
@@ -116,7 +117,7 @@ def packed(*requests: tuple[int, np.ndarray, bytes]) -> bytes:
         (number, InferFrame(1e9, 0, "default", (), [from_array("x", array)], context=context))
         for number, array, context in requests
     ]
-    return b"".join(bytes(part) for part in wire.pack_infer(frames))
+    return b"".join(bytes(part) for part in request_frames.pack_infer(frames))
 
 
 def one(number: int, context: bytes = b"", rows: int = 1) -> tuple[int, np.ndarray, bytes]:
@@ -185,7 +186,7 @@ def test_bytes_that_do_not_fit_their_shape_fail_that_request_only(front: Callabl
     good = from_array("x", np.array([[b"abc"]], object))
     bad = Tensor("x", "BYTES", (1, 1), b"\xff\xff\0\0abc")
     frames = [(number, InferFrame(1e9, 0, "default", (), [tensor])) for number, tensor in ((1, good), (2, bad))]
-    answers = front(model).ask(b"".join(bytes(part) for part in wire.pack_infer(frames)), count=2)
+    answers = front(model).ask(b"".join(bytes(part) for part in request_frames.pack_infer(frames)), count=2)
     assert (answers[1], answers[2][0]) == (3.0, "invalid")
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec
 from runtimes.control import Reshapes
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from runtimes.worker.execute import Executor, Failure
 from runtimes.worker.reshape import Reshaped, reshaped

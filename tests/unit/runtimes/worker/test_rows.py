@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import Tensor, from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.pending import Batch, PendingGroup
 from runtimes.worker.rows import gather_inputs
 from tests.support.pending_requests import one_frame

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtimes.request_frames import InferFrame
 from runtimes.tensors import from_array
-from runtimes.wire import InferFrame
 from runtimes.worker.batcher import Batcher, Batching
 from tests.support.pending_requests import one_frame
 from tests.support.simulated_serving import ARRIVALS, COSTS, Count, best_rate, measure

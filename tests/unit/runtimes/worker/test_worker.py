@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import wire
+from runtimes import result_frames, wire
 from runtimes.contract import BatchAnalysis, InvalidInput, LoadError, LoadOptions, Model, Signature, TensorSpec
 from runtimes.control import BatchingOptions
 from runtimes.fake.runtime import FakeModel
+from runtimes.request_frames import InferFrame, RequestGroup
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import InferFrame, RequestGroup
 from runtimes.worker import probe
 from runtimes.worker import results as sending
 from runtimes.worker.batcher import Batcher, Batching
@@ -374,7 +374,7 @@ def test_results_of_different_numbers_of_rows_share_frames(limit: int, monkeypat
     send(batch, executor.run(batch))  # type: ignore[arg-type]
     frames = wire.FrameReader().feed(front.queued)
     assert (len(frames) == 1) == (limit > 16)
-    received = [each for frame in frames for each in wire.unpack_result(frame.body, frame.flags)]
+    received = [each for frame in frames for each in result_frames.unpack_result(frame.body, frame.flags)]
     assert [number for number, _ in received] == list(range(5))
     for (_, result), rows in zip(received, sent, strict=True):
         assert to_array(result.outputs[0])[:, 0].tolist() == [2 * row for row in rows]
@@ -438,7 +438,7 @@ def test_each_front_gets_the_rows_of_its_own_requests() -> None:
         asked = {pending.id: to_array(pending.frame.inputs[0]) for pending in batch if pending.source is front}
         for read in wire.FrameReader().feed(front.queued):
             firsts += bool(read.flags & wire.FIRST_OF_BATCH)
-            for number, result in wire.unpack_result(read.body, read.flags):
+            for number, result in result_frames.unpack_result(read.body, read.flags):
                 assert (to_array(result.outputs[0]) == 2 * asked.pop(number)).all()
                 assert result.batch_rows == sum(pending.rows for pending in batch)
         assert not asked

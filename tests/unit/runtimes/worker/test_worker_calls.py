@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import status_page, wire
+from runtimes import result_frames, status_page, wire
 from runtimes.calls import MAX_CALLS, unpack_call
 from runtimes.contract import Call, CallFailed
+from runtimes.result_frames import ResultFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
-from runtimes.wire import Frame, FrameReader, ResultFrame
+from runtimes.wire import Frame, FrameReader
 from runtimes.worker.calls import Answers, Calls
 from runtimes.worker.connection import Connection
 
@@ -40,7 +41,7 @@ class Front:
 
     def answer(self, number: int, final: bool = True) -> None:
         result = ResultFrame(0, 0, 0, 0, 1, [from_array("y", np.full(1, number, np.int64))], None, final)
-        self._send(wire.pack_result([(number, result)], kind=wire.CALL_RESULT))
+        self._send(result_frames.pack_result([(number, result)], kind=wire.CALL_RESULT))
 
     def fail(self, number: int, kind: str) -> None:
         self._send([wire.pack_json(wire.CALL_ERROR, {"kind": kind, "message": "no"}, number)])

@@ -11,9 +11,10 @@ import pytest
 from runtimes import status_page, wire
 from runtimes.contract import DeviceLost, InvalidInput, Model, Request, ResponseSender, Signature, TensorSpec
 from runtimes.control import Reshapes
+from runtimes.request_frames import InferFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array
-from runtimes.wire import MAX_UNREAD_ANSWERS, InferFrame
+from runtimes.wire import MAX_UNREAD_ANSWERS
 from runtimes.worker.batcher import Batching
 from runtimes.worker.execute import Executor
 from runtimes.worker.reshape import reshaped

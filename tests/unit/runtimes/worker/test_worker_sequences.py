@@ -11,8 +11,8 @@ from runtimes.context import pack_context
 from runtimes.contract import DATATYPES, LoadError, Model, Request, SequenceControl, Signature, TensorSpec
 from runtimes.control import BatchingOptions, ControlTensor, Load, SequenceOptions, SequenceState
 from runtimes.fair_order import priority_of
+from runtimes.request_frames import InferFrame, pack_infer, unpack_requests
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import InferFrame, pack_infer, unpack_requests
 from runtimes.worker.execute import Executor
 from runtimes.worker.pending import Batch
 from runtimes.worker.results import Failure

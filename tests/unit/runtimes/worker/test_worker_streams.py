@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes import status_page, wire
+from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.contract import LoadOptions, Model, Signature, TensorSpec
 from runtimes.control import BatchingOptions, Reshapes
 from runtimes.fake.runtime import FakeModel
+from runtimes.request_frames import InferFrame
 from runtimes.status_page import StatusPage
 from runtimes.tensors import from_array, to_array
-from runtimes.wire import MAX_UNREAD_ANSWERS, MAX_UNREAD_BYTES, FrameReader, InferFrame
+from runtimes.wire import MAX_UNREAD_ANSWERS, MAX_UNREAD_BYTES, FrameReader
 from runtimes.worker.batching_decision import decide_batching
 from runtimes.worker.connection import Connection
 from runtimes.worker.execute import Executor
@@ -88,7 +89,7 @@ class Worker:
                 if frame.kind == wire.ERROR:
                     answers.append((frame.id, wire.unpack_json(frame.body)["kind"], True))
                     continue
-                for number, result in wire.unpack_result(frame.body, frame.flags):
+                for number, result in result_frames.unpack_result(frame.body, frame.flags):
                     values = to_array(result.outputs[0]).ravel()[:4].tolist() if result.outputs else []
                     answers.append((number, values, result.final))
         return answers
@@ -111,7 +112,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 def request(number: int, array: np.ndarray) -> bytes:
     frame = InferFrame(1e9, 0, "default", [], [from_array("x", array)])
-    return b"".join(wire.pack_infer([(number, frame)]))
+    return b"".join(request_frames.pack_infer([(number, frame)]))
 
 
 def four(number: int, value: float, rows: int = 1) -> bytes:
