@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 
@@ -43,10 +43,6 @@ class Quota:
 _NAMES = tuple(field.name for field in fields(Quota))
 
 UNLIMITED = Quota()
-
-
-def quota_to_json(quota: Quota) -> dict[str, Any]:
-    return {name: value for name, value in asdict(quota).items() if value is not None}
 
 
 def quota_from_json(raw: Mapping[str, Any]) -> Quota:

@@ -9,13 +9,8 @@ from runtimes.contract import LoadError
 SERVE = "serve"
 
 
-def serving_tags(folder: str) -> List[str]:
-    """Return the tags of the graph to serve. Raises LoadError, and TensorFlow's errors for an unreadable file."""
-    return tags_of(serving_graph(folder))
-
-
 def serving_graph(folder: str) -> Any:
-    """Return the MetaGraphDef to serve. Raises the same."""
+    """Return the MetaGraphDef to serve. Raises LoadError, and TensorFlow's errors for an unreadable file."""
     graphs = parse_saved_model(folder).meta_graphs
     chosen = choose([tags_of(graph) for graph in graphs])
     return next(graph for graph in graphs if tags_of(graph) == chosen)

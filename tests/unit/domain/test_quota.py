@@ -1,11 +1,12 @@
 """What a quota may state, and how it is written."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from gateway.domain.quota import UNLIMITED, Quota, quota_from_json, quota_to_json
+from gateway.domain.quota import UNLIMITED, Quota, quota_from_json
 
 
 @pytest.mark.parametrize(
@@ -17,10 +18,9 @@ from gateway.domain.quota import UNLIMITED, Quota, quota_from_json, quota_to_jso
         {"bytes_per_second": 1e6, "compute_seconds_per_minute": 30},
     ],
 )
-def test_a_quota_is_written_and_read(raw: dict[str, Any]) -> None:
-    quota = quota_from_json(raw)
-    assert quota_to_json(quota) == raw
-    assert quota_from_json(json.loads(json.dumps(quota_to_json(quota)))) == quota
+def test_a_quota_has_what_was_stated(raw: dict[str, Any]) -> None:
+    quota = quota_from_json(json.loads(json.dumps(raw)))
+    assert {name: value for name, value in asdict(quota).items() if value is not None} == raw
     assert (quota == UNLIMITED) == (not raw)
 
 
