@@ -13,6 +13,7 @@ Only giving away slots and columns takes a lock, which the kernel releases if it
 that take from a bucket within the same microsecond may count one request instead of two.
 """
 
+import errno
 import fcntl
 import mmap
 import os
@@ -123,10 +124,28 @@ def _map(path: Path | None) -> mmap.mmap:
         return mmap.mmap(-1, _SIZE)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(file, _SIZE)  # changes nothing if it has this size
+        _allocate(file)
         return mmap.mmap(file, _SIZE)
+    except OSError:
+        path.unlink(missing_ok=True)  # nobody could map it
+        raise
     finally:
         os.close(file)
+
+
+def _allocate(file: int) -> None:
+    """Give a file its size, unless it has it. Raises OSError if the disk is full.
+
+    Without that, a page of the file that has no room on its disk would end whoever touches it, by SIGBUS.
+    """
+    try:
+        os.posix_fallocate(file, 0, _SIZE)  # changes nothing that another front has written
+    except AttributeError:  # macOS
+        os.ftruncate(file, _SIZE)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.ftruncate(file, _SIZE)  # such a file system, or C library, cannot do it
 
 
 _CLEAR = memoryview(bytes(8 * STRIDE)).cast("d")
