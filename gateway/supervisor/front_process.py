@@ -135,35 +135,42 @@ class FrontProcess:
         ours, theirs = socket.socketpair()
         with ExitStack() as passed:
             passed.enter_context(theirs)
-            self._channel = await Channel.open(ours, self._on_frame, self._callbacks.on_call)
-            command = [sys.executable, "-P", "-m", "gateway.front.process", str(os.getpid())]
-            options, descriptors = self._options, [theirs.fileno(), self._http.fileno()]
-            if options.access_log:
-                opener = passed.enter_context(serve_file(Path(options.access_log))).fileno()
-                options = replace(options, access_log_opener=opener)
-                descriptors.append(opener)
-            if options.access_log_descriptor >= 0:
-                descriptors.append(options.access_log_descriptor)
-            command += [str(theirs.fileno()), str(self._http.fileno()), json.dumps(asdict(options))]
-            log = logging.getLogger(f"front.{self.number}")
-            to_record = partial(from_front, logger=log.name)
+            channel = await Channel.open(ours, self._on_frame, self._callbacks.on_call)
             try:
-                self._child = await Child.spawn(command, log, descriptors, {**os.environ, **_ENVIRONMENT}, to_record)
-            except OSError:
-                self._channel.close()
+                self._child = await self._spawn(theirs, passed)
+            except BaseException:
+                channel.close()
                 raise
+        # Not before: a change that was sent meanwhile is part of what is current, and means nothing without the rest.
+        self._channel = channel
         try:
             for message in self._callbacks.current(self.number):
                 self.send(message)
             if self._drain is not None:
                 self.drain(*self._drain)
             code = await self._child.wait()
-            await asyncio.wait([self._channel.closed], timeout=_LAST_FRAMES_S)
+            await asyncio.wait([channel.closed], timeout=_LAST_FRAMES_S)
             return code
         finally:
-            self._channel.close()
+            channel.close()
+
+    async def _spawn(self, control: socket.socket, passed: ExitStack) -> Child:
+        """Start the process. `passed` closes what only the process needs. Raises OSError."""
+        options, descriptors = self._options, [control.fileno(), self._http.fileno()]
+        if options.access_log:
+            opener = passed.enter_context(serve_file(Path(options.access_log))).fileno()
+            options = replace(options, access_log_opener=opener)
+            descriptors.append(opener)
+        if options.access_log_descriptor >= 0:
+            descriptors.append(options.access_log_descriptor)
+        command = [sys.executable, "-P", "-m", "gateway.front.process", str(os.getpid())]
+        command += [str(control.fileno()), str(self._http.fileno()), json.dumps(asdict(options))]
+        log = logging.getLogger(f"front.{self.number}")
+        to_record = partial(from_front, logger=log.name)
+        return await Child.spawn(command, log, descriptors, {**os.environ, **_ENVIRONMENT}, to_record)
 
     def send(self, message: Message) -> None:
+        """Send a message, unless the process is still being started: it will get all that is current."""
         if self._channel is not None:
             self._channel.send(message.kind, message.body)
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +12,15 @@ import pytest
 
 from gateway.config import Settings
 from gateway.domain.control import LoadModel, RollBackTraffic, UnloadModel
+from gateway.domain.table import Table
+from gateway.process.channel import DRAIN, TABLE
+from gateway.process.child import Child
 from gateway.supervisor import fronts as fronts_module
-from gateway.supervisor.front_process import FrontCallbacks
+from gateway.supervisor.front_process import FrontCallbacks, FrontProcess, table_changes_message, table_message
 from gateway.supervisor.fronts import Fronts
+from gateway.supervisor.options import front_options
 from gateway.supervisor.supervisor import Supervisor
+from runtimes.wire import FrameReader
 
 
 class FakeFront:
@@ -103,3 +110,35 @@ def test_a_change_is_answered_when_all_fronts_have_applied_it(tmp_path: Path) ->
             supervisor.close()
 
     asyncio.run(main())
+
+
+def test_what_changes_while_a_front_is_started_is_part_of_what_it_gets_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without the table, it could not remove a model from it."""
+    kinds: list[int] = []
+
+    class Ended:
+        def __init__(self, control: socket.socket) -> None:
+            self.control, self.pid = control, None
+
+        async def wait(self) -> int:
+            with self.control:
+                kinds.extend(frame.kind for frame in FrameReader().feed(self.control.recv(1 << 16)))
+            return 0
+
+    async def main(http: socket.socket) -> None:
+        callbacks = FrontCallbacks(lambda number: [table_message(Table())], *[lambda *_: None] * 8)  # type: ignore[list-item]
+        front = FrontProcess(partial(front_options, Settings(), tmp_path, 0, False, -1, None), http, callbacks)
+
+        async def spawn(command: Any, log: Any, descriptors: list[int], *_: Any) -> Ended:
+            front.send(table_changes_message(Table(), Table(ready=True)))
+            front.drain(0.0, 1.0)
+            return Ended(socket.socket(fileno=os.dup(descriptors[0])))
+
+        monkeypatch.setattr(Child, "spawn", spawn)
+        assert await front.run() == 0
+
+    with socket.socket() as http:
+        asyncio.run(main(http))
+    assert kinds == [TABLE, DRAIN]
