@@ -1,6 +1,6 @@
 @cython.final
 cdef class Results:
-    """The results of one frame, as wire.ResultGroup, and their tensors, as layouts.TensorGroup.
+    """The results of one frame, as result_frames.ResultGroup, and their tensors, as layouts.TensorGroup.
 
     Whoever reads them as `outputs` gets this object.
     """
@@ -117,7 +117,7 @@ cdef class Frames:
         return buffers
 
     cdef bytes pack_alike(self, list requests, Py_ssize_t start, Py_ssize_t stop):
-        """Pack requests with the same layout into one frame, as wire.pack_requests does."""
+        """Pack requests with the same layout into one frame, as request_frames.pack_requests does."""
         cdef Request each = <Request>requests[start]
         self.prepare(each.layout)
         cdef Py_ssize_t count = stop - start, tensors = len(<list>each.buffers), index, tensor, size
