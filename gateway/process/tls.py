@@ -7,6 +7,7 @@ had while a CA was trusted that has since been removed.
 """
 
 import asyncio
+import json
 import logging
 import os
 import ssl
@@ -23,7 +24,8 @@ _NO_TLS = ("HTTP_REQUEST", "WRONG_VERSION_NUMBER")
 
 # Python's names of the alternative names that count, and ours.
 _KINDS = {"URI": "URI", "DNS": "DNS", "email": "email"}
-# The most text in the names of a certificate. A call over gRPC carries them in its headers (front/grpc/sender.py).
+# The most text in the names of a certificate. A call over gRPC carries them in its headers, as JSON in ASCII
+# (front/grpc/sender.py), and a server refuses headers of more than 16 KiB.
 _MAX_NAMES_LENGTH = 4096
 # The only name of a certificate whose names are not valid, or are too long. No other one is like it.
 UNREADABLE = "unreadable"
@@ -207,7 +209,7 @@ def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 def readable_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names, or UNREADABLE alone if they are too long."""
-    return (UNREADABLE,) if sum(map(len, names)) > _MAX_NAMES_LENGTH else tuple(names)
+    return (UNREADABLE,) if len(json.dumps(names)) > _MAX_NAMES_LENGTH else tuple(names)
 
 
 def _build(pem: Pem, protocols: tuple[str, ...]) -> ssl.SSLContext:

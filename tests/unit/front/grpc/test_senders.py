@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from gateway.front.grpc.sender import Sender, SenderHeader
+from gateway.process.tls import certificate_names
 from tests.support.front_server import WAIT_S
 
 pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
@@ -26,6 +27,15 @@ def test_the_field_is_what_hpack_writes_whatever_its_length(length: int) -> None
         assert str(value).isprintable()
         assert header.sender([("other", value), (name, value)]) == sender
     assert not decoder.header_table.dynamic_entries, "the state of both sides is as it was"
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\x01", "ü", "\U0001f512"])
+def test_whatever_names_a_certificate_has_there_is_room_for_other_headers(character: str) -> None:
+    """The server allows 16 KiB of them, and closes a connection that sends more in one frame."""
+    for length in (1, 64, 300, 600, 1300, 4000, 1 << 20):
+        names = certificate_names({"subject": [[("commonName", character * length)]]})
+        assert length > 64 or names == (f"CN:{character * length}",)
+        assert len(SenderHeader().field(Sender("ipv6:[::1]:1234", names))) < 4300
 
 
 def test_another_header_says_nothing() -> None:
