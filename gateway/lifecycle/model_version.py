@@ -111,9 +111,12 @@ class ModelVersion(Version):
 
     @property
     def is_restarting(self) -> bool:
-        if len(self._crash_times) > _MAX_CRASHES_WAITED_FOR:
+        now = time.monotonic()
+        if sum(now - at < _RECENT_CRASHES_S for at in self._crash_times) > _MAX_CRASHES_WAITED_FOR:
             return False
-        return self.is_answering and (self.state is State.LOADING or self._is_behind)
+        # A worker that has just ended counts as ready until its files have been removed.
+        is_alive = any(worker.ready and worker.pid for worker in self.workers)
+        return self.is_answering and (self._is_behind or not is_alive)
 
     @property
     def decoupled(self) -> bool:
@@ -304,11 +307,12 @@ class ModelVersion(Version):
                     self._proven[worker.launch.load.device] = worker.ready.batched
                 self.failed, self.reason = False, ""
                 if self._is_behind:
-                    asyncio.get_running_loop().call_later(_CATCH_UP_S, self._catch_up)
+                    asyncio.get_running_loop().call_later(_CATCH_UP_S, self._catch_up, self._past.restarts)
         self._on_change()
 
-    def _catch_up(self) -> None:
-        if self._is_behind and self.state is State.READY:
+    def _catch_up(self, restarts: int) -> None:
+        """Called some time after a worker was replaced, which had been restarted this often. Later crashes count."""
+        if self._is_behind and self.state is State.READY and self._past.restarts == restarts:
             self._is_behind = False
             self._look_again()
 

@@ -38,6 +38,7 @@ class Worker:
     learned: dict[str, Any] = {}  # noqa: RUF012 - nothing is learned
     failure = ""
     ready: Ready | None = None
+    pid: int | None = 1
 
     def __init__(self, launch: Any, run_dir: Path, on_change: Any, check: Any, slot: int) -> None:
         self.is_ready, self.on_change, self.check = launch, on_change, check
@@ -98,3 +99,63 @@ def test_files_that_changed_for_a_moment_are_loaded_again(tmp_path: Path, monkey
     assert (State.UNAVAILABLE, True) in states
     assert states.index((State.UNAVAILABLE, True)) < states.index((State.READY, False))
     assert threading.main_thread() not in threads  # a slow file system must not block the event loop
+
+
+class LastingWorker(Worker):
+    """A worker that is READY, and crashes when `ends` is set."""
+
+    ends: asyncio.Event
+
+    async def run(self) -> None:
+        self.ends = asyncio.Event()
+        await super().run()
+        await self.ends.wait()
+        self.pid = None
+        self.on_change()
+
+
+def test_a_version_is_restarting_from_its_workers_end_until_fronts_have_caught_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if it crashes again before they have: until then, no other version may take over."""
+    monkeypatch.setattr(model_version_module, "WorkerProcess", LastingWorker)
+    monkeypatch.setattr(model_version_module, "restart_delay_s", lambda crashes, was_ready: 0)
+    version: ModelVersion
+    changed, restarting = asyncio.Event(), list[bool]()
+
+    def on_change() -> None:
+        restarting.append(version.is_restarting)
+        changed.set()
+
+    async def worker(number: int) -> Any:
+        while version.counts.starts < number or not version.workers or not version.workers[0].ready:
+            await changed.wait()
+            changed.clear()
+        return version.workers[0]
+
+    async def main() -> None:
+        timers: list[Any] = []
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "call_later", lambda _, call, *arguments: timers.append((call, arguments))
+        )
+        running = asyncio.create_task(version.run_instance(lambda: True, Path()))  # type: ignore[arg-type,return-value]
+        for number in (1, 2):
+            ready = await worker(number)
+            restarting.clear()
+            ready.ends.set()
+            await worker(number + 1)
+            assert restarting
+            assert all(restarting)
+        *earlier, (last, given) = timers
+        for call, arguments in earlier:
+            call(*arguments)
+        assert earlier
+        assert version.is_restarting
+        last(*given)
+        assert not version.is_restarting
+        version._stop.set()
+        (await worker(3)).ends.set()
+        await running
+
+    version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), on_change)
+    asyncio.run(asyncio.wait_for(main(), 10))
