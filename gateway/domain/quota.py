@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from gateway.errors import Overloaded
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -66,7 +68,8 @@ class Usage(Protocol):
     def reserve(self, size: int, already_reserved: int, is_input: bool = True) -> None:
         """Count `size` more bytes of a body until `unreserve`; `already_reserved` of it are counted so far.
 
-        is_input  False for memory that reading the body takes, of which no quota says anything
+        is_input  False for memory that reading the body takes, of which no quota says anything. A refusal is not
+                  counted then, because it may be asked for again: see `count_refused`
 
         Raises QuotaExceeded if a request with these bytes would exceed a limit, Overloaded if they leave too little
         room for other identities.
@@ -74,6 +77,9 @@ class Usage(Protocol):
 
     def unreserve(self, size: int) -> None:
         """Stop counting `size` bytes of a body."""
+
+    def count_refused(self, error: Overloaded) -> None:
+        """Count a request that ends because `reserve` has refused memory."""
 
     def admit(self, size: int) -> None:
         """Count a request with `size` bytes of input until `end`. The AdmissionController counts it already.

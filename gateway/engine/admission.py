@@ -105,7 +105,7 @@ class AdmissionReservation:
     seconds)`.
     """
 
-    __slots__ = ("_controller", "_count", "_model", "_reserved", "_started", "_usage")
+    __slots__ = ("_controller", "_count", "_is_refused", "_model", "_reserved", "_started", "_usage")
 
     def __init__(
         self,
@@ -119,11 +119,14 @@ class AdmissionReservation:
         self._model = model, version
         self._started = time.monotonic()
         self._reserved = 0
+        self._is_refused = False  # whether the client has been refused memory, which it may still get
 
     def reserve(self, size: int, is_input: bool = True) -> None:
         usage = self._usage
         if usage is not None:
+            self._is_refused = not is_input
             usage.reserve(size, self._reserved, is_input)
+            self._is_refused = False
         try:
             self._controller.reserve(size, self._reserved)
         except Overloaded:
@@ -151,6 +154,8 @@ class AdmissionReservation:
         self._controller.unreserve(self._reserved)
         if self._usage is not None:
             self._usage.unreserve(self._reserved)
+            if self._is_refused and isinstance(error, Overloaded):
+                self._usage.count_refused(error)
         self._reserved = 0
         if error is None:
             return

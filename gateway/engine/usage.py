@@ -86,7 +86,8 @@ class IdentityUsage:
         try:
             self._check_body(size, already_reserved, is_input)
         except Overloaded as error:
-            self._count_refused(error)
+            if is_input:
+                self.count_refused(error)
             raise
         self.tally.bytes_held += size
 
@@ -106,7 +107,7 @@ class IdentityUsage:
         try:
             self._admit(size)
         except Overloaded as error:
-            self._count_refused(error)
+            self.count_refused(error)
             raise
 
     def admits(self, size: int) -> bool:
@@ -143,7 +144,7 @@ class IdentityUsage:
             if slot is not None and self.tally.counts_in_flight:
                 slot.hold(self._now())
         except Overloaded as error:
-            self._count_refused(error)
+            self.count_refused(error)
             raise
         self.tally.requests += 1
         self.tally.bytes_held += size
@@ -181,7 +182,8 @@ class IdentityUsage:
             self._slot.charge(self._owed_s, self._now())
             self._owed_s = 0.0
 
-    def _count_refused(self, error: Overloaded) -> None:
+    def count_refused(self, error: Overloaded) -> None:
+        """See gateway.domain.quota.Usage."""
         self._counts.count_refused(error.limit if isinstance(error, QuotaExceeded) else "share")
 
 

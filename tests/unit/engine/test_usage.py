@@ -13,7 +13,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.quota import UNLIMITED, Quota
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import InferRequest
-from gateway.engine.admission import AdmissionController, AdmissionLimits
+from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.engine import FrontEngine
 from gateway.engine.identity_metrics import OTHERS, IdentityMetrics
 from gateway.engine.usage import IdentityUsage, Usages
@@ -128,6 +128,27 @@ def test_a_body_that_would_be_refused_is_refused_before_it_is_received(tmp_path:
         usage.reserve(100, 900)  # it has no Content-Length, and goes on
     usage.reserve(5000, 900, is_input=False)  # memory to decode it
     usage.unreserve(5900)
+
+
+def test_memory_that_is_asked_for_again_is_refused_once_if_at_all() -> None:
+    """An image waits for others of the same client, and asks whenever one of them has been decoded."""
+    admission = AdmissionController(AdmissionLimits(max_bytes=1000))
+    usages = Usages(admission)
+    usage, _bob = usages.of("alice"), usages.of("bob")
+    for gets_room, refused in ((True, {}), (False, {"share": 1})):
+        image, other = [AdmissionReservation(admission, lambda *outcome: None, "m", "1", usage) for _ in range(2)]
+        image.reserve(10)
+        other.reserve(600, is_input=False)
+        for _ in range(3):
+            with pytest.raises(Overloaded, match="your share") as caught:
+                image.reserve(300, is_input=False)
+        if gets_room:
+            other.release(600)
+            image.reserve(300, is_input=False)
+        image.close(None if gets_room else caught.value)
+        other.close()
+        (counted,) = [each for each in usages.snapshot() if each["identity"] == "alice"]
+        assert counted["refused"] == refused
 
 
 def test_compute_time_is_charged_afterwards_and_may_leave_a_debt(tmp_path: Path) -> None:
