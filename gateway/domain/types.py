@@ -1,6 +1,6 @@
 """Requests, responses and model statuses, independent of protocols: codecs translate between them and bytes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -176,6 +176,17 @@ def select_version(versions: Sequence[ModelStatus], version: str) -> ModelStatus
         number = version.lstrip("0")
         return next((each for each in versions if each.version == number or version in each.version_labels), None)
     return next((status for status in versions if status.admits), versions[0] if versions else None)
+
+
+def runs_sequences(status: ModelStatus, find: Callable[[str, str], ModelStatus | None]) -> bool:
+    """Return whether requests belong to sequences: those of the model, or of a step of the pipeline.
+
+    find  returns a model's version as `select_version` does; None if there is none
+    """
+    if not status.signatures:  # nobody can send requests yet; pipelines that run each other never come to have any
+        return False
+    steps = [find(step.model, step.version) for step in status.steps]
+    return status.sequence or any(step is not None and runs_sequences(step, find) for step in steps)
 
 
 class NotLoaded(Unavailable):

@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from gateway.domain.pipeline import MAX_DEPTH
 from gateway.domain.table import TableEntry
-from gateway.domain.types import ModelStatus, select_version
+from gateway.domain.types import ModelStatus, runs_sequences, select_version
 from gateway.lifecycle.pipeline_signature import Mismatch, PipelineInterface, pipeline_interface
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.lifecycle.version import Version
@@ -95,17 +95,22 @@ class PipelineVersion(Version):
                 waiting = waiting or f"its step '{step}' is {status.state}: {status.reason}"
         statuses = [status for status in found if status is not None and status.admits]
         is_known = len(statuses) == len(found) and not any(status.awaits_load for status in statuses)
-        if is_known and (problem := self._connect(statuses)):
+        if is_known and (problem := self._connect(statuses, models)):
             return State.UNAVAILABLE, problem
         if waiting:
             return State.LOADING, waiting
         return (State.UNLOADED, "its steps are loaded on demand") if is_unloaded else (State.READY, "")
 
-    def _connect(self, statuses: Sequence[ModelStatus]) -> str:
+    def _connect(self, statuses: Sequence[ModelStatus], models: Models) -> str:
         """Take over the signatures of the steps; return why they do not fit together, or ""."""
         toml = self.config.toml
         decoupled = [status.decoupled for status in statuses]
-        if problem := decoupled_problem(self.config.steps, decoupled, [status.sequence for status in statuses]):
+        # A step may be a pipeline, which has sequences if one of its own steps has.
+        sequences = [
+            runs_sequences(status, lambda name, version: select_version(models.get(name, ()), version))
+            for status in statuses
+        ]
+        if problem := decoupled_problem(self.config.steps, decoupled, sequences):
             return problem
         try:
             interface = pipeline_interface(self.config.steps, statuses, toml, self.config.class_labels)

@@ -1,7 +1,7 @@
 """The console: pages for a browser, and the figures that they show."""
 
-import contextlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 import gateway.console
 from gateway.domain.control import ExplainConfiguration, GetOverview
 from gateway.domain.identity import Action, Identity
-from gateway.domain.types import ModelStatus, complete_specs
+from gateway.domain.types import ModelStatus, complete_specs, runs_sequences
 from gateway.engine.protocol import Engine
 from gateway.errors import NotFound, Unavailable
 from gateway.front.admin.graph import add_graph
@@ -85,7 +85,7 @@ def add_console(app: AppRoutes, engine: Engine, enabled: bool = True) -> None:
         """What requests to a version look like, and its configuration in force (`ExplainConfiguration`)."""
         status = engine.model(model, version)
         values = await engine.control(ExplainConfiguration(status.name, status.version))
-        return {**_interface(status), "sequence": _has_sequences(status, engine), "values": values}
+        return {**_interface(status), "sequence": runs_sequences(status, partial(_find, engine)), "values": values}
 
 
 def _permitted(identity: Identity | None, model: str) -> list[Action]:
@@ -93,15 +93,12 @@ def _permitted(identity: Identity | None, model: str) -> list[Action]:
     return [action for action in actions if identity is None or identity.allows(action, model)]
 
 
-def _has_sequences(status: ModelStatus, engine: Engine) -> bool:
-    """Whether requests need the id of a sequence: those of the model, or of a step of the pipeline."""
-    if not status.signatures:  # nobody can send requests yet; pipelines that run each other never come to have any
-        return False
-    for step in status.steps:
-        with contextlib.suppress(NotFound, Unavailable):  # it was unloaded
-            if _has_sequences(engine.model(step.model, step.version), engine):
-                return True
-    return status.sequence
+def _find(engine: Engine, model: str, version: str) -> ModelStatus | None:
+    """Return the version that a step of a pipeline runs; None if it was unloaded."""
+    try:
+        return engine.model(model, version)
+    except (NotFound, Unavailable):
+        return None
 
 
 def _interface(status: ModelStatus) -> dict[str, Any]:

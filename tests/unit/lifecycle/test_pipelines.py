@@ -81,6 +81,15 @@ def test_a_pipeline_is_decoupled_while_one_of_its_steps_is() -> None:
     ]  # fmt: skip
 
 
+def test_a_pipeline_with_sequences_does_not_run_behind_a_decoupled_step() -> None:
+    """Each answer of the step would start, or end, the same sequence again."""
+    inner = pipeline(Step("b", "", {"x": "x"}, {"y": "y"}), name="inner")
+    outer = pipeline(STEPS[0], Step("inner", "", {"x": "mid"}, {"y": "out"}), name="outer")
+    statuses = replace(READY, decoupled=True), replace(B, sequence=True)
+    status = follow(outer, *statuses, follow(inner, *statuses))
+    assert (status.state, status.reason.partition(",")[0]) == ("UNAVAILABLE", "its step 'inner' runs sequences")
+
+
 def test_a_step_follows_its_model_unless_its_version_is_fixed() -> None:
     newer = replace(READY, version="10", signatures={"default": INTEGERS}, version_labels=["canary"])
     following, labelled, fixed = (pipeline(STEPS[0]._replace(version=version)) for version in ("", "canary", "9"))
