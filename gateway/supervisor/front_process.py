@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +42,7 @@ from gateway.process.channel import (
 )
 from gateway.process.child import Child
 from gateway.process.file_opener import serve_file
+from gateway.process.forked import is_stopped
 from gateway.process.logs import from_front
 from gateway.process.tls import Pem
 from runtimes import wire
@@ -103,9 +105,12 @@ class FrontCallbacks:
 # numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _NUMBERS = itertools.count(1)
-# How long to wait for a front's newest metrics. Even a busy front answers within this time; one that was stopped
-# (SIGSTOP) never does. A longer time delays statistics requests while a front is stopped.
-_METRICS_TIMEOUT_S = 0.5
+# How long to wait for a front's newest metrics, and how often to look meanwhile whether it was stopped (SIGSTOP): then
+# it never answers. One that gets little of a busy machine's time does, and without it, statistics would lack requests
+# that were answered, and a model that was unloaded would still be served. A longer time delays all that when a front
+# hangs; looking less often, when it is stopped.
+_METRICS_TIMEOUT_S = 10.0
+_LOOK_S = 0.5
 # How long to wait for the last frames of a front that has ended. They have arrived, and are read in the next turns.
 _LAST_FRAMES_S = 1.0
 
@@ -175,13 +180,20 @@ class FrontProcess:
             self._channel.send(message.kind, message.body)
 
     async def request_metrics(self) -> None:
-        """Have the front send its current metrics. Returns without them if it does not answer in time."""
+        """Have the front send its current metrics. Returns without them if it is stopped, or hangs."""
         if self._channel is None or not self.serving.is_set():
             return
-        with suppress(ModelportError, TimeoutError):
-            async with asyncio.timeout(_METRICS_TIMEOUT_S):
-                verb, arguments = to_json(SendMetrics())
-                await self._channel.call(verb, **arguments)
+        verb, arguments = to_json(SendMetrics())
+        answer = asyncio.ensure_future(self._channel.call(verb, **arguments))
+        ends = time.monotonic() + _METRICS_TIMEOUT_S
+        try:
+            while not (await asyncio.wait([answer], timeout=_LOOK_S))[0]:
+                if time.monotonic() >= ends or (self.pid is not None and is_stopped(self.pid)):
+                    return
+            with suppress(ModelportError):
+                answer.result()
+        finally:
+            answer.cancel()
 
     def drain(self, accept_s: float, grace_s: float) -> None:
         """Have the front finish the requests in progress, and exit within `grace_s`. It need not have started yet.

@@ -6,15 +6,18 @@ import os
 import socket
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from gateway.config import Settings
 from gateway.domain.control import LoadModel, RollBackTraffic, UnloadModel
 from gateway.domain.table import Table
-from gateway.process.channel import DRAIN, TABLE
+from gateway.front.options import FrontOptions
+from gateway.process.channel import DRAIN, TABLE, Channel
 from gateway.process.child import Child
+from gateway.supervisor import front_process as front_process_module
 from gateway.supervisor import fronts as fronts_module
 from gateway.supervisor.front_process import FrontCallbacks, FrontProcess, table_changes_message, table_message
 from gateway.supervisor.fronts import Fronts
@@ -60,6 +63,42 @@ def test_a_front_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Monke
         asyncio.run(main(http))
     assert [front.number for front in FakeFront.made] == [1, 2]
     assert ended == [1, 2]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_front_is_waited_for_however_busy_it_is_unless_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """Otherwise, statistics lack what it has answered, and it serves what was unloaded."""
+    looks = 0
+
+    def look(pid: int) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3 and not stopped:
+            answered.set()
+        return looks == 3 and stopped
+
+    class Front:
+        async def call(self, verb: str, **arguments: Any) -> None:
+            await answered.wait()
+            answers.append(verb)
+
+    async def main(http: socket.socket) -> None:
+        front = FrontProcess(lambda number: cast(FrontOptions, None), http, FrontCallbacks(*[no] * 9))
+        front._channel, front._child = cast(Channel, Front()), cast(Child, SimpleNamespace(pid=1))
+        front.serving.set()
+        await front.request_metrics()
+
+    def no(*_: Any) -> Any:
+        raise NotImplementedError
+
+    answered, answers = asyncio.Event(), list[str]()
+    monkeypatch.setattr(front_process_module, "is_stopped", look)
+    monkeypatch.setattr(front_process_module, "_LOOK_S", 0)
+    with socket.socket() as http:
+        asyncio.run(main(http))
+    assert (len(answers), looks) == (0 if stopped else 1, 3)
 
 
 def test_a_change_is_answered_when_all_fronts_have_applied_it(tmp_path: Path) -> None:
