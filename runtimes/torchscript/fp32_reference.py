@@ -3,8 +3,9 @@
 from typing import Any, Callable, List, Tuple
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 # PyTorch only stores numbers in these, and computes with them in others.
@@ -14,16 +15,52 @@ _STORED = (torch.float8_e4m3fn, torch.float8_e5m2)
 class _InFp32(TorchDispatchMode):
     """Gives FP32 to each operator in place of BF16. unrounded: what was rounded to a tensor of FP8."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self.unrounded = WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         args, kwargs = tree_map(_widened, (args, kwargs or {}))
+        if isinstance(operator, HigherOrderOperator):  # such as cond, whose branches are arguments
+            args, kwargs = tree_map(self._within, (args, kwargs))
+        if operator is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], torch.Tensor):
+            return args[0]  # PyTorch itself passes the numbers in a traced graph as Python's
         result = operator(*args, **kwargs)
-        if operator is torch.ops.aten._to_copy.default and result.dtype in _STORED and args[0].dtype is torch.float32:
-            self.unrounded[result] = args[0]
+        stored = [each for each in tree_leaves(result) if getattr(each, "dtype", None) in _STORED]
+        if stored:
+            self._keep_unrounded(operator, args, kwargs, stored)
         return result
+
+    def _within(self, value: Any) -> Any:
+        """Return a function that runs in this mode, too, which PyTorch leaves for the operator that calls it."""
+        if not callable(value):
+            return value
+
+        def call(*args: Any) -> Any:
+            with self:
+                return value(*args)
+
+        return call
+
+    def _keep_unrounded(self, operator: Any, args: Any, kwargs: Any, stored: List[torch.Tensor]) -> None:
+        """Note what was rounded to these results, or moved there, as by a reshape."""
+        if operator is torch.ops.aten._to_copy.default and args[0].dtype not in _STORED:
+            found = [args[0]]
+        elif any(isinstance(each, torch.Tensor) and each in self.unrounded for each in tree_leaves((args, kwargs))):
+            moved = operator(*tree_map(self._precise, args), **tree_map(self._precise, kwargs))
+            found = [each for each in tree_leaves(moved) if isinstance(each, torch.Tensor)]
+        else:
+            return
+        for result, precise in zip(stored, found):
+            if precise.dtype not in _STORED:
+                self.unrounded[result] = precise
+
+    def _precise(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dtype not in _STORED:
+            return value
+        return self.unrounded.get(value, value.float())
 
 
 def in_fp32(call: Callable[[List[Any]], Any], module: torch.nn.Module) -> Callable[[List[Any]], Any]:

@@ -1,0 +1,84 @@
+"""Run models in FP32 as an export's proof does, in torchscript's environment. Print what does not match.
+
+Each module is made twice from the same numbers: in BF16, and in FP32, which is what the first one must compute. Results
+in FP8 are compared before they were rounded.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from runtimes.torchscript.fp32_reference import in_fp32
+
+X = (torch.arange(16).reshape(2, 8) / 7 - 1).bfloat16()
+STORED = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+class Layer(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+
+    def stored(self, y: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return y.to(dtype) if y.dtype is torch.bfloat16 else y
+
+
+class Branches(Layer):
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.cond(x.sum() > 0, lambda x: self.layer(x) / 3, lambda x: self.layer(x) * 3, (x,))
+
+
+class Repeats(Layer):
+    def forward(self, x: torch.Tensor) -> Any:
+        def step(count: torch.Tensor, x: torch.Tensor) -> Any:
+            return count + 1, torch.tanh(self.layer(x))
+
+        return torch.while_loop(lambda count, x: count < 3, step, (torch.tensor(0), x))[1]
+
+
+class Numbers(Layer):
+    """Numbers that a trace keeps as tensors."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return (self.layer(x) * 0.1).masked_fill(x > 0, -3.0)
+
+
+class Moved(Layer):
+    """FP8 that is moved after it was rounded."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        first, second = (self.stored(self.layer(x), dtype) for dtype in STORED)
+        left, right = second.chunk(2, -1)
+        return first.reshape(4, 4), first.t().contiguous()[1:], torch.stack([left, right])
+
+
+def modules() -> Any:
+    for kind in (Branches, Repeats, Numbers, Moved):
+        torch.manual_seed(0)
+        module = kind().bfloat16()
+        right = kind()
+        right.load_state_dict(module.state_dict())
+        for form in ("traced", "exported"):
+            if form == "traced" and kind in (Branches, Repeats):
+                continue
+            found = (
+                torch.jit.trace(module, (X,), check_trace=False)
+                if form == "traced"
+                else torch.export.export(module, (X,)).module()
+            )
+            yield f"{kind.__name__} {form}", found, right(X.float())
+
+
+wrong = {}
+for name, module, right in modules():
+    try:
+        call = in_fp32(lambda values, module=module: module(*values), module)
+        for _ in range(2):  # TorchScript optimizes the graph after the first call
+            torch.testing.assert_close(call([X]), right)
+    except Exception as error:
+        wrong[name] = str(error)
+print(json.dumps(wrong))
