@@ -9,8 +9,8 @@ from modelport_converter.interface import INTERFACE
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
-from runtimes.torchscript import fp32_program
 from runtimes.torchscript.dtypes import to_tensor
+from runtimes.torchscript.fp32_program import NOTE, computes_in_bf16, in_fp32
 from runtimes.torchscript.names import positions_of
 from runtimes.torchscript.screening import load_screened
 
@@ -26,8 +26,8 @@ def pt2_to_executorch(step: Step) -> List[str]:
     example = step.example()
     tensors = [to_tensor(example[spec.name].copy()) for spec in step.inputs]
     converted = []
-    if fp32_program.computes_in_bf16(program):
-        program, converted = fp32_program.in_fp32(program, tensors, widen_weights=True), [fp32_program.NOTE]
+    if computes_in_bf16(program):
+        program, converted = in_fp32(program, tensors, widen_weights=True), [NOTE]
     chosen = _chosen(step, program)
     if not program.range_constraints and chosen is None:
         _lower(step, program)  # all sizes are fixed

@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from torch.fx.node import map_aggregate
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from runtimes.conversion import Refused
+from runtimes.contract import LoadError
 
 NOTE = "it computes in FP32 what the original computes in BF16"
 
@@ -25,14 +25,14 @@ def computes_in_bf16(program: Any) -> bool:
 
 
 def in_fp32(program: Any, example: Sequence[torch.Tensor], widen_weights: bool = False) -> Any:
-    """Return the program, whose arguments are tensors one after another then, in FP32. Raises Refused.
+    """Return the program, whose arguments are tensors one after another then, in FP32. Raises LoadError.
 
     example        the inputs
     widen_weights  whether weights become FP32, too, for converters that need them as constants
     """
     spec = program.call_spec.in_spec
     if spec.num_leaves != len(example):
-        raise Refused("the program has arguments that are not tensors, and computes in BF16")
+        raise LoadError("the program has arguments that are not tensors, and computes in BF16")
     module = program.module(check_guards=False)
     if widen_weights:
         module._apply(_widened_tensor)

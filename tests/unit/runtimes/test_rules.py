@@ -16,7 +16,7 @@ def allowed() -> list[str]:
     """Return the modules of the package `runtimes` in the table of docs/runtimes.md."""
     text = (ROOT / "docs/runtimes.md").read_text()
     table = text[text.index("| module | what it is for |") :].split("\n\n")[0]
-    return [name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_.]+)`", row.split("|")[1])]
+    return [name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z0-9_.]+)`", row.split("|")[1])]
 
 
 def imported(file: Path) -> Iterator[str]:
