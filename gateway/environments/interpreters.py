@@ -11,11 +11,12 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from gateway.environments.errors import EnvironmentUnavailable
+from gateway.environments.probe import output_of
 from gateway.environments.python_files import python_files
 from gateway.environments.versions import humanize, newest_within
 
-# A version manager's shim may hang or prompt. Too short, and a Python on a busy disk is overlooked; too long, and each
-# hanging shim delays the start.
+# A version manager's shim may hang or prompt. Too short, and a slow Python is overlooked; too long, and each hanging
+# shim delays the start. What a Python waits for because the machine is busy does not count (probe.py).
 PROBE_TIMEOUT_S = 10.0
 # The gateway's own is no shim. If it were overlooked on a busy machine, environments would be built with another one.
 _OWN_TIMEOUT_S = 120.0
@@ -120,7 +121,7 @@ def chosen(python: Path) -> Interpreter | None:
 def inspect(python: Path, timeout_s: float = 0.0) -> Interpreter | None:
     """Describe this file; None if it does not run as a Python 3. Each file is run once per process.
 
-    timeout_s: how long it may take; 0 stands for PROBE_TIMEOUT_S
+    timeout_s: as in output_of; 0 stands for PROBE_TIMEOUT_S
     """
     try:
         changed_ns = python.expanduser().stat().st_mtime_ns
@@ -144,11 +145,7 @@ def _ordinary(ours: Interpreter | None) -> Iterator[Interpreter]:
 def _probe(path: str, changed_ns: int, timeout_s: float) -> Interpreter | None:
     """`changed_ns` is part of the cache key, so that a replaced file is run again."""
     try:
-        done = subprocess.run(
-            [path, "-I", "-c", _PROBE],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=True,
-        )  # fmt: skip
-        fields = json.loads(done.stdout.splitlines()[-1])
+        fields = json.loads(output_of([path, "-I", "-c", _PROBE], timeout_s).splitlines()[-1])
         fields.update(path=Path(fields["path"]), version=tuple(fields["version"]))
         return Interpreter(**fields)
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):

@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.environments import interpreters
+from gateway.environments import interpreters, probe
 from gateway.environments.environment import Environment, EnvironmentUnavailable, locate
 from gateway.environments.runtime import PLATFORMS
 from gateway.environments.versions import humanize, newest_within
+from tests.support.ended_processes import wait_ended
 
 # No machine has these versions, so only those that the test made are found.
 UNHEARD_OF = ">=3.50,<3.60"
@@ -68,6 +70,51 @@ def test_its_own_is_found_on_a_busy_machine_too(fake, monkeypatch):
     fake("bin/python3.51", 51)
     found = interpreters.find(f">={sys.version_info[0]}.{sys.version_info[1]}", "Tiny")
     assert found.version == tuple(sys.version_info[:3])
+
+
+def test_others_are_found_on_a_busy_machine_too(fake, tmp_path, monkeypatch):
+    """What they wait for because of others is not the sign of one that hangs."""
+    gate, looked_at = tmp_path / "gate", list[int]()
+    os.mkfifo(gate)
+    python = fake("bin/python3.51", 51)
+    python.write_text(python.read_text().replace("echo a banner", f"read line <'{gate}'"))
+
+    def wants_a_processor(pid: int) -> probe.Activity:
+        with suppress(OSError):  # it does not read yet, or it is another one
+            writer = os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+            looked_at.append(os.write(writer, b"go on\n"))
+            os.close(writer)
+        return probe.Activity(sleeps=False, cpu_s=0.0)
+
+    monkeypatch.setattr(interpreters, "PROBE_TIMEOUT_S", 1e-6)
+    monkeypatch.setattr(probe, "activity_of", wants_a_processor)
+    assert interpreters.find(UNHEARD_OF, "Tiny").path == python
+    assert looked_at, "it answered before it was looked at"
+
+
+def test_what_one_that_hangs_has_started_ends_with_it(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(interpreters, "PROBE_TIMEOUT_S", 0.2)
+    started = tmp_path / "started"
+    fake(
+        "bin/python3.59",
+        body=f"#!/bin/sh\n/bin/sleep 1000 &\necho $! >{started}.draft\nmv {started}.draft {started}\nwait\n",
+    )
+    works = fake("bin/python3.51", 51)
+    assert interpreters.find(UNHEARD_OF, "Tiny").path == works
+    if started.exists():
+        assert wait_ended([int(started.read_text())]) == []
+
+
+def test_a_process_that_sleeps_and_one_that_computes():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as sleeping:
+        while not probe.activity_of(sleeping.pid).sleeps:
+            assert sleeping.poll() is None
+        assert sleeping.stdin is not None
+        sleeping.stdin.close()
+    computing = probe.activity_of(os.getpid())
+    assert computing.cpu_s > 0
+    if sys.platform.startswith("linux"):
+        assert not computing.sleeps
 
 
 def test_else_the_newest_that_fits_from_every_place_that_people_use(fake, tmp_path):
