@@ -21,6 +21,7 @@ class DesiredState:
 
     versions     the versions that should be served, whose files have stopped changing
     changing     models of which nothing may be unloaded: their files change, or are being loaded for a request
+    has_scanned  whether a scan has succeeded
     is_complete  whether a scan has found everything
     """
 
@@ -44,7 +45,7 @@ class DesiredState:
         self._actual = actual
         self._scanner = Scanner(options.repository, self._scan, self._is_serving, on_trouble)
         self._snapshot = RepositorySnapshot()
-        self._has_scanned = False
+        self.has_scanned = False
         self._reloads: dict[str, int] = {}  # model → number of forced reloads, which is part of the fingerprint
 
     @property
@@ -87,7 +88,7 @@ class DesiredState:
         polling, requested = self.selection.mode == "poll", {name} - {""}
         if not polling:
             requested |= {key.model for key, version in self._actual.items() if version.outdated}
-        if not polling and not requested and self._has_scanned:
+        if not polling and not requested and self.has_scanned:
             return True
         is_complete = self._options.is_complete()  # before the scan: what arrives meanwhile may be missed
         configs = await self._scanner.scan()
@@ -95,8 +96,8 @@ class DesiredState:
             return False
         configs = await asyncio.to_thread(self._overridden, configs)
         found = {self._key(config): config for config in configs}
-        if not self._has_scanned:
-            self._has_scanned = True
+        if not self.has_scanned:
+            self.has_scanned = True
             self.selection.on_first_scan(key.model for key in found)
         if requested:  # the steps of a pipeline are loaded with it, unless they are served
             served = {key.model for key, version in self._actual.items() if not version.unloading}

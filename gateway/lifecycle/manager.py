@@ -86,7 +86,9 @@ class Manager:
                 self._must_scan = False
                 await self.rescan()
                 try:
-                    async with asyncio.timeout(self._options.poll_s if self._options.control == "poll" else None):
+                    # A first scan that failed, because a volume was not there for a moment, is repeated in any case.
+                    polls = self._options.control == "poll" or not self.desired.has_scanned
+                    async with asyncio.timeout(self._options.poll_s if polls else None):
                         while not self._must_scan:
                             await self._wake.wait()
                             self._wake.clear()

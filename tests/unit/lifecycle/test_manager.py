@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config import RepositoryControl
 from gateway.domain.pipeline import Step
 from gateway.domain.table import Table, WorkerAddress
 from gateway.lifecycle.model_version import ModelVersion
@@ -72,6 +73,18 @@ async def test_a_first_scan_that_failed_is_repeated_when_the_repository_has_chan
         repository.error = None
         manager.scan_soon()
         await until(lambda: states(manager) == {"a": "it is broken"})
+
+
+@pytest.mark.parametrize("control", ["explicit", "none"])
+@run
+async def test_a_first_scan_that_failed_is_repeated_after_a_while(control: RepositoryControl) -> None:
+    """Nobody would notice otherwise that a volume was not there for a moment."""
+    repository, tables = Repository("a"), [Table()]
+    repository.error = RepositoryError("/srv/models does not exist")
+    async with managing(repository, control, ("*",), tables=tables) as manager:
+        repository.error = None
+        await until(lambda: tables[-1].ready)
+        assert states(manager) == {"a": "it is broken"}
 
 
 @run
