@@ -46,6 +46,9 @@ class Helpers(Protocol):
     def end_idle(self) -> bool:
         """End them, and the others that have no workers. Return whether there were any."""
 
+    def ending(self) -> Collection[int]:
+        """Return the processes that were ended, but may still have their memory for a moment."""
+
 
 class Room:
     """models: those that share it. memory: what they have. needs: what they are expected to need.
@@ -148,12 +151,13 @@ class Room:
 
     async def _measure_all(self) -> None:
         now = time.monotonic()
-        before = self._worker_pids()
+        before, ended = self._worker_pids(), self._ending()
         found = await asyncio.to_thread(measure, os.getpid())
         after = self._worker_pids()
-        for key, pids in before.items():  # what has ended meanwhile takes no memory any more
-            for pid in pids - after.get(key, set()):
-                found.pop(pid, None)
+        for key, pids in before.items():
+            ended |= pids - after.get(key, set())
+        for pid in ended | self._ending():  # they take no memory any more, or will not in a moment
+            found.pop(pid, None)
         self._take_spares(found)
         self.memory.take(found, after, self.memory.spares)
         self._measured = now
@@ -163,6 +167,9 @@ class Room:
             self.needs.learn(version.key, version.config, self.memory.measured.get(version.key, 0))
             if now - since >= MIN_STAY_S:
                 self.memory.reserved.pop(version.key, None)
+
+    def _ending(self) -> set[int]:
+        return set(self._helpers.ending()) if self._helpers is not None else set()
 
     def _spares(self) -> Mapping[str, Collection[int]]:
         return self._helpers.spares() if self._helpers is not None else {}

@@ -30,6 +30,7 @@ class Spare:
         self._making: Copy | None = None
         self._made: Copy | None = None
         self._timer: asyncio.TimerHandle | None = None  # until it is made, or until it has waited for too long
+        self._ending: set[Copy] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_making = self._is_useless = self._is_closed = False
         self._is_unwanted = False  # what is being made
@@ -67,7 +68,7 @@ class Spare:
         else:
             # It has said why, or somebody has killed it.
             self._is_useless = not is_prepared and not self._is_unwanted
-            await copy.end()
+            await self._end(copy)
 
     def take(self) -> Copy | None:
         """Return the one that waits, if there is one. Nobody else gets it."""
@@ -90,6 +91,7 @@ class Spare:
         if was_wanted:
             self._is_unwanted = True
             if self._making is not None:
+                self._ending.add(self._making)
                 self._making.kill()
         return made is not None or was_wanted
 
@@ -111,7 +113,18 @@ class Spare:
 
     def discard(self, copy: Copy) -> None:
         """End a copy that nobody needs, without waiting for its end."""
-        self._keep(copy.end())
+        self._keep(self._end(copy))
+
+    def ending(self) -> list[int]:
+        """Return the pids of copies that were killed, but run for a moment."""
+        return [copy.pid for copy in self._ending if copy.pid is not None]
+
+    async def _end(self, copy: Copy) -> None:
+        self._ending.add(copy)
+        try:
+            await copy.end()
+        finally:
+            self._ending.discard(copy)
 
     def _set_timer(self, seconds: float, call: Callable[[], object]) -> None:
         self._stop_timer()

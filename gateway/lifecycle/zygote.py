@@ -230,5 +230,10 @@ class Zygote:
         if self._child is not None:
             self._child.kill()
 
+    def ending(self) -> list[int]:
+        """Return the pids of what was killed, but runs for a moment: of this process, and of its spares."""
+        own = [self.pid] if self._ends and self.pid is not None else []
+        return [*own, *self.spare.ending()]
+
     async def wait(self) -> None:
         await asyncio.gather(self._importing, self._running, self.spare.wait(), return_exceptions=True)

@@ -44,6 +44,10 @@ class Zygotes:
                 found.setdefault(kind.name, []).append(pid)
         return found
 
+    def ending(self) -> list[int]:
+        """Return the pids of processes that were killed, but run for a moment, spares among them."""
+        return [pid for each in self._zygotes.values() for pid in each.ending()]
+
     def pids(self) -> list[int]:
         """Return the pids of the processes that run. Their memory belongs to no worker."""
         return list(self.named().values())

@@ -67,7 +67,7 @@ class Machine:
         self.changed = asyncio.Event()
         self.workers: dict[str, Worker] = {}
         self.others_mib = 0  # what processes take that serve no model
-        self.spare_mib = self.idle_mib = 0
+        self.spare_mib = self.idle_mib = self.ending_mib = 0
         self.spare_of = "fake"
         self.measurements = 0
         self.manager = OnDemand(
@@ -111,18 +111,25 @@ class Machine:
     def _measure(self, _: int) -> dict[int, Resident]:
         self.measurements += 1
         others, spare = Resident((self.others_mib + self.idle_mib) * _MIB, 0, 0), self.spare_mib * _MIB
-        return {0: others, -1: Resident(spare, spare, spare)} | {pid: self._resident(pid) for pid in self._pids()}
+        ending = Resident(self.ending_mib * _MIB, 0, 0)
+        found = {0: others, -1: Resident(spare, spare, spare), -2: ending}
+        return found | {pid: self._resident(pid) for pid in self._pids()}
 
     def spares(self) -> dict[str, list[int]]:
         return {self.spare_of: [-1]} if self.spare_mib else {}
 
     def end_spares(self) -> bool:
-        had, self.spare_mib = self.spare_mib > 0, 0
+        had = self.spare_mib > 0
+        self.ending_mib, self.spare_mib = self.ending_mib + self.spare_mib, 0
         return had
 
     def end_idle(self) -> bool:
-        had, self.idle_mib = self.idle_mib > 0, 0
+        had = self.idle_mib > 0
+        self.ending_mib, self.idle_mib = self.ending_mib + self.idle_mib, 0
         return self.end_spares() or had
+
+    def ending(self) -> list[int]:
+        return [-2]
 
     async def _start(self, version: ModelVersion) -> None:
         name = version.key.model
@@ -410,6 +417,17 @@ async def test_what_was_loaded_between_two_measurements_makes_others_leave(
         await found.use("a")
         await found.use("b")
         assert found.loaded() == {"b"}
+
+
+@run
+async def test_a_load_does_not_fail_for_what_was_ended_for_it_and_still_has_its_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=26) as found:
+        found.spare_mib, found.idle_mib = 8, 8
+        await found.settle()
+        await found.use("a")
+        assert (found.loaded(), found.ending_mib) == ({"a"}, 16)
 
 
 @run
