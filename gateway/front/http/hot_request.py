@@ -432,9 +432,14 @@ class HotRequest:
 
     @contextmanager
     def _reserve_in_thread(self, loop: asyncio.AbstractEventLoop, size: int) -> Iterator[None]:
-        """Reserve memory that a thread uses to read the body. Raises Overloaded."""
+        """Reserve memory that a thread uses to read the body. Raises Overloaded, and ClientDisconnected, which ends it.
+
+        It may have waited for the memory, and asks again.
+        """
 
         async def reserve() -> None:
+            if self._stage is _DONE:
+                raise ClientDisconnected
             self._reservation.reserve(size, is_input=False)
 
         asyncio.run_coroutine_threadsafe(reserve(), loop).result()

@@ -268,3 +268,40 @@ def test_images_for_which_there_is_no_room_are_refused_until_there_is() -> None:
         serving.run(other.close)
         assert post(serving, "/predictions/classes", large, PNG).status_code == 200
         assert engine.reserved_bytes == 0
+
+
+def test_an_image_whose_client_leaves_while_it_waits_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise clients that do not wait for their answers could keep all threads busy."""
+    large = save(np.zeros((2000, 2000), np.uint8))
+    head = b"POST /predict/classes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    decoding, waiting, gate, load = list[int](), Event(), Event(), images._load
+    changed = images._DECODING._changed
+    wait = changed.wait
+
+    def wait_for_others(timeout: float | None = None) -> bool:
+        waiting.set()
+        return wait(timeout)
+
+    def hold(*arguments: Any) -> Any:
+        decoding.append(1)
+        gate.wait(WAIT_S)
+        return load(*arguments)
+
+    monkeypatch.setattr(changed, "wait", wait_for_others)
+    monkeypatch.setattr(images, "_load", hold)
+    with in_thread(limits=replace(LIMITS, binary_bytes=64 << 20)) as serving:
+        serving.engine.max_bytes = 60 << 20  # room for one
+        with serving.connect() as first:
+            first.sendall(head % len(large) + large)
+            with serving.connect() as second:
+                while not decoding:
+                    serving.run(lambda: None)
+                second.sendall(head % len(large) + large)
+                assert waiting.wait(WAIT_S)
+            assert serving.http.get("/v2/health/live").status_code == 200  # one turn of the loop: it has left
+            gate.set()
+            assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            ends = time.monotonic() + WAIT_S
+            while serving.engine.reserved_bytes and time.monotonic() < ends:
+                serving.run(lambda: None)
+        assert (serving.engine.reserved_bytes, len(decoding)) == (0, 1)
