@@ -92,7 +92,13 @@ class Run:
         assert request is not None
         soon = asyncio.get_running_loop().call_soon  # `put` returns before a request is settled
         if status.decoupled != (self.plan.decoupled is not None):
-            soon(self._end, Unavailable(f"model '{status.name}' was loaded again; send the request again"))
+            # The status follows from the newest versions of the steps' models. Their weights may choose others.
+            chosen, newest = ("not decoupled", "is") if status.decoupled else ("decoupled", "is not")
+            reason = (
+                f"model '{status.name}' cannot run: the version that weights choose for one of its steps is {chosen}, "
+                f"and the newest {newest}; name the version in the step, or change the weights"
+            )
+            soon(self._end, Unavailable(reason))
             return
         self._first.begin(request.inputs)
         self._is_busy = False

@@ -9,6 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from gateway.domain.table import Table, TableEntry
+from gateway.domain.traffic import Traffic
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.client import WorkerClient
 from gateway.engine.pipeline_pass import Pass
@@ -429,13 +431,21 @@ def test_requests_that_wait_do_not_run_as_a_pipeline_of_the_other_kind() -> None
     run(test)
 
 
-def test_a_pipeline_that_is_not_what_its_steps_are_runs_nothing() -> None:
+@pytest.mark.parametrize("newest", [False, True])
+def test_weights_that_choose_a_version_of_the_other_kind_are_named_as_the_reason(newest: bool) -> None:
     async def test() -> None:
-        bench = Bench(B, D, model("p", "x", "z", steps=BEHIND.steps))
-        bench.submit("p", x=[1.0])
+        older = replace(D, decoupled=not newest)
+        bench = Bench(B, older, replace(D, version="2", decoupled=newest), replace(BEHIND, decoupled=newest))
+        entries = tuple(TableEntry(each) for each in bench.engine.models())
+        bench.engine.apply(Table(entries, True, traffic={"d": Traffic({"1": 1})}))
+        bench.engine.submit(InferRequest("p", [from_array("x", np.ones(1))]), bench.outcomes.append, takes_many=True)
         assert (bench.waiting("d"), bench.outcomes) == ([], [])  # `submit` returns first
         await asyncio.sleep(0)
-        assert str(bench.error) == "model 'p' was loaded again; send the request again"
+        assert str(bench.error) == (
+            "model 'p' cannot run: the version that weights choose for one of its steps is "
+            f"{'not decoupled, and the newest is' if newest else 'decoupled, and the newest is not'}; name the version "
+            "in the step, or change the weights"
+        )
         assert bench.is_idle()
 
     run(test)
