@@ -54,6 +54,7 @@ class Original:
         self.note = ""
         self._limits: dict[str, Limit] = {}
         self._precise: dict[str, Arrays] | None = None
+        self._precise_large: dict[str, Arrays] | None = None
 
     async def answer(self, cases: Sequence[Case], tolerance: float) -> None:
         """Run the cases. Raises CannotExport if all are refused, or if an answer differs the second time."""
@@ -95,21 +96,33 @@ class Original:
             self.large.append(LargeAnswer(outcome.case, outcome.outputs, exact))
 
     async def moved_large(self, case: Case) -> list[Arrays]:
-        """Return the answers to the case with its integers moved by FP32's unit. Raises CannotExport."""
+        """Return the answers to the case with its integers moved by FP32's unit. Raises CannotExport.
+
+        These are computed in FP32 if large_in_fp32() was.
+        """
         if case.name not in self._moved:
-            outcomes = await self._run(large.moves(case), large=True)
+            outcomes = await self._run(large.moves(case), large=True, in_fp32=bool(self._precise_large))
             self._moved[case.name] = [(each.case, each.outputs or {}) for each in outcomes]
         return [outputs for _, outputs in self._moved[case.name]]
 
     async def in_fp32(self) -> dict[str, Arrays]:
         """Return case → what the model would answer if it computed in FP32; {} if the framework cannot do that."""
         if self._precise is None:
-            try:
-                outcomes = await self._run([case for case, _ in self.answered], in_fp32=True)
-            except CannotExport:
-                outcomes = []
-            self._precise = {each.case.name: each.outputs for each in outcomes if each.outputs is not None}
+            self._precise = await self._answers_in_fp32([case for case, _ in self.answered])
         return self._precise
+
+    async def large_in_fp32(self) -> dict[str, Arrays]:
+        """Return the same for the cases with large integers."""
+        if self._precise_large is None:
+            self._precise_large = await self._answers_in_fp32([each.case for each in self.large], large=True)
+        return self._precise_large
+
+    async def _answers_in_fp32(self, cases: Sequence[Case], large: bool = False) -> dict[str, Arrays]:
+        try:
+            outcomes = await self._run(cases, large=large, in_fp32=True)
+        except CannotExport:
+            return {}
+        return {each.case.name: each.outputs for each in outcomes if each.outputs is not None}
 
     async def moved(self, names: Sequence[str]) -> dict[str, list[tuple[Case, Arrays]]]:
         """Return case → the same inputs with each float moved by one unit in the last place, and the answers.
@@ -155,7 +168,7 @@ class Original:
 
     def _check_deterministic(self, first: Arrays, again: Arrays, tolerance: float) -> None:
         for each in comparison.compare(list(first), [Answers("again", first, again)], tolerance):
-            if each.problem or each.relative > tolerance:
+            if each.differing or each.relative > tolerance:
                 raise CannotExport(
                     f"model '{self.source.config.name}' answers the same input differently the second time (output "
                     f"'{each.name}', by {each.absolute:.2g}): it keeps state or draws random numbers, "

@@ -6,6 +6,8 @@ original is computed in FP32 where that is possible, and a number of the export 
 in FP32, rounded once.
 """
 
+import math
+
 import numpy as np
 
 from gateway.domain.differences import relative_difference
@@ -64,10 +66,11 @@ def unrounded(precise: Array, own: Array | None, answer: Array) -> Array:
 
 def own_error(precise: Array, own: Array, least: float) -> float:
     """Return how much the original differs from itself in FP32, rounded once, relative to its largest value, which is
-    `least` at least. For integers, it is the share of those that differ, if that is most of them.
+    `least` at least. For integers, it is the share of those that differ, if that is most of them. Infinite if the two
+    have different shapes, as where the model reads the bits of BF16.
     """
     if precise.shape != own.shape:
-        return 0.0
+        return math.inf
     a = widened(precise)
     found = relative_difference(a, unrounded(precise, None, own), least)
     return found if a.dtype.kind == "f" or found > _MOST_INTEGERS else 0.0

@@ -257,6 +257,10 @@ class _Comparison:
             ours, theirs = large.without_misfits(expected, outputs, declared)
             answers = Answers(case.name, ours, theirs)
             differing = [each.name for each in comparison.compare(names, [answers], tolerance) if each.differing]
+            if differing and self._source.format in _IN_FP32:
+                precise = (await self._original.large_in_fp32()).get(case.name, expected)
+                answers = answers._replace(original=large.without_misfits(precise, outputs, declared)[0], own=ours)
+                differing = [each.name for each in comparison.compare(names, [answers], tolerance) if each.differing]
             if set(differing) - exact:  # it is a function of FP32, where rounding may be magnified
                 moved = answers._replace(moved=await self._original.moved_large(case), exact=False)
                 by_noise = comparison.compare(names, [moved], tolerance)

@@ -1,7 +1,9 @@
 """Large integers: which inputs have them, and what a difference for them means."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,9 @@ from gateway.export.original import Original, Outcome
 from gateway.export.report import Attempt, Run
 from gateway.export.source import Source
 from gateway.export.verdict import Limits, advice, mismatch
+from gateway.export.verification import _Comparison
 from gateway.repository.model_config import ModelConfig
-from runtimes.contract import InputRange, Signature, TensorSpec
+from runtimes.contract import InputRange, Signature, TensorSpec, numpy_dtype
 from runtimes.id_ranges import MAX_IDS, Limit
 
 X = TensorSpec("x", "INT64", (-1, 3))
@@ -96,16 +99,18 @@ class Fake(Original):
 
     def __init__(self, tmp_path: Path, function: Any, ranges: dict[str, InputRange], limits: dict[str, Limit]) -> None:
         source = Source(
-            ModelConfig("model", "1", ""), "onnx", None, {}, "default",  # type: ignore[arg-type]
+            ModelConfig("model", "1", ""), "pt2", None, {}, "default",  # type: ignore[arg-type]
             Signature((X,), (TensorSpec("y", "INT64", (-1, 3)),)), {"x": (1, 3)}, True, ranges=ranges,
         )  # fmt: skip
         super().__init__(source, Jobs(tmp_path, print))
         self.asked: list[Case] = []
         self._function, self._limits = function, limits
 
-    async def _run(self, cases: Any, timed: Any = None, large: bool = False) -> list[Outcome]:
+    async def _run(self, cases: Any, timed: Any = None, large: bool = False, in_fp32: bool = False) -> list[Outcome]:
         assert large, "large integers run in a process of limited time and memory"
         self.asked += cases
+        if in_fp32:
+            return [Outcome(case, {"y": waves(case.inputs["x"], np.float32)}) for case in cases]
         return [Outcome(case, self._function(case.inputs["x"])) for case in cases]
 
 
@@ -134,3 +139,20 @@ def test_an_original_that_does_not_end_is_noted(tmp_path: Path) -> None:
     original = answered(tmp_path, never)
     assert original.large == []
     assert "integers beyond 32767 are not compared" in original.note
+
+
+def waves(x: np.ndarray, dtype: Any, shift: float = 0.0) -> np.ndarray:
+    """Compute in this datatype, and return FP32."""
+    return np.sin((x / 1e12).astype(dtype).astype(np.float32) + np.float32(shift)).astype(dtype).astype(np.float32)
+
+
+@pytest.mark.parametrize(("shift", "differs"), [(0.0, {}), (0.01, {"y": 24})])
+def test_an_original_in_bf16_is_compared_in_fp32(tmp_path: Path, shift: float, differs: dict[str, int]) -> None:
+    original = answered(tmp_path, lambda x: {"y": waves(x, numpy_dtype("BF16"))})
+    signature = Signature((X,), (TensorSpec("y", "FP32", (-1, 3)),))
+    original.source = replace(original.source, signature=signature)
+    exported = [(each, {"y": waves(each.case.inputs["x"], np.float32, shift)}) for each in original.large]
+    loaded: Any = SimpleNamespace(runner=SimpleNamespace(name="LiteRT"), signature=signature)
+    workspace: Any = SimpleNamespace(jobs=Jobs(tmp_path, print))
+    comparison = _Comparison(loaded, original, Limits(1e-4), workspace)
+    assert asyncio.run(comparison._compare_large(exported)) == differs

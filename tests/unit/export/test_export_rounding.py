@@ -148,3 +148,10 @@ def test_the_largest_and_the_smallest_numbers_are_equal_to_themselves(datatype: 
     y = np.array([[ends.max, 1, ends.min, ends.smallest_subnormal, 0, np.nan]], numpy_dtype(datatype))
     found = differ([Answers("c", {"y": y}, {"y": y.copy()})])
     assert (found.relative, found.problem) == (0.0, "")
+
+
+def test_an_original_whose_shape_depends_on_the_datatype_is_not_compared() -> None:
+    """As where it reads BF16 as 16-bit integers: FP32 is twice as many."""
+    precise, own = {"y": np.arange(8)}, {"y": np.arange(4)}
+    (found,) = compare(["y"], [Answers("c", precise, precise, own=own)])
+    assert not within(found, 1e-4)
