@@ -1,6 +1,7 @@
 """Inputs without a datatype: all rows of a run get the first one that the model accepts."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,44 @@ def test_a_model_that_accepts_none_is_refused_once(tmp_path: Path) -> None:
         scored(tmp_path, tmp_path / "in.parquet", "UINT8")
     assert "datatype of input 'x'" in str(refused.value)
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("first", ["", "2,3\n", '"'], ids=["empty", "short", "broken"])
+def test_rows_without_a_value_decide_nothing(first: str, tmp_path: Path) -> None:
+    """They may be more than are looked at; and a first file may be short."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/0.csv").write_text("x,k\n" + (first or ",1\n") * (1 if first else 300))
+    (tmp_path / "in/1.csv").write_text("x,k\n2.5,1\n3,1\n")
+    output = tmp_path / "out.parquet"
+    spec = modelport.ModelSpec(undeclared(tmp_path, "FP32", "INT64"))
+    summary = score(ScoreRequest(spec, (str(tmp_path / "in"),), output), Quiet())
+    assert summary.read == summary.scored + summary.bad
+    assert pq.read_table(output)["y"].to_pylist()[-2:] == [5.0, 6.0]
+
+
+def test_null_rows_of_a_typed_column_decide_nothing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": pa.array([None] * 600 + [1, 2], pa.int64())}), tmp_path / "in.parquet")
+    summary, found = scored(tmp_path, tmp_path / "in.parquet", "INT64")
+    assert summary[:3] == (602, 2, 600)
+    assert found.to_pylist() == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "accepts", "expected"),
+    [
+        ([1, 2], [1.0, 0.5], ("INT64", "FP32"), [[2.0, 2.0], [4.0, 1.0]]),
+        ([1, 2], [3, 4], ("INT64", "FP32"), [[2, 6], [4, 8]]),
+        (["1", "2"], [3, 4], ("FP32",), [[2.0, 6.0], [4.0, 8.0]]),
+        (["1", "2"], [Decimal("0.5"), Decimal(4)], ("FP32",), [[2.0, 1.0], [4.0, 8.0]]),
+    ],
+)
+def test_columns_that_are_joined(
+    a: list[Any], b: list[Any], accepts: tuple[str, ...], expected: list[Any], tmp_path: Path
+) -> None:
+    """All of them decide, not only the first."""
+    pq.write_table(pa.table({"a": a, "b": b}), tmp_path / "in.parquet")
+    model = add_model(tmp_path, inputs=[{"name": "x", "shape": [-1, 2]}], outputs=None, accepts=accepts)
+    output = tmp_path / "out.parquet"
+    summary = score(ScoreRequest(modelport.ModelSpec(model), (str(tmp_path / "in.parquet"),), output), Quiet())
+    assert summary[:3] == (2, 2, 0)
+    assert pq.read_table(output)["y"].to_pylist() == expected
