@@ -211,7 +211,7 @@ def _converted(array: np.ndarray, target: Target) -> np.ndarray:
     if array.dtype.kind == "b" and wants != "bool":
         array = array.view(np.uint8)
     if array.dtype.kind == "f" and wants in ("int", "uint"):
-        if not (np.abs(array) <= 2**53).all() or (np.trunc(array) != array).any():
+        if not (np.abs(array) < 2**53).all() or (np.trunc(array) != array).any():
             raise _NotAtOnce
         array = array.astype(np.int64)
     array = cast(target.name, array, target.datatype)

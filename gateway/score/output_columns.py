@@ -1,4 +1,4 @@
-"""Outputs of a model as columns of Arrow."""
+"""Columns of results: outputs of a model, and what is kept of the input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gateway.score.column_values import arrow_type
+from gateway.score.column_values import arrow_type, plain_type
 from runtimes.contract import TensorSpec, datatype_of
 from runtimes.tensors import widened
 
@@ -33,6 +33,18 @@ def observed_type(row: "np.ndarray | str | bytes") -> pa.DataType:
 def fixed_type(datatype: str, shape: Sequence[int]) -> pa.DataType:
     """Return the type of a column whose rows all have this shape."""
     return _nested(datatype, shape)
+
+
+def kept_field(field: pa.Field) -> pa.Field:
+    """Return the field of the result for a column that is kept.
+
+    Two files may have different dictionaries, which one Arrow file cannot hold; and Arrow cannot take rows of views.
+    """
+    kind = field.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    views = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
+    return field.with_type(plain_type(kind) if views else kind)
 
 
 def _nested(datatype: str, shape: Sequence[int]) -> pa.DataType:

@@ -13,7 +13,7 @@ from gateway.errors import InvalidRequest, ModelportError, Unavailable
 from gateway.score.column_values import Rows, read_rows
 from gateway.score.json_columns import is_json
 from gateway.score.matching import InputColumns, match
-from gateway.score.output_columns import column_type, observed_type, to_column
+from gateway.score.output_columns import column_type, kept_field, observed_type, to_column
 from gateway.score.signatures import check_outputs, wanted_outputs, with_datatypes
 
 # What a request to a model that batches should have: some batches, so that the worker is busy while the next request
@@ -82,7 +82,7 @@ class Scorer:
         if absent := [name for name in keep if name not in schema.names]:
             raise InvalidRequest(f"there is no column '{absent[0]}' to keep; there are {', '.join(schema.names)}")
         self._wanted = wanted_outputs(self._signature, options.outputs)
-        self._kept = pa.schema([_without_dictionary(schema.field(name)) for name in keep])
+        self._kept = pa.schema([kept_field(schema.field(name)) for name in keep])
         self._outputs = self._known_outputs()
         if self._outputs is not None:
             self._check_names(self._outputs)
@@ -272,11 +272,6 @@ class Submitted:
                 single = [row for part in parts for row in part]
                 found[name] = [single[each] for each in np.argsort(order)]
         return found
-
-
-def _without_dictionary(field: pa.Field) -> pa.Field:
-    """Return the field of the values: two files may have different dictionaries, which one Arrow file cannot hold."""
-    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def _read_input(each: InputColumns, batch: pa.RecordBatch) -> Rows:

@@ -140,13 +140,36 @@ def _json_values(column: pa.Array, is_json_text: bool) -> list[Any]:
         return [None if text is None else orjson.Fragment(text) for text in column.to_pylist()]
     leaf = leaf_of(column.type)
     if not pa.types.is_floating(leaf):
-        return [_plain(value) for value in column.to_pylist()]
+        return [_plain(value) for value in _python_values(column)]
     dtype = leaf.to_pandas_dtype()
     if depth_of(column.type):
         return [_floats(value, dtype) for value in column.to_pylist()]
     valid = column.is_valid().to_pylist()
     texts = json_text.number_list(np.asarray(column.to_numpy(zero_copy_only=False), dtype))[1:-1].split(b",")
     return [orjson.Fragment(text) if here else None for text, here in zip(texts, valid, strict=False)]
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+    """Return the values as Python has them; times that it does not have, such as nanoseconds, as Arrow's texts."""
+    if not _has_nanoseconds(column.type):
+        try:
+            return list(column.to_pylist())
+        except (ValueError, OverflowError):  # a date after the year 9999, or a time zone that is not known here
+            pass
+    return list(column.cast(_times_as_texts(column.type)).to_pylist())
+
+
+def _has_nanoseconds(kind: pa.DataType) -> bool:
+    fields = [kind.field(each).type for each in range(kind.num_fields)]
+    return getattr(kind, "unit", "") == "ns" or any(map(_has_nanoseconds, fields))
+
+
+def _times_as_texts(kind: pa.DataType) -> pa.DataType:
+    if depth_of(kind):
+        return pa.list_(_times_as_texts(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_times_as_texts(field.type)) for field in kind])
+    return pa.string() if pa.types.is_temporal(kind) else kind
 
 
 def _floats(value: Any, dtype: Any) -> Any:

@@ -319,3 +319,38 @@ def test_a_damaged_archive_is_a_sentence(asked: ScoreRequest, tmp_path: Path, co
 
 def test_an_error_without_words_is_named() -> None:
     assert str(cannot_read(Path("x.npz"), EOFError())) == "x.npz cannot be read: EOFError"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (pa.timestamp("ns"), [1, None], ["1970-01-01 00:00:00.000000001", None]),
+        (pa.time64("ns"), [1, None], ["00:00:00.000000001", None]),
+        (pa.list_(pa.timestamp("ns")), [[1], None], [["1970-01-01 00:00:00.000000001"], None]),
+        (pa.date32(), [10**7, None], ["29349-01-26", None]),
+    ],
+)
+def test_times_that_python_does_not_have_are_texts(
+    kind: pa.DataType, values: list[Any], expected: list[Any], tmp_path: Path
+) -> None:
+    """They ended the command with a traceback, after all rows had been scored."""
+    lines = written(tmp_path, ".jsonl", pa.array(values, kind)).read_text().splitlines()
+    assert [json.loads(line)["k"] for line in lines] == expected
+    assert written(tmp_path, ".csv", pa.array(values, kind)).exists()
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view()], ids=str)
+def test_views_are_kept_beside_bad_rows(kind: pa.DataType, tmp_path: Path) -> None:
+    x = [[1.0, 2.0, 3.0, 4.0], [1.0], [5.0, 6.0, 7.0, 8.0]]
+    table = pa.table({"k": pa.array(["a", "b", "c"], kind), "x": x})
+    with pa.ipc.new_file(tmp_path / "in.arrow", table.schema) as file:
+        file.write_table(table)
+    spec = modelport.ModelSpec(add_model(tmp_path, toml="warmup = 0\n"))
+    output = tmp_path / "out.parquet"
+    assert score(ScoreRequest(spec, (str(tmp_path / "in.arrow"),), output), Watching())[:3] == (3, 2, 1)
+    assert pq.read_table(output)["k"].cast(pa.binary()).to_pylist() == [b"a", b"c"]
+
+
+def test_an_integer_that_floats_do_not_have_is_not_rounded_beside_one_with_a_point() -> None:
+    rows = read_rows(pa.array(["[9007199254740993]", "[1.0]"]), Target("x", "INT64", (1,)))
+    assert (np.array(rows.values).tolist(), rows.bad) == ([[9007199254740993], [1]], {})
