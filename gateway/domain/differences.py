@@ -58,7 +58,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
         return 0, 0
     flat, other = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
     top = np.partition(flat, -2, axis=-1)
-    with np.errstate(invalid="ignore"):  # two infinite scores are no clear winner
+    with np.errstate(invalid="ignore", over="ignore"):  # two infinite scores are no clear winner
         lead = top[:, -1] - top[:, -2]
     clear = lead > 1e-6 * np.maximum(np.abs(top[:, -1]), 1e-30)
     same = flat.argmax(axis=-1) == other.argmax(axis=-1)

@@ -118,21 +118,21 @@ def is_ranking(answers: Sequence[np.ndarray]) -> bool:
     """Whether these are scores as top-k returns them: never rising along the last axis, and not all equal."""
     if not answers or any(a.dtype.kind != "f" or a.ndim < 1 or a.shape[-1] < 2 for a in answers):
         return False
-    with np.errstate(invalid="ignore"):  # adjacent infinities
+    with np.errstate(invalid="ignore", over="ignore"):  # adjacent infinities, and steps beyond the largest number
         steps = [np.diff(a) for a in answers]
     return all(np.all(each <= 0) for each in steps) and any(np.any(each < 0) for each in steps)
 
 
 def has_ties(ranking: np.ndarray) -> bool:
     """Whether neighbors are equal, or so close that rounding decides their order."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return bool(np.any(np.diff(ranking) >= -_ROUNDING * np.abs(ranking[..., 1:])))
 
 
 def _extremes(arrays: Sequence[np.ndarray], axis: int, end: np.ufunc) -> np.ndarray:
     """Return the smallest or largest number of each slice over all arrays."""
     each = [end.reduce(np.where(np.isfinite(a), a, np.nan), axis=_other_axes(a, axis)) for a in arrays]
-    found: np.ndarray = end.reduce(each, axis=0)
+    found: np.ndarray = end.reduce(each, axis=0).astype(np.float64)
     return found
 
 

@@ -155,3 +155,12 @@ def test_an_original_whose_shape_depends_on_the_datatype_is_not_compared() -> No
     precise, own = {"y": np.arange(8)}, {"y": np.arange(4)}
     (found,) = compare(["y"], [Answers("c", precise, precise, own=own)])
     assert not within(found, 1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_huge_numbers_are_compared_without_a_warning() -> None:
+    y = np.array([[3e38, -3e38, 1.0]] * 4 + [[-3e38, 3e38, 1.0]] * 4, np.float32)
+    (found,) = compare(["y"], [Answers("c", {"y": y}, {"y": y.copy()})], classifiers=frozenset({"y"}))
+    assert within(found, 1e-4)
+    ranking = np.array([[3e38, 1.0, -3e38]], np.float32)
+    assert within(differ([Answers("c", {"y": ranking}, {"y": ranking.copy()})]), 1e-4)
