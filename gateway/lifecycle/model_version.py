@@ -282,7 +282,7 @@ class ModelVersion(Version):
         log.warning("%s: %s; restarting %s", self.key, reason, when)
         self.reason = f"{reason}; it is being restarted"
         if self._loading_crashes >= _MAX_LOADING_CRASHES:
-            self.fail(f"{reason}, {self._loading_crashes} times while loading; the next attempt is in {delay:.0f} s")
+            self.fail(f"{reason}, {self._loading_crashes} times while loading; the next attempt is in {delay:.2g} s")
         self._on_change()
         await self._pause(delay)
 

@@ -73,6 +73,24 @@ def test_there_is_no_trial_after_a_crash_while_loading(monkeypatch: pytest.Monke
     assert tried == [True, False, False]
 
 
+def test_the_reason_says_when_the_next_attempt_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons: list[str] = []
+    version: ModelVersion
+    version = ModelVersion(
+        VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: reasons.append(version.reason)
+    )
+    launched: list[bool] = []
+
+    def launch() -> bool:
+        launched.append(False)
+        if len(launched) == 4:
+            version.stop()
+        return False
+
+    keep(version, launch, monkeypatch)
+    assert "it ended, 3 times while loading; the next attempt is in 0.1 s" in reasons
+
+
 def test_files_that_changed_for_a_moment_are_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_version_module, "_OUTDATED_S", 0)
     states: list[tuple[State, bool]] = []
