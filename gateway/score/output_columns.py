@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gateway.errors import InvalidRequest
 from gateway.score.column_values import arrow_type, plain_type
 from runtimes.contract import TensorSpec, datatype_of
 from runtimes.tensors import widened
@@ -39,12 +40,20 @@ def kept_field(field: pa.Field) -> pa.Field:
     """Return the field of the result for a column that is kept.
 
     Two files may have different dictionaries, which one Arrow file cannot hold; and Arrow cannot take rows of views.
+    Raises InvalidRequest if it cannot take rows of the column either.
     """
     kind = field.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     views = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
-    return field.with_type(plain_type(kind) if views else kind)
+    kind = plain_type(kind) if views else kind
+    try:
+        pa.nulls(0, field.type).cast(kind).take(pa.array([], pa.int64()))
+    except pa.ArrowException:
+        raise InvalidRequest(
+            f"column '{field.name}' ({field.type}) cannot be kept beside rows that are bad; leave it out with --keep"
+        ) from None
+    return field.with_type(kind)
 
 
 def _nested(datatype: str, shape: Sequence[int]) -> pa.DataType:

@@ -354,3 +354,22 @@ def test_views_are_kept_beside_bad_rows(kind: pa.DataType, tmp_path: Path) -> No
 def test_an_integer_that_floats_do_not_have_is_not_rounded_beside_one_with_a_point() -> None:
     rows = read_rows(pa.array(["[9007199254740993]", "[1.0]"]), Target("x", "INT64", (1,)))
     assert (np.array(rows.values).tolist(), rows.bad) == ([[9007199254740993], [1]], {})
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array([1.0, 2.0])),
+        pa.DictionaryArray.from_arrays(pa.array([0, 0, 0], pa.int32()), pa.array([[1.0]])),
+    ],
+    ids=["runs", "lists"],
+)
+def test_columns_of_which_arrow_takes_no_rows_are_refused_before_the_first(column: pa.Array, tmp_path: Path) -> None:
+    table = pa.table({"k": column, "x": [[1.0, 2.0, 3.0, 4.0], [1.0], [5.0, 6.0, 7.0, 8.0]]})
+    with pa.ipc.new_file(tmp_path / "in.arrow", table.schema) as file:
+        file.write_table(table)
+    spec = modelport.ModelSpec(add_model(tmp_path, toml="warmup = 0\n"))
+    request = ScoreRequest(spec, (str(tmp_path / "in.arrow"),), tmp_path / "out.jsonl")
+    with pytest.raises(InvalidRequest, match=r"column 'k' .* cannot be kept"):
+        score(request, Watching())
+    assert score(replace(request, options=ScoreOptions(keep=())), Watching())[:3] == (3, 2, 1)
