@@ -78,6 +78,9 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 def problem(kind: pa.DataType, datatype: str) -> str:
     """Return why no value of this type can be of this datatype; "" if some can."""
+    order = getattr(kind, "permutation", None)
+    if order and list(order) != sorted(order):
+        return "the dimensions of its tensors are permuted; save them in the order of their values"
     leaf = leaf_of(plain_type(kind))
     text = is_text(leaf)
     number = pa.types.is_integer(leaf) or pa.types.is_floating(leaf) or pa.types.is_decimal(leaf)

@@ -141,3 +141,10 @@ def test_each_row_is_as_it_would_be_alone(cells: list[Any], datatype: str, shape
         if number not in together.bad:
             np.testing.assert_array_equal(together.values[number], alone.values[0])
             assert datatype in ("", "BYTES") or together.values[number].dtype == alone.values[0].dtype
+
+
+def test_tensors_whose_values_are_in_another_order_are_refused() -> None:
+    """Their lists have the values of [[1, 4], [2, 5], [3, 6]] as 1 to 6."""
+    assert "permuted" in problem(pa.fixed_shape_tensor(pa.float32(), [2, 3], permutation=[1, 0]), "FP32")
+    assert not problem(pa.fixed_shape_tensor(pa.float32(), [2, 3], permutation=[0, 1]), "FP32")
+    assert not problem(pa.fixed_shape_tensor(pa.float32(), [2, 3]), "FP32")
