@@ -366,9 +366,15 @@ class HotRequest:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._reading_engine())
         if route.dialect.is_slow(headers, body):
-            limits = replace(self._limits, reserve=partial(self._reserve_in_thread, asyncio.get_running_loop()))
+            reserve = _Reserve(self, asyncio.get_running_loop())
+            limits = replace(self._limits, reserve=reserve)
             work = partial(_without_collections, partial(read, limits, route, headers, body))
-            self._in_thread(_PARSING, work, self._submit, partial(self._fail_reading, body, 0))
+
+            def submit(result: tuple[InferRequest, Writer]) -> None:
+                reserve.request = None
+                self._submit(result)
+
+            self._in_thread(_PARSING, work, submit, partial(self._fail_reading, body, 0))
             return
         try:
             result = read(self._limits, route, headers, body)
@@ -430,24 +436,13 @@ class HotRequest:
 
         asyncio.get_running_loop().run_in_executor(None, unless_done).add_done_callback(done)
 
-    @contextmanager
-    def _reserve_in_thread(self, loop: asyncio.AbstractEventLoop, size: int) -> Iterator[None]:
-        """Reserve memory that a thread uses to read the body. Raises Overloaded, and ClientDisconnected, which ends it.
+    def reserve_to_read(self, size: int) -> None:
+        if self._stage is _DONE:
+            raise ClientDisconnected
+        self._reservation.reserve(size, is_input=False)
 
-        It may have waited for the memory, and asks again.
-        """
-
-        async def reserve() -> None:
-            if self._stage is _DONE:
-                raise ClientDisconnected
-            self._reservation.reserve(size, is_input=False)
-
-        asyncio.run_coroutine_threadsafe(reserve(), loop).result()
-        try:
-            yield
-        finally:
-            # It comes before whatever threads ask of the loop from now on, and before `done` above.
-            loop.call_soon_threadsafe(self._reservation.release, size)
+    def release_to_read(self, size: int) -> None:
+        self._reservation.release(size)
 
     def _submit(self, read: tuple[InferRequest, Writer]) -> None:
         request, self._write = read
@@ -616,3 +611,31 @@ def _compressed(reply: Reply, encoding: str) -> Reply:
         return reply
     header = b"content-encoding: %b\r\n" % encoding.encode()
     return reply._replace(body=[deflate(reply.body, encoding)], headers=reply.headers + header)
+
+
+class _Reserve:
+    """Reserves memory that a thread uses to read the body of a request.
+
+    What writes the answer keeps the limits, and with them this. So it forgets the request once the body has been read.
+    Otherwise, the request would keep itself and its tensors until the garbage collector runs, and fronts rarely run it.
+    """
+
+    def __init__(self, request: HotRequest, loop: asyncio.AbstractEventLoop) -> None:
+        self.request: HotRequest | None = request
+        self._loop = loop
+
+    @contextmanager
+    def __call__(self, size: int) -> Iterator[None]:
+        """Raise Overloaded, and ClientDisconnected, which ends the request: it may have waited, and asks again."""
+        request = self.request
+        assert request is not None
+
+        async def reserve() -> None:
+            request.reserve_to_read(size)
+
+        asyncio.run_coroutine_threadsafe(reserve(), self._loop).result()
+        try:
+            yield
+        finally:
+            # It comes before whatever threads ask of the loop from now on, and before the request is submitted.
+            self._loop.call_soon_threadsafe(request.release_to_read, size)

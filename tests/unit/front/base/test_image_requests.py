@@ -1,5 +1,6 @@
 """Images in POST /predict and TorchServe's POST, PUT /predictions: answers and rejected requests."""
 
+import gc
 import gzip
 import io
 import json
@@ -305,3 +306,21 @@ def test_an_image_whose_client_leaves_while_it_waits_is_not_decoded(monkeypatch:
             while serving.engine.reserved_bytes and time.monotonic() < ends:
                 serving.run(lambda: None)
         assert (serving.engine.reserved_bytes, len(decoding)) == (0, 1)
+
+
+def test_a_request_with_an_image_is_freed_without_the_garbage_collector() -> None:
+    """Fronts rarely collect, and the decoded image is part of the request."""
+    with in_thread() as serving:
+
+        def requests() -> int:
+            assert post(serving, "/predict/classes", FOUR, PNG).status_code == 200
+            serving.run(lambda: None)  # the turn of the loop that sends the answer has ended
+            return sum(type(each).__name__ == "HotRequest" for each in gc.get_objects())
+
+        gc.collect()
+        gc.disable()
+        try:
+            before = requests()
+            assert [requests() for _ in range(3)] == [before] * 3
+        finally:
+            gc.enable()
