@@ -1,5 +1,6 @@
 """Loads and unloads models for clients, and returns when that is done."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from gateway.errors import NotFound, Unavailable, from_kind, shorten, unknown_model
@@ -25,6 +26,11 @@ class LoadRequests:
         self._desired = manager.desired
         self._prepare = prepare
         self._finished = finished
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Refuse loads, also those that clients wait for: a gateway that stops does not wait for them."""
+        self._stopped.set()
 
     async def load(self, name: str, override: Override | None = None) -> None:
         """Scan the model's files again, and wait until it is loaded or has failed.
@@ -102,7 +108,16 @@ class LoadRequests:
             if key in manager.versions:
                 manager.want(key.model, key.version)
         while self._is_transient(name):
-            await manager.state_change.wait()
+            waits = [asyncio.ensure_future(each.wait()) for each in (manager.state_change, self._stopped)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
+            if self._stopped.is_set():
+                raise Unavailable(
+                    f"model '{name}' was not loaded: the gateway is shutting down; send the request to another one"
+                )
         if not desired.selection.is_selected(name):
             raise Unavailable(f"model '{name}' was unloaded while it was being loaded")
         if not desired.keys(name):

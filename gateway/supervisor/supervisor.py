@@ -172,6 +172,7 @@ class Supervisor:
             if manager in done:
                 manager.result()
             log.info("stopping: requests in progress have up to %g s to finish", self.settings.grace_s)
+            self.loads.stop()
             await self.fronts.drain(self.settings.drain_s, self.settings.grace_s)
         finally:
             self._served.mirrors.stop()

@@ -95,6 +95,26 @@ async def test_a_load_follows_files_that_change_while_they_are_read(monkeypatch:
             await LoadRequests(manager).load("a")
 
 
+@run
+async def test_loads_end_when_the_gateway_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, the front cancels them after the grace period, and clients get an internal error."""
+    loading = asyncio.Event()
+
+    def never_ends(loads: LoadRequests, name: str) -> bool:
+        loading.set()
+        return True
+
+    monkeypatch.setattr(LoadRequests, "_is_transient", never_ends)
+    async with managing(Repository("a"), "explicit") as manager, asyncio.timeout(WAIT_S):
+        loads = LoadRequests(manager)
+        load = asyncio.create_task(loads.load("a"))
+        await loading.wait()
+        loads.stop()
+        for each in (load, loads.load("a")):  # also one that comes later
+            with pytest.raises(Unavailable, match="'a' was not loaded: the gateway is shutting down; send the request"):
+                await each
+
+
 @pytest.mark.parametrize("control", ["poll", "explicit"])
 @run
 async def test_unloading_a_model_that_is_not_loaded_is_not_an_error(control: RepositoryControl) -> None:
