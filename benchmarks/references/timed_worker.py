@@ -18,7 +18,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 # the loop's.
 STAGES = {
     "receive": ["worker.connection:Connection.receive"],
-    "unpack": ["wire:unpack_requests"],
+    "unpack": ["request_frames:unpack_requests"],
     "queue, batch": [
         "worker.batcher:Batcher.add",
         "worker.batcher:Batcher.fits_at_once",

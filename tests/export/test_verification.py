@@ -48,7 +48,7 @@ def problem(artifact: Path, datatype: str, right: Any, tmp_path: Path) -> str:
     jobs = Jobs(tmp_path, print)
 
     class Known(Original):
-        async def _run(self, chosen: Any, timed: Any = None) -> list[Outcome]:
+        async def _run(self, chosen: Any, *_: Any, **__: Any) -> list[Outcome]:
             return [Outcome(case, {"y": right(case.inputs["x"])}) for case in chosen]
 
     original = Known(source, jobs)

@@ -82,6 +82,7 @@ class Browser:
     def _started(self) -> "subprocess.Popen[str]":
         # Chromium may end between two visits, when memory is short for example.
         if self._process is None or self._process.poll() is not None:
+            self.close()
             modules = self._installed() / "node_modules"
             command = [self.node, _DRIVER, modules, self._chromium]
             self._process = subprocess.Popen(
