@@ -37,6 +37,14 @@ def sample(running: Gateway, metric: str) -> float:
     return float(found[1])
 
 
+def memory(running: Gateway) -> int:
+    """Return the bytes of all processes of a gateway.
+
+    The metric may be two seconds old, and know nothing of the process that the workers are copies of.
+    """
+    return sum(resident(pid).share for pid in process_tree(running.process.pid))
+
+
 def add_table(repository: Path, name: str, value: float) -> None:
     """A model of 12 MB that looks up rows of a table, all of which have its own value."""
     folder = repository / name / "1"
@@ -105,7 +113,7 @@ def test_models_leave_and_return_under_load_without_a_failed_request(gateway: St
     flags = "--load", "on_demand", "--fronts", "2"
     measured = gateway(tmp_path / "r", *flags, "--memory-limit", "64GiB").wait_ready()
     assert all(ask(measured, name) for name in list(names)[:3])
-    limit = int(sample(measured, "modelport_memory_bytes")) + (24 << 20)
+    limit = memory(measured) + (24 << 20)
     measured.close()
 
     running = gateway(tmp_path / "r", *flags, "--memory-limit", str(limit)).wait_ready()
@@ -114,7 +122,7 @@ def test_models_leave_and_return_under_load_without_a_failed_request(gateway: St
         asked = [pool.submit(ask, running, random.choice(list(names))) for _ in range(120)]
     assert all(each.result() for each in asked)
     assert sample(running, "modelport_evictions_total") > 3
-    assert sum(resident(pid).share for pid in process_tree(running.process.pid)) <= limit
+    assert memory(running) <= limit
     assert not [line for line in running.log if "ERROR" in line]
 
 
@@ -128,8 +136,7 @@ def test_what_does_not_fit_is_507_and_what_is_pinned_stays(gateway: Start, tmp_p
     measured = gateway(repository, *flags, "--memory-limit", "64GiB").wait_ready()
     for name in ("pinned", "a"):
         assert measured.infer(name, _X) == _Y
-    # The metric may be two seconds old, and know nothing of the process that the workers are copies of.
-    limit = sum(resident(pid).share for pid in process_tree(measured.process.pid)) + (30 << 20)
+    limit = memory(measured) + (30 << 20)
     measured.close()
 
     running = gateway(repository, *flags, "--memory-limit", str(limit)).wait_ready()
