@@ -29,6 +29,7 @@ from gateway.domain.types import (
     unavailable,
 )
 from gateway.domain.uploads import Uploads
+from gateway.engine.accepted import Accepted, AcceptedRequests
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.arenas import Arenas
@@ -121,7 +122,8 @@ class FrontEngine:
         self.usages = Usages(self.admission, usage_page, front, tally=tally)
         self.deadlines: Deadlines[AdmittedRequest | LoadWait] = Deadlines(self._expire)
         self.expirations: Deadlines[ShadowRequest] = Deadlines(self._expire)
-        self._load_waits = LoadWaits(self.admission, self.deadlines, self.metrics, self.routes.want)
+        self._accepted = AcceptedRequests(self.admission)
+        self._load_waits = LoadWaits(self.admission, self.deadlines, self.metrics, self.routes.want, self._accepted)
         self._control = control
         self.last_id = front << 40
 
@@ -159,6 +161,11 @@ class FrontEngine:
         """See gateway.engine.protocol.Engine."""
         usage = None if identity is None else identity.usage
         return AdmissionReservation(self.admission, self._count_rejected, model, version, usage)
+
+    def accept(self, fail: Callable[[ModelportError], object]) -> Accepted:
+        """See gateway.engine.protocol.Engine."""
+        self._check_draining()
+        return self._accepted.add(fail)
 
     def buffer(self, size: int, model: str = "") -> memoryview:
         """See gateway.engine.protocol.Engine."""
@@ -300,8 +307,8 @@ class FrontEngine:
             del answer, admitted
 
     def _check_draining(self) -> None:
-        """Refuse what comes while the gateway drains, but not what has waited for its model since before."""
-        if self.draining and not self._load_waits.going_on:
+        """Refuse what comes while the gateway drains, but not what was accepted before."""
+        if self.draining and not self._accepted.going_on:
             raise Unavailable("the gateway is shutting down; send the request to another one")
 
     def _submit_or_wait(
@@ -414,6 +421,7 @@ class FrontEngine:
                 await self._until_idle(idle)
         except TimeoutError:
             log.warning("%d requests were still in progress when the grace period ended", self.admission.requests)
+            self._accepted.fail_all(Unavailable("the gateway stopped before the request was read"))
             self._load_waits.fail_all(Unavailable("the gateway stopped before the model was loaded"))
             for servable in list(self.routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.domain.control import (
     CancelExport,
@@ -44,11 +44,12 @@ from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLo
 from gateway.domain.uploads import Uploads
 from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.validate import validate
-from gateway.errors import NotFound, Overloaded, Unavailable, unknown_model
+from gateway.errors import ModelportError, NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.tensors import Tensor
 from runtimes.wire import MAX_UNREAD_ANSWERS
 
 Compute = Callable[[InferRequest], Sequence[Tensor]]
+_T = TypeVar("_T")
 # The answer to GetConfiguration for every model of the fake engine.
 CONFIGURATION: Mapping[str, Any] = MappingProxyType(
     {
@@ -79,6 +80,7 @@ class FakeEngine:
     gate            while it is cleared, requests wait as if in a queue
     max_bytes       limits the bytes of bodies that are being received, unless it is None
     reserved_bytes  the bytes of bodies that are being received
+    accepted        the requests that were received whole and are being read
     loaded          the requests to load models
     """
 
@@ -97,6 +99,7 @@ class FakeEngine:
         self.drained = asyncio.Event()
         self.max_bytes: int | None = None
         self.reserved_bytes = 0
+        self.accepted: list[_FakeAcceptance] = []
         self.shared_memory = SharedMemory()
         self.server_name = "modelport"
         self.deployment = Deployment()
@@ -125,6 +128,11 @@ class FakeEngine:
 
     def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> "_FakeReservation":
         return _FakeReservation(self, identity)
+
+    def accept(self, fail: Callable[[ModelportError], object]) -> "_FakeAcceptance":
+        acceptance = _FakeAcceptance(self.accepted, fail)
+        self.accepted.append(acceptance)
+        return acceptance
 
     def buffer(self, size: int, model: str = "") -> memoryview:
         return memoryview(bytearray(size))
@@ -324,6 +332,24 @@ class _FakeHandle:
     def acknowledge(self) -> None:
         self._engine.unread -= 1
         self._engine.acknowledged.set()
+
+
+class _FakeAcceptance:
+    def __init__(self, accepted: "list[_FakeAcceptance]", fail: Callable[[ModelportError], object]) -> None:
+        self._accepted, self._fail = accepted, fail
+
+    def proceed(self, go_on: Callable[[], _T]) -> _T:
+        self.end()
+        return go_on()
+
+    def end(self) -> None:
+        if self in self._accepted:
+            self._accepted.remove(self)
+
+    def fail(self, error: ModelportError) -> None:
+        """End the request as the engine does when the gateway stops."""
+        self.end()
+        self._fail(error)
 
 
 class _FakeReservation:

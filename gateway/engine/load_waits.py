@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from gateway.domain.quota import Usage
 from gateway.domain.types import ModelStatus, NotLoaded
+from gateway.engine.accepted import AcceptedRequests
 from gateway.engine.admission import AdmissionController
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.deadlines import Deadlines
@@ -64,21 +65,16 @@ class LoadWait:
         """The model has been loaded."""
         if not self._waits.end(self):
             return
-        self._waits.going_on = True
         try:
-            self._handle = self._go_on()
+            self._handle = self._waits.accepted.go_on(self._go_on)
         except Exception as error:
             self._on_failed(error)
-        finally:
-            self._waits.going_on = False
 
 
 class LoadWaits:
     """All waits of a front, by version and in the order in which they came.
 
     They count against the limits of admission as requests do, so there cannot be more of them.
-
-    going_on  whether one is being continued now: it was accepted when it came, so draining does not refuse it
     """
 
     def __init__(
@@ -87,11 +83,12 @@ class LoadWaits:
         deadlines: "Deadlines[AdmittedRequest | LoadWait]",
         metrics: FrontMetrics,
         want: Callable[[ModelStatus], None],
+        accepted: AcceptedRequests,
     ) -> None:
         """`want` asks for a version to be loaded; called as often as there may be a reason."""
         self._admission, self._deadlines, self._metrics, self._want = admission, deadlines, metrics, want
+        self.accepted = accepted
         self._waits: dict[_Key, dict[int, LoadWait]] = {}
-        self.going_on = False
 
     def add(
         self,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from gateway.domain.control import ControlRequest, ResultT
 from gateway.domain.deployment import Deployment
@@ -11,9 +11,12 @@ from gateway.domain.identity import Identity
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLoaded
 from gateway.domain.uploads import Uploads
+from gateway.errors import ModelportError
 
 # Called once per answer. The last call gets the final answer or an error.
 AnswerCallback = Callable[[InferResponse | Exception], None]
+
+_T = TypeVar("_T")
 
 
 class ClientDisconnected(Exception):
@@ -67,6 +70,20 @@ class RequestHandle(Protocol):
         """
 
 
+class Acceptance(Protocol):
+    """A request that has been received whole and counts as in progress, until it is submitted or fails.
+
+    Whoever reads a request later than in the turn of the event loop in which it arrived whole holds one.
+    """
+
+    def proceed(self, go_on: Callable[[], _T]) -> _T:
+        """End this, and return what `go_on` does, which submits the request, or accepts it again. It is not refused
+        although the gateway may drain by now."""
+
+    def end(self) -> object:
+        """End this: the request needs no answer. Does nothing after `proceed`, `end` or an error."""
+
+
 class Engine(Protocol):
     """Accepts decoded requests and returns decoded answers."""
 
@@ -116,6 +133,14 @@ class Engine(Protocol):
 
     def reserve_body(self, model: str, version: str, identity: Identity | None = None) -> BodyReservation:
         """Return a reservation to hold while a request is read. Close it right before `submit` or `infer`."""
+
+    def accept(self, fail: Callable[[ModelportError], object]) -> Acceptance:
+        """Count a request as in progress that has been received whole, and has yet to be read. Its bytes are reserved.
+
+        fail  answers with an error, if the gateway stops before
+
+        Raises Overloaded, Unavailable.
+        """
 
     def buffer(self, size: int, model: str = "") -> memoryview:
         """Return memory to receive a body of `size` bytes into. Its workers read large ones from it without a copy.

@@ -1,14 +1,19 @@
 """A gateway that drains: what it does between SIGTERM and the refusal of requests, and afterwards."""
 
+import gzip
+import json
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
+import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.gateway_process import Gateway
+from tests.support.image_files import save
 from tests.support.model_repositories import add_fake
 
 
@@ -60,4 +65,30 @@ def test_afterwards_requests_are_refused_and_those_in_progress_answered(
         assert len(statuses) > 1, "some were accepted"
         released.touch()
         assert slow.result().status == 200
+    assert running.process.wait(60) == 0
+
+
+def test_what_was_received_whole_is_answered_although_threads_still_read_it(
+    gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    add_fake(tmp_path / "repository", "m", toml='[preprocess]\nsize = [2, 2]\ncolor = "GRAY"\nlayout = "flat"\n')
+    running = gateway(tmp_path / "repository", "--grace-s", "60").wait_ready()
+    # Each fits into one packet, and takes a thread a tenth of a second.
+    image = save(np.zeros((4000, 4000), np.uint8)), {"Content-Type": "image/png"}
+    rows = gzip.compress(json.dumps({"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]] * 100_000}}).encode())
+    bodies = [image, (rows, {"Content-Encoding": "gzip", "Content-Type": "application/json"})] * 4
+    clients = [HTTPConnection(running.http, timeout=60) for _ in range(len(bodies) + 1)]
+    for client in clients:
+        client.request("GET", "/v2/health/live")
+        client.getresponse().read()
+    for client, (body, headers) in zip(clients, bodies, strict=False):
+        client.request("POST", "/predict/m", body, headers)
+    clients[-1].request("GET", "/v2/health/live")  # the front reads what came before, first
+    assert clients[-1].getresponse().status == 200
+    running.process.send_signal(signal.SIGTERM)
+    running.wait_for("draining: new requests are rejected")
+    answers = [client.getresponse() for client in clients[:-1]]
+    assert [answer.status for answer in answers] == [200] * len(bodies), [answer.read() for answer in answers]
+    for client in clients:
+        client.close()
     assert running.process.wait(60) == 0

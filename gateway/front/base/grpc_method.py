@@ -18,7 +18,6 @@ from gateway.errors import InvalidRequest, ModelportError, Overloaded
 from gateway.front.base.access import Check
 from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.client_errors import to_client_error
-from gateway.front.base.loading import loaded
 
 # Takes a message and returns its answer. The number is the seconds left until the call's deadline, if it has one. The
 # check is called once, as soon as the message has been parsed, because it names the model.
@@ -64,17 +63,15 @@ class InferCall(Generic[_OptionsT]):
         return self._engine.drained
 
     async def __call__(self, raw: bytes, seconds: float | None, check: Check | None = None) -> bytes:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        handle = self.submit(raw, seconds, partial(_resolve, answer), check, CURRENT.get())
         try:
-            request, options = self._read_checked(raw, seconds, check, CURRENT.get())
-        except NotLoaded as unloaded:
-            started = time.monotonic()
-            identity = None if check is None else check("infer", unloaded.model_status.name)
-            with _refusals_recorded(check, unloaded.model_status.name):
-                await loaded(self._engine, unloaded, seconds, identity)
-            return await self(raw, _left(seconds, started), check)
-        identity = None if check is None else check("infer", request.model)
-        with _refusals_recorded(check, request.model):
-            return self._write(options, await self._engine.infer(request, identity))
+            return await answer
+        except asyncio.CancelledError:
+            handle.cancel()
+            raise
+        finally:
+            del answer, handle  # as in FrontEngine.infer
 
     def submit(
         self,
@@ -188,6 +185,15 @@ class InferCall(Generic[_OptionsT]):
         except Exception as error:
             answer = error
         done(answer, outcome.final, not outcome.outputs)
+
+
+def _resolve(answer: "asyncio.Future[bytes]", outcome: bytes | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 @contextmanager

@@ -350,7 +350,7 @@ class HotRequest:
         self._buffer, self._chunks = None, []  # while the request waits, only its tensors stay in memory
         if headers.encoding:
             work = partial(inflate, body, headers.encoding, self._head.limit, self._head.kind)
-            self._in_thread(_PARSING, work, self._on_inflated, self.fail)
+            self._read_in_thread(work, self._on_inflated, self.fail)
         else:
             self._read(body)
 
@@ -374,7 +374,7 @@ class HotRequest:
                 reserve.request = None
                 self._submit(result)
 
-            self._in_thread(_PARSING, work, submit, partial(self._fail_reading, body, 0))
+            self._read_in_thread(work, submit, partial(self._fail_reading, body, 0))
             return
         try:
             result = read(self._limits, route, headers, body)
@@ -410,13 +410,41 @@ class HotRequest:
         except ModelportError as error:
             self.fail(error)
 
+    def _read_in_thread(
+        self, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]
+    ) -> None:
+        """Have a thread read the body, which is complete: from now on, draining does not refuse the request.
+
+        If the request ends before the thread does, the reservation stays open until the thread has ended.
+        """
+        reason: Exception = ClientDisconnected()
+
+        def stop(error: ModelportError) -> None:
+            nonlocal reason
+            reason = error
+            self._send(self._error_reply(error))
+
+        try:
+            accepted = self._engine.accept(stop)
+        except ModelportError as error:
+            self.fail(error)
+            return
+
+        def proceed(go_on: Callable[[], None]) -> None:
+            if self._stage is _DONE:
+                accepted.end()
+                self._reservation.close(reason)
+            else:
+                accepted.proceed(go_on)
+
+        self._in_thread(
+            _PARSING, work, lambda read: proceed(partial(then, read)), lambda error: proceed(partial(fail, error))
+        )
+
     def _in_thread(
         self, stage: Stage, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]
     ) -> None:
-        """Run work that takes milliseconds in a thread, because it would block the event loop.
-
-        If the client disconnects in PARSING, the reservation stays open until the thread has ended.
-        """
+        """Run work that takes milliseconds in a thread, because it would block the event loop."""
         self._stage = stage
 
         def unless_done() -> _T:
@@ -426,10 +454,7 @@ class HotRequest:
 
         def done(future: asyncio.Future[_T]) -> None:
             error = future.exception()
-            if self._stage is _DONE:
-                if stage is _PARSING:
-                    self._reservation.close(ClientDisconnected())
-            elif error is None:
+            if error is None:
                 then(future.result())
             else:
                 fail(error if isinstance(error, Exception) else ClientDisconnected())
@@ -572,13 +597,18 @@ class HotRequest:
             if size >= MIN_BYTES and not _is_encoded(reply):
                 compress = partial(_compressed, reply, self._encoding)
                 if size > MAX_INLINE and self._body_complete:
-                    self._in_thread(_COMPRESSING, compress, self._finish, self._finish_with_error)
+                    self._in_thread(_COMPRESSING, compress, self._finish_unless_done, self._finish_with_error)
                     return
                 reply = compress()
         self._finish(reply)
 
+    def _finish_unless_done(self, reply: Reply) -> None:
+        if self._stage is not _DONE:
+            self._finish(reply)
+
     def _finish_with_error(self, error: Exception) -> None:
-        self._finish(self._error_reply(error))
+        if self._stage is not _DONE:
+            self._finish(self._error_reply(error))
 
     def _finish(self, reply: Reply) -> None:
         self._stage, self.response_complete = _DONE, True

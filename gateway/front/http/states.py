@@ -86,6 +86,8 @@ class Stage(Enum):
     PARSING      the thread has inflated a large body, and another parses it   PARSING
     PARSING      the thread is done: the request is submitted                  INFERRING
     PARSING      the model is to be loaded before the body can be read         PARSING
+    PARSING      the gateway stops before the thread is done: an error is      DONE
+                 written
     PARSING      the thread found an error in the body (fail)                  FAILED
     INFERRING    the first of several answers is written                       STREAMING
     INFERRING    a thread compresses the final answer or error                 COMPRESSING
@@ -103,9 +105,9 @@ class Stage(Enum):
     incomplete, the answer closes the connection.
 
     OPEN         waits for the body or for its turn; the engine's BodyReservation is open
-    PARSING      a thread uses the body; the BodyReservation stays open until that thread has ended, even after
-                 `abandon`, because the memory stays in use that long. Or the request waits for its model to be
-                 loaded; `abandon` ends that
+    PARSING      a thread uses the body, and the engine's Acceptance counts the request; that and the BodyReservation
+                 stay open until that thread has ended, even after `abandon`, because the memory stays in use that
+                 long. Or the request waits for its model to be loaded; `abandon` ends that
     INFERRING    the engine has the request; `abandon` cancels its handle
     STREAMING    the same, and the head of the answer is written: an error is an event, with the status 200
     FAILED       failed before the engine received it; `_reply` waits for its turn, the rest of the body is ignored

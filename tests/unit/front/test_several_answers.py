@@ -46,8 +46,7 @@ def test_unary_grpc_has_the_final_answer(grpc_serving: Serving) -> None:
     message = as_message(GOOD, raw=True)
     message.id = "seven"
     answer = pb.ModelInferResponse.FromString(grpc_serving.call("ModelInfer", message.SerializeToString()))
-    # grpcio's server calls Engine.infer, whose fake returns one answer.
-    assert answer.id == ("seven" if grpc_serving.grpc_server == "grpcio" else "final")
+    assert answer.id == "final"
 
 
 def test_a_stream_has_each_answer_and_says_which_is_final(grpc_serving: Serving) -> None:
