@@ -10,6 +10,7 @@ from gateway.domain.request_record import CANCELLED, RequestRecord
 from gateway.domain.types import InferResponse
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.servable import QueuedRequest, Servable
+from gateway.engine.wrapper import ServableWrapper
 from gateway.errors import Internal, ModelportError
 from runtimes.layouts import GroupedTensors
 from runtimes.result_frames import ResultGroup
@@ -76,6 +77,19 @@ class AdmittedRequest(QueuedRequest):
         if self.request is not None:
             self._end(error.kind)
             _deliver(on_answer, error)
+
+    def move(self, servable: Servable) -> bool:
+        request = self.request
+        if request is None:
+            return False
+        try:
+            valid = servable.validator.check(request)
+        except ModelportError:
+            return False
+        if isinstance(self.servable, ServableWrapper):
+            self.servable.leave(self)
+        self.servable, self.rows, self.layout = servable, valid.rows, valid.layout
+        return True
 
     def cancel(self) -> None:
         if self.request is not None:

@@ -23,10 +23,11 @@ _NO_TENSORS = TensorGroup(("", (), ()), (0,), memoryview(b""), 0)
 class _Flight:
     """A request that runs, and those with the same question that wait for its answer."""
 
-    __slots__ = ("digest", "followers", "generation", "leader", "question")
+    __slots__ = ("digest", "followers", "generation", "leader", "on_answer", "question")
 
     def __init__(self, leader: AdmittedRequest, question: Question, digest: bytes, generation: object) -> None:
         self.leader, self.question, self.digest, self.generation = leader, question, digest, generation
+        self.on_answer = leader.on_answer
         self.followers: dict[int, AdmittedRequest] = {}
 
 
@@ -101,7 +102,7 @@ class CachedModel(ServableWrapper):
         if flight is None:
             flight = _Flight(queued, question, digest, self._generation)
             self._flights[digest] = self._led[queued.id] = flight
-            queued.on_answer = partial(self._on_answer, flight, queued.on_answer)
+            queued.on_answer = partial(self._on_answer, flight, flight.on_answer)
         self._pass_on(queued)
 
     def _on_answer(self, flight: _Flight, on_answer: AnswerCallback, outcome: InferResponse | Exception) -> None:
@@ -137,13 +138,24 @@ class CachedModel(ServableWrapper):
                 del flight.followers[queued.id]
             return
         flight = self._led.get(queued.id)
-        if flight is not None:  # it was cancelled, is late or has failed: those that waited for its answer run
-            self._end(flight)
-            followers, flight.followers = flight.followers, {}
-            for follower in followers.values():
-                del self._own[follower.id]
-                self._pass_on(follower)
+        if flight is not None:  # it was cancelled, is late or has failed
+            self._give_up(flight)
         self.inner.release(queued)
+
+    def leave(self, queued: QueuedRequest) -> None:
+        flight = self._led.get(queued.id)
+        if flight is not None:
+            flight.leader.on_answer = flight.on_answer  # another version's answer is not kept
+            self._give_up(flight)
+        super().leave(queued)
+
+    def _give_up(self, flight: _Flight) -> None:
+        """Have those run that waited for the answer to a request."""
+        self._end(flight)
+        followers, flight.followers = flight.followers, {}
+        for follower in followers.values():
+            del self._own[follower.id]
+            self._pass_on(follower)
 
     def _end(self, flight: _Flight) -> None:
         del self._led[flight.leader.id]

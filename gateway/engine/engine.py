@@ -271,14 +271,15 @@ class FrontEngine:
         parent: AdmittedRequest | None = None,
     ) -> AdmittedRequest:
         now = time.monotonic()
-        servable = self.routes.known.get((request.model, request.version))
+        asked_version = request.version
+        servable = self.routes.known.get((request.model, asked_version))
         try:
             if servable is None:
                 request = self.routes.choice.apply_to(request, identity)
                 servable = self.routes.servable(request.model, request.version)
                 if servable.status.decoupled and not takes_many:
                     raise unary_call(servable.status)
-            return self._admit(request, servable, now, on_answer, identity, parent)
+            return self._admit(request, servable, now, on_answer, identity, parent, asked_version)
         except NotLoaded:  # it waits, and is counted when it ends
             raise
         except Exception as error:
@@ -330,6 +331,7 @@ class FrontEngine:
         on_answer: AnswerCallback,
         identity: Identity | None,
         parent: AdmittedRequest | None,
+        asked_version: str,
     ) -> AdmittedRequest:
         status = servable.status
         chain = () if parent is None else parent.chain_to(status.name)
@@ -375,7 +377,7 @@ class FrontEngine:
             number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer,
             timeout_s, parent, chain,
         )  # fmt: skip
-        admitted.context = context
+        admitted.context, admitted.asked_version = context, asked_version
         if parent is None:
             self.deadlines.add(admitted, timeout_s)
         else:

@@ -242,8 +242,10 @@ class Run:
     def _fail(self, number: int, error: Exception) -> None:
         step = self.plan.steps[number]
         where = f"step {number + 1} (model {step})"
+        if self.queued.parent is None:  # otherwise, the parent's error names what the client has asked for
+            where = f"pipeline '{self._owner.status.name}', {where}"
         if not isinstance(error, ModelportError):
-            log.exception("pipeline %s, %s", self._owner.status.name, where, exc_info=error)
+            log.exception("a step failed: %s", where, exc_info=error)
             error = Internal("the gateway failed; its log says why")
         elif isinstance(error, NotFound):  # the client asked for the pipeline, which exists
             error = Unavailable(str(error))

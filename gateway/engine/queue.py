@@ -194,10 +194,19 @@ class ModelQueue:
             self.close_if_done(worker)
         self.tidy()
 
+    def take_queued(self) -> list[QueuedRequest]:
+        """Forget all requests that were not sent, and return them."""
+        unsent, self._queued = self._queued, FairQueue()
+        return list(unsent.items.values())
+
+    def adopt(self, queued: QueuedRequest) -> None:
+        """Accept a request that another version had, and cannot answer."""
+        self._enqueue(queued)
+        self.pump()
+
     def fail_queued(self, error: ModelportError) -> None:
         """Fail all requests that were not sent."""
-        unsent, self._queued = self._queued, FairQueue()
-        for queued in unsent.items.values():
+        for queued in self.take_queued():
             queued.fail(error)
 
     def fail_all(self, error: ModelportError) -> None:
@@ -280,8 +289,11 @@ class ModelQueue:
         self.pump()
 
     def close_if_done(self, client: WorkerClient) -> None:
-        """Close an idle connection to a worker that is to end. The worker ends when every front has done so."""
-        if not client.in_flight and (client.retiring or (self.closing and not self._queued.items)):
+        """Close an idle connection to a worker that is to end. The worker ends when every front has done so.
+
+        A worker of a version that is closing may still get the requests of another one, which may crash.
+        """
+        if not client.in_flight and (client.retiring or (self.closing and not self.under_way)):
             client.close()
 
 

@@ -283,6 +283,8 @@ class Routes:
         if queue is None:
             return
         queue.on_lost(client, running)
+        if queue.queued:
+            self.want(queue.status)  # it was unloaded while the worker had these requests
         if client.closed and self._is_listed(client.address):
             self._connect(queue, client.address)  # closed just before a table listed it again
         queue.tidy()
@@ -298,12 +300,48 @@ class Routes:
         if not queue.closing:
             return
         if not queue.clients:
-            queue.fail_queued(Unavailable(f"model '{status.name}' version {status.version} was unloaded"))
+            self._pass_on(queue)
         if not queue.under_way:
             for client in list(queue.clients):
                 client.close()
             if self._queues.get((status.name, status.version)) is queue:
                 del self._queues[status.name, status.version]
+
+    def _pass_on(self, queue: ModelQueue | SequenceQueues) -> None:
+        """Have the requests of a version that was unloaded answered by the version that their clients mean now."""
+        status = queue.status
+        error = Unavailable(
+            f"model '{status.name}' version {status.version} was unloaded before it answered; send the request to "
+            "a version that is loaded"
+        )
+        if isinstance(queue, SequenceQueues):  # another version knows nothing of their sequences
+            queue.fail_queued(error)
+            return
+        while unsent := queue.take_queued():  # a request that leaves may have others run that waited for its answer
+            for queued in unsent:
+                successor = self._successor(status, queued.asked_version)
+                if successor is None or not queued.move(successor):
+                    queued.fail(error)
+                else:
+                    successor.adopt(queued)
+                    self.want(successor.status)
+
+    def _successor(self, left: ModelStatus, named: str) -> ModelQueue | None:
+        """Return the queue of the version that a client means now who named the one that has left like this."""
+        try:
+            status = self.model(left.name, named)
+        except (NotFound, Unavailable):
+            return None
+        if not status.admits or not status.signatures or _kind(status) != _kind(left):
+            return None
+        queue = self._queues.get((status.name, status.version)) or self._add_queue(status)
+        return queue if isinstance(queue, ModelQueue) and not queue.closing else None
+
+
+def _kind(status: ModelStatus) -> tuple[bool, ...]:
+    """What a version expects of requests, and they of it, besides what is in its signatures."""
+    has_steps = bool(status.steps)
+    return status.decoupled, status.calls_models, status.takes_context, status.sequence, has_steps, status.stateful
 
 
 def _may_do_without(status: ModelStatus) -> bool:

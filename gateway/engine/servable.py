@@ -29,6 +29,7 @@ class QueuedRequest:
     crashes   worker crashes that this request may have caused
     context   what its worker learns of it besides its tensors, packed as in runtimes/context.py
     answered  whether an answer was delivered that is not the final one; the request cannot be run again then
+    asked_version  as whoever sent it named it; "" for any
     """
 
     id: int
@@ -45,6 +46,7 @@ class QueuedRequest:
     worker: "WorkerClient | None" = field(default=None, init=False)
     answered: bool = field(default=False, init=False)
     context: bytes = field(default=b"", init=False)
+    asked_version: str = field(default="", init=False)
 
     @property
     def settled(self) -> bool:
@@ -72,6 +74,24 @@ class QueuedRequest:
     def fail(self, error: ModelportError) -> None:
         """Settle the request with an error, and release it. Does nothing if it is settled."""
         raise NotImplementedError
+
+    def move(self, servable: "Servable") -> bool:
+        """Make it a request for another version, which has the same name and is as plain as its own.
+
+        Its own servable has forgotten it already. Return whether it fits the other one, which then has to `adopt` it;
+        otherwise, nothing has changed.
+        """
+        return False
+
+
+def as_request(model: str, queued: QueuedRequest) -> InferRequest:
+    """Return a request that is not settled as one that can be validated again."""
+    signature, outputs, tensors = queued.layout
+    inputs = [
+        Tensor(name, datatype, tuple([queued.rows if size == -1 else size for size in shape]), data)
+        for (name, datatype, shape, _), data in zip(tensors, queued.buffers, strict=True)
+    ]
+    return InferRequest(model, inputs, outputs=outputs, signature=signature)
 
 
 class Servable(Protocol):

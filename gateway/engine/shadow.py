@@ -193,7 +193,8 @@ class ShadowedModel(ServableWrapper):
         try:
             on_answer(outcome)
         finally:
-            if isinstance(outcome, InferResponse):
+            # Otherwise, it is an error, or another version has answered because this one was unloaded.
+            if isinstance(outcome, InferResponse) and outcome.version == self.status.version:
                 # Later, so that everything that belongs to the original happens first.
                 asyncio.get_running_loop().call_soon(self._copy, request, size, outcome.outputs)
 

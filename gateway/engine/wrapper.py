@@ -46,6 +46,11 @@ class ServableWrapper:
     def put(self, queued: QueuedRequest) -> None:
         self.inner.put(queued)
 
+    def leave(self, queued: QueuedRequest) -> None:
+        """Forget a request that another version is to answer, and that the innermost servable has forgotten."""
+        if isinstance(self.inner, ServableWrapper):
+            self.inner.leave(queued)
+
     def acknowledge(self, queued: QueuedRequest) -> None:
         self.inner.acknowledge(queued)
 

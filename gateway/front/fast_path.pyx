@@ -76,6 +76,8 @@ from gateway.front.dialects.v2 import rest, rest_forms, rest_request, rest_respo
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
 from gateway.front.base import dialect, nested_forms, parameters
+from gateway.engine.servable import as_request
+from gateway.errors import ModelportError
 from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import error_reply
 from gateway.front.base.records import traceparent_of

@@ -159,7 +159,8 @@ def test_a_client_that_reads_slowly_holds_the_model_back(running: Gateway, model
 
 
 @pytest.mark.parametrize(
-    ("model", "factor", "where"), [("gated", 1, ""), ("gated_behind", 2, "step 1 (model gated): ")]
+    ("model", "factor", "where"),
+    [("gated", 1, ""), ("gated_behind", 2, "pipeline 'gated_behind', step 1 (model gated): ")],
 )
 def test_a_worker_that_dies_in_the_middle_is_one_error(
     running: Gateway, gate: Path, model: str, factor: int, where: str

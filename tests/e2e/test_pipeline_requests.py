@@ -120,7 +120,10 @@ def test_one_request_crosses_three_frameworks(running: Gateway) -> None:
     tensor = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["bad"]}
     body = {"inputs": [tensor], "outputs": [{"name": "result"}]}
     reply = running.post("/v2/models/mixed/infer", body)
-    assert (reply.status, reply.json()["error"]) == (400, "step 2 (model measure): this text is bad")
+    assert (reply.status, reply.json()["error"]) == (
+        400,
+        "pipeline 'mixed', step 2 (model measure): this text is bad",
+    )
     body = {"inputs": [{**tensor, "data": ["good"]}], "outputs": [{"name": "extra"}]}
     reply = running.post("/v2/models/mixed/infer", body)
     assert (reply.status, "there is no output 'extra'" in reply.json()["error"]) == (400, True)

@@ -168,7 +168,7 @@ cdef class Calls:
             if not identity.allows("infer", self.model[0]):
                 return False
             self.allowed, self.allowed_model = identity, self.model
-        if not self.path.admit(request, model, form, string_bytes, timeout_s, parameters.priority, identity):
+        if not self.path.admit(request, model, self.model[1], form, string_bytes, timeout_s, parameters.priority, identity):
             return False
         request.calls, request.call = self, call
         observer = self.path.observer

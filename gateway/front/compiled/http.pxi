@@ -331,7 +331,7 @@ cdef class Receiver:
         elif not self.http.read(request, body, json_length, length - json_length, None):
             return False
         cdef Form form = request.form
-        if not path.admit(request, model, form, request.string_bytes, form.timeout_s, form.priority, head.identity):
+        if not path.admit(request, model, head.model[1], form, request.string_bytes, form.timeout_s, form.priority, head.identity):
             return False
         request.record, request.request_id = None, self.request_id
         if path.observer is not None and not path.observer.skips(head.model[0], traceparent(data, head_size)):
@@ -377,7 +377,7 @@ cdef class Receiver:
             return False
         complete.leave()
         cdef Form form = request.form
-        if not path.admit(request, model, form, request.string_bytes, form.timeout_s, form.priority, head.identity):
+        if not path.admit(request, model, route.version, form, request.string_bytes, form.timeout_s, form.priority, head.identity):
             complete.come_back()
             return False
         request.record, request.request_id = None, complete.request_id or None

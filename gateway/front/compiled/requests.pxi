@@ -61,6 +61,8 @@ cdef class Request:
     cdef bytes client_id
     # See RequestRecord; None if nobody observes the request.
     cdef public object record
+    # The version, as the client named it.
+    cdef readonly object asked_version
 
     @property
     def context(self):
@@ -98,6 +100,20 @@ cdef class Request:
             self.deliver_error(error)
         except Exception:
             log.exception("an answer could not be delivered")
+
+    def move(self, servable):
+        """See servable.py."""
+        if self.settled:
+            return False
+        cdef Model model = self.path.model_with(servable)
+        if not model.usable:
+            return False
+        try:
+            valid = model.validator.check(as_request(model.name, self))
+        except ModelportError:
+            return False
+        self.model, self.rows, self.layout = model, valid.rows, valid.layout
+        return True
 
     def cancel(self):
         if self.settled:
@@ -196,8 +212,12 @@ cdef class FastPath:
         cdef PyObject *entry = PyDict_GetItem(self.known, name)
         if entry == NULL or self.engine.draining:
             return None
-        servable = <object>entry
-        entry = PyDict_GetItem(self.models, servable)
+        cdef Model model = self.model_with(<object>entry)
+        return model if model.usable else None
+
+    cdef Model model_with(self, object servable):
+        """Return the model of a servable of a plain version."""
+        cdef PyObject *entry = PyDict_GetItem(self.models, servable)
         cdef Model model
         if entry == NULL or (<Model>entry).validator is not servable.validator:
             servables = set(self.routes.servables())
@@ -207,12 +227,13 @@ cdef class FastPath:
             self.models[servable] = model
         else:
             model = <Model>entry
-        return model if model.usable else None
+        return model
 
     cdef bint admit(
         self,
         Request request,
         Model model,
+        object asked_version,
         Form form,
         Py_ssize_t string_bytes,
         double timeout_s,
@@ -221,6 +242,7 @@ cdef class FastPath:
     ) except -1:
         """Do what FrontEngine.submit does, if nothing is in the way. Otherwise return False, with nothing changed.
 
+        asked_version  as the client named it
         timeout_s  the time until the request's deadline; 0 for the default
         priority   which the client chose; 0 for the default
         identity   who sent it, and may do so; None if that is not known
@@ -265,7 +287,7 @@ cdef class FastPath:
             request.priority = model.servable.status.priority_level(priority)
         if tally is not None:
             request.priority |= tally.flow << LEVEL_BITS  # as fair_order.priority_of
-        request.path, request.model = self, model
+        request.path, request.model, request.asked_version = self, model, asked_version
         request.settled = request.answered = False
         if request.default_timeout and self.bucket.armed:
             self.timeouts[number] = request

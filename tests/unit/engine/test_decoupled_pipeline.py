@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from gateway.domain.table import Table, TableEntry
+from gateway.domain.table import Table, TableEntry, WorkerAddress
 from gateway.domain.traffic import Traffic
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.client import WorkerClient
@@ -34,6 +34,10 @@ class Streaming(Worker):
     def __init__(self) -> None:
         super().__init__()
         self.acknowledged = self.cancelled = 0
+        self.address = WorkerAddress(0, "", "", 1)
+
+    def update(self, address: WorkerAddress | None) -> None:
+        """It stays, whatever a table says."""
 
     def count_unread(self, number: int) -> bool:
         return True
@@ -199,10 +203,26 @@ def test_a_step_behind_it_that_fails_ends_the_request_after_the_answers_before()
         bench.answer("b", y=[10.0])
         first, error = bench.outcomes
         assert (isinstance(first, InferResponse), str(error), type(error)) == (
-            True, "step 1 (model b): no", InvalidRequest,
+            True, "pipeline 'p', step 1 (model b): no", InvalidRequest,
         )  # fmt: skip
         assert (bench.worker.cancelled, bench.waiting("b")) == (1, [])
         assert bench.engine.metrics.of("p", "1").outcomes == {"invalid": 1}
+
+    run(test)
+
+
+def test_an_unload_in_the_middle_names_the_pipeline_and_the_step() -> None:
+    async def test() -> None:
+        bench = StreamBench(B, D, BEHIND)
+        bench.ask()
+        bench.send(y=[1.0])
+        bench.answer("b", y=[10.0])
+        bench.apply(D, BEHIND)
+        bench.send(y=[2.0])
+        first, error = bench.outcomes
+        assert isinstance(first, InferResponse)
+        assert isinstance(error, Unavailable)
+        assert str(error).startswith("pipeline 'p', step 1 (model b): Request for unknown model")
 
     run(test)
 
@@ -217,7 +237,7 @@ def test_a_failure_of_it_is_the_last_answer() -> None:
         assert bench.outcomes == []
         bench.answer("b", y=[10.0])
         first, error = bench.outcomes
-        assert (isinstance(first, InferResponse), str(error)) == (True, "step 2 (model d): it broke")
+        assert (isinstance(first, InferResponse), str(error)) == (True, "pipeline 'p', step 2 (model d): it broke")
         assert bench.is_idle()
 
     run(test)

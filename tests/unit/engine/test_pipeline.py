@@ -262,7 +262,7 @@ def test_a_condition_is_one_bool(flag: list[Any]) -> None:
         bench.submit("flagged", x=[1.0], flag=flag)
         await asyncio.sleep(0)
         assert str(bench.error).startswith(
-            "step 1 (model a): it runs only when 'flag', which must be BOOL with one element, but is "
+            "pipeline 'flagged', step 1 (model a): it runs only when 'flag', which must be BOOL with one element, "
         )
         assert bench.error.status == 400
 
@@ -292,7 +292,7 @@ def test_two_steps_must_not_make_the_same_tensor() -> None:
         bench.submit("p", x=[1.0], one=[True], two=[True])
         bench.answer("a", y=[1])
         bench.answer("b", y=[2])
-        assert str(bench.error).startswith("step 2 (model b): another step has made tensor 'z' already")
+        assert str(bench.error).startswith("pipeline 'p', step 2 (model b): another step has made tensor 'z' already")
 
     run(test)
 
@@ -306,7 +306,7 @@ def test_an_error_names_its_step_and_ends_the_others(error: ModelportError) -> N
         bench = Bench(A, B, C, DIAMOND)
         bench.submit("diamond", x=[1.0])
         bench.fail("b", error)
-        assert str(bench.error) == "step 2 (model b): no"
+        assert str(bench.error) == "pipeline 'diamond', step 2 (model b): no"
         assert (type(bench.error), bench.error.__dict__) == (type(error), error.__dict__)
         assert str(error) == "no"  # others may get the same error
         assert bench.is_idle()
@@ -323,7 +323,7 @@ def test_a_step_that_cannot_be_sent_fails_the_request_after_submit() -> None:
         bench.submit("diamond", x=[1.0])
         assert bench.outcomes == []
         await asyncio.sleep(0)
-        assert str(bench.error) == "step 2 (model b): model 'b' is LOADING: try again later"
+        assert str(bench.error) == "pipeline 'diamond', step 2 (model b): model 'b' is LOADING: try again later"
         assert (bench.error.status, bench.is_idle()) == (503, True)
 
     run(test)
@@ -335,7 +335,7 @@ def test_a_tensor_that_does_not_fit_the_next_model_is_an_error_of_that_step() ->
         bench = Bench(A, ModelStatus("b", "1", "READY", admits=True, signatures=strict), CHAIN)
         bench.submit("chain", x=[1.0])
         bench.answer("a", y=np.ones(3, np.float32))
-        assert str(bench.error) == "step 1 (model b): input 'x' has shape [3], expected [2]"
+        assert str(bench.error) == "pipeline 'chain', step 1 (model b): input 'x' has shape [3], expected [2]"
         assert bench.is_idle()
 
     run(test)
@@ -352,7 +352,7 @@ def test_a_pipeline_can_be_a_step() -> None:
         bench.answer("b", y=[3.0])
         bench.answer("a", y=[4.0])
         bench.fail("b", Internal("no"))
-        assert str(bench.error) == "step 2 (model chain): step 1 (model b): no"
+        assert str(bench.error) == "pipeline 'outer', step 2 (model chain): step 1 (model b): no"
         assert bench.is_idle()
         bench.outcomes.clear()
         bench.submit("outer", x=[1.0], flag=[False])  # no step of the inner pipeline runs, nor the one after it
@@ -372,7 +372,8 @@ def test_a_pipeline_that_contains_itself_is_refused() -> None:
         for _ in range(4):
             await asyncio.sleep(0)
         assert str(bench.error).startswith(
-            "step 1 (model inner): step 1 (model outer): model 'outer' would call itself (outer → inner → outer)"
+            "pipeline 'outer', step 1 (model inner): step 1 (model outer): model 'outer' would call itself "
+            "(outer → inner → outer)"
         )
         assert bench.is_idle()
 
@@ -493,7 +494,7 @@ def test_a_step_that_was_unloaded_fails_with_its_name_and_a_pipeline_that_was_en
         bench.submit("chain", x=[1.0])
         bench.apply(A, CHAIN)
         bench.answer("a", y=[2.0])
-        assert str(bench.error).startswith("step 1 (model b): Request for unknown model: there is no model 'b'")
+        assert str(bench.error).startswith("pipeline 'chain', step 1 (model b): Request for unknown model: there is")
         assert isinstance(bench.error, Unavailable)
         bench.apply(A, B, CHAIN)
         bench.outcomes.clear()
@@ -764,7 +765,9 @@ def test_a_model_without_rows_runs_on_an_empty_input() -> None:
 def test_no_rows_of_an_unknown_size_are_refused(shape: tuple[int, ...] | None) -> None:
     async def test() -> None:
         bench = found_nothing(rows_model("rows", shape, max_batch_size=8))
-        assert str(bench.error) == "step 2 (model rows): input 'x' has 0 rows; at least 1 is required"
+        assert (
+            str(bench.error) == "pipeline 'finder', step 2 (model rows): input 'x' has 0 rows; at least 1 is required"
+        )
         assert bench.is_idle()
 
     run(test)

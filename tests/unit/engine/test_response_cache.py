@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,37 @@ def test_the_end_of_the_grace_period_reaches_those_that_wait_for_another_request
         async with asyncio.timeout(5):
             await bench.engine.drain(0.0)
         assert [type(each) for each in outcomes] == [Unavailable] * 3
+
+    run(test)
+
+
+def test_those_that_wait_for_a_request_that_another_version_answers_run_themselves() -> None:
+    """The version is unloaded and has no worker. The first one wants any version, and so does one that waits for it."""
+
+    async def test() -> None:
+        bench = Bench()
+        any_version, this_version = Outcomes(), Outcomes()
+        bench.ask(request(), any_version)
+        bench.ask(request(), any_version)
+        bench.ask(request(version="1"), this_version)
+        assert len(bench.waiting) == 1
+        new = replace(status(), version="2")
+        bench.apply(new)
+        (failed,) = this_version
+        assert isinstance(failed, Unavailable)
+        queue = bench.engine.routes._queues["m", "2"]
+        moved = list(queue._queued.items.values())  # type: ignore[union-attr]
+        assert len(moved) == 2
+        for admitted in moved:
+            queue.release(admitted)
+            group = TensorGroup(layout_of("", (), y(2)), [1], memoryview(y(2)[0].data), 0)
+            admitted.deliver(y(2), ResultGroup((admitted.id,), (1,), 2, 3, 4, 1, group, first_of_batch=True), 0)
+        assert [each.version for each in any_version if isinstance(each, InferResponse)] == ["2", "2"]
+        bench.ask(request(version="2"), any_version)
+        await asyncio.sleep(0)
+        assert len(any_version) == 2, "the answer was kept for a question that it does not belong to"
+        bench.engine.routes.servable("m", "2").fail_all(Unavailable("the test has ended"))
+        assert bench.engine.admission.requests == 0
 
     run(test)
 

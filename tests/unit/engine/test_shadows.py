@@ -113,6 +113,24 @@ def test_a_copy_is_made_after_the_answer_and_waits_behind_all_clients() -> None:
     run(test)
 
 
+def test_what_another_version_answers_is_not_compared() -> None:
+    async def test() -> None:
+        bench = Bench()
+        bench.traffic = {"m": Traffic({}, shadow=Shadow("4", "5", 1.0))}
+        bench.apply(status("3"), status("4"), status("5"))
+        bench.ask(request(""))
+        bench.traffic = {"m": Traffic({}, shadow=Shadow("4", "6", 1.0))}
+        bench.apply(status("4"), status("6"))  # 5 has left, and had no worker
+        bench.answer("6", scores(1, 2))
+        await asyncio.sleep(0)
+        (answer,) = bench.outcomes
+        assert isinstance(answer, InferResponse)
+        assert answer.version == "6"
+        assert not bench.waiting("4")
+
+    run(test)
+
+
 def test_the_compiled_path_knows_neither_the_original_nor_requests_without_a_version() -> None:
     async def test() -> None:
         bench = Bench()
