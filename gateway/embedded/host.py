@@ -19,8 +19,9 @@ from gateway.domain.table import Table
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.embedded.options import ModelSpec
 from gateway.engine.admission import AdmissionLimits
+from gateway.engine.admitted_requests import MAX_WAIT_S
 from gateway.engine.arenas import open_arenas
-from gateway.engine.engine import MAX_WAIT_S, FrontEngine
+from gateway.engine.engine import FrontEngine
 from gateway.environments.builder import Builder
 from gateway.environments.runtime import Runtime
 from gateway.errors import Unavailable, Unsupported

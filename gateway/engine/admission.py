@@ -1,5 +1,6 @@
 """Limits how many requests, and how many bytes of input, one front accepts at a time."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,14 @@ class AdmissionController:
         self.admitted_bytes -= size
         if not self.requests:
             self.on_idle()
+
+    async def until_idle(self) -> None:
+        """Wait until no request is left. One that has waited for its model ends as a wait, and begins as a request."""
+        idle = asyncio.Event()
+        self.on_idle = idle.set
+        while self.requests:
+            idle.clear()
+            await idle.wait()
 
     def admit_child(self, size: int) -> None:
         """Count the bytes of a request that is made for an admitted one, until `end_child`. It is never refused."""

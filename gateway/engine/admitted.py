@@ -27,7 +27,7 @@ class Settles(Protocol):
     """The engine, as its requests see it."""
 
     def settle(self, admitted: "AdmittedRequest") -> float:
-        """See FrontEngine.settle."""
+        """See AdmittedRequests.settle."""
 
 
 @dataclass(slots=True, eq=False)

@@ -20,48 +20,37 @@ from gateway.domain.request_record import CURRENT
 from gateway.domain.shared_memory import SharedMemory
 from gateway.domain.table import Table
 from gateway.domain.types import (
-    NO_PARAMETERS,
     InferRequest,
     InferResponse,
     ModelStatus,
     NotLoaded,
     unary_call,
-    unavailable,
 )
 from gateway.domain.uploads import Uploads
 from gateway.engine.accepted import Accepted, AcceptedRequests
 from gateway.engine.admission import AdmissionController, AdmissionLimits, AdmissionReservation
 from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.admitted_requests import AdmittedRequests
 from gateway.engine.arenas import Arenas
 from gateway.engine.calls import Calls
-from gateway.engine.context import context_of
-from gateway.engine.deadlines import Deadlines
+from gateway.engine.child_requests import ChildRequests
 from gateway.engine.frames import Frames
-from gateway.engine.load_waits import LoadWait, LoadWaits
+from gateway.engine.load_waits import LoadWaits
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.protocol import AnswerCallback, RequestHandle
 from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues
-from gateway.engine.servable import QueuedRequest, Servable
-from gateway.engine.shadow import ShadowRequest, Shadows
+from gateway.engine.servable import QueuedRequest
+from gateway.engine.shadow import Shadows
 from gateway.engine.tally import Tally
 from gateway.engine.usage import Usages
 from gateway.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
     ModelportError,
     NotFound,
-    Overloaded,
     Unavailable,
-    Unsupported,
 )
-from runtimes.fair_order import priority_of
 
 log = logging.getLogger(__name__)
-
-# Longer deadlines are shortened to a day, which is also the longest single wait of asyncio's own loop
-# (MAXIMUM_SELECT_TIMEOUT). Clients may set deadlines years away, and not every event loop has timers that long.
-MAX_WAIT_S = 86_400.0
 
 Control = Callable[[ControlRequest[Any]], Awaitable[Any]]
 
@@ -72,8 +61,7 @@ class FrontEngine:
     `front` is the front's number, which makes request ids unique across fronts. `control` sends a request to the
     supervisor. `usage_page` is the file by which fronts share quotas; whoever makes an Identity gets its usage from
     `usages`. `compiled` is the module front/fast_path.pyx; without it, frames and tallies are Python's. The compiled
-    path does what `submit` and `settle` do for its own requests, with `routes`, `admission`, `deadlines` and `last_id`,
-    the id given last.
+    path does what `submit` and AdmittedRequests do for its own requests, with `routes`, `admission` and `requests`.
     """
 
     def __init__(
@@ -103,8 +91,10 @@ class FrontEngine:
         self.drained = asyncio.Event()
         self._arenas = arenas
         self.frames: Frames = Frames() if compiled is None else compiled.Frames()
+        self.admission = AdmissionController(limits)
+        self.requests = AdmittedRequests(front, self.admission)
+        self.shadows = Shadows(self.requests.new_id, limits.timeout_s)
         make_calls = partial(Calls, self.submit_child, max_body_bytes)
-        self.shadows = Shadows(self, limits.timeout_s)
         self.routes = Routes(
             self.metrics,
             arenas,
@@ -117,15 +107,13 @@ class FrontEngine:
             want,
             self.shadows,
         )
-        self.admission = AdmissionController(limits)
         tally = Tally if compiled is None else compiled.Tally
         self.usages = Usages(self.admission, usage_page, front, tally=tally)
-        self.deadlines: Deadlines[AdmittedRequest | LoadWait] = Deadlines(self._expire)
-        self.expirations: Deadlines[ShadowRequest] = Deadlines(self._expire)
         self._accepted = AcceptedRequests(self.admission)
-        self._load_waits = LoadWaits(self.admission, self.deadlines, self.metrics, self.routes.want, self._accepted)
+        deadlines = self.requests.deadlines
+        self._load_waits = LoadWaits(self.admission, deadlines, self.metrics, self.routes.want, self._accepted)
+        self._children = ChildRequests(self.submit, self._load_waits, self.requests.new_id)
         self._control = control
-        self.last_id = front << 40
 
     @property
     def ready(self) -> bool:
@@ -182,50 +170,11 @@ class FrontEngine:
             key = ("", "")
         self.metrics.of(*key).count(outcome, seconds)
 
-    def submit(
-        self,
-        request: InferRequest,
-        on_answer: AnswerCallback,
-        identity: Identity | None = None,
-        takes_many: bool = False,
-    ) -> AdmittedRequest:
-        """See gateway.engine.protocol.Engine."""
-        return self._submit(request, on_answer, identity, takes_many)
-
     def submit_child(
         self, parent: QueuedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool = False
     ) -> RequestHandle:
-        """Submit a request that is made for another one, which is in progress: `submit` for models that need others.
-
-        It has the parent's identity, its priority unless it states one, and its deadline unless its own is earlier. Its
-        bytes count as admitted, but limits, quotas and draining never refuse it, because the parent was admitted:
-        callers limit how many children, and how many of their bytes, they have in progress. It is cancelled when the
-        parent is settled. The trace of the parent shows it.
-
-        Only requests that `submit` or `submit_child` returned can be parents. Those of the compiled path, which knows
-        plain models only, cannot.
-
-        Raises ModelportError as `submit` does, and if the model is one of those above it, or more than MAX_DEPTH deep.
-        """
-        if not isinstance(parent, AdmittedRequest):
-            raise Unsupported("a request to this model cannot call other models")
-        above = parent.request
-        if above is None:
-            raise InvalidRequest("the request for which this one is made has ended")
-        deadline = parent.deadline if request.deadline is None else min(request.deadline, parent.deadline)
-        record = None if above.record is None else above.record.of_child(request.model, request.version, request.id)
-        request = request._replace(
-            deadline=deadline,
-            priority=request.priority or above.priority,
-            record=record,
-            affinity=request.affinity or above.affinity,
-        )
-        try:
-            return self._submit_or_wait_as_child(parent, request, on_answer, takes_many)
-        except ModelportError as error:
-            if record is not None:
-                record.outcome = error.kind
-            raise
+        """See ChildRequests.submit_child."""
+        return self._children.submit_child(parent, request, on_answer, takes_many)
 
     def when_loaded(
         self,
@@ -239,37 +188,18 @@ class FrontEngine:
         """See gateway.engine.protocol.Engine."""
         self._check_draining()
         has_other_models, usage = not self.routes.only_model, None if identity is None else identity.usage
-        return self._load_waits.add(self._new_id(), unloaded, go_on, fail, size, seconds, has_other_models, usage=usage)
+        number = self.requests.new_id()
+        return self._load_waits.add(number, unloaded, go_on, fail, size, seconds, has_other_models, usage=usage)
 
-    def _submit_or_wait_as_child(
-        self, parent: AdmittedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool
-    ) -> RequestHandle:
-        """Submit a request, or have it wait for its version: again, if another version is chosen then."""
-        try:
-            return self._submit(request, on_answer, parent.identity, takes_many, parent)
-        except NotLoaded as unloaded:
-            assert request.deadline is not None
-            seconds = request.deadline - time.monotonic()
-            go_on = partial(self._go_on_as_child, parent, request, on_answer, takes_many)
-            return self._load_waits.add(self._new_id(), unloaded, go_on, on_answer, seconds=seconds, is_child=True)
-
-    def _go_on_as_child(
-        self, parent: AdmittedRequest, request: InferRequest, on_answer: AnswerCallback, takes_many: bool
-    ) -> RequestHandle | None:
-        return None if parent.settled else self._submit_or_wait_as_child(parent, request, on_answer, takes_many)
-
-    def _new_id(self) -> int:
-        self.last_id += 1
-        return self.last_id
-
-    def _submit(
+    def submit(
         self,
         request: InferRequest,
         on_answer: AnswerCallback,
-        identity: Identity | None,
-        takes_many: bool,
+        identity: Identity | None = None,
+        takes_many: bool = False,
         parent: AdmittedRequest | None = None,
     ) -> AdmittedRequest:
+        """See gateway.engine.protocol.Engine. `parent`: what ChildRequests submits it for."""
         now = time.monotonic()
         asked_version = request.version
         servable = self.routes.known.get((request.model, asked_version))
@@ -279,7 +209,10 @@ class FrontEngine:
                 servable = self.routes.servable(request.model, request.version)
                 if servable.status.decoupled and not takes_many:
                     raise unary_call(servable.status)
-            return self._admit(request, servable, now, on_answer, identity, parent, asked_version)
+            if parent is None:
+                self._check_draining()
+            others = not self.routes.only_model
+            admitted = self.requests.admit(request, servable, now, on_answer, identity, parent, asked_version, others)
         except NotLoaded:  # it waits, and is counted when it ends
             raise
         except Exception as error:
@@ -289,6 +222,9 @@ class FrontEngine:
             if isinstance(servable, SequenceQueues) and request.sequence is not None and request.sequence.start:
                 servable.end_sequence(request.sequence.id)
             raise
+        if servable.status.state == "UNLOADED" and servable.queued:  # a kept answer needs no model
+            self.routes.want(servable.status)
+        return admitted
 
     async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
         """See gateway.engine.protocol.Engine."""
@@ -323,117 +259,20 @@ class FrontEngine:
             go_on = partial(self._submit_or_wait, request, on_answer, identity)
             return self.when_loaded(unloaded, go_on, on_answer, seconds=seconds, identity=identity)
 
-    def _admit(
-        self,
-        request: InferRequest,
-        servable: Servable,
-        now: float,
-        on_answer: AnswerCallback,
-        identity: Identity | None,
-        parent: AdmittedRequest | None,
-        asked_version: str,
-    ) -> AdmittedRequest:
-        status = servable.status
-        chain = () if parent is None else parent.chain_to(status.name)
-        if parent is None:
-            self._check_draining()
-        if not status.admits or not status.signatures:
-            raise unavailable(status)
-        rows, size, layout, _ = servable.validator.check(request)
-        size += len(request.id)  # of any length, and kept as long as the inputs
-        context = b""
-        if status.takes_context or status.sequence or status.steps:  # a pipeline passes it on
-            context = context_of(request)
-            size += len(context)
-        elif request.parameters or request.sequence is not None:
-            # They would be kept as long as the inputs, and nobody counts their bytes.
-            request = request._replace(parameters=NO_PARAMETERS, sequence=None)
-        timeout_s, target_s = None, servable.target_s
-        if request.deadline is None:
-            timeout_s = target_s or self.admission.limits.timeout_s
-            deadline = now + timeout_s
-        else:
-            deadline = min(request.deadline, now + (target_s or MAX_WAIT_S))
-            if deadline <= now:
-                raise DeadlineExceeded("the deadline had passed when the request arrived")
-        if target_s and servable.would_be_late(rows, now, deadline):
-            raise Overloaded("the model is too busy to answer in time; try again later")
-        if parent is None:
-            self.admission.admit(size, servable.under_way, not self.routes.only_model)
-        else:
-            self.admission.admit_child(size)
-        priority = request.priority
-        priority = status.priority_level(priority) if priority else status.default_priority_level
-        if identity is not None and identity.usage is not None:
-            if parent is None:
-                try:
-                    identity.usage.admit(size)
-                except ModelportError:
-                    self.admission.release(size)
-                    raise
-            priority = priority_of(priority, identity.usage.flow)
-        number = self.last_id = self.last_id + 1
-        admitted = AdmittedRequest(
-            number, request, layout, rows, size, deadline, now, priority, identity, self, servable, on_answer,
-            timeout_s, parent, chain,
-        )  # fmt: skip
-        admitted.context, admitted.asked_version = context, asked_version
-        if parent is None:
-            self.deadlines.add(admitted, timeout_s)
-        else:
-            if parent.children is None:
-                parent.children = {}
-            parent.children[number] = admitted
-            if deadline < parent.deadline:  # otherwise, it ends with the parent
-                self.deadlines.add(admitted, None)
-        servable.put(admitted)
-        if status.state == "UNLOADED" and servable.queued:  # a kept answer needs no model
-            self.routes.want(status)
-        return admitted
-
-    def settle(self, admitted: AdmittedRequest) -> float:
-        """End an admitted request, and return how many seconds it took. Every admitted request ends here, once."""
-        admitted.request = None
-        # The queue's heap may refer to the request for long; what it refers to in turn can be freed now.
-        admitted.on_answer = _ignore
-        if admitted.children:
-            admitted.cancel_children()
-        parent, identity = admitted.parent, admitted.identity
-        if parent is None:
-            self.admission.release(admitted.size)
-            if identity is not None and identity.usage is not None:
-                identity.usage.end(admitted.size)
-        else:
-            self.admission.end_child(admitted.size)
-            if parent.children is not None:
-                del parent.children[admitted.id]
-        self.deadlines.remove(admitted, admitted.timeout_s)
-        return time.monotonic() - admitted.queued_at
-
-    def _expire(self, waiting: QueuedRequest | LoadWait) -> None:
-        waiting.fail(DeadlineExceeded("the deadline passed before the model answered"))
-
     async def drain(self, grace_s: float) -> None:
         """Reject new requests, and wait up to `grace_s` seconds for those in progress; then fail the rest."""
         self.draining = True
-        idle = asyncio.Event()
-        self.admission.on_idle = idle.set
         try:
             async with asyncio.timeout(grace_s):
-                await self._until_idle(idle)
+                await self.admission.until_idle()
         except TimeoutError:
             log.warning("%d requests were still in progress when the grace period ended", self.admission.requests)
             self._accepted.fail_all(Unavailable("the gateway stopped before the request was read"))
             self._load_waits.fail_all(Unavailable("the gateway stopped before the model was loaded"))
             for servable in list(self.routes.servables()):
                 servable.fail_all(Unavailable("the gateway stopped before the model answered"))
-            await self._until_idle(idle)
+            await self.admission.until_idle()
         self.drained.set()
-
-    async def _until_idle(self, idle: asyncio.Event) -> None:
-        while self.admission.requests:  # one that has waited for its model ends as a wait, and begins as a request
-            idle.clear()
-            await idle.wait()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return cumulative metrics for the supervisor."""
@@ -458,7 +297,3 @@ def _resolve(answer: "asyncio.Future[InferResponse]", outcome: InferResponse | E
         answer.set_exception(outcome)
     elif outcome.final:
         answer.set_result(outcome)
-
-
-def _ignore(outcome: InferResponse | Exception) -> None:
-    pass

@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gateway.domain.traffic import Shadow, Traffic, shadow_problem
 from gateway.domain.types import NO_PARAMETERS, InferRequest, InferResponse
 from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.admitted_requests import expire
 from gateway.engine.deadlines import Deadlines
 from gateway.engine.protocol import AnswerCallback
 from gateway.engine.servable import QueuedRequest, Servable
@@ -42,21 +43,11 @@ _MAX_COPIES = 32
 _MAX_BYTES = 32 << 20
 
 
-class Host(Protocol):
-    """The engine, as shadows see it."""
-
-    last_id: int
-
-    @property
-    def expirations(self) -> "Deadlines[ShadowRequest]":
-        """The deadlines of copies."""
-
-
 @dataclass(slots=True, eq=False)
 class ShadowRequest(QueuedRequest):
     """A copy. `on_end` gets the outputs of the answer, or an error, once."""
 
-    host: Host
+    deadlines: "Deadlines[ShadowRequest]"
     servable: Servable
     on_end: "Callable[[Sequence[Tensor] | Exception], None]"
 
@@ -77,7 +68,7 @@ class ShadowRequest(QueuedRequest):
 
     def _end(self, outcome: Sequence[Tensor] | Exception) -> None:
         self.request = None
-        self.host.expirations.remove(self, None)
+        self.deadlines.remove(self, None)
         self.on_end(outcome)
 
 
@@ -96,9 +87,10 @@ class ShadowUse:
 class Shadows:
     """The copies of one front."""
 
-    def __init__(self, host: Host, timeout_s: float, random: Random | None = None) -> None:
-        """timeout_s: how long a copy may take."""
-        self.host, self.timeout_s = host, timeout_s
+    def __init__(self, new_id: Callable[[], int], timeout_s: float, random: Random | None = None) -> None:
+        """new_id: returns an id that no other request has. timeout_s: how long a copy may take."""
+        self.new_id, self.timeout_s = new_id, timeout_s
+        self.deadlines: Deadlines[ShadowRequest] = Deadlines(expire)
         self.random = random or Random()
         self.copies: set[ShadowRequest] = set()
         self.late: set[ShadowRequest] = set()  # those that have ended, and that their workers still have
@@ -217,15 +209,24 @@ class ShadowedModel(ServableWrapper):
         # The answer may be in memory that the worker needs for the next ones.
         original = [tensor._replace(data=bytes(tensor.data)) for tensor in outputs]
         now = time.monotonic()
-        host = shadows.host
-        number = host.last_id = host.last_id + 1
         ends = now + shadows.timeout_s
         copy = ShadowRequest(
-            number, request, layout, rows, size, ends, now, MAX_LEVEL, None, host, self.target, _nothing
+            shadows.new_id(),
+            request,
+            layout,
+            rows,
+            size,
+            ends,
+            now,
+            MAX_LEVEL,
+            None,
+            shadows.deadlines,
+            self.target,
+            _nothing,
         )
         copy.on_end = partial(self._on_end, copy, original)
         shadows.copies.add(copy)
-        host.expirations.add(copy, None)
+        shadows.deadlines.add(copy, None)
         self.target.put(copy)
 
     def _on_end(self, copy: ShadowRequest, original: Sequence[Tensor], outcome: Sequence[Tensor] | Exception) -> None:

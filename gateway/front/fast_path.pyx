@@ -4,8 +4,8 @@
 It takes a request only if nothing about it is unusual, which it finds out before it changes anything; `take` then
 returns False, and the Python code does all of the work. Nothing is decided here: what a head and a form mean is learned
 from the Python code (head_cache.py, rest_forms.py, nested_forms.py, grpc_request.py), and so is whether a layout is
-valid (validate.py). What is here is the bookkeeping of engine.py and hot_request.py for a request that goes well, with
-the fields of a request in a C structure instead of a dozen Python objects.
+valid (validate.py). What is here is the bookkeeping of admitted_requests.py and hot_request.py for a request that goes
+well, with the fields of a request in a C structure instead of a dozen Python objects.
 
 The files in compiled/ are one module, which C compilers see whole; each is about one subject:
 
@@ -68,7 +68,7 @@ from numpy import frombuffer
 
 from gateway.domain.request_record import CANCELLED
 from gateway.domain.types import InferResponse
-from gateway.engine import engine, frames
+from gateway.engine import admitted_requests, frames
 from gateway.codecs.protobuf_fields import field as field_of
 from gateway.front.dialects.plain import predict as plain_predict, rest as plain_rest
 from gateway.front.dialects.tfserving import predict as tfserving_predict, rest as tfserving_rest
@@ -107,7 +107,7 @@ DEF MAX_ELEMENTS = 1 << 40
 
 cdef object V2 = rest.V2
 cdef Py_ssize_t MAX_JOINED_BYTES = dialect.MAX_JOINED_BYTES
-cdef double MAX_WAIT_S = engine.MAX_WAIT_S
+cdef double MAX_WAIT_S = admitted_requests.MAX_WAIT_S
 cdef Py_ssize_t MAX_UNCOUNTED = rest_request.MAX_UNCOUNTED
 cdef object orjson_loads = orjson.loads
 cdef object orjson_dumps = orjson.dumps

@@ -229,7 +229,7 @@ class Front:
     def state(self) -> dict[str, Any]:
         """Everything about the front that a request may change, without times."""
         engine = self.engine
-        routes, watched = engine.routes, engine.deadlines
+        routes, watched = engine.routes, engine.requests.deadlines
         every = [client for _, (client, _) in sorted(routes._clients.items())]
         return {
             "admitted": (engine.admission.requests, engine.admission.admitted_bytes),
@@ -338,7 +338,7 @@ class Pair:
         now = asyncio.get_running_loop().time() + within_s
         later = SimpleNamespace(time=lambda: now, call_at=lambda at, *call: SimpleNamespace(cancel=_nothing))
         for front in self.fronts:
-            watched = front.engine.deadlines
+            watched = front.engine.requests.deadlines
             with patch("gateway.engine.deadlines.asyncio", SimpleNamespace(get_running_loop=lambda: later)):
                 for bucket in list(watched._buckets.values()):
                     watched._expire_bucket(bucket)

@@ -69,7 +69,7 @@ cdef class Request:
         return b""  # the compiled path knows plain models only
 
     cdef inline void settle(self) except *:
-        """Do what FrontEngine.settle does, except that the servable keeps the request."""
+        """Do what AdmittedRequests.settle does, except that the servable keeps the request."""
         self.settled = True
         self.buffers = None
         cdef Tally tally = self.tally
@@ -166,7 +166,7 @@ cdef class FastPath:
     It belongs to one engine; what receives requests asks it for each of them.
     """
 
-    cdef object engine, limits, routes, admission, deadlines
+    cdef object engine, limits, routes, admission, requests, deadlines
     # See Observer; None if nobody observes requests.
     cdef object observer
     cdef object bucket
@@ -182,7 +182,8 @@ cdef class FastPath:
         if type(engine.frames) is not Frames:
             raise TypeError("the engine of a fast path must have its Frames")
         self.engine, self.limits, self.observer = engine, limits, observer
-        self.routes, self.admission, self.deadlines = engine.routes, engine.admission, engine.deadlines
+        self.routes, self.admission, self.requests = engine.routes, engine.admission, engine.requests
+        self.deadlines = self.requests.deadlines
         self.known = self.routes.known
         limits = self.admission.limits
         self.timeout_s, self.max_requests, self.max_bytes = limits.timeout_s, limits.max_requests, limits.max_bytes
@@ -277,8 +278,8 @@ cdef class FastPath:
                 admission.admitted_bytes = admitted
                 return False
         request.identity, request.tally = identity, tally
-        number = self.engine.last_id + 1
-        self.engine.last_id = number
+        number = self.requests.last_id + 1
+        self.requests.last_id = number
         request.number = number
         request.id, request.size, request.rows, request.layout = number, size, form.rows, form.layout_in_frames
         request.queued_at, request.sent_at = now, 0

@@ -11,7 +11,8 @@ import pytest
 import uvloop
 
 from gateway.domain.types import InferRequest
-from gateway.engine.engine import MAX_WAIT_S, FrontEngine
+from gateway.engine.admitted_requests import MAX_WAIT_S
+from gateway.engine.engine import FrontEngine
 from gateway.errors import ModelportError
 from gateway.front import fast
 from gateway.front.base.limits import Limits
