@@ -194,7 +194,7 @@ async def connected(engine: FrontEngine, folder: Path) -> WorkerClient:
     worker = WorkerAddress(1, str(folder / "socket"), str(status), 1 << 20)
     engine.apply(Table((TableEntry(model, (worker,)),), ready=True))
     queue = engine.routes._queues["tiny", "1"]
-    await asyncio.gather(*engine.routes._tasks)
+    await asyncio.gather(*engine.routes.connections._tasks)
     queue.clients[0]._transport = Recorder()
     return queue.clients[0]
 

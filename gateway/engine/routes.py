@@ -1,6 +1,5 @@
 """Applies the supervisor's tables in one front: finds the servable for a request, and keeps workers connected."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gateway.domain.default_limits import CACHE_BYTES, MAX_RESPONSE_BYTES
@@ -9,7 +8,8 @@ from gateway.domain.table import Table, TableEntry, WorkerAddress, changes
 from gateway.domain.types import ModelStatus, by_model, select_version, unavailable
 from gateway.engine.arenas import Arenas
 from gateway.engine.caches import Caches
-from gateway.engine.client import MakeCalls, WorkerClient
+from gateway.engine.client import MakeCalls
+from gateway.engine.connections import Connections
 from gateway.engine.frames import Frames
 from gateway.engine.metrics import FrontMetrics
 from gateway.engine.pipeline import Models, Pipeline, reader_of
@@ -48,11 +48,8 @@ class Routes:
         self._wanted: set[tuple[str, str]] = set()  # since they were unloaded
         self._models = models
         self._metrics = metrics
-        self._frames = frames or Frames()
         self._arenas = arenas
-        self._front = front
         self._max_response_bytes = max_response_bytes
-        self._make_calls = make_calls
         self._caches = Caches(cache_bytes)
         self._shadows = shadows
         self._table = Table()
@@ -66,8 +63,9 @@ class Routes:
         self.known: dict[tuple[str, str], Servable] = {}
         self.only_model = ""  # the name of the model if there is just one
         self.choice = VersionChoice()
-        self._clients: dict[int, tuple[WorkerClient, ModelQueue]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.connections = Connections(
+            arenas, front, frames or Frames(), max_response_bytes, make_calls, self._is_listed, self._on_lost
+        )
 
     @property
     def ready(self) -> bool:
@@ -189,8 +187,7 @@ class Routes:
         queue.closing = False
         queue.update_status(entry.status)
         for worker in entry.workers:
-            if worker.id not in self._clients:
-                self._connect(queue.queue_of(worker), worker)
+            self.connections.connect(queue.queue_of(worker), worker)
         listed = {worker.id: worker for worker in entry.workers}
         for client in list(queue.clients):
             # A retiring worker returns to the table if the model's files were restored.
@@ -244,49 +241,10 @@ class Routes:
     def _is_listed(self, worker: WorkerAddress) -> bool:
         return any(worker.id == listed.id for entry in self._table.entries for listed in entry.workers)
 
-    def _connect(self, queue: ModelQueue, worker: WorkerAddress) -> None:
-        try:
-            client = WorkerClient(
-                worker,
-                None if self._arenas is None else self._arenas.of(queue.status.name),
-                queue.on_results,
-                queue.on_error,
-                self._on_lost,
-                self._front,
-                self._frames,
-                self._max_response_bytes,
-                self._make_calls,
-            )
-        except OSError:
-            return  # the worker has already ended; the next table will not list it
-        self._clients[worker.id] = (client, queue)
-        task = asyncio.get_running_loop().create_task(self._finish_connecting(client, queue))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _finish_connecting(self, client: WorkerClient, queue: ModelQueue) -> None:
-        try:
-            await client.connect()
-        except OSError:
-            self._clients.pop(client.address.id, None)
-            return
-        if client.address.id not in self._clients:
-            return  # the connection was lost in the same turn of the loop
-        if not self._is_listed(client.address):
-            client.close()
-            return
-        queue.clients.append(client)
-        queue.pump()
-
-    def _on_lost(self, client: WorkerClient, running: frozenset[int]) -> None:
-        _, queue = self._clients.pop(client.address.id, (client, None))
-        if queue is None:
-            return
-        queue.on_lost(client, running)
+    def _on_lost(self, queue: ModelQueue) -> None:
+        """A worker of this queue has ended, and others may have got its requests."""
         if queue.queued:
             self.want(queue.status)  # it was unloaded while the worker had these requests
-        if client.closed and self._is_listed(client.address):
-            self._connect(queue, client.address)  # closed just before a table listed it again
         queue.tidy()
 
     def _tidy(self, queue: ModelQueue | SequenceQueues) -> None:

@@ -25,9 +25,9 @@ from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.arenas import Arenas
 from gateway.engine.client import WorkerClient
+from gateway.engine.connections import Connections
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
-from gateway.engine.routes import Routes
 from gateway.front.base import body
 from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
@@ -194,7 +194,7 @@ class Front:
             self.access = PolicyAccess(policy, self.events.append, self.engine.usages.of)
         self.server = HttpServer(self.engine, body_limits, _no_app, self.access, path, observer=observer, cors=cors)
         self.server.config.load()
-        vars(self.engine.routes)["_connect"] = self._connect
+        vars(self.engine.routes.connections)["connect"] = self._connect
         self.clients: dict[int, Client] = {}
         self.workers: dict[int, Worker] = {}
         self.taken: Counter[str] = Counter()
@@ -208,9 +208,11 @@ class Front:
 
     def _connect(self, queue: ModelQueue, address: WorkerAddress) -> None:
         """Do what the engine does, without a socket."""
-        routes = self.engine.routes
-        Routes._connect(routes, queue, address)
-        client, _ = routes._clients[address.id]
+        connections = self.engine.routes.connections
+        if address.id in connections.clients:
+            return
+        Connections.connect(connections, queue, address)
+        client, _ = connections.clients[address.id]
 
         async def connect() -> None:
             self.workers[address.id] = Worker(client)
@@ -230,7 +232,7 @@ class Front:
         """Everything about the front that a request may change, without times."""
         engine = self.engine
         routes, watched = engine.routes, engine.requests.deadlines
-        every = [client for _, (client, _) in sorted(routes._clients.items())]
+        every = [client for _, (client, _) in sorted(routes.connections.clients.items())]
         return {
             "admitted": (engine.admission.requests, engine.admission.admitted_bytes),
             "watched": {timeout: sorted(each.items) for timeout, each in watched._buckets.items() if each.items},

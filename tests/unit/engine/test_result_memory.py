@@ -383,7 +383,7 @@ def test_the_memory_of_a_model_is_freed_with_its_last_connection(tmp_path: Path,
                 if crashes:
                     worker.connection.close()
                 engine.apply(Table())
-                while engine.routes._clients:  # noqa: ASYNC110 - there is no event for it
+                while engine.routes.connections.clients:  # noqa: ASYNC110 - there is no event for it
                     await asyncio.sleep(0)
                 await asyncio.sleep(0)  # the loop still has what it has just called
                 assert [reference() for reference in freed] == [None, None]

@@ -92,7 +92,7 @@ class Bench:
         return int(head.split()[1]), json.loads(body)
 
     def is_closed(self, worker: WorkerAddress) -> bool:
-        return all(worker.id not in front.engine.routes._clients for front in self.pair.fronts)
+        return all(worker.id not in front.engine.routes.connections.clients for front in self.pair.fronts)
 
 
 Test = Callable[[Bench], Awaitable[None]]
@@ -136,7 +136,7 @@ def test_requests_that_name_no_version_go_to_the_one_that_is_loaded_now(run: Run
         assert bench.asked(old) == [running, *waiting]  # it answers what it has
         await bench.kill(old, running)
         assert sorted(bench.asked(new)) == [running, *waiting]
-        (client,) = [each for each, _ in bench.pair.plain.engine.routes._clients.values()]
+        (client,) = [each for each, _ in bench.pair.plain.engine.routes.connections.clients.values()]
         assert {number: sent.crashes for number, sent in client.in_flight.items() if sent.crashes} == {running: 1}
         await bench.answer_all()
         for number in clients:
