@@ -5,8 +5,7 @@ each request would cost twice as much as all the work done here.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar, cast
@@ -25,8 +24,8 @@ from gateway.front.base.client_errors import to_client_error
 from gateway.front.base.dialect import EachWriter, Reply, Route, Writer, error_reply
 from gateway.front.base.limits import Limits
 from gateway.front.base.request_ids import header_line
+from gateway.front.http.reading_memory import ReadingMemory, without_collections
 from gateway.front.http.states import Stage
-from gateway.process.memory import collections_paused
 from runtimes.tensors import Buffer
 
 _T = TypeVar("_T")
@@ -366,9 +365,9 @@ class HotRequest:
         route, headers = self._head.route, self._head.headers
         read = partial(route.dialect.read, self._reading_engine())
         if route.dialect.is_slow(headers, body):
-            reserve = _Reserve(self, asyncio.get_running_loop())
+            reserve = ReadingMemory(self, asyncio.get_running_loop())
             limits = replace(self._limits, reserve=reserve)
-            work = partial(_without_collections, partial(read, limits, route, headers, body))
+            work = partial(without_collections, partial(read, limits, route, headers, body))
 
             def submit(result: tuple[InferRequest, Writer]) -> None:
                 reserve.request = None
@@ -626,11 +625,6 @@ class HotRequest:
         return (header_line(self.request_id) if self.request_id else b"") + self._cors
 
 
-def _without_collections(read: Callable[[], _T]) -> _T:
-    with collections_paused():
-        return read()
-
-
 def _is_encoded(reply: Reply) -> bool:
     """Whether the model's handler has compressed the answer itself."""
     return b"\r\ncontent-encoding:" in b"\r\n" + reply.headers
@@ -641,31 +635,3 @@ def _compressed(reply: Reply, encoding: str) -> Reply:
         return reply
     header = b"content-encoding: %b\r\n" % encoding.encode()
     return reply._replace(body=[deflate(reply.body, encoding)], headers=reply.headers + header)
-
-
-class _Reserve:
-    """Reserves memory that a thread uses to read the body of a request.
-
-    What writes the answer keeps the limits, and with them this. So it forgets the request once the body has been read.
-    Otherwise, the request would keep itself and its tensors until the garbage collector runs, and fronts rarely run it.
-    """
-
-    def __init__(self, request: HotRequest, loop: asyncio.AbstractEventLoop) -> None:
-        self.request: HotRequest | None = request
-        self._loop = loop
-
-    @contextmanager
-    def __call__(self, size: int) -> Iterator[None]:
-        """Raise Overloaded, and ClientDisconnected, which ends the request: it may have waited, and asks again."""
-        request = self.request
-        assert request is not None
-
-        async def reserve() -> None:
-            request.reserve_to_read(size)
-
-        asyncio.run_coroutine_threadsafe(reserve(), self._loop).result()
-        try:
-            yield
-        finally:
-            # It comes before whatever threads ask of the loop from now on, and before the request is submitted.
-            self._loop.call_soon_threadsafe(request.release_to_read, size)
