@@ -56,6 +56,8 @@ def test_its_other_worker_answers_what_it_had(gateway: Start, tmp_path: Path, pa
     repository, released = tmp_path / "repository", tmp_path / "released"
     add_fake(repository, "m", toml=SLOW + "instances = 2\n", waits_for=str(released))
     running = gateway(repository, "--grace-s", "300").wait_ready()
+    while 'modelport_workers_up{model="m",version="1"} 2.0' not in running.get("/metrics").body.decode():
+        pass  # each turn is a scrape: the second instance is being started
     one, _ = running.worker_pids("m")
     with ThreadPoolExecutor(8) as pool:
         sent = send(pool, running, *[path] * 8)
