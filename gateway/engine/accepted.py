@@ -30,7 +30,7 @@ class Accepted:
 
 
 class AcceptedRequests:
-    """Those of one front. They count against the limit of requests in progress, so there cannot be more of them.
+    """Those of one front. What limits them is what is reserved for their bodies.
 
     going_on  whether one is being continued now. It was accepted when it came, so draining does not refuse it
     """
@@ -41,8 +41,7 @@ class AcceptedRequests:
         self.going_on = False
 
     def add(self, fail: Callable[[ModelportError], object]) -> Accepted:
-        """Raises Overloaded."""
-        self._admission.admit(0, 0, False)  # its bytes are reserved, and its model may not be known
+        self._admission.accepted += 1
         accepted = Accepted(self, fail)
         self._accepted.add(accepted)
         return accepted
@@ -52,7 +51,7 @@ class AcceptedRequests:
         if accepted not in self._accepted:
             return False
         self._accepted.remove(accepted)
-        self._admission.release(0)
+        self._admission.end_accepted()
         return True
 
     def go_on(self, go_on: Callable[[], _T]) -> _T:

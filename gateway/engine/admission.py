@@ -33,13 +33,15 @@ class AdmissionController:
     """Counts the requests and bytes in progress and compares them with the limits.
 
     `admitted_bytes` include those of bodies that are still being received, and `child_bytes`, which are those of
-    requests that are made for others. `on_idle` is called when no request is left.
+    requests that are made for others. `accepted` requests are in progress too, but have yet to be read; they count
+    against the limits, and for their clients and models, once they are admitted. `on_idle` is called when no request is
+    left.
     """
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self.limits = limits
         self._share = limits.share
-        self.requests = 0
+        self.requests = self.accepted = 0
         self.on_idle: Callable[[], None] = _nothing
         self.admitted_bytes = 0
         self.child_bytes = 0
@@ -66,11 +68,17 @@ class AdmissionController:
         if not self.requests:
             self.on_idle()
 
+    def end_accepted(self) -> None:
+        """Stop counting an accepted request."""
+        self.accepted -= 1
+        if not self.accepted:
+            self.on_idle()
+
     async def until_idle(self) -> None:
-        """Wait until no request is left. One that has waited for its model ends as a wait, and begins as a request."""
+        """Wait until no request is left. One that was accepted, or waits for its model, ends and begins as another."""
         idle = asyncio.Event()
         self.on_idle = idle.set
-        while self.requests:
+        while self.requests or self.accepted:
             idle.clear()
             await idle.wait()
 

@@ -266,7 +266,8 @@ class FrontEngine:
             async with asyncio.timeout(grace_s):
                 await self.admission.until_idle()
         except TimeoutError:
-            log.warning("%d requests were still in progress when the grace period ended", self.admission.requests)
+            left = self.admission.requests + self.admission.accepted
+            log.warning("%d requests were still in progress when the grace period ended", left)
             self._accepted.fail_all(Unavailable("the gateway stopped before the request was read"))
             self._load_waits.fail_all(Unavailable("the gateway stopped before the model was loaded"))
             for servable in list(self.routes.servables()):

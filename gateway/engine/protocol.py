@@ -135,11 +135,13 @@ class Engine(Protocol):
         """Return a reservation to hold while a request is read. Close it right before `submit` or `infer`."""
 
     def accept(self, fail: Callable[[ModelportError], object]) -> Acceptance:
-        """Count a request as in progress that has been received whole, and has yet to be read. Its bytes are reserved.
+        """Accept a request that has been received whole, and has yet to be read: a drain waits for it.
+
+        Its bytes are reserved. Limits and quotas refuse it when it is submitted, if they do.
 
         fail  answers with an error, if the gateway stops before
 
-        Raises Overloaded, Unavailable.
+        Raises Unavailable.
         """
 
     def buffer(self, size: int, model: str = "") -> memoryview:

@@ -169,7 +169,7 @@ def test_the_rest_ends_with_the_grace_period() -> None:
         front.read.set()
         await front.until(lambda: not front.engine.admission.admitted_bytes)
         assert connection.answered == [reply]
-        assert front.engine.admission.requests == front.queued == 0
+        assert front.engine.admission.requests == front.engine.admission.accepted == front.queued == 0
         (metrics,) = [each for each in front.engine.snapshot() if each["outcomes"]]
         assert metrics["outcomes"] == {"unavailable": 1}
 
@@ -190,14 +190,18 @@ def test_a_drain_does_not_wait_for_a_client_that_has_left() -> None:
     run(test)
 
 
-def test_they_count_against_the_limit_of_requests() -> None:
+def test_the_limit_of_requests_refuses_them_when_they_have_been_read() -> None:
+    """Before, nobody knows their models, which may have half of the limit each."""
+
     async def test(front: Front) -> None:
-        _, first = front.send(*BODIES["/predict/m"])
-        _, second = front.send(*BODIES["/predict/m"])
+        first, second = (front.send(*BODIES["/predict/m"])[1] for _ in range(2))
         assert not first.answered
-        assert [reply.status for reply in second.answered] == [429]
+        assert not second.answered
+        assert (front.engine.admission.requests, front.engine.admission.accepted) == (0, 2)
         front.read.set()
-        await front.until(lambda: front.queued == 1)
-        assert front.engine.admission.requests == 1
+        await front.until(lambda: bool(second.answered))
+        assert [reply.status for reply in second.answered] == [429]
+        assert not first.answered
+        assert (front.engine.admission.requests, front.engine.admission.accepted) == (1, 0)
 
     run(test, max_requests=1)
