@@ -17,6 +17,9 @@ class Accepted:
     def __init__(self, accepted: "AcceptedRequests", fail: Callable[[ModelportError], object]) -> None:
         self._all, self._on_failed = accepted, fail
 
+    def go_on(self, go_on: Callable[[], _T]) -> _T:
+        return self._all.go_on(go_on) if self in self._all else go_on()
+
     def proceed(self, go_on: Callable[[], _T]) -> _T:
         self.end()
         return self._all.go_on(go_on)
@@ -39,6 +42,10 @@ class AcceptedRequests:
         self._admission = admission
         self._accepted: set[Accepted] = set()
         self.going_on = False
+
+    def __contains__(self, accepted: Accepted) -> bool:
+        """Whether it has not ended."""
+        return accepted in self._accepted
 
     def add(self, fail: Callable[[ModelportError], object]) -> Accepted:
         self._admission.accepted += 1

@@ -37,7 +37,7 @@ from gateway.engine.child_requests import ChildRequests
 from gateway.engine.frames import Frames
 from gateway.engine.load_waits import LoadWaits
 from gateway.engine.metrics import FrontMetrics
-from gateway.engine.protocol import AnswerCallback, RequestHandle
+from gateway.engine.protocol import Acceptance, AnswerCallback, RequestHandle
 from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues
 from gateway.engine.servable import QueuedRequest
@@ -226,13 +226,16 @@ class FrontEngine:
             self.routes.want(servable.status)
         return admitted
 
-    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
+    async def infer(
+        self, request: InferRequest, identity: Identity | None = None, accepted: Acceptance | None = None
+    ) -> InferResponse:
         """See gateway.engine.protocol.Engine."""
         record = CURRENT.get()
         if record is not None:
             request = record.attach(request, identity)
         answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
-        admitted = self._submit_or_wait(request, partial(_resolve, answer), identity)
+        submit = partial(self._submit_or_wait, request, partial(_resolve, answer), identity)
+        admitted = submit() if accepted is None else accepted.go_on(submit)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -241,7 +244,7 @@ class FrontEngine:
         finally:
             # The future refers to its exception, whose traceback refers to this frame. Without this, the request's
             # bytes would stay in memory until the garbage collector breaks that cycle.
-            del answer, admitted
+            del answer, submit, admitted
 
     def _check_draining(self) -> None:
         """Refuse what comes while the gateway drains, but not what was accepted before."""
@@ -279,9 +282,7 @@ class FrontEngine:
         """Return cumulative metrics for the supervisor."""
         self.metrics.clear_gauges()
         for servable in self.routes.servables():
-            metrics = servable.metrics
-            metrics.queued = servable.queued
-            metrics.in_flight = servable.under_way
+            servable.metrics.queued, servable.metrics.in_flight = servable.queued, servable.under_way
         self.shadows.discount()
         self.routes.note_caches()
         for key, count in self._load_waits.counts().items():

@@ -42,7 +42,7 @@ from gateway.domain.shared_memory import Region, RegionRegistry, SharedMemory
 from gateway.domain.trace_settings import TraceSettings, TraceTable
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLoaded, unary_call, unavailable
 from gateway.domain.uploads import Uploads
-from gateway.engine.protocol import AnswerCallback, RequestHandle
+from gateway.engine.protocol import Acceptance, AnswerCallback, RequestHandle
 from gateway.engine.validate import validate
 from gateway.errors import ModelportError, NotFound, Overloaded, Unavailable, unknown_model
 from runtimes.tensors import Tensor
@@ -162,7 +162,9 @@ class FakeEngine:
     def _is_decoupled(self, request: InferRequest) -> bool:
         return any(each.decoupled for each in self._models if each.name == request.model)
 
-    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
+    async def infer(
+        self, request: InferRequest, identity: Identity | None = None, accepted: Acceptance | None = None
+    ) -> InferResponse:
         record = CURRENT.get()
         if record is not None:
             request = record.attach(request, identity)
@@ -337,6 +339,9 @@ class _FakeHandle:
 class _FakeAcceptance:
     def __init__(self, accepted: "list[_FakeAcceptance]", fail: Callable[[ModelportError], object]) -> None:
         self._accepted, self._fail = accepted, fail
+
+    def go_on(self, go_on: Callable[[], _T]) -> _T:
+        return go_on()
 
     def proceed(self, go_on: Callable[[], _T]) -> _T:
         self.end()

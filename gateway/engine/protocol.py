@@ -73,8 +73,13 @@ class RequestHandle(Protocol):
 class Acceptance(Protocol):
     """A request that has been received whole and counts as in progress, until it is submitted or fails.
 
-    Whoever reads a request later than in the turn of the event loop in which it arrived whole holds one.
+    Whoever reads a request later than in the turn of the event loop in which it arrived whole holds one, and so does
+    whoever makes several requests of it, one after the other.
     """
+
+    def go_on(self, go_on: Callable[[], _T]) -> _T:
+        """Return what `go_on` does, which submits a request, or has it wait for its model. A drain does not refuse it,
+        unless this has ended."""
 
     def proceed(self, go_on: Callable[[], _T]) -> _T:
         """End this, and return what `go_on` does, which submits the request, or accepts it again. It is not refused
@@ -167,8 +172,12 @@ class Engine(Protocol):
         Raises ModelportError if the request is rejected; `on_answer` is not called then.
         """
 
-    async def infer(self, request: InferRequest, identity: Identity | None = None) -> InferResponse:
+    async def infer(
+        self, request: InferRequest, identity: Identity | None = None, accepted: Acceptance | None = None
+    ) -> InferResponse:
         """Submit a request and return its only answer. Raises ModelportError.
+
+        accepted  that of the call to which it belongs
 
         Cancel it when the client disconnects. For decoupled models, use `submit`.
         """

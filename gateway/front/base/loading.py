@@ -1,16 +1,24 @@
 """Waits for models that are loaded on demand, in coroutines."""
 
 import asyncio
+from functools import partial
 
 from gateway.domain.identity import Identity
 from gateway.domain.types import ModelStatus, NotLoaded
-from gateway.engine.protocol import Engine
+from gateway.engine.protocol import Acceptance, Engine
 
 
 async def loaded(
-    engine: Engine, unloaded: NotLoaded, seconds: float | None = None, identity: Identity | None = None
+    engine: Engine,
+    unloaded: NotLoaded,
+    seconds: float | None = None,
+    identity: Identity | None = None,
+    accepted: Acceptance | None = None,
 ) -> None:
-    """Wait until a model has been loaded, for at most `seconds`, or the default timeout. Raises ModelportError."""
+    """Wait until a model has been loaded, for at most `seconds`, or the default timeout. Raises ModelportError.
+
+    accepted  that of the call which waits
+    """
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def go_on() -> None:
@@ -21,7 +29,8 @@ async def loaded(
         if not done.done():
             done.set_exception(error)
 
-    handle = engine.when_loaded(unloaded, go_on, fail, seconds=seconds, identity=identity)
+    wait = partial(engine.when_loaded, unloaded, go_on, fail, seconds=seconds, identity=identity)
+    handle = wait() if accepted is None else accepted.go_on(wait)
     try:
         await done
     finally:

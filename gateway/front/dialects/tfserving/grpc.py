@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -11,9 +11,10 @@ from google.protobuf.message import Message
 from gateway.codecs.protobuf_fields import field, field_head
 from gateway.domain.identity import Action, Identity
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, NotLoaded
-from gateway.engine.protocol import Engine
+from gateway.engine.protocol import Acceptance, Engine
 from gateway.engine.validate import check_count
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.front.base.accepted_call import accepted_call
 from gateway.front.base.affinity import CALL_METADATA, with_affinity
 from gateway.front.base.grpc_method import InferCall, Method, Service, no_model, parse, unary
 from gateway.front.base.limits import MAX_OBJECTS, Limits, check_answer
@@ -150,7 +151,12 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
     """Return the methods of PredictionService except Predict, by name. They raise ModelportError."""
 
     async def run(
-        spec: _Spec, method: str, examples: pb.Input, seconds: float | None, identity: Identity | None
+        spec: _Spec,
+        method: str,
+        examples: pb.Input,
+        seconds: float | None,
+        identity: Identity | None,
+        accepted: Acceptance,
     ) -> pb.InferenceResult:
         with engine.reserve_body(spec.model, spec.version):
             status = spec.find(engine)
@@ -158,7 +164,7 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
             tensor = read_input(examples, signature.input, limits.binary_bytes)
         deadline = None if seconds is None else time.monotonic() + seconds
         request = signature.request(status, spec.version, tensor, deadline)
-        response = await engine.infer(with_affinity(engine, request, CALL_METADATA.get()), identity)
+        response = await engine.infer(with_affinity(engine, request, CALL_METADATA.get()), identity, accepted)
         check_answer(response, limits)
         result = pb.InferenceResult(
             model_spec=_spec(response.model, response.version, signature.name or DEFAULT_SIGNATURE)
@@ -175,27 +181,38 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         return result
 
     async def run_loaded(
-        spec: _Spec, method: str, examples: pb.Input, seconds: float | None, identity: Identity | None
+        spec: _Spec,
+        method: str,
+        examples: pb.Input,
+        seconds: float | None,
+        identity: Identity | None,
+        accepted: Acceptance,
     ) -> pb.InferenceResult:
         """Do what `run` does, also for a model that is to be loaded first."""
         ends = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if ends is None else ends - time.monotonic()
             try:
-                return await run(spec, method, examples, left, identity)
+                return await run(spec, method, examples, left, identity, accepted)
             except NotLoaded as unloaded:
-                await loaded(engine, unloaded, left, identity)
+                await loaded(engine, unloaded, left, identity, accepted)
 
-    async def classify(message: pb.ClassificationRequest, seconds: float | None, identity: Identity | None) -> Message:
-        result = await run_loaded(_read_spec(message.model_spec), CLASSIFY, message.input, seconds, identity)
+    async def classify(
+        message: pb.ClassificationRequest, seconds: float | None, identity: Identity | None, accepted: Acceptance
+    ) -> Message:
+        spec = _read_spec(message.model_spec)
+        result = await run_loaded(spec, CLASSIFY, message.input, seconds, identity, accepted)
         return pb.ClassificationResponse(result=result.classification_result, model_spec=result.model_spec)
 
-    async def regress(message: pb.RegressionRequest, seconds: float | None, identity: Identity | None) -> Message:
-        result = await run_loaded(_read_spec(message.model_spec), REGRESS, message.input, seconds, identity)
+    async def regress(
+        message: pb.RegressionRequest, seconds: float | None, identity: Identity | None, accepted: Acceptance
+    ) -> Message:
+        spec = _read_spec(message.model_spec)
+        result = await run_loaded(spec, REGRESS, message.input, seconds, identity, accepted)
         return pb.RegressionResponse(result=result.regression_result, model_spec=result.model_spec)
 
     async def multi_inference(
-        message: pb.MultiInferenceRequest, seconds: float | None, identity: Identity | None
+        message: pb.MultiInferenceRequest, seconds: float | None, identity: Identity | None, accepted: Acceptance
     ) -> Message:
         ends = None if seconds is None else time.monotonic() + seconds
         results = []
@@ -206,7 +223,7 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
             if version:  # the same one for all tasks
                 spec = spec._replace(version=version)
             left = None if ends is None else ends - time.monotonic()
-            results.append(await run_loaded(spec, method, message.input, left, identity))
+            results.append(await run_loaded(spec, method, message.input, left, identity, accepted))
         return pb.MultiInferenceResponse(results=results)
 
     async def metadata(
@@ -219,10 +236,13 @@ def prediction_methods(engine: Engine, limits: Limits) -> dict[str, Method]:
         packed.Pack(signature_map(status))
         return pb.GetModelMetadataResponse(model_spec=model_spec(status), metadata={SIGNATURE_DEF: packed})
 
+    accepted = partial(accepted_call, engine)
     return {
-        "Classify": _method("infer", pb.ClassificationRequest, _model, classify),
-        "Regress": _method("infer", pb.RegressionRequest, _model, regress),
-        "MultiInference": _method("infer", pb.MultiInferenceRequest, _model_of_tasks, multi_inference),
+        "Classify": _method("infer", pb.ClassificationRequest, _model, accepted(_model, classify)),
+        "Regress": _method("infer", pb.RegressionRequest, _model, accepted(_model, regress)),
+        "MultiInference": _method(
+            "infer", pb.MultiInferenceRequest, _model_of_tasks, accepted(_model_of_tasks, multi_inference)
+        ),
         "GetModelMetadata": _method("read", pb.GetModelMetadataRequest, _model, metadata),
     }
 

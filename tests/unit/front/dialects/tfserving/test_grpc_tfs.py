@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from google.protobuf.message import Message
 
+from gateway.domain.table import Table, TableEntry
+from gateway.engine.admission import AdmissionLimits
+from gateway.engine.engine import FrontEngine
 from gateway.engine.fake import FakeEngine
+from gateway.engine.queue import ModelQueue
 from gateway.errors import InvalidRequest, ModelportError, NotFound, TooLarge, Unavailable, Unsupported
 from gateway.front.dialects.tfserving import classify
 from gateway.front.dialects.tfserving import examples as tfs_examples
@@ -17,9 +21,11 @@ from gateway.front.dialects.tfserving import grpc as grpc_tfs
 from gateway.front.dialects.tfserving.tensor_proto import read_tensor_proto, write_tensor_proto
 from gateway.generated import tensorflow_pb2 as tf
 from gateway.generated import tensorflow_serving_pb2 as pb
+from runtimes.layouts import TensorGroup, layout_of
+from runtimes.result_frames import ResultGroup
 from runtimes.tensors import from_array, to_array
 from tests.support.front_server import WAIT_S, Serving
-from tests.unit.front.dialects.tfserving.tfs_models import LIMITS, engine, received
+from tests.unit.front.dialects.tfserving.tfs_models import LIMITS, engine, models, received
 
 X = np.array([[1, 2], [3, 4]], np.float32)
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -248,6 +254,37 @@ def test_multi_inference_answers_each_task() -> None:
     assert first.WhichOneof("result") == "classification_result"
     assert len(second.regression_result.regressions) == 1
     assert [each.model_spec.signature_name for each in (first, second)] == ["scores", "regress"]
+
+
+def test_all_tasks_of_a_call_that_came_before_a_drain_are_answered() -> None:
+    async def refuse(request: Any) -> None:
+        raise AssertionError(request)
+
+    async def test() -> None:
+        front = FrontEngine(1, AdmissionLimits(), refuse)
+        front.apply(Table(tuple(map(TableEntry, models())), True))
+        multi_inference = grpc_tfs.prediction_methods(front, LIMITS)["MultiInference"]
+        raw = tasks((spec(signature_name="scores"), CLASSIFY), (spec(signature_name="regress"), REGRESS))
+        answer = asyncio.ensure_future(multi_inference(raw.SerializeToString(), None, None))
+        await asyncio.sleep(0)
+        draining = asyncio.create_task(front.drain(60))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="shutting down"):
+            await multi_inference(raw.SerializeToString(), None, None)
+        (queue,) = [each for each in front.routes.servables() if each.queued]
+        assert isinstance(queue, ModelQueue)
+        for outputs in (np.zeros((1, 2), np.float32), np.zeros((1, 1), np.float32)):
+            (queued,) = queue.take_queued()
+            name = "scores" if outputs.shape[1] == 2 else "outputs"
+            layout = layout_of("", (), [from_array(name, outputs)])
+            group = TensorGroup(layout, [1], memoryview(outputs.tobytes()), 0)
+            queued.answer(ResultGroup((queued.id,), (1,), 2, 3, 4, 1, group, first_of_batch=True), 0)
+            for _ in range(4):
+                await asyncio.sleep(0)
+            assert draining.done() is answer.done()
+        assert len(pb.MultiInferenceResponse.FromString(answer.result()).results) == 2
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize(
