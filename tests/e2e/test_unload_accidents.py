@@ -7,8 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from gateway.generated import open_inference_pb2 as pb
 from tests.support.gateway_process import Gateway, Reply
 from tests.support.model_repositories import add_fake
 
@@ -49,6 +51,33 @@ def test_its_requests_are_answered_by_the_version_that_is_loaded_now(gateway: St
         assert [answer(each) for each in moved] == [(200, "2")] * 7
         reason = "version 1 was unloaded before it answered; send the request to a version that is loaded"
         assert answer(lost) == (503, f"model 'm' {reason}")
+
+
+def test_so_are_those_that_came_over_grpc(gateway: Start, tmp_path: Path) -> None:
+    repository, released = tmp_path / "repository", tmp_path / "released"
+    add_fake(repository, "m", toml=SLOW, waits_for=str(released))
+    released.touch()
+    running = gateway(repository, "--grace-s", "300").wait_ready()
+    (pid,) = running.worker_pids("m")
+    row = pb.InferTensorContents(fp32_contents=[1.0, 2.0, 3.0, 4.0])
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 4], contents=row)
+    with grpc.insecure_channel(running.grpc) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+        def ask(version: str = "") -> Any:
+            message = pb.ModelInferRequest(model_name="m", model_version=version, inputs=[tensor])
+            return infer.future(message.SerializeToString(), timeout=60)
+
+        for version in ("", "1") * 4:  # the compiled path takes what it knows
+            assert pb.ModelInferResponse.FromString(ask(version).result()).model_version == "1"
+        released.unlink()
+        *moved, lost = [*(ask() for _ in range(7)), ask("1")]
+        running.wait_in_flight("m", 8)
+        replace_version(running, repository)
+        os.kill(pid, signal.SIGKILL)
+        assert [pb.ModelInferResponse.FromString(each.result()).model_version for each in moved] == ["2"] * 7
+        assert lost.exception().code() is grpc.StatusCode.UNAVAILABLE
+        assert "version 1 was unloaded before it answered" in lost.exception().details()
 
 
 @pytest.mark.parametrize("path", [ANY, FIRST])

@@ -36,6 +36,7 @@ NAMED = {
     "/predict/m/versions/1": BODIES["/predict/m"],
     "/v1/models/m/versions/1:predict": BODIES["/v1/models/m:predict"],
 }
+LABELLED = "/v1/models/m/labels/stable:predict"
 UNLOADED = "model 'm' version 1 was unloaded before it answered; send the request to a version that is loaded"
 
 
@@ -49,7 +50,7 @@ class Bench:
     async def send(self, path: str) -> int:
         """Send a request on a connection of its own, and return the connection's number."""
         number = self.pair.connect()
-        body = json.dumps({**BODIES, **NAMED}[path])
+        body = json.dumps({**BODIES, **NAMED, LABELLED: BODIES["/v1/models/m:predict"]}[path])
         head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         self.pair.send(number, (head + body).encode())
         await self.pair.compare()
@@ -280,6 +281,23 @@ def test_weights_that_chose_the_version_are_no_choice_of_the_client(run: Run) ->
         await bench.kill(bench.workers[0])
         await bench.answer_all()
         assert bench.answer_to(client)[0] == 200
+
+    run(test)
+
+
+def test_a_label_means_the_version_that_has_it_now(run: Run) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.pair.apply((replace(OLD, version_labels=("stable",)), bench.workers))
+        client = await bench.send(LABELLED)
+        new = await bench.add_worker()
+        await bench.unload((replace(NEW, version_labels=("stable",)), [new]))
+        await bench.kill(bench.workers[0])
+        await bench.answer_all()
+        assert bench.answer_to(client)[0] == 200
+        lost = await bench.send(LABELLED)
+        await bench.unload((replace(NEW, version="3"), []))
+        await bench.kill(new)
+        assert bench.answer_to(lost)[0] == 503
 
     run(test)
 
