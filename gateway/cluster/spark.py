@@ -6,6 +6,7 @@ processes again for later tasks, and the worker stays loaded as long as they liv
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from gateway.cluster.spark_types import declaration, widened
 from gateway.embedded.model import Model
 from gateway.embedded.options import ModelSpec
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.score.errors import CannotScore
 from gateway.score.output_columns import column_type
 from gateway.score.scorer import ScoreOptions, Scorer
 from gateway.score.signatures import check_outputs, wanted_outputs
+from gateway.score.undeclared import LOOKED_AT, choose_datatypes
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -74,7 +77,8 @@ def score(
     keep    the table's columns that the result has; None: all that are not made into inputs
     prefix  what the names of the outputs' columns begin with
 
-    The other arguments are those of `model_udf`. Raises ModelportError.
+    The other arguments are those of `model_udf`. If the model does not declare the datatype of an input, the driver has
+    Spark compute the first rows of the table, and tries them as `modelport score` does. Raises ModelportError.
     """
     from pyspark.sql.pandas.types import to_arrow_schema
     from pyspark.sql.types import StructType
@@ -82,9 +86,14 @@ def score(
     spec = absolute(model)
     options = ScoreOptions(dict(columns or {}), None if keep is None else tuple(keep), tuple(outputs), prefix)
     with spec.load() as on_driver:
-        scorer = Scorer(on_driver, to_arrow_schema(table.schema), options)
-        types = output_types(on_driver, options)
-    used = {name for each in scorer.inputs for name in each.columns}
+        schema = to_arrow_schema(table.schema)
+        scorer = Scorer(on_driver, schema, options)
+        used = [name for each in scorer.inputs for name in each.columns]
+        try:
+            options, observed = choose_datatypes(on_driver, schema, _first_rows(table, schema, used), options)
+        except CannotScore as error:
+            raise InvalidRequest(str(error)) from None
+        types = output_types(on_driver, options, observed)
     kept = tuple(name for name in table.columns if name not in used) if keep is None else tuple(keep)
     options = replace(options, keep=())
 
@@ -118,11 +127,48 @@ def for_this_task(spec: ModelSpec) -> ModelSpec:
     return replace(spec, threads=threads, device=device)
 
 
-def output_types(model: Model, options: ScoreOptions) -> pa.Schema:
-    """Return the outputs' columns, with types that Spark has. Raises InvalidRequest if the model does not declare them.
+def _first_rows(table: "DataFrame", schema: pa.Schema, used: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the first rows of a table, and then, in case these have no values, the first ones that have.
+
+    schema  of the table
+    used    the columns that matter
+    """
+    from pyspark.sql import functions
+
+    names = list(dict.fromkeys(used))
+    chosen = table.select([functions.col(_quoted(name)) for name in names])
+    schema = pa.schema([schema.field(name) for name in names])
+
+    def rows(of: "DataFrame") -> pa.RecordBatch:
+        found = [dict(zip(names, row, strict=True)) for row in of.limit(LOOKED_AT).collect()]
+        return pa.RecordBatch.from_pylist(found, schema=schema)
+
+    first = rows(chosen)
+    yield first
+    if first.num_rows == LOOKED_AT:
+        yield rows(chosen.dropna("any").where(_no_empty_texts(schema)))
+
+
+def _no_empty_texts(schema: pa.Schema) -> "Column":
+    from pyspark.sql import functions
+
+    texts = [functions.col(_quoted(field.name)) != "" for field in schema if pa.types.is_string(field.type)]
+    return reduce(lambda one, other: one & other, texts, functions.lit(True))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def output_types(model: Model, options: ScoreOptions, observed: pa.Schema | None = None) -> pa.Schema:
+    """Return the outputs' columns, with types that Spark has. Raises InvalidRequest if nobody knows them.
+
+    observed  what the model has returned, for outputs that it does not declare
 
     Those of models that do not batch have no first dimension if it is 1, or of any size.
     """
+    if observed is not None:
+        return pa.schema([field.with_type(widened(field.type)) for field in observed])
     fields = []
     signature = model.signature
     check_outputs(signature, options.outputs)

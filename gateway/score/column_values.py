@@ -5,19 +5,18 @@ sentence that a client of a gateway would get.
 """
 
 from decimal import Decimal
-from math import isinf, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gateway.codecs import json_text
 from gateway.codecs.cast import cast
 from gateway.codecs.json_tensors import read_tensor
 from gateway.domain.tensor_checks import describe_shape
 from gateway.errors import InvalidRequest
+from gateway.score.text_values import NotAtOnce, integers, lists_of, numbers_of, parsed
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.tensors import to_array, wide_dtype
 
@@ -132,7 +131,7 @@ def _read(column: pa.Array, start: int, target: Target, parts: list[np.ndarray],
     try:
         parts.append(_at_once(column, target))
         return
-    except (_NotAtOnce, InvalidRequest, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (NotAtOnce, InvalidRequest, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass
     if len(column) > 1:
         middle = len(column) // 2
@@ -146,68 +145,50 @@ def _read(column: pa.Array, start: int, target: Target, parts: list[np.ndarray],
         parts.append(_BAD)
 
 
-class _NotAtOnce(Exception):
-    """Some rows do not fit, or their shapes differ."""
-
-
 def _at_once(column: pa.Array, target: Target) -> np.ndarray:
     count, sizes = len(column), list[int]()
     values = column
     while _is_list(values.type):
         if values.null_count or not len(values):
-            raise _NotAtOnce
+            raise NotAtOnce
         if pa.types.is_fixed_size_list(values.type):
             size = values.type.list_size
         else:
             lengths = np.diff(values.offsets.to_numpy())
             size = int(lengths[0])
             if (lengths != size).any():
-                raise _NotAtOnce
+                raise NotAtOnce
         values = values.flatten()
         sizes.append(size)
     if values.null_count:
-        raise _NotAtOnce
+        raise NotAtOnce
     array = _leaves(values, target, bool(sizes))
     return _shaped(array.reshape(count, *sizes, *array.shape[1:]), target)
 
 
 def _leaves(values: pa.Array, target: Target, nested: bool) -> np.ndarray:
-    """Return the innermost values. Raises _NotAtOnce, InvalidRequest, ArrowInvalid."""
+    """Return the innermost values. Raises NotAtOnce, InvalidRequest, ArrowInvalid."""
     wants = DATATYPES[target.datatype].kind if target.datatype else ""
     if is_text(values.type):
         if wants in ("bytes", "") and not target.json:
             return _objects(values.to_pylist())
         if nested or wants == "bytes":
-            raise _NotAtOnce
+            raise NotAtOnce
         if target.json or (target.shape and prod(target.shape) != 1):
-            return _converted(_lists_of(values), target)
-        values = pc.cast(pc.utf8_trim_whitespace(pc.cast(values, pa.string())), _arrow_type(target.datatype))
-        if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py():
-            raise _NotAtOnce  # infinity, or a number that is too large?
+            return _converted(lists_of(values), target)
+        values = numbers_of(values, DATATYPES[target.datatype].kind)
     if wants == "bytes":
-        raise _NotAtOnce
+        raise NotAtOnce
     if pa.types.is_decimal(values.type):
-        values = pc.cast(values, _arrow_type(target.datatype) if wants in ("int", "uint") else pa.float64())
+        # Through text, because Arrow's cast of decimals to floats does not always return the nearest one.
+        whole = wants in ("int", "uint")
+        values = pc.cast(values, integers(wants)) if whole else pc.cast(pc.cast(values, pa.string()), pa.float64())
     array = values.to_numpy(zero_copy_only=False)
     return _converted(array, target)
 
 
-def _lists_of(texts: pa.Array) -> np.ndarray:
-    """Return what texts of JSON say, if they are lists of one shape. Raises _NotAtOnce."""
-    texts = pc.utf8_trim_whitespace(pc.cast(texts, pa.string()))
-    if not pc.all(pc.and_(pc.starts_with(texts, "["), pc.ends_with(texts, "]"))).as_py():
-        raise _NotAtOnce
-    try:
-        array = np.array(orjson.loads("[" + ",".join(texts.to_pylist()) + "]"))
-    except ValueError:
-        raise _NotAtOnce from None
-    if len(array) != len(texts) or array.dtype.kind not in "biuf":
-        raise _NotAtOnce
-    return array
-
-
 def _converted(array: np.ndarray, target: Target) -> np.ndarray:
-    """Return the array with the datatype, if no value changes. Raises InvalidRequest, _NotAtOnce."""
+    """Return the array with the datatype, if no value changes. Raises InvalidRequest, NotAtOnce."""
     if not target.datatype:
         return array
     dtype, wants = numpy_dtype(target.datatype), DATATYPES[target.datatype].kind
@@ -215,22 +196,22 @@ def _converted(array: np.ndarray, target: Target) -> np.ndarray:
         array = array.view(np.uint8)
     if array.dtype.kind == "f" and wants in ("int", "uint"):
         if not (np.abs(array) < 2**53).all() or (np.trunc(array) != array).any():
-            raise _NotAtOnce
+            raise NotAtOnce
         array = array.astype(np.int64)
     array = cast(target.name, array, target.datatype)
     if array.dtype != dtype:
-        raise _NotAtOnce
+        raise NotAtOnce
     return array
 
 
 def _shaped(array: np.ndarray, target: Target) -> np.ndarray:
-    """Return the array with rows of the wanted shape, if they have it or are flat. Raises _NotAtOnce."""
+    """Return the array with rows of the wanted shape, if they have it or are flat. Raises NotAtOnce."""
     count, found, wanted = len(array), array.shape[1:], target.shape
     if wanted is None or _fits(found, wanted):
         return array
     if len(found) < len(wanted) and len(found) <= 1 and -1 not in wanted and prod(found) == prod(wanted):
         return array.reshape(count, *wanted)
-    raise _NotAtOnce
+    raise NotAtOnce
 
 
 def _read_one(value: Any, kind: pa.DataType, target: Target) -> np.ndarray:
@@ -244,36 +225,14 @@ def _read_one(value: Any, kind: pa.DataType, target: Target) -> np.ndarray:
     elif wants == "bytes":
         array = _strings(name, parsed(name, value))
     else:
-        array = _numbers(parsed(name, value) if text else value, target)
+        if text:
+            value = parsed(name, value, wants in ("int", "uint"))
+        array = _numbers(value, target)
     try:
         return np.array(_shaped(array[np.newaxis], target)[0])
-    except _NotAtOnce:
+    except NotAtOnce:
         expected = describe_shape(target.shape or ())
         raise InvalidRequest(f"input '{name}' has shape {list(array.shape)} in this row, expected {expected}") from None
-
-
-def parsed(name: str, value: Any) -> Any:
-    """Return the number, or the lists, that a text such as a field of CSV has. Raises InvalidRequest."""
-    if isinstance(value, list):
-        return [parsed(name, each) for each in value]
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    if value is None or not value.strip():
-        raise InvalidRequest(f"input '{name}' is null")
-    try:
-        return json_text.loads(value.encode())
-    except InvalidRequest:
-        pass
-    shown = value if len(value) <= 40 else value[:37] + "..."
-    try:
-        if "_" in value or not value.isascii():
-            raise ValueError
-        number = float(value)  # also nan, inf and .5
-    except ValueError:
-        raise InvalidRequest(f"input '{name}' is the text '{shown}', which is not a number") from None
-    if isinf(number) and "inf" not in value.lower():
-        raise InvalidRequest(f"input '{name}' is the text '{shown}', which is too large for a number")
-    return number
 
 
 def _numbers(value: Any, target: Target) -> np.ndarray:
@@ -332,12 +291,6 @@ def is_text(kind: pa.DataType) -> bool:
 
 def _is_view(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
-
-
-def _arrow_type(datatype: str) -> pa.DataType:
-    # Text has no datatype: what is out of range must not be wrapped around, so integers are read as 64 bits.
-    kind = DATATYPES[datatype].kind
-    return {"float": pa.float64(), "int": pa.int64(), "uint": pa.uint64(), "bool": pa.bool_()}[kind]
 
 
 def arrow_type(datatype: str) -> pa.DataType:

@@ -22,7 +22,7 @@ from gateway.score.read_ahead import ReadAhead
 from gateway.score.scorer import ScoreOptions, Scorer
 from gateway.score.sources.find import find_files, open_source
 from gateway.score.sources.source import BadInput, Chunk, Source, as_text, cannot_read, first_line
-from gateway.score.undeclared import choose_datatypes
+from gateway.score.undeclared import LOOKED_AT, choose_datatypes
 from runtimes.contract import DATATYPES
 
 # A part is finished after this many rows, or seconds. Smaller parts cost files; larger ones are lost with a crash.
@@ -89,7 +89,8 @@ def score(request: ScoreRequest, watcher: Watcher, open_engine: OpenEngine | Non
     files, root = find_files(request.inputs, (request.output, request.bad_file, folder_of_parts(request.output)))
     with request.spec.load() as model:
         source = open_source(files, root, model.signature, model.preprocess)
-        request = replace(request, options=choose_datatypes(model, source, request.options))
+        first = (chunk.batch for chunk in source.chunks(0, LOOKED_AT))
+        request = replace(request, options=choose_datatypes(model, source.schema, first, request.options).options)
         scorer = Scorer(model, source.schema, request.options)
         if scorer.schema is not None:
             sinks.check_schema(request.output, scorer.schema)
@@ -129,7 +130,7 @@ def _input(files: list[Path]) -> list[list[Any]]:
     found = list[list[Any]]()
     for file in files:
         try:
-            status = file.stat()
+            status = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
         except OSError as error:
             raise cannot_read(file, error) from None
         found.append([as_text(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns])

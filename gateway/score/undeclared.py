@@ -1,13 +1,14 @@
 """Datatypes of inputs that the model does not declare: the first with which it accepts a row of the input.
 
 A gateway guesses them anew for each request. Here, all rows of a run must have the same ones, whatever batch they are
-in, so they are chosen once, before the first row is scored.
+in, and whichever process scores it, so they are chosen once, before the first row is scored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import reduce
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,38 +16,60 @@ import pyarrow.compute as pc
 from gateway.codecs.json_tensors import guess_tensor
 from gateway.embedded.model import Model
 from gateway.errors import InvalidRequest
-from gateway.score.column_values import is_text, leaf_of, parsed, plain
+from gateway.score.column_values import is_text, leaf_of, plain
 from gateway.score.errors import CannotScore
 from gateway.score.matching import InputColumns
 from gateway.score.scorer import ScoreOptions, Scorer
-from gateway.score.sources.source import Source
+from gateway.score.text_values import parsed
 from runtimes.contract import DATATYPES, datatype_of
 
 # How many rows are looked at to tell integers, other numbers and strings apart, and how many the model gets to try.
-_LOOKED_AT, _TRIED = 256, 8
+LOOKED_AT, _TRIED = 256, 8
+# What no column suggests, for models that compute in it: whoever accepts FP32 is never asked.
+_LAST = ("FP32", "FP64", "FP16", "BF16")
 
 
-def choose_datatypes(model: Model, source: Source, options: ScoreOptions) -> ScoreOptions:
-    """Return the options with a datatype for each input that has none.
+def undeclared_inputs(model: Model, schema: pa.Schema, options: ScoreOptions) -> list[InputColumns]:
+    """Return the inputs that are made of the table's columns and have no datatype. Raises InvalidRequest."""
+    unknown = {spec.name for spec in model.declared.inputs if not spec.datatype} - set(options.datatypes)
+    if not unknown:
+        return []
+    return [each for each in Scorer(model, schema, options).inputs if each.target.name in unknown]
+
+
+class Choice(NamedTuple):
+    """What was chosen.
+
+    options  those of the caller, with a datatype for each input that had none
+    outputs  the columns of the outputs as the model has just returned them; None if nothing had to be chosen, or no row
+             has a value
+    """
+
+    options: ScoreOptions
+    outputs: pa.Schema | None
+
+
+def choose_datatypes(model: Model, schema: pa.Schema, rows: Iterable[pa.RecordBatch], options: ScoreOptions) -> Choice:
+    """Choose a datatype for each input that has none.
+
+    schema  of the table
+    rows    the table from its beginning, in batches of up to LOOKED_AT rows. Those that are not needed are not read
 
     Raises CannotScore if the model accepts the first rows with none of those that they could have.
     """
-    unknown = {spec.name for spec in model.declared.inputs if not spec.datatype}
-    if not unknown:
-        return options
-    inputs = Scorer(model, source.schema, options).inputs
-    undeclared = [each for each in inputs if each.target.name in unknown]
-    first = _first_rows(source, inputs) if undeclared else None
+    undeclared = undeclared_inputs(model, schema, options)
+    first = _first_rows(schema, rows, Scorer(model, schema, options).inputs) if undeclared else None
     if first is None:
-        return options  # there are no rows, or no columns for these inputs
+        return Choice(options, None)
     candidates = {each.target.name: _candidates(each, first) for each in undeclared}
     refused = dict[tuple[str, ...], str]()
     for number in range(max(map(len, candidates.values()))):
-        tried = {name: each[min(number, len(each) - 1)] for name, each in candidates.items()}
+        tried = dict(options.datatypes) | {name: each[min(number, len(each) - 1)] for name, each in candidates.items()}
         found = replace(options, datatypes=tried)
-        refused[tuple(tried.values())] = reason = _refusal(Scorer(model, first.schema, replace(found, keep=())), first)
+        scorer = Scorer(model, first.schema, replace(found, keep=()))
+        refused[tuple(tried[name] for name in candidates)] = reason = _refusal(scorer, first)
         if not reason:
-            return found
+            return Choice(found, scorer.schema)
     names = " and ".join(f"'{name}'" for name in candidates)
     kinds = ", ".join("/".join(each) for each in refused)
     reason = refused.get(("FP32",)) or next(iter(refused.values()))
@@ -56,24 +79,21 @@ def choose_datatypes(model: Model, source: Source, options: ScoreOptions) -> Sco
     )
 
 
-def _first_rows(source: Source, inputs: Sequence[InputColumns]) -> pa.RecordBatch | None:
-    """Return the columns of the inputs, with the first rows that have a value in each of them; None without any rows.
-
-    If no row of the whole input has, these are the first ones.
-    """
+def _first_rows(
+    schema: pa.Schema, rows: Iterable[pa.RecordBatch], inputs: Sequence[InputColumns]
+) -> pa.RecordBatch | None:
+    """Return the columns of the inputs, with the first rows that have a value in each of them; None without any."""
     used = {name for each in inputs for name in each.columns}
-    names = [name for name in source.schema.names if name in used]
-    first, complete, read = list[pa.RecordBatch](), list[pa.RecordBatch](), 0
-    for chunk in source.chunks(0, _LOOKED_AT):
-        batch = _plain(chunk.batch.select(names))
-        first += [batch] if read < _LOOKED_AT else []
-        read += chunk.end - chunk.start
+    names = [name for name in schema.names if name in used]
+    complete, read = list[pa.RecordBatch](), 0
+    for each in rows:
+        batch = _plain(each.select(names))
+        read += batch.num_rows
         batch = batch.filter(reduce(pc.and_, map(_has_value, batch.columns)))
         complete += [batch] if batch.num_rows else []
-        if complete and read >= _LOOKED_AT:
+        if complete and read >= LOOKED_AT:
             break
-    found = complete or first
-    return next(iter(pa.Table.from_batches(found).combine_chunks().to_batches()), None) if found else None
+    return next(iter(pa.Table.from_batches(complete).combine_chunks().to_batches()), None) if complete else None
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -97,11 +117,11 @@ def _candidates(each: InputColumns, batch: pa.RecordBatch) -> list[str]:
         if not found or found == {"BYTES"}:
             return ["BYTES"]
         natural = found.pop() if len(found) == 1 else "FP32"
-        return [*dict.fromkeys([natural, "FP32", "FP64", "BYTES"])]
+        return [*dict.fromkeys([natural, *_LAST, "BYTES"])]
     own = {_datatype_of(leaf) for leaf in leaves}
     kinds = {DATATYPES[each].kind for each in own}
     natural = "FP32" if "float" in kinds else "BOOL" if kinds == {"bool"} else "INT64"
-    return [*dict.fromkeys([own.pop() if len(own) == 1 else natural, natural, "FP32", "FP64"])]
+    return [*dict.fromkeys([own.pop() if len(own) == 1 else natural, natural, *_LAST])]
 
 
 def _datatype_of(leaf: pa.DataType) -> str:

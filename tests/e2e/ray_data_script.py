@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import ray
 
 import modelport.ray
 from tests.support.ray_cluster import two_nodes
 from tests.support.scored_tables import check_scored, make_table, score_command
+from tests.support.undeclared_inputs import add_undeclared
 
 ROWS = 400
 
@@ -67,6 +69,20 @@ def check_rows(rows: list[dict[str, Any]]) -> None:
             assert np.array_equal(row["y"], [2.0 * (number + each) for each in range(1000, 1004)]), row
 
 
+def check_undeclared(folder: Path) -> None:
+    """Inputs without a datatype: each actor chooses the same one."""
+    spec = add_undeclared(folder, "fp32_of_fp64")
+    data = ray.data.from_arrow([pa.table({"id": [row], "x": [None if row == 0 else row * 0.5]}) for row in range(8)])
+    scored = data.map_batches(
+        modelport.ray.Scorer,
+        fn_constructor_args=(spec,),
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=2),
+        num_cpus=1,
+    )
+    assert {row["id"]: row["y"] for row in scored.iter_rows()} == {row: row * 1.0 or None for row in range(8)}
+
+
 def check_command(folder: Path, address: str) -> None:
     """As above, by the command."""
     running = score_command(folder, "slow", "ray", "--ray-address", address)
@@ -81,6 +97,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with two_nodes() as cluster:
         check_map_batches(folder)
+        check_undeclared(folder)
         ray.shutdown()
         check_command(folder, cluster.address)
     print("all of it worked")

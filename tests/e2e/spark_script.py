@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as f
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import LongType, StructField, StructType
 
 import modelport
 import modelport.spark
 from gateway.score.scorer import Scorer
 from tests.support.ended_processes import wait_ended
 from tests.support.spark_session import executors, kill, spark_cluster, workers
+from tests.support.undeclared_inputs import CASES, add_undeclared, of_local_engine
 
 ROWS = 400
 
@@ -96,6 +99,32 @@ def check_values(spark: Any, digits: str) -> None:
         assert [row[column] for row in found] == expected.batch.column(column).to_pylist(), column
 
 
+def check_undeclared(spark: Any, folder: Path) -> None:
+    """Inputs without a datatype: the driver chooses one by the first rows, and the values are the local engine's."""
+    for name in ("int64", "fp32_of_fp64", "bf16", "strings", "numbers_as_text", "bools", "nested"):
+        case, spec = CASES[name], add_undeclared(folder, name)
+        local = of_local_engine(folder, name)
+        assert local == case.expected, (name, local)
+        type_ = StructType([StructField("row", LongType()), StructField("x", from_arrow_type(case.kind))])
+        found = modelport.spark.score(spark.createDataFrame(list(enumerate(case.values)), type_), spec)
+        rows = {row["row"]: row for row in found.collect()}
+        assert [rows[row]["y"] for row in range(len(rows))] == local, (name, rows)
+        assert [rows[row]["error"] is None for row in range(len(rows))] == [value is not None for value in local], rows
+    late = spark.range(0, 1000, 1, 2).select("id", f.when(f.col("id") >= 600, f.col("id") * 0.5).alias("x"))
+    rows = {row["id"]: row["y"] for row in modelport.spark.score(late, spec_of(folder, "fp32_of_fp64")).collect()}
+    assert rows == {row: float(row) if row >= 600 else None for row in range(1000)}
+    try:
+        modelport.spark.score(late, spec_of(folder, "strings"))
+    except modelport.InvalidRequest as error:
+        assert "does not declare the datatype of input 'x'" in str(error)
+    else:
+        raise AssertionError("a column that the model does not accept was accepted")
+
+
+def spec_of(folder: Path, name: str) -> modelport.ModelSpec:
+    return modelport.ModelSpec(str(folder / "repository" / name), threads=1)
+
+
 def check_killed(spark: Any, folder: Path) -> None:
     """An executor is killed when it has done some of its tasks, and is in the middle of another."""
     before = executors()
@@ -123,6 +152,7 @@ def main() -> None:
         check_builds(spark, folder)
         check_scored(spark, folder)
         check_values(spark, digits)
+        check_undeclared(spark, folder)
         check_killed(spark, folder)
         left = [each for executor in executors() for each in workers(executor)]
         assert left

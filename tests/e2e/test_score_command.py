@@ -126,11 +126,14 @@ def test_a_folder_of_images_is_scored(tmp_path: Path) -> None:
     for number in range(5):
         Image.new("RGB", (8, 8), (10 * number, 20, 30)).save(tmp_path / "images" / f"{number}.png")
     (tmp_path / "images" / "2.png").write_bytes(b"nonsense")
+    (tmp_path / "images" / "5.png").symlink_to("nothing.png")
     done = run(repository, tmp_path / "images", "--output", tmp_path / "out.jsonl")
     assert done.returncode == 3, done.stderr
     scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert scored == [{"file": f"{number}.png", "y": [10.0 * number, 20.0, 30.0]} for number in (0, 1, 3, 4)]
-    assert json.loads((tmp_path / "out.bad.jsonl").read_text())["file"] == "2.png"
+    bad = [json.loads(line) for line in (tmp_path / "out.bad.jsonl").read_text().splitlines()]
+    assert [each["file"] for each in bad] == ["2.png", "5.png"]
+    assert "read 6 = scored 4 + bad 2" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from gateway.score.sources.images import SUFFIXES as IMAGES
 from gateway.score.sources.images import ImagesSource
 from gateway.score.sources.json_lines import JsonLinesSource
 from gateway.score.sources.parquet import ArrowSource, ParquetSource
-from gateway.score.sources.source import Source, folder_of
+from gateway.score.sources.source import Source, cannot_read, folder_of
 from runtimes.contract import Signature
 
 _READERS: dict[str, Callable[[Sequence[Path]], Source]] = {
@@ -55,7 +55,7 @@ def find_files(inputs: Sequence[str], written: Sequence[Path] = ()) -> tuple[lis
             files.append(path)
         else:
             matching = map(Path, glob.glob(str(path), recursive=True))
-            found = sorted(each for each in matching if each.is_file() and is_input(each))
+            found = sorted(each for each in matching if _is_entry(each) and is_input(each))
             if not found:
                 raise CannotScore(f"{text} does not exist")
             files += found
@@ -86,11 +86,27 @@ def _arrays(files: Sequence[Path]) -> ArraysSource:
 
 
 def _in(folder: Path, is_input: Callable[[Path], bool]) -> Iterator[Path]:
-    files = sorted(each for each in folder.rglob("*") if each.is_file() and not each.name.startswith((".", "_")))
+    files = sorted(each for each in _below(folder) if _is_entry(each) and not each.name.startswith((".", "_")))
     known = [file for file in files if _kind(file) and is_input(file)]
     if not known:
         raise CannotScore(f"{folder} has no files of a known kind: {', '.join([*_READERS, 'and images'])}")
     yield from known
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield all that is in a folder, however deep. Raises CannotScore rather than leave out what cannot be read."""
+
+    def stop(error: OSError) -> None:
+        raise cannot_read(Path(error.filename), error)
+
+    for path, folders, names in os.walk(folder, onerror=stop):
+        links = (name for name in folders if os.path.islink(os.path.join(path, name)))
+        yield from (Path(path, name) for name in (*links, *names))
+
+
+def _is_entry(path: Path) -> bool:
+    """Return whether it is a file, or a link to what is not there: that is an input which cannot be read."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _kind(file: Path) -> str:

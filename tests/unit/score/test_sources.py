@@ -1,6 +1,8 @@
 """The files of an input: all rows in order from any row on, and what becomes of lines that cannot be read."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,36 @@ def test_images_are_rows_and_broken_ones_are_bad(tmp_path: Path) -> None:
     assert len(chunk.batch.column("image").flatten().flatten().flatten()) == 3 * 2 * 2 * 3
     with pytest.raises(CannotScore, match=r"add \[preprocess\]"):
         open_source(files, root, SIGNATURE, None)
+
+
+@pytest.mark.parametrize("pattern", ["", "*"])
+def test_links_that_lead_nowhere_are_bad_rows(pattern: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(save(noise(4, 4)))
+    (tmp_path / "b.png").symlink_to("nothing.png")
+    (tmp_path / "c.png").symlink_to("c.png")
+    (tmp_path / "d.png").symlink_to("a.png")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "e.png").symlink_to("sub")  # a folder is no row
+    files, root = find_files([str(tmp_path / pattern)])
+    (chunk,) = open_source(files, root, Signature((TensorSpec("image", "BYTES", (-1,)),), ()), None).chunks(0, 10)
+    assert chunk.batch.column("file").to_pylist() == ["a.png", "d.png"]
+    assert [(each.row, each.file) for each in chunk.bad] == [(1, "b.png"), (2, "c.png")]
+    assert chunk.end == chunk.batch.num_rows + len(chunk.bad) == 4
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "sub").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CannotScore, match="sub cannot be read: Permission denied"):
+        find_files([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

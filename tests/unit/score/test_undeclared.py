@@ -84,7 +84,9 @@ def test_a_row_that_does_not_fit_later_is_bad(tmp_path: Path) -> None:
 
 def test_a_model_that_accepts_none_is_refused_once(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1.5, 2.5]}), tmp_path / "in.parquet")
-    with pytest.raises(CannotScore, match=r"as FP64, FP32 \(an input is FP32\); declare it under") as refused:
+    with pytest.raises(
+        CannotScore, match=r"as FP64, FP32, FP16, BF16 \(an input is FP32\); declare it under"
+    ) as refused:
         scored(tmp_path, tmp_path / "in.parquet", "UINT8")
     assert "datatype of input 'x'" in str(refused.value)
     assert not list(tmp_path.glob("out*"))
