@@ -110,9 +110,9 @@ def check_undeclared(spark: Any, folder: Path) -> None:
         rows = {row["row"]: row for row in found.collect()}
         assert [rows[row]["y"] for row in range(len(rows))] == local, (name, rows)
         assert [rows[row]["error"] is None for row in range(len(rows))] == [value is not None for value in local], rows
-    late = spark.range(0, 1000, 1, 2).select("id", f.when(f.col("id") >= 600, f.col("id") * 0.5).alias("x"))
+    late = spark.range(0, 1000, 1, 2).select("id", f.when(f.col("id") >= 600, f.col("id") * 0.125).alias("x"))
     rows = {row["id"]: row["y"] for row in modelport.spark.score(late, spec_of(folder, "fp32_of_fp64")).collect()}
-    assert rows == {row: float(row) if row >= 600 else None for row in range(1000)}
+    assert rows == {row: row * 0.25 if row >= 600 else None for row in range(1000)}
     try:
         modelport.spark.score(late, spec_of(folder, "strings"))
     except modelport.InvalidRequest as error:
