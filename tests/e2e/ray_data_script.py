@@ -72,7 +72,7 @@ def check_rows(rows: list[dict[str, Any]]) -> None:
 def check_undeclared(folder: Path) -> None:
     """Inputs without a datatype: each actor chooses the same one."""
     spec = add_undeclared(folder, "fp32_of_fp64")
-    data = ray.data.from_arrow([pa.table({"id": [row], "x": [None if row == 0 else row * 0.5]}) for row in range(8)])
+    data = ray.data.from_arrow([pa.table({"id": [row, -row], "x": [row * 0.5, None]}) for row in range(1, 9)])
     scored = data.map_batches(
         modelport.ray.Scorer,
         fn_constructor_args=(spec,),
@@ -80,7 +80,8 @@ def check_undeclared(folder: Path) -> None:
         compute=ray.data.ActorPoolStrategy(size=2),
         num_cpus=1,
     )
-    assert {row["id"]: row["y"] for row in scored.iter_rows()} == {row: row * 1.0 or None for row in range(8)}
+    found = {row["id"]: row["y"] for row in scored.iter_rows()}
+    assert found == {row: float(row) if row > 0 else None for row in range(-8, 9) if row}
 
 
 def check_command(folder: Path, address: str) -> None:
