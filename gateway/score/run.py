@@ -59,7 +59,10 @@ class ScoreRequest:
 
 
 class Summary(NamedTuple):
-    """read == scored + bad. earlier: how many of them an earlier run had read. seconds: of this run."""
+    """read == scored + bad. earlier: how many of them an earlier run had read.
+
+    seconds: of this run, from the moment when the model is loaded until the output is written.
+    """
 
     read: int
     scored: int
@@ -109,7 +112,7 @@ def score(request: ScoreRequest, watcher: Watcher, open_engine: OpenEngine | Non
                     "score everything again"
                 )
             summary = _finish(request, scorer, parts)
-    return summary._replace(earlier=earlier, seconds=time.monotonic() - started)
+            return summary._replace(earlier=earlier, seconds=time.monotonic() - started)
 
 
 def _identity(request: ScoreRequest, model: Model, files: list[Path]) -> dict[str, Any]:

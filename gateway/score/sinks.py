@@ -72,9 +72,21 @@ def write(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
 
 
 def _parquet(output: Path, schema: pa.Schema, batches: Batches, rows: int) -> None:
-    with pq.ParquetWriter(output, schema) as writer:
+    with pq.ParquetWriter(output, schema, use_dictionary=_dictionaries(schema)) as writer:
         for group in _groups(batches(), _GROUP_ROWS):
             writer.write_table(pa.Table.from_batches(group, schema))
+
+
+def _dictionaries(schema: pa.Schema) -> bool | list[str]:
+    """Return which columns Parquet has a dictionary of values for.
+
+    The numbers of vectors hardly repeat, so that it would cost time and space. Other columns can be named only if they
+    are not nested; if some are, all columns have one.
+    """
+    nested = [field.type for field in schema if pa.types.is_nested(field.type)]
+    if not all(pa.types.is_floating(leaf_of(kind)) for kind in nested):
+        return True
+    return [field.name for field in schema if not pa.types.is_nested(field.type)] or not nested
 
 
 def _groups(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:

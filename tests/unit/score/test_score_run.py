@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import modelport
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.score import run as score_run
+from gateway.score import sinks
 from gateway.score.errors import CannotScore
 from gateway.score.parts import Parts
 from gateway.score.run import ScoreRequest, score
@@ -324,3 +325,16 @@ def test_random_tables_lose_no_row(model: modelport.Model, tmp_path: Path, table
         np.testing.assert_array_equal(each["a2"], np.float32(2) * np.array(row["a"], np.float32))
         assert each["b2"] == np.array(2 * int(row["b"])).astype(np.int16)
         assert each["s2"] == [2 * row["s"].encode()]
+
+
+def test_vectors_of_floats_have_no_dictionary_in_parquet(tmp_path: Path) -> None:
+    vectors = pa.table({"y": pa.array([[1.0, 2.0]] * 4), "id": range(4), "price": [0.5] * 4})
+    names = vectors.append_column("names", pa.array([["a"]] * 4))
+    for number, table in enumerate((vectors, vectors.select(["y"]), vectors.select(["id"]), names)):
+        file = tmp_path / f"{number}.parquet"
+        sinks.write(file, table.schema, table.to_batches().__iter__, table.num_rows)
+        assert pq.read_table(file).equals(table)
+        group = pq.read_metadata(file).row_group(0)
+        encodings = [group.column(column).encodings for column in range(group.num_columns)]
+        expected = [table is names or name != "y" for name in table.schema.names]
+        assert ["RLE_DICTIONARY" in each for each in encodings] == expected
