@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from gateway.errors import Unavailable
 
 _T = TypeVar("_T")
+# How long the exit of the interpreter waits for the loop.
+_STOP_S = 1.0
 
 
 class Background:
@@ -46,6 +48,14 @@ class Background:
             concurrent.futures.wait([future])
             raise
 
+    def stop(self) -> None:
+        """Stop the loop, when the interpreter exits, so that no coroutine sees what becomes of its workers.
+
+        It would find the interpreter without threads. A callback of the program may hold the loop up.
+        """
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_STOP_S)
+
     def check(self) -> None:
         if os.getpid() != self.pid:
             raise Unavailable(
@@ -67,6 +77,12 @@ def background() -> Background:
         if _current is None or _current.pid != os.getpid():
             _current = Background()
         return _current
+
+
+def stop() -> None:
+    """Stop the thread of this process, if it has one."""
+    if _current is not None and _current.pid == os.getpid():
+        _current.stop()
 
 
 def _after_fork() -> None:

@@ -18,7 +18,7 @@ from gateway.config import SettingsError, Sources, read_settings
 from gateway.domain.image_processing import Preprocess
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus, complete_specs
 from gateway.embedded.arrays import named_inputs, to_arrays, to_rows, to_tensors
-from gateway.embedded.background import Background, background
+from gateway.embedded.background import Background, background, stop
 from gateway.embedded.host import Host
 from gateway.embedded.location import absolute, fetched, find_model
 from gateway.embedded.options import ModelSpec
@@ -290,6 +290,7 @@ _waiting: dict["Future[InferResponse]", Model] = {}
 
 
 def _kill_all() -> None:
+    stop()
     for host in list(_loaded):
         host.kill()
 
