@@ -8,8 +8,12 @@ from tests.support import ROOT
 from tests.support.embedded_models import add_model
 
 _PROGRAM = """
-import atexit, psutil, sys
-atexit.register(lambda: psutil.wait_procs(workers))  # runs last: the workers have been killed
+import atexit, contextlib, os, psutil
+def wait():  # runs last: the workers have been killed, and the program goes on until they have ended
+    for each in workers:
+        with contextlib.suppress(ChildProcessError):  # somebody has read its status
+            os.waitid(os.P_PID, each.pid, os.WEXITED | os.WNOWAIT)
+atexit.register(wait)
 from unittest.mock import patch
 from gateway.environments.runtime import discover, read_runtime
 from gateway.embedded import model as embedded
@@ -18,7 +22,7 @@ from tests.support import ROOT
 found = {**discover(), "fake": read_runtime(ROOT / "runtimes/fake", "fake")}
 with patch.object(embedded, "discover", lambda: found):
     models = [modelport.load("repository/m", progress=False) for _ in range(2)]
-workers = psutil.Process().children(recursive=True)
+workers = psutil.Process().children()
 """
 
 
