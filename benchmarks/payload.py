@@ -5,7 +5,8 @@
 A residual network of ResNet-18's layers, as ONNX and as TorchScript, on 1x3x224x224 float32 (602 kB as
 bytes, 3 MB as JSON), with one row per request, and as ONNX with 27 rows per request (16 MB). Everything that computes
 is pinned to the first core with one thread; contenders take turns, and each ratio is that of neighbors in one round.
-With one in flight, "received and run" is a single process that does nothing else, so it shows what is left to gain.
+With one in flight, "received and run" is a single process that does nothing else, and "received and handed over" are
+two, one that receives and one that runs the model, so they show what is left to gain with and without that wall.
 For JSON, the cost beyond the model is compared with that of a handwritten FastAPI server.
 """
 
@@ -27,6 +28,7 @@ from benchmarks.servers import ROOT, Server, gateway, reference
 
 _LARGE_ROWS = 27
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+_FLOORS = {"received and run": "receive_and_run", "received and handed over": "receive_and_hand_over"}
 FRAMEWORKS = {"onnx": "model.onnx", "torchscript": "model.pt"}
 
 
@@ -77,11 +79,11 @@ def main() -> None:
                 large = requests.v2_binary(ours.ports["http"], name, np.repeat(IMAGE, _LARGE_ROWS, axis=0))
                 contenders["16MB alone"] = alone(framework, _LARGE_ROWS)
                 contenders["16MB binary"] = through(ours, large, options.in_flight)
-                floor = stack.enter_context(reference("receive_and_run", str(folder / name / "1" / file)))
-                if options.in_flight == 1:
+                for what, program in _FLOORS.items() if options.in_flight == 1 else ():
+                    floor = stack.enter_context(reference(program, str(folder / name / "1" / file)))
                     for label, load in (("onnx", binary), ("16MB", large)):
                         there = Load(f"http://127.0.0.1:{floor.ports['port']}/", load.body, load.headers)
-                        contenders[f"{label} received and run"] = through(floor, there, 1)
+                        contenders[f"{label} {what}"] = through(floor, there, 1)
         as_json = requests.predict_json(ours.ports["http"], "onnx", IMAGE)
         contenders["onnx JSON"] = through(ours, as_json, options.in_flight)
         by_hand = stack.enter_context(reference("fastapi_json", str(folder / "onnx" / "1" / "model.onnx")))

@@ -12,10 +12,8 @@ import sys
 
 import numpy as np
 
-from benchmarks.references.receiving import number, receive, reply
+from benchmarks.references.receiving import BINARY_AFTER, number, receive, reply
 from benchmarks.references.serve import session
-
-_BINARY_AFTER = b"\r\ninference-header-content-length: "
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def main() -> None:
         with connection:
             while received := receive(connection, buffer):
                 head, body = received
-                values = body[number(head, _BINARY_AFTER) :]
+                values = body[number(head, BINARY_AFTER) :]
                 rows = np.frombuffer(values, np.uint8).view(np.float32).reshape(-1, *entry.shape[1:])
                 (output,) = model.run(None, {entry.name: rows})
                 reply(connection, output.tobytes())

@@ -2,6 +2,7 @@
 
 import socket
 
+BINARY_AFTER = b"\r\ninference-header-content-length: "
 _LENGTH = b"\r\ncontent-length: "
 _HEAD_SIZE = 1 << 12
 
