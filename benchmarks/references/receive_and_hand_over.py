@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.references.receiving import BINARY_AFTER, number, receive, reply
 
 _RANGE = struct.Struct("<QQ")
-_MOST_OUTPUT = 1 << 16
+_MOST_OUTPUT = 1 << 20
 
 
 def run(model_path: str, shared: mmap.mmap, requests: socket.socket) -> None:
@@ -47,6 +47,7 @@ def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"port {listener.getsockname()[1]}", flush=True)
     buffer = memoryview(shared)
+    output = memoryview(bytearray(_MOST_OUTPUT))  # used again, because a new one has new pages
     while True:
         connection, _ = listener.accept()
         with connection:
@@ -55,7 +56,7 @@ def main() -> None:
                 end = len(head) + 4 + len(body)
                 values = len(body) - number(head, BINARY_AFTER)
                 worker.send(_RANGE.pack(end - values, values))
-                reply(connection, worker.recv(_MOST_OUTPUT))
+                reply(connection, output[: worker.recv_into(output)])
 
 
 if __name__ == "__main__":

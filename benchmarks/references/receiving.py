@@ -25,5 +25,5 @@ def receive(connection: socket.socket, buffer: memoryview) -> tuple[bytes, memor
     return head, buffer[start:end]
 
 
-def reply(connection: socket.socket, body: bytes) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+def reply(connection: socket.socket, body: bytes | memoryview) -> None:
+    connection.sendall(b"".join([b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body), body]))
