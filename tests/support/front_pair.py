@@ -28,6 +28,7 @@ from gateway.engine.client import WorkerClient
 from gateway.engine.connections import Connections
 from gateway.engine.engine import FrontEngine
 from gateway.engine.queue import ModelQueue
+from gateway.front import fast
 from gateway.front.base import body
 from gateway.front.base.cors import Cors
 from gateway.front.base.limits import Limits
@@ -37,11 +38,21 @@ from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.layouts import by_row, layout_of
 from runtimes.result_frames import ResultFrame
 from runtimes.tensors import Tensor
+from tests.support.environments import skip_or_fail
 
 # The turns of the loop after which nothing more happens by itself.
 _TURNS = 4
 # What differs between any two answers. Ids that a front makes are the same in no two.
 _OWN = re.compile(rb"date: [^\r]*\r\n|x-request-id: [0-9a-f]{16}-[0-9a-f]+\r\n")
+
+
+def compiled() -> ModuleType:
+    """Return the module of the fast path; skip or fail the test if it is not compiled from the present source."""
+    module = fast.load(True)
+    if module is None:
+        skip_or_fail("the fast path is not compiled, or is older than its source")
+    assert module is not None
+    return module
 
 
 class Transport(asyncio.Transport):

@@ -14,12 +14,10 @@ from gateway.domain.types import InferRequest
 from gateway.engine.admitted_requests import MAX_WAIT_S
 from gateway.engine.engine import FrontEngine
 from gateway.errors import ModelportError
-from gateway.front import fast
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
-from tests.support.environments import skip_or_fail
-from tests.support.front_pair import pair
+from tests.support.front_pair import compiled, pair
 from tests.unit.front.test_compiled_requests import STATUS
 
 _STATUS = replace(STATUS, priority_levels=5, default_priority_level=4)
@@ -58,10 +56,7 @@ def _submit(
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    module = fast.load(True)
-    if module is None:
-        skip_or_fail("the fast path is not compiled, or is older than its source")
-    assert module is not None
+    module = compiled()
 
     async def main(test: Callable[[Send], Awaitable[None]]) -> None:
         async with pair(module, tmp_path) as both:

@@ -19,14 +19,12 @@ import uvloop
 from gateway.domain.table import WorkerAddress
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
-from gateway.front import fast
 from gateway.front.base.limits import Limits
 from gateway.front.dialects.v2.grpc_request import RequestReader
 from gateway.generated import open_inference_pb2 as pb
 from runtimes.contract import DATATYPES, Signature, TensorSpec
 from runtimes.tensors import Tensor, from_array, pack_bytes
-from tests.support.environments import skip_or_fail
-from tests.support.front_pair import Pair, error_frame, pair, result_frame
+from tests.support.front_pair import Pair, compiled, error_frame, pair, result_frame
 from tests.support.front_traffic import Traffic
 
 _SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
@@ -154,11 +152,7 @@ async def _bench(
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    found = fast.load(True)
-    if found is None:
-        skip_or_fail("the fast path is not compiled, or is older than its source")
-    assert found is not None
-    return found
+    return compiled()
 
 
 @pytest.fixture

@@ -16,12 +16,10 @@ import uvloop
 from gateway.domain.table import WorkerAddress
 from gateway.domain.traffic import Traffic
 from gateway.domain.types import ModelStatus
-from gateway.front import fast
 from runtimes import wire
 from runtimes.contract import Signature, TensorSpec
 from runtimes.tensors import Tensor
-from tests.support.environments import skip_or_fail
-from tests.support.front_pair import Pair, pair, result_frame
+from tests.support.front_pair import Pair, compiled, pair, result_frame
 
 _SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
 OLD = ModelStatus("m", "1", "READY", admits=True, signatures={"": _SIGNATURE}, max_batch_size=8)
@@ -110,10 +108,7 @@ async def _bench(module: ModuleType, folder: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    module = fast.load(True)
-    if module is None:
-        skip_or_fail("the fast path is not compiled, or is older than its source")
-    assert module is not None
+    module = compiled()
 
     def run(test: Test) -> None:
         async def main() -> None:

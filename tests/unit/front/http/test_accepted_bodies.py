@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.domain.identity import Identity
 from gateway.domain.table import Table, TableEntry
 from gateway.domain.types import ModelStatus
 from gateway.engine.admission import AdmissionLimits
 from gateway.engine.engine import FrontEngine
-from gateway.errors import ModelportError, Unavailable
+from gateway.errors import Unavailable
 from gateway.front.base.dialect import Reply
 from gateway.front.base.limits import LARGE_JSON, Limits
 from gateway.front.http.hot_request import HotRequest, read_head
 from gateway.front.http.routes import match
 from runtimes.contract import Signature, TensorSpec
 from tests.support.front_server import image_models
+from tests.support.hot_connection import HotConnection
 from tests.support.image_files import save
 
 _VALUES = [0.5] * (LARGE_JSON // 4)
@@ -47,37 +47,11 @@ BODIES = {
 }
 
 
-class Connection:
-    """Records the replies."""
-
-    def __init__(self) -> None:
-        self.answered: list[Reply] = []
-        self.replied = asyncio.Event()
-
-    def check(self, identity: Identity, model: str, path: str) -> None:
-        raise AssertionError("there is no access check")
-
-    def record_refusal(self, identity: Identity, model: str, path: str, error: ModelportError) -> None:
-        raise AssertionError("nobody is known")
-
-    def ask_for_body(self) -> None:
-        raise AssertionError("no client asked for it")
-
-    def answer(self, reply: Reply, keep_alive: bool) -> None:
-        self.answered.append(reply)
-        self.replied.set()
+class Connection(HotConnection):
+    """Must not reject anything: all bodies are complete."""
 
     def reject(self, reply: Reply) -> None:
         raise AssertionError("the body is complete")
-
-    def begin_events(self, headers: bytes, keep_alive: bool, on_writable: Callable[[], None]) -> None:
-        raise AssertionError("there are no events")
-
-    def send(self, data: bytes) -> bool:
-        raise AssertionError("there are no events")
-
-    def end_events(self, data: bytes, keep_alive: bool) -> None:
-        raise AssertionError("there are no events")
 
 
 class Front:

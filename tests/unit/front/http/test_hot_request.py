@@ -15,35 +15,12 @@ from gateway.engine.arena import MIN_ARENA_BYTES
 from gateway.engine.fake import FakeEngine
 from gateway.errors import ModelportError
 from gateway.front.base.access import DeniedModel
-from gateway.front.base.dialect import Reply
 from gateway.front.http.hot_request import HotRequest, read_head
 from gateway.front.http.routes import match
 from tests.support.front_server import LIMITS, WAIT_S, answer, models
+from tests.support.hot_connection import HotConnection
 
 SECRET = 42
-
-
-class Connection:
-    """Records the replies."""
-
-    def __init__(self) -> None:
-        self.answered: list[Reply] = []
-        self.rejected: list[Reply] = []
-        self.replied = asyncio.Event()
-
-    def check(self, identity: Identity, model: str) -> None:
-        raise AssertionError("there is no access check")
-
-    def ask_for_body(self) -> None:
-        raise AssertionError("no client asked for it")
-
-    def answer(self, reply: Reply, keep_alive: bool) -> None:
-        self.answered.append(reply)
-        self.replied.set()
-
-    def reject(self, reply: Reply) -> None:
-        self.rejected.append(reply)
-        self.replied.set()
 
 
 class UsedBlocks(FakeEngine):
@@ -58,7 +35,7 @@ def test_a_block_that_was_not_filled_is_not_read(missing: int) -> None:
     """The parser ends the body before Content-Length bytes have arrived."""
 
     async def main() -> None:
-        engine, connection = UsedBlocks(models(), answer), Connection()
+        engine, connection = UsedBlocks(models(), answer), HotConnection()
         route = match(b"/v2/models/echo_UINT8/infer")
         assert route is not None
         parameters = {"binary_data_size": MIN_ARENA_BYTES}
@@ -101,7 +78,7 @@ def test_an_abandoned_request_is_not_answered_and_releases_everything() -> None:
         body = b'{"inputs": [[1, 2, 3]]}'
         sent = [(b"content-length", b"%d" % len(body))]
         for steps in range(4):
-            connection = Connection()
+            connection = HotConnection()
             request = HotRequest(engine, LIMITS, connection, keep_alive=True)
             request.open(read_head(route, sent, LIMITS), route, None)
             for step in (partial(request.on_body, body), request.on_body_complete, request.start)[:steps]:
@@ -118,7 +95,7 @@ def test_an_abandoned_request_is_not_answered_and_releases_everything() -> None:
     asyncio.run(main())
 
 
-class Denying(Connection):
+class Denying(HotConnection):
     def check(self, identity: Identity, model: str, path: str = "") -> None:
         if model:  # which the body names
             identity.check("infer", model)
