@@ -1,7 +1,8 @@
 """Calls whose coroutine waits for a model, or submits several requests, before it can answer."""
 
+import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from gateway.domain.identity import Identity
 from gateway.engine.protocol import Acceptance, Engine
@@ -9,7 +10,21 @@ from gateway.errors import ModelportError
 
 _MessageT = TypeVar("_MessageT")
 _AnswerT = TypeVar("_AnswerT")
-Answer = Callable[[_MessageT, float | None, Identity | None, Acceptance], Awaitable[_AnswerT]]
+
+
+class Call(NamedTuple):
+    """Whose call it is, and until when it may take, in time.monotonic()."""
+
+    deadline: float | None
+    identity: Identity | None
+    accepted: Acceptance
+
+    @property
+    def seconds_left(self) -> float | None:
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+
+Answer = Callable[[_MessageT, Call], Awaitable[_AnswerT]]
 
 
 def accepted_call(
@@ -21,10 +36,11 @@ def accepted_call(
     """
 
     async def call(message: _MessageT, seconds: float | None, identity: Identity | None) -> _AnswerT:
+        deadline = None if seconds is None else time.monotonic() + seconds
         with engine.reserve_body(model(message), ""):  # counts a refusal
             accepted = engine.accept(_nothing)
         try:
-            return await answer(message, seconds, identity, accepted)
+            return await answer(message, Call(deadline, identity, accepted))
         finally:
             accepted.end()
 

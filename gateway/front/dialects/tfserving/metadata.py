@@ -81,6 +81,11 @@ def _tensor_infos(specs: Iterable[TensorSpec], learned: Iterable[TensorSpec]) ->
     }
 
 
+def answered_spec(model: str, version: str, signature: str) -> pb.ModelSpec:
+    """Return the ModelSpec of an inference's answer."""
+    return model_spec(ModelStatus(model, version, "READY"), signature)
+
+
 def model_spec(status: ModelStatus, signature: str = "") -> pb.ModelSpec:
     """Return the ModelSpec of an answer."""
     spec = pb.ModelSpec(name=status.name, signature_name=signature)
