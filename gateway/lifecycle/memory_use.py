@@ -11,8 +11,6 @@ from gateway.repository.model_config import ModelConfig
 _FIRST_GUESS = 64 << 20
 # A framework keeps a model's weights about twice while it loads them.
 _FILES_IN_MEMORY = 2
-# How much more than its last measurement is reserved for a load that was ended because it needed more.
-_GROWTH = 1.5
 
 
 class LoadNeeds:
@@ -30,6 +28,10 @@ class LoadNeeds:
 
     def is_known(self, key: VersionKey) -> bool:
         return key in self._learned
+
+    def least(self, key: VersionKey) -> int:
+        """Return the bytes without which it cannot be loaded, as far as that is known, after `of`."""
+        return self._learned.get(key, _FILES_IN_MEMORY * self._files.get(key, 0))
 
     def of(self, key: VersionKey, config: ModelConfig, files: int = 0) -> int:
         """Return the bytes of all instances. files: the bytes of its artifact, unless it is known."""
@@ -57,7 +59,7 @@ class LoadNeeds:
 
     def needs_more(self, key: VersionKey, used: int) -> None:
         """Note that a load was ended when it used this much, because there was no room for more."""
-        self._learned[key] = max(int(used * _GROWTH), self._learned.get(key, 0))
+        self._learned[key] = max(used, self._learned.get(key, 0))
 
     def forget(self, keys: Iterable[VersionKey]) -> None:
         """Drop versions that are no longer served. New files are other versions."""
@@ -84,13 +86,14 @@ class MemoryUse:
     joins. So it belongs to no model.
 
     base      what processes take that serve no model on demand, and all that is shared
-    spares    the own pages of processes that wait to become workers: they come and go with each load
+    spares    the own pages of processes that wait to become workers, or will: they come and go with each load
+    ending    the own pages of processes that helped to start workers and were ended, but still have them
     measured  the own pages of each model on demand that has workers
     reserved  of each that is being loaded: what it is expected to need at most
     """
 
     def __init__(self) -> None:
-        self.base = self.spares = 0
+        self.base = self.spares = self.ending = 0
         self.measured: dict[VersionKey, int] = {}
         self.reserved: dict[VersionKey, int] = {}
 
@@ -99,19 +102,18 @@ class MemoryUse:
 
     @property
     def total(self) -> int:
-        return self.base + self.spares + sum(self.of(key) for key in {*list(self.measured), *list(self.reserved)})
+        models = sum(self.of(key) for key in {*list(self.measured), *list(self.reserved)})
+        return self.base + self.spares + self.ending + models
 
-    def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]], spares: int = 0) -> None:
-        """Take over a measurement of all processes, by id.
+    def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]]) -> None:
+        """Take over a measurement of all processes, by id, after `spares` and `ending`.
 
-        workers  the processes of each model on demand
-        spares   the own pages of the spares among them
+        workers: the processes of each model on demand
         """
         for key, pids in workers.items():
             self.take_model(key, [found[pid] for pid in pids if pid in found])
         own = sum(self.measured[key] for key in workers)
-        self.spares = spares
-        self.base = sum(each.share for each in found.values()) - own - spares
+        self.base = sum(each.share for each in found.values()) - own - self.spares - self.ending
 
     def take_model(self, key: VersionKey, found: Sequence[Resident]) -> None:
         """Take over a measurement of the processes of one model."""

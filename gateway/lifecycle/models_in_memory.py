@@ -14,13 +14,14 @@ _IDLE_STREAMS_S = 60.0
 
 
 class ModelsInMemory:
-    """loading: those that are being loaded. loaded: those with workers that are not leaving, and since when.
+    """loading: those that are being loaded, the newest last.
 
+    loaded: those with workers that are not leaving, and since when
     leaving: the others with workers, and when each of them was last seen busy
     """
 
     def __init__(self) -> None:
-        self.loading: set[ModelVersion] = set()
+        self.loading: dict[ModelVersion, None] = {}
         self.loaded: dict[ModelVersion, float] = {}
         self.leaving: dict[ModelVersion, float] = {}
         self._uses: dict[tuple[str, str], Uses] = {}
@@ -34,7 +35,7 @@ class ModelsInMemory:
 
     def settle(self, version: ModelVersion) -> None:
         """A model has been loaded."""
-        self.loading.discard(version)
+        self.loading.pop(version, None)
         self.loaded[version] = time.monotonic()
         if version.load_s is not None:  # the quickest load counts: the others had to wait for processors and disks
             key = version.key[:2]
@@ -42,13 +43,13 @@ class ModelsInMemory:
 
     def leave(self, version: ModelVersion) -> None:
         """A model is no longer used, but its memory is until its workers have ended."""
-        self.loading.discard(version)
+        self.loading.pop(version, None)
         self.loaded.pop(version, None)
         self.leaving[version] = time.monotonic()
 
     def forget(self, version: ModelVersion) -> None:
         """A model has no workers any more."""
-        self.loading.discard(version)
+        self.loading.pop(version, None)
         self.loaded.pop(version, None)
         self.leaving.pop(version, None)
         self._begun.pop(version.key, None)

@@ -1,11 +1,14 @@
 """Loads models when they are wanted, within the memory limit: in order, and in place of those that are worth least.
 
-UNLOADED ──wanted──→ waits for its turn ──room──→ LOADING → READY ──others need the room──→ UNLOADED
-                                ↓                    ↓
-                             507                UNAVAILABLE, for a while
+                                ┌─others have the room─┐
+                                ↓                      │
+UNLOADED ──wanted──→ waits for its turn ──room──→ is loaded → READY ──others need the room──→ UNLOADED
+                                ↓                      ↓
+                               507          UNAVAILABLE, for a while
 """
 
 import asyncio
+import bisect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +22,8 @@ from gateway.lifecycle.memory_use import about, file_bytes
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.needs_file import NeedsFile
 from gateway.lifecycle.policy import State, VersionKey
-from gateway.lifecycle.room import Helpers, Room
+from gateway.lifecycle.room import Room
+from gateway.lifecycle.spare_memory import Helpers
 from gateway.process.cores import available_cores
 
 log = logging.getLogger("models")
@@ -36,6 +40,9 @@ _PATIENCE_S = 1.0
 _MAX_WAIT_S = 60.0
 # After a load has failed, requests are refused for this long, doubled with each failure in a row, up to the longest.
 _BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
+# How much more than it used is reserved for a load that is put back because it used more than expected. A larger value
+# has more models leave for it; with a smaller one, it is put back again more often.
+_GROWTH = 1.5
 # How often what models need is written to disk, if it has changed. Less often, more of it is lost with the supervisor.
 _SAVE_S = 60.0
 
@@ -53,16 +60,24 @@ class OnDemandCounts:
 class _Turn:
     """A load that waits for its turn.
 
+    wanted    since when requests wait for it: turns are in this order
     need      the bytes that it is expected to need
-    files     the bytes of its artifact
+    least     the bytes without which it cannot be loaded, as far as that is known
     admitted  set when it may start, or fails with OutOfMemory
+    since     when it began to wait
+    measured  it is not refused because of what was measured before
     """
 
     version: ModelVersion
+    wanted: float
     need: int
-    files: int
+    least: int
     admitted: "asyncio.Future[None]"
     since: float = field(default_factory=time.monotonic)
+    measured: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.measured = self.since
 
 
 class OnDemand:
@@ -112,13 +127,9 @@ class OnDemand:
             since = time.monotonic()
             version.begin_load()
             try:
-                await self._turn(version)
-                await self._run(version, since)
+                await self._load(version, since)
             except OutOfMemory as error:
                 version.fail(str(error), error.kind)
-            finally:
-                self.room.forget(version)
-                self._kick.set()
             failures = failures + 1 if version.failed else 0
             if version.unloading:
                 return
@@ -130,14 +141,33 @@ class OnDemand:
             version.is_successor = False
             version.end_load()
 
-    async def _turn(self, version: ModelVersion) -> None:
-        """Wait until a version may be loaded. Raises OutOfMemory."""
+    async def _load(self, version: ModelVersion, since: float) -> None:
+        """Wait until there is room for a version, and run it until it is unloaded. Raises OutOfMemory."""
+        used = 0
+        while True:
+            try:
+                await self._turn(version, since, used)
+                await self._run(version, since)
+            finally:
+                used = self.room.put_back.pop(version.key, 0)
+                self.room.forget(version)
+                self._kick.set()
+            if not used or version.failed or version.unloading:
+                return
+            version.begin_load()
+
+    async def _turn(self, version: ModelVersion, wanted: float, used: int) -> None:
+        """Wait until a version may be loaded. Raises OutOfMemory.
+
+        used: the bytes that it had when it was put back; 0 if it was not
+        """
         files, needs = 0, self.room.needs
         if self.room.limit and version.config.artifact is not None and not needs.is_known(version.key):
             files = await asyncio.to_thread(file_bytes, version.config.artifact.path)
         need = needs.of(version.key, version.config, files) if self.room.limit else 0
-        turn = _Turn(version, need, files, asyncio.get_running_loop().create_future())
-        self._turns.append(turn)
+        need, least = max(need, int(used * _GROWTH)), used or needs.least(version.key)
+        turn = _Turn(version, wanted, need, least, asyncio.get_running_loop().create_future())
+        bisect.insort(self._turns, turn, key=lambda each: each.wanted)
         self._kick.set()
         try:
             await turn.admitted
@@ -238,19 +268,17 @@ class OnDemand:
             return True
         waited = time.monotonic() - turn.since
         room.make(missing, also_in_use=waited >= _PATIENCE_S)
-        obtainable = room.obtainable()
-        if missing > obtainable and not room.is_measured_since(turn.since):
-            room.measure_again()  # before anything is refused
-        elif missing > obtainable and room.end_idle():
-            turn.since = time.monotonic()  # measure again, with what they took
-        elif missing > obtainable:
-            most = max(0, room.target - room.memory.total + obtainable)
-            if turn.files < most // 2 and not room.needs.is_known(turn.version.key):
-                turn.need = most  # perhaps it needs less than it seems; if not, it is ended
-            else:
-                self._refuse(turn, most)
-        elif waited >= _MAX_WAIT_S:
-            self._refuse(turn, max(0, room.target - room.memory.total))
+        most = room.most()
+        if waited >= _MAX_WAIT_S:
+            self._refuse(turn, most if turn.need > most else max(0, room.target - room.memory.total))
+        elif missing <= room.obtainable() or not room.is_certain(turn.measured):
+            pass  # wait
+        elif room.end_idle():
+            turn.measured = time.monotonic()  # measure again, without them
+        elif turn.least < most:
+            turn.need = most  # perhaps it needs less than it seems; if not, it is ended
+        else:
+            self._refuse(turn, most)
         return False
 
     def _refuse(self, turn: _Turn, most: int) -> None:

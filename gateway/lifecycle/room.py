@@ -8,14 +8,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 from gateway.errors import OutOfMemory
 from gateway.lifecycle.memory_use import LoadNeeds, MemoryUse, about, measure
 from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.models_in_memory import MIN_STAY_S, ModelsInMemory, may_leave
-from gateway.lifecycle.policy import VersionKey
+from gateway.lifecycle.policy import State, VersionKey
+from gateway.lifecycle.spare_memory import Helpers, SpareMemory
 from gateway.process.resident import Resident, resident
 
 log = logging.getLogger("models")
@@ -34,28 +34,14 @@ _MAX_HEADROOM = 1 / 8
 _MARGIN_BYTES, _MAX_MARGIN = 24 << 20, 1 / 20
 
 
-class Helpers(Protocol):
-    """Processes that help to start workers, as Zygotes has them."""
-
-    def spares(self) -> Mapping[str, Collection[int]]:
-        """Return the name of a runtime → the processes that wait to become its next workers."""
-
-    def end_spares(self) -> bool:
-        """End these processes, and make none for a while. Return whether there were any."""
-
-    def end_idle(self) -> bool:
-        """End them, and the others that have no workers. Return whether there were any."""
-
-    def ending(self) -> Collection[int]:
-        """Return the processes that were ended, but may still have their memory for a moment."""
-
-
 class Room:
     """models: those that share it. memory: what they have. needs: what they are expected to need.
 
     limit       the bytes that all processes of the gateway may take; 0: any
     target      what they are to take at most, so that there is a margin
     evictions   how many models have left for others
+    put_back    the loads that have ended because others had the memory that they needed, and what they used: they need
+                another turn
     remembered  what models needed before this gateway started
     helpers     processes that help to start workers; None: there are none
     """
@@ -69,10 +55,12 @@ class Room:
         self.memory = MemoryUse()
         self.needs = LoadNeeds(remembered)
         self.evictions = 0
+        self.put_back: dict[VersionKey, int] = {}
         self._helpers = helpers
-        self._spare_bytes: dict[str, list[int]] = {}
+        self._spares = SpareMemory(helpers)
         self._has_warned = False
         self._measured = self._measured_loading = 0.0
+        self._changing: set[ModelVersion | int] = set()  # while all processes were measured the last time
         self._pause_s = _MEASURE_LOADING_S
 
     # -- room for a load -----------------------------------------------------------------------------------------------
@@ -82,14 +70,18 @@ class Room:
         return self.memory.total + need - self._of_spare(version) - self.target
 
     def obtainable(self) -> int:
-        """Return the bytes of the models that may leave, are leaving, or are being loaded."""
-        had = sum(self.memory.of(each.key) for each in self.models.all)
+        """Return the bytes of what may leave, is leaving, or is being loaded."""
+        had = self.memory.ending + sum(self.memory.of(each.key) for each in self.models.all)
         # What is reserved for a model that has just been loaded, but not used, is soon free: wait for that.
         return had - sum(self.memory.measured.get(each.key, 0) for each in self.models.loaded if not may_leave(each))
 
+    def most(self) -> int:
+        """Return the bytes that a load could have if it were alone."""
+        return max(0, self.target - self.memory.total + self.obtainable())
+
     def make(self, missing: int, also_in_use: bool = False) -> None:
         """Unload models that are worth least, until so many bytes will be free. There may be too few of them."""
-        missing -= sum(self.memory.of(version.key) for version in self.models.leaving)
+        missing -= self.memory.ending + sum(self.memory.of(version.key) for version in self.models.leaving)
         if missing <= 0:
             return
         for version in self.models.worth_least(missing, lambda each: self.memory.of(each.key), also_in_use):
@@ -101,7 +93,7 @@ class Room:
 
     def reserve(self, version: ModelVersion, need: int) -> None:
         """A model is about to be loaded. need: the bytes that it is expected to need."""
-        self.models.loading.add(version)
+        self.models.loading[version] = None
         if self.limit:
             self.memory.reserved[version.key] = need
 
@@ -119,48 +111,56 @@ class Room:
             return
         needed = sum(each.peak for each in self._measure(version))
         self.needs.learn(version.key, version.config, needed, starts=True)
-        while self.memory.total > self.target and not version.failed:
+        while self.memory.total > self.target and version in self.models.loading:
             await self._measure_all()
             if not self.keep():
                 return
 
     # -- measurement ---------------------------------------------------------------------------------------------------
 
-    def measure_again(self) -> None:
-        """Have all processes measured next time."""
-        self._measured = 0.0
-
     @property
     def measured_again_in_s(self) -> float:
         """How often memory is to be measured, in seconds."""
         return _MEASURE_LOADING_S if self.models.loading else _MEASURE_S
 
-    def is_measured_since(self, since: float) -> bool:
-        return self._measured >= since
+    def is_certain(self, since: float) -> bool:
+        """Return whether all processes were measured since then, while no model came or went. If not, they will be.
+
+        What a process takes that becomes a worker, or a spare, counts twice for a moment, or for others.
+        """
+        if self._measured >= since and not self._changing:
+            return True
+        if not self._that_change():
+            self._measured = 0.0
+        return False
 
     async def measure_if_due(self, is_waited_for: bool) -> None:
         """is_waited_for: whether models wait for room."""
         now = time.monotonic()
+        if self.memory.ending:
+            self._take_ending({pid: resident(pid) for pid in self._ending()})
         if now - self._measured_loading >= _MEASURE_LOADING_S:
             self._measured_loading = now
             for version in self.models.loading:
                 self._measure(version)
-            self._take_spares({pid: resident(pid) for pids in self._spares().values() for pid in pids})
+            self._spares.take({pid: resident(pid) for pid in self._spares.pids})
+        self.memory.spares = self._spares.total
         if now - self._measured >= (self._pause_s if is_waited_for or self.models.loading else _MEASURE_S):
             await self._measure_all()
 
     async def _measure_all(self) -> None:
         now = time.monotonic()
-        before, ended = self._worker_pids(), self._ending()
+        before, changing = self._worker_pids(), self._that_change()
         found = await asyncio.to_thread(measure, os.getpid())
         after = self._worker_pids()
         for key, pids in before.items():
-            ended |= pids - after.get(key, set())
-        for pid in ended | self._ending():  # they take no memory any more, or will not in a moment
-            found.pop(pid, None)
-        self._take_spares(found)
-        self.memory.take(found, after, self.memory.spares)
-        self._measured = now
+            for pid in pids - after.get(key, set()):  # they have ended
+                found.pop(pid, None)
+        self._spares.take(found)
+        self.memory.spares = self._spares.total
+        self._take_ending(found)
+        self.memory.take(found, after)
+        self._measured, self._changing = now, changing | self._that_change()
         self._pause_s = min(_MEASURE_S, max(_MEASURE_LOADING_S, _MEASURE_PAUSE * (time.monotonic() - now)))
         for version, since in self.models.loaded.items():
             self.models.look(version, now)
@@ -168,17 +168,16 @@ class Room:
             if now - since >= MIN_STAY_S:
                 self.memory.reserved.pop(version.key, None)
 
+    def _that_change(self) -> "set[ModelVersion | int]":
+        """Return the models that come or go, and the helping processes that go."""
+        return {*self.models.loading, *self.models.leaving, *self._ending()}
+
     def _ending(self) -> set[int]:
         return set(self._helpers.ending()) if self._helpers is not None else set()
 
-    def _spares(self) -> Mapping[str, Collection[int]]:
-        return self._helpers.spares() if self._helpers is not None else {}
-
-    def _take_spares(self, found: Mapping[int, Resident]) -> None:
-        """Take over a measurement of spares, by process id."""
-        sizes = {name: [found[pid].private for pid in pids if pid in found] for name, pids in self._spares().items()}
-        self._spare_bytes = {name: each for name, each in sizes.items() if each}
-        self.memory.spares = sum(map(sum, self._spare_bytes.values()))
+    def _take_ending(self, found: Mapping[int, Resident]) -> None:
+        """Take over a measurement of what was ended to get its memory, by process id."""
+        self.memory.ending = sum(found[pid].private for pid in self._ending() if pid in found)
 
     def _worker_pids(self) -> dict[VersionKey, set[int]]:
         return {each.key: {worker.pid for worker in each.workers if worker.pid} for each in self.models.all}
@@ -200,11 +199,11 @@ class Room:
         over = self.memory.total - self.target
         if over > 0:
             if not self._is_little(self.memory.spares) and self._end_spares():
-                self._spare_bytes, self._measured = {}, 0.0
+                self._measured = 0.0
                 return True
             self.make(over, also_in_use=True)
             movable = (*self.models.leaving, *filter(may_leave, self.models.loaded))
-            over -= sum(self.memory.of(version.key) for version in movable)
+            over -= self.memory.ending + sum(self.memory.of(version.key) for version in movable)
             if over > 0 and self.end_idle():
                 self._measured = 0.0
                 return True
@@ -213,22 +212,32 @@ class Room:
         elif self.evictions and not is_waited_for:
             headroom = max((self.needs.of(each.key, each.config) for each in self.models.loaded), default=0)
             if self._is_little(headroom):
-                self.make(headroom + over - min(map(self._of_spare, self.models.loaded), default=0))
+                runtimes = {each.config.artifact.runtime.name for each in self.models.loaded if each.config.artifact}
+                self.make(headroom + over - min(map(self._spares.soon_of, runtimes), default=0))
         return False
 
     def _end_loads(self, over: int) -> None:
-        """End loads that have taken more than was reserved for them, the largest first, while there is too little."""
-        for version in sorted(self.models.loading, key=lambda each: -self.memory.of(each.key)):
+        """End loads that have taken more than was reserved for them, the newest first, while there is too little.
+
+        One that could not have more if it were alone has failed. The others get another turn.
+        """
+        for version in reversed(list(self.models.loading)):
             used, reserved = self.memory.measured.get(version.key, 0), self.memory.reserved.get(version.key, 0)
-            if used > reserved and over > 0:
-                self.needs.needs_more(version.key, used)
+            if over <= 0 or used <= reserved or version.state is not State.LOADING:
+                continue
+            over -= used
+            self.needs.needs_more(version.key, used)
+            if used > self.most() and self._changing <= {version} and self._that_change() <= {version}:
                 reason = (
                     f"it needed more than {about(used)} of memory while it was loaded, and there was no more of the "
                     f"gateway's limit of {about(self.limit)}; raise memory_limit, or serve fewer models"
                 )
                 version.fail(reason, OutOfMemory.kind)
-                version.stop()
-                over -= used
+            else:
+                log.info("%s needs more memory than was expected, which others have: it is loaded later", version.key)
+                self.put_back[version.key] = used
+            version.stop()
+            self.models.leave(version)
 
     def _end_spares(self) -> bool:
         return self._helpers is not None and self._helpers.end_spares()
@@ -248,7 +257,7 @@ class Room:
         artifact = version.config.artifact
         if artifact is None or self.models.loading:
             return 0
-        return min(self._spare_bytes.get(artifact.runtime.name, ()), default=0)
+        return self._spares.of(artifact.runtime.name)
 
     def _warn(self, over: int) -> None:
         """Log, once, that the limit cannot be kept: models that are always loaded take too much."""

@@ -41,6 +41,13 @@ class Spare:
         made = self._made
         return made.pid if made else None
 
+    @property
+    def coming(self) -> int | None:
+        """The process id of one that is being made; 0 if it does not exist yet, None if none is being made."""
+        if not self._is_making or self._is_unwanted:
+            return None
+        return (self._making.pid if self._making else None) or 0
+
     def prepare(self, delay_s: float = _DELAY_S) -> None:
         """Make one soon, unless there is one."""
         if self._made is not None or self._is_making or self._is_useless or self._is_closed:

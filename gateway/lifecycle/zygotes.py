@@ -44,6 +44,14 @@ class Zygotes:
                 found.setdefault(kind.name, []).append(pid)
         return found
 
+    def coming(self) -> dict[str, list[int]]:
+        """Return the name of a runtime → the pids of what is being made to wait so; 0 for what does not exist yet."""
+        found: dict[str, list[int]] = {}
+        for kind, each in self._zygotes.items():
+            if (pid := each.spare.coming) is not None:
+                found.setdefault(kind.name, []).append(pid)
+        return found
+
     def ending(self) -> list[int]:
         """Return the pids of processes that were killed, but run for a moment, spares among them."""
         return [pid for each in self._zygotes.values() for pid in each.ending()]

@@ -113,7 +113,7 @@ def test_models_leave_and_return_under_load_without_a_failed_request(gateway: St
     flags = "--load", "on_demand", "--fronts", "2"
     measured = gateway(tmp_path / "r", *flags, "--memory-limit", "64GiB").wait_ready()
     assert all(ask(measured, name) for name in list(names)[:3])
-    limit = memory(measured) + (48 << 20)
+    limit = memory(measured) + (24 << 20)
     measured.close()
 
     running = gateway(tmp_path / "r", *flags, "--memory-limit", str(limit)).wait_ready()

@@ -63,13 +63,17 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, limit_mib: int, tmp_path: Path, **sizes: int) -> None:
         self.sizes = sizes
         self.problems: dict[str, str] = {}
+        self.held: set[str] = set()  # what does not get ready, although its worker has all its memory
         self.loads: list[str] = []
         self.changed = asyncio.Event()
         self.workers: dict[str, Worker] = {}
         self.others_mib = 0  # what processes take that serve no model
         self.spare_mib = self.idle_mib = self.ending_mib = 0
         self.spare_of = "fake"
+        self.is_spare_coming = False
+        self._ending_measured = 0
         self.measurements = 0
+        self.ends_soon = True  # whether what is ended has no memory any more when it is measured for the third time
         self.manager = OnDemand(
             limit_mib * _MIB,
             self._start,
@@ -105,18 +109,23 @@ class Machine:
 
     def _resident(self, pid: int) -> Resident:
         name = next((name for name, worker in self.workers.items() if worker.pid == pid), "")
-        size = (self.spare_mib if pid == -1 else self.sizes.get(name, 0)) * _MIB
+        size = {-1: self.spare_mib, -2: self.ending_mib}.get(pid, self.sizes.get(name, 0)) * _MIB
         return Resident(size, size, size)
 
     def _measure(self, _: int) -> dict[int, Resident]:
         self.measurements += 1
         others, spare = Resident((self.others_mib + self.idle_mib) * _MIB, 0, 0), self.spare_mib * _MIB
-        ending = Resident(self.ending_mib * _MIB, 0, 0)
-        found = {0: others, -1: Resident(spare, spare, spare), -2: ending}
+        found = {0: others, -1: Resident(spare, spare, spare), -2: self._resident(-2)}
+        self._ending_measured += self.ending_mib > 0
+        if self._ending_measured > 2 and self.ends_soon:
+            self.ending_mib = self._ending_measured = 0
         return found | {pid: self._resident(pid) for pid in self._pids()}
 
     def spares(self) -> dict[str, list[int]]:
         return {self.spare_of: [-1]} if self.spare_mib else {}
+
+    def coming(self) -> dict[str, list[int]]:
+        return {self.spare_of: [0]} if self.is_spare_coming else {}
 
     def end_spares(self) -> bool:
         had = self.spare_mib > 0
@@ -129,7 +138,7 @@ class Machine:
         return self.end_spares() or had
 
     def ending(self) -> list[int]:
-        return [-2]
+        return [-2] if self.ending_mib else []
 
     async def _start(self, version: ModelVersion) -> None:
         name = version.key.model
@@ -142,8 +151,9 @@ class Machine:
             if problem := self.problems.get(name):
                 version.fail(problem)
                 return
+            await self.until(lambda: name not in self.held or worker.ended.is_set())
             await self.room.admit(version)
-            if version.failed:
+            if version.failed or worker.ended.is_set():
                 return
             worker.ready = True
             self._on_change()
@@ -344,8 +354,8 @@ async def test_what_a_load_needs_is_what_it_needed_the_last_time(
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, a=10, b=20) as found:
         version = found.versions["a"]
-        found.room.needs.needs_more(version.key, 20 * _MIB)  # there was no room for more, and now there is
-        assert found.room.needs.of(version.key, version.config) == 30 * _MIB
+        found.room.needs.needs_more(version.key, 25 * _MIB)  # there was no room for more, and now there is
+        assert found.room.needs.of(version.key, version.config) == 25 * _MIB
         await found.use("a")
         assert found.room.needs.of(version.key, version.config) == 10 * _MIB
 
@@ -420,14 +430,105 @@ async def test_what_was_loaded_between_two_measurements_makes_others_leave(
 
 
 @run
-async def test_a_load_does_not_fail_for_what_was_ended_for_it_and_still_has_its_memory(
+async def test_a_load_waits_for_what_was_ended_for_it_and_still_has_its_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with machine(monkeypatch, 30, tmp_path, a=26) as found:
-        found.spare_mib, found.idle_mib = 8, 8
+        version = found.versions["a"]
+        found.room.needs.learn(version.key, version.config, 26 * _MIB)
+        found.idle_mib, found.ends_soon = 16, False
         await found.settle()
+        version.want()
+        await found.until(lambda: found.ending_mib == 16)
+        await found.settle()
+        assert (found.room.memory.total, found.loads) == (16 * _MIB, [])
+        found.ends_soon = True
         await found.use("a")
-        assert (found.loaded(), found.ending_mib) == ({"a"}, 16)
+        assert found.loaded() == {"a"}
+
+
+@run
+async def test_a_load_that_needs_more_than_expected_is_put_back_until_the_others_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=16, b=16, c=1) as found:
+        monkeypatch.setattr(on_demand, "available_cores", lambda: 2)
+        found.held = {"a", "b"}
+        a, b, c = (found.versions[name] for name in "abc")
+        seen = list[State]()
+        monkeypatch.setattr(found, "_on_change", lambda: (seen.append(b.state), Machine._on_change(found)))
+        b._on_change = found._on_change
+        a.want()  # 1 MiB is expected of each of them
+        await found.until(lambda: "a" in found.workers)
+        b.want()
+        await found.until(lambda: "b" in found.workers)
+        c.want()
+        await found.until(lambda: "b" not in found.workers)
+        assert (a.state, b.state, found.manager.waiting) == (State.LOADING, State.LOADING, 2)
+        found.held.clear()
+        for name in "abc":
+            await found.use(name)
+        assert found.loads == ["a", "b", "b", "c"]
+        assert (found.manager.counts.failures, set(seen)) == (0, {State.LOADING, State.READY})
+
+
+@run
+async def test_a_load_that_was_put_back_and_does_not_fit_alone_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10, large=40) as found:
+        monkeypatch.setattr(on_demand, "available_cores", lambda: 2)
+        found.held = {"a"}
+        a, large = found.versions.values()
+        a.want()
+        await found.until(lambda: "a" in found.workers)
+        large.want()
+        await found.until(lambda: found.loads == ["a", "large"] and "large" not in found.workers)
+        await found.settle()
+        assert (large.state, found.manager.waiting) == (State.LOADING, 1)
+        found.held.clear()
+        await found.until(lambda: large.state is State.UNAVAILABLE)
+        assert large.error_kind == "out_of_memory"
+        assert (found.loaded(), found.loads) == ({"a"}, ["a", "large"])
+
+
+@run
+async def test_nothing_is_refused_for_what_was_measured_while_another_model_was_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=1, b=10) as found:
+        monkeypatch.setattr(on_demand, "available_cores", lambda: 2)
+        b = found.versions["b"]
+        found.room.needs.learn(b.key, b.config, 10 * _MIB)
+        found.held = {"a"}
+        found.versions["a"].want()
+        await found.until(lambda: "a" in found.workers)
+        found.others_mib = 25
+        await found.settle()
+        b.want()
+        await found.settle()
+        assert (b.state, found.manager.waiting) == (State.LOADING, 1)
+        found.others_mib, found.held = 0, set()
+        await found.use("b")
+        assert found.manager.counts.failures == 0
+
+
+@run
+async def test_a_load_that_has_processes_ended_has_waited_as_long_as_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=26) as found:
+        version = found.versions["a"]
+        found.room.needs.learn(version.key, version.config, 26 * _MIB)
+        found.idle_mib, found.ends_soon = 16, False
+        await found.settle()
+        version.want()
+        await found.until(lambda: bool(found.manager._turns))
+        (turn,) = found.manager._turns
+        since = turn.since
+        await found.until(lambda: found.ending_mib == 16)
+        assert turn.since == since
+        assert turn.measured > since
 
 
 @run
@@ -442,6 +543,23 @@ async def test_a_spare_counts_before_all_processes_are_measured_again(
         found.spare_mib, before = 2, found.measurements
         await found.room.measure_if_due(is_waited_for=False)
         assert found.room.memory.total == 12 * _MIB
+        assert found.measurements == before
+
+
+@run
+async def test_a_spare_that_is_being_made_counts_before_it_exists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        found.spare_mib = 5
+        await found.use("a")
+        await found.settle()
+        for often in ("_MEASURE_S", "_MEASURE_LOADING_S"):
+            monkeypatch.setattr(room, often, 1000.0)
+        found.spare_mib, found.is_spare_coming, before = 0, True, found.measurements
+        await found.room.measure_if_due(is_waited_for=False)
+        assert found.room.memory.total == 15 * _MIB
+        assert found.room.missing(found.versions["a"], 30 * _MIB) == 15 * _MIB  # a load does not get it yet
         assert found.measurements == before
 
 
