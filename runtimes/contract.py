@@ -337,7 +337,7 @@ class Model:
         return answer
 
     def in_fp32(self) -> "Model":
-        """Return this model as it would compute in FP32 what it computes in BF16, with outputs that are not rounded.
+        """Return this model as it would compute in FP32 what it computes in FP16 or BF16, its outputs not rounded.
 
         An export is compared with that. This model cannot be used afterwards. Raises LoadError if the runtime cannot do
         so.

@@ -14,7 +14,7 @@ exception. What it prints is shown to the user if it fails.
 import importlib
 import sys
 import types
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -57,6 +57,15 @@ class Step(NamedTuple):
         """Return the inputs of the first example, which is a batch of one."""
         arrays = array_files.read(self.examples[0])
         return {spec.name: arrays[spec.name] for spec in self.inputs}
+
+
+def refuse_shared(inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raise Refused if an output that is not an input has the name of one: a graph of ONNX has each name only once."""
+    for name in outputs:
+        if name in inputs:
+            raise Refused(
+                "ONNX cannot have an output with the name of an input, as '%s': rename one of them in the model" % name
+            )
 
 
 def convert(job: Dict[str, Any]) -> Dict[str, Any]:

@@ -41,8 +41,8 @@ def run_cases(job: Dict[str, Any]) -> Dict[str, Any]:
     fixed      the number of rows per run if the artifact accepts no other; 0 for any
     timed      a file of inputs for which the duration of an inference is measured; "" for none
     decide     whether the description includes how a worker would batch requests
-    in_fp32    whether the model computes in FP32 what it computes in BF16, with outputs that are not rounded. Fails if
-               its runtime cannot do that
+    in_fp32    whether the model computes in FP32 what it computes in FP16 or BF16, with outputs that are not rounded.
+               Fails if its runtime cannot do that
     """
     load = Load.from_json(job["load"])
     model, name = open_model(load, job["signature"])

@@ -5,7 +5,7 @@ boxes, one row, one class. A part's difference is its largest |a - b| in a case,
 case, where a is the original's. So errors in small numbers show next to large ones, and a case with huge numbers does
 not hide another. NaN and infinities must be in the same positions. Integers and booleans are equal or different.
 
-A model that computes in BF16 is compared as it would compute in FP32; see rounding.py.
+A model that computes in FP16 or BF16 is compared as it would compute in FP32; see rounding.py.
 """
 
 from collections.abc import Container, Mapping, Sequence

@@ -100,7 +100,7 @@ class CasesJob(NamedTuple):
     large    limit the time and the memory of the runs, because their integers are large
     fold     retry refused inputs with their integers modulo what the model accepts
     decide   describe how a worker would batch requests, too
-    in_fp32  compute in FP32 what the model computes in BF16, and round no output
+    in_fp32  compute in FP32 what the model computes in FP16 or BF16, and round no output
     """
 
     load: Load

@@ -1,9 +1,9 @@
-"""Compares numbers of few digits, BF16 and FP8, with what was rounded to them.
+"""Compares numbers of few digits, FP16, BF16 and FP8, with what was rounded to them.
 
-Neighbors in BF16 differ by up to 2^-7 of their size, and in FP8 by up to a quarter: a tolerance that excuses rounding
-would excuse mistakes. And an original that computes in BF16 rounds after each operator, where no export does. So the
-original is computed in FP32 where that is possible, and a number of the export is right if it is the original's number
-in FP32, rounded once.
+Neighbors in FP16 differ by up to 2^-10 of their size, in BF16 by up to 2^-7, and in FP8 by up to a quarter: a tolerance
+that excuses rounding would excuse mistakes. And an original that computes in FP16 or BF16 rounds after each operator,
+where no export does. So the original is computed in FP32 where that is possible, and a number of the export is right if
+it is the original's number in FP32, rounded once.
 """
 
 import math
@@ -22,7 +22,7 @@ MOST = 2.0**-4
 # Ranks of scores, such as the largest one's, differ where rounding makes scores equal, but not in most places.
 _MOST_INTEGERS = 0.5
 # How far neighbors are apart at most, relative to the larger one.
-_COARSE = {"BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
+_COARSE = {"FP16": 2.0**-10, "BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
 
 
 def is_coarse(datatype: str) -> bool:
@@ -67,10 +67,20 @@ def unrounded(precise: Array, own: Array | None, answer: Array) -> Array:
 def own_error(precise: Array, own: Array, least: float) -> float:
     """Return how much the original differs from itself in FP32, rounded once, relative to its largest value, which is
     `least` at least. For integers, it is the share of those that differ, if that is most of them. Infinite if the two
-    have different shapes, as where the model reads the bits of BF16.
+    have different shapes, as where the model reads the bits of BF16, or if the original is NaN or infinite where its
+    number in FP32 is not too large for its datatype, because a step in between was.
     """
-    if precise.shape != own.shape:
+    if precise.shape != own.shape or _overflows_between(precise, own):
         return math.inf
     a = widened(precise)
     found = relative_difference(a, unrounded(precise, None, own), least)
     return found if a.dtype.kind == "f" or found > _MOST_INTEGERS else 0.0
+
+
+def _overflows_between(precise: Array, own: Array) -> bool:
+    a, ours = widened(precise), widened(own)
+    if a.dtype.kind != "f" or ours.dtype.kind != "f":
+        return False
+    with np.errstate(invalid="ignore", over="ignore"):
+        once = widened(a.astype(own.dtype))
+    return bool(np.any(np.isfinite(once) & ~np.isfinite(ours)))

@@ -23,7 +23,7 @@ from runtimes import wire
 from runtimes.contract import Signature, TensorSpec, numpy_dtype
 from runtimes.control import Load
 
-# Formats of frameworks that can compute in FP32 what a model computes in BF16.
+# Formats of frameworks that can compute in FP32 what a model computes in FP16 or BF16.
 _IN_FP32 = ("torchscript", "pt2")
 
 
@@ -225,7 +225,7 @@ class _Comparison:
             answers = await self._in_fp32(answers)
         found, differing = compare(answers)
         if differing and not answers[0].own and self._source.format in _IN_FP32:
-            answers = await self._in_fp32(answers)  # it may compute in BF16 between inputs and outputs in FP32
+            answers = await self._in_fp32(answers)  # it may compute in 16 bits between inputs and outputs in FP32
             found, differing = compare(answers)
         if not differing or 2 * len(differing) > len(answers):
             return found

@@ -10,7 +10,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.conversion import Refused, Step
 from runtimes.torchscript.dtypes import to_tensor
-from runtimes.torchscript.fp32_program import NOTE, computes_in_bf16, in_fp32
+from runtimes.torchscript.fp32_program import in_fp32, narrow_datatypes, note
 from runtimes.torchscript.names import positions_of
 from runtimes.torchscript.screening import load_screened
 
@@ -26,8 +26,9 @@ def pt2_to_executorch(step: Step) -> List[str]:
     example = step.example()
     tensors = [to_tensor(example[spec.name].copy()) for spec in step.inputs]
     converted = []
-    if computes_in_bf16(program):
-        program, converted = in_fp32(program, tensors, widen_weights=True), [NOTE]
+    datatypes = narrow_datatypes(program)
+    if datatypes:
+        program, converted = in_fp32(program, tensors, widen_weights=True), [note(datatypes)]
     chosen = _chosen(step, program)
     if not program.range_constraints and chosen is None:
         _lower(step, program)  # all sizes are fixed

@@ -16,6 +16,8 @@ FLOATS: Dict[str, torch.dtype] = {
     if each.kind == "float" and each.typestr is not None
 }
 FLOATS.update(_LACKING)
+# Those in which models compute, with fewer bits than FP32.
+NARROW = {torch.float16: "FP16", torch.bfloat16: "BF16"}
 
 
 def datatype_of_tensors(dtype: torch.dtype) -> str:

@@ -1,5 +1,5 @@
-"""Makes programs that compute in BF16 compute in FP32, for converters: their runtimes have few kernels for BF16, or sum
-up in it. Inputs, outputs and weights stay BF16.
+"""Makes programs that compute in FP16 or BF16 compute in FP32, for converters: their runtimes have few kernels for
+these, round in other places than PyTorch, or sum up in them. Inputs, outputs and weights stay as they are.
 """
 
 from typing import Any, Dict, List, Sequence
@@ -12,16 +12,23 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.contract import LoadError
 
-NOTE = "it computes in FP32 what the original computes in BF16"
+from .dtypes import NARROW
 
 _CASTS = (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype, torch.ops.aten._assert_tensor_metadata.default)
 
 
-def computes_in_bf16(program: Any) -> bool:
-    """Whether an operator other than a conversion reads or returns BF16."""
+def narrow_datatypes(program: Any) -> List[str]:
+    """Return which of FP16 and BF16 operators other than conversions read or return."""
     parts = [each for each in program.graph_module.modules() if isinstance(each, GraphModule)]
     nodes = [node for part in parts for node in part.graph.nodes if node.op == "call_function"]
-    return any(_is_bf16(each) for node in nodes if node.target not in _CASTS for each in (node, *node.all_input_nodes))
+    computing = [node for node in nodes if node.target not in _CASTS]
+    found = {_dtype(each) for node in computing for each in (node, *node.all_input_nodes)}
+    return [name for dtype, name in NARROW.items() if dtype in found]
+
+
+def note(datatypes: Sequence[str]) -> str:
+    """Return a sentence for the report about a program of which narrow_datatypes() found these."""
+    return "it computes in FP32 what the original computes in %s" % " and ".join(datatypes)
 
 
 def in_fp32(program: Any, example: Sequence[torch.Tensor], widen_weights: bool = False) -> Any:
@@ -32,7 +39,7 @@ def in_fp32(program: Any, example: Sequence[torch.Tensor], widen_weights: bool =
     """
     spec = program.call_spec.in_spec
     if spec.num_leaves != len(example):
-        raise LoadError("the program has arguments that are not tensors, and computes in BF16")
+        raise LoadError("the program has arguments that are not tensors, and computes in fewer bits than FP32")
     module = program.module(check_guards=False)
     if widen_weights:
         module._apply(_widened_tensor)
@@ -61,17 +68,17 @@ class _Edges(torch.nn.Module):
         args, kwargs = tree_unflatten([_widened_tensor(each) for each in tensors], self._spec)
         leaves, spec = tree_flatten(self.module(*args, **kwargs))
         narrowed = [
-            leaf.to(dtype) if dtype is torch.bfloat16 and leaf.dtype is torch.float32 else leaf
+            leaf.to(dtype) if dtype in NARROW and leaf.dtype is torch.float32 else leaf
             for leaf, dtype in zip(leaves, self._dtypes)
         ]
         return tree_unflatten(narrowed, spec)
 
 
 def _convert(part: GraphModule) -> None:
-    """Make its operators create FP32 in place of BF16, and convert its weights where they are read."""
+    """Make its operators create FP32 in place of FP16 and BF16, and convert its weights where they are read."""
     for node in list(part.graph.nodes):
         node.args, node.kwargs = (map_aggregate(each, _widened) for each in (node.args, node.kwargs))
-        if node.op == "get_attr" and getattr(_attribute(part, node.target), "dtype", None) is torch.bfloat16:
+        if node.op == "get_attr" and getattr(_attribute(part, node.target), "dtype", None) in NARROW:
             with part.graph.inserting_after(node):
                 cast = part.graph.call_function(torch.ops.aten.to.dtype, (node, torch.float32))
             node.replace_all_uses_with(cast, delete_user_cb=lambda user, cast=cast: user is not cast)
@@ -79,11 +86,11 @@ def _convert(part: GraphModule) -> None:
 
 
 def _widened(value: Any) -> Any:
-    return torch.float32 if value is torch.bfloat16 else value
+    return torch.float32 if isinstance(value, torch.dtype) and value in NARROW else value
 
 
 def _widened_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.dtype is torch.bfloat16 else tensor
+    return tensor.float() if tensor.dtype in NARROW else tensor
 
 
 def _attribute(part: torch.nn.Module, path: str) -> Any:
@@ -93,8 +100,8 @@ def _attribute(part: torch.nn.Module, path: str) -> Any:
     return found
 
 
-def _is_bf16(node: Any) -> bool:
-    return getattr(node.meta.get("val"), "dtype", None) is torch.bfloat16
+def _dtype(node: Any) -> Any:
+    return getattr(node.meta.get("val"), "dtype", None)
 
 
 def _output_dtypes(program: Any) -> List[Any]:

@@ -1,4 +1,4 @@
-"""Runs a model in FP32 where it computes in BF16, whatever its graph says: what an export is compared with."""
+"""Runs a model in FP32 where it computes in FP16 or BF16, whatever its graph says: what an export is compared with."""
 
 from typing import Any, Callable, List, Tuple
 
@@ -8,12 +8,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from .dtypes import NARROW
+
 # PyTorch only stores numbers in these, and computes with them in others.
 _STORED = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 class _InFp32(TorchDispatchMode):
-    """Gives FP32 to each operator in place of BF16. unrounded: what was rounded to a tensor of FP8."""
+    """Gives FP32 to each operator in place of FP16 and BF16. unrounded: what was rounded to a tensor of FP8."""
 
     supports_higher_order_operators = True
 
@@ -64,7 +66,7 @@ class _InFp32(TorchDispatchMode):
 
 
 def in_fp32(call: Callable[[List[Any]], Any], module: torch.nn.Module) -> Callable[[List[Any]], Any]:
-    """Return the call in FP32, with outputs that are not rounded to BF16 or FP8. Widens the module's own tensors."""
+    """Return the call in FP32, whose outputs are not rounded to FP16, BF16 or FP8. Widens the module's own tensors."""
     module._apply(_widened)  # operators that write to them in place must find them in FP32 already
 
     def call_in_fp32(values: List[Any]) -> Any:
@@ -77,5 +79,5 @@ def in_fp32(call: Callable[[List[Any]], Any], module: torch.nn.Module) -> Callab
 
 def _widened(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.float() if value.dtype is torch.bfloat16 else value
-    return torch.float32 if value is torch.bfloat16 else value
+        return value.float() if value.dtype in NARROW else value
+    return torch.float32 if isinstance(value, torch.dtype) and value in NARROW else value

@@ -41,6 +41,13 @@ class Masked(nn.Module):
         return x * scale, (x.sum(dim=1), x.size(0))
 
 
+class Updates(nn.Module):
+    """Of which one output has the name of the input."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"x": x + 1, "norm": x.norm(dim=1)}
+
+
 class Shouts(nn.Module):
     def forward(self, texts: list[str]) -> tuple[list[str], list[int]]:
         return [text.upper() for text in texts], [len(text) for text in texts]
@@ -92,6 +99,10 @@ def main(top: Path) -> None:
     for name, given in (("masked", {"x": x, "mask": mask, "scale": 3.0}), ("unmasked", {"x": x})):
         scaled, (sums, count) = masked(**given)
         case(name, given, {"OUTPUT__0": scaled, "OUTPUT__1_0": sums, "OUTPUT__1_1": count})
+
+    updates, x = torch.jit.script(Updates()), torch.rand(2, 3)
+    updates.save(place("updates", "pt"))
+    case("updates", {"x": x}, updates(x))
 
     shouts, texts = torch.jit.script(Shouts()), ["one", "grün"]
     shouts.save(place("shouts", "pt"))

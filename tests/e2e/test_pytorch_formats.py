@@ -29,6 +29,7 @@ CASES = {
     "recurrent": "recurrent",
     "masked": "masked",
     "unmasked": "masked",
+    "updates": "updates",
     "shouts": "shouts",
     "lite": "lite",
     "compiled": "compiled",

@@ -1,11 +1,12 @@
 """Run models in FP32 as an export's proof does, in torchscript's environment. Print what does not match.
 
-Each module is made twice from the same numbers: in BF16, and in FP32, which is what the first one must compute. Results
-in FP8 are compared before they were rounded.
+Each module is made twice from the same numbers: in FP16 or BF16, and in FP32, which is what the first one must compute.
+Results in FP8 are compared before they were rounded.
 """
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from runtimes.torchscript.fp32_reference import in_fp32
 
-X = (torch.arange(16).reshape(2, 8) / 7 - 1).bfloat16()
+X = torch.arange(16).reshape(2, 8) / 7 - 1
+NARROW = (torch.float16, torch.bfloat16)
 STORED = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -24,7 +26,7 @@ class Layer(torch.nn.Module):
         self.layer = torch.nn.Linear(8, 8)
 
     def stored(self, y: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return y.to(dtype) if y.dtype is torch.bfloat16 else y
+        return y.to(dtype) if y.dtype in NARROW else y
 
 
 class Branches(Layer):
@@ -57,28 +59,28 @@ class Moved(Layer):
 
 
 def modules() -> Any:
-    for kind in (Branches, Repeats, Numbers, Moved):
+    for kind, dtype in product((Branches, Repeats, Numbers, Moved), NARROW):
         torch.manual_seed(0)
-        module = kind().bfloat16()
+        module, x = kind().to(dtype), X.to(dtype)
         right = kind()
         right.load_state_dict(module.state_dict())
         for form in ("traced", "exported"):
             if form == "traced" and kind in (Branches, Repeats):
                 continue
             found = (
-                torch.jit.trace(module, (X,), check_trace=False)
+                torch.jit.trace(module, (x,), check_trace=False)
                 if form == "traced"
-                else torch.export.export(module, (X,)).module()
+                else torch.export.export(module, (x,)).module()
             )
-            yield f"{kind.__name__} {form}", found, right(X.float())
+            yield f"{kind.__name__} {dtype} {form}", x, found, right(x.float())
 
 
 wrong = {}
-for name, module, right in modules():
+for name, x, module, right in modules():
     try:
         call = in_fp32(lambda values, module=module: module(*values), module)
         for _ in range(2):  # TorchScript optimizes the graph after the first call
-            torch.testing.assert_close(call([X]), right)
+            torch.testing.assert_close(call([x]), right)
     except Exception as error:
         wrong[name] = str(error)
 print(json.dumps(wrong))

@@ -29,8 +29,15 @@ class Edges(torch.nn.Module):
         return self.layer(x.float()).bfloat16()
 
 
+class Updates(torch.nn.Module):
+    """Of which one output has the name of the input."""
+
+    def forward(self, x):
+        return {"norm": x.norm(dim=1), "x": x + 1}
+
+
 class Layers(torch.nn.Module):
-    """BF16 throughout: a sum of 256 terms, a layer norm, a softmax, a maximum and zeros."""
+    """FP16 or BF16 throughout: a sum of 256 terms, a layer norm, a softmax, a maximum and zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,14 +53,17 @@ if __name__ == "__main__":
     layers = Layers().to(torch.bfloat16)
     unbiased = copy.deepcopy(layers)
     torch.nn.init.zeros_(unbiased.last.bias)
+    half = Layers().to(torch.float16)
     for name, module, dtype in (
         ("halves", Halves(), torch.float32),
         ("edges", Edges(), torch.bfloat16),
+        ("updates", Updates(), torch.float32),
         ("bfloat16", layers, torch.bfloat16),
         ("unbiased", unbiased, torch.bfloat16),
+        ("float16", half, torch.float16),
     ):
         version = Path(sys.argv[1]) / name / "1"
         version.mkdir(parents=True)
-        count = 2 if name in ("bfloat16", "unbiased") else 1
+        count = 1 if name in ("halves", "edges", "updates") else 2
         rows, example = ({0: torch.export.Dim("rows")},) * count, (torch.rand(2, 4, dtype=dtype),) * count
         torch.export.save(torch.export.export(module.eval(), example, dynamic_shapes=rows), version / "model.pt2")

@@ -33,6 +33,13 @@ def test_outputs_of_torchscript_with_declared_names_are_exported_by_way_of_a_pro
     assert [name for name, *_ in report.outputs] == ["scores"]
 
 
+def test_an_output_with_the_name_of_an_input_is_refused_by_name_where_the_target_lacks_it(
+    repository: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotExport, match="ONNX cannot have an output with the name of an input, as 'x': rename one"):
+        run_export("updates", "onnx", tmp_path / "export", repository=repository)
+
+
 def test_bf16_is_exported_where_the_target_has_it(repository: Path, tmp_path: Path) -> None:
     report = run_export("edges", "onnx", tmp_path / "export", repository=repository)
     assert [datatype for _, datatype, *_ in (*report.inputs, *report.outputs)] == ["BF16", "BF16"]

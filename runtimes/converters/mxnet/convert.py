@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from runtimes.contract import numpy_dtype
-from runtimes.conversion import Refused, Step
+from runtimes.conversion import Refused, Step, refuse_shared
 from runtimes.mxnet.files import has_numpy_shapes, newest_parameters
 
 _OPSET = 13
@@ -49,6 +49,7 @@ def mxnet_to_onnx(step: Step) -> None:
         )
     _clamp_embedding_ids(model.graph)
     names = {value.name: spec.name for value, spec in zip(model.graph.output, step.outputs)}
+    refuse_shared([spec.name for spec in step.inputs], [new for old, new in names.items() if old != new])
     _rename(model.graph, names)
     order = {spec.name: index for index, spec in enumerate(step.inputs)}
     inputs = sorted([value for value in model.graph.input if value.name in order], key=lambda value: order[value.name])

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 import onnx_ir as ir
 
-from runtimes.conversion import Refused, Step
+from runtimes.conversion import Refused, Step, refuse_shared
 from runtimes.converters.names import set_names
 
 _SIGNATURE = "serving_default"
@@ -233,6 +233,7 @@ def renamed(
     model: Any, inputs: Sequence[str], outputs: Sequence[str], new_inputs: Sequence[str], new_outputs: Sequence[str]
 ) -> Any:
     """Reorder and rename the model's inputs and outputs, in place. Raises Refused if it does not have one."""
+    refuse_shared(new_inputs, new_outputs)
     graph = model.graph
     inputs_by_name = {value.name: value for value in graph.inputs}
     outputs_by_name = {value.name: value for value in graph.outputs}

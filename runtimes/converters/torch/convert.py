@@ -10,7 +10,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch.utils._pytree import tree_leaves
 
 from runtimes.contract import TensorSpec
-from runtimes.conversion import Refused, Step
+from runtimes.conversion import Refused, Step, refuse_shared
 from runtimes.converters.names import set_names
 from runtimes.torchscript import fp32_program
 from runtimes.torchscript.dtypes import to_tensor
@@ -21,24 +21,23 @@ from runtimes.torchscript.screening import load_screened
 _MAX_IN_ONE_FILE = 2_000_000_000
 
 
-def torchscript_to_tflite(step: Step) -> None:
+def torchscript_to_tflite(step: Step) -> List[str]:
     from torch._export.converter import TS2EPConverter
 
     module, example = _scripted(step)
     # This private class is the only way from TorchScript to torch.export.
-    _to_tflite(step, TS2EPConverter(module, example).convert().module(), example)
+    return _to_tflite(step, TS2EPConverter(module, example).convert(), example)
 
 
-def exported_to_tflite(step: Step) -> None:
+def exported_to_tflite(step: Step) -> List[str]:
     program = load_screened(step.source)
-    chosen = positions_of(step.outputs, program.call_spec.out_spec)
-    _to_tflite(step, _Chosen(program.module(), chosen), _example(step))
+    return _to_tflite(step, program, _example(step), positions_of(step.outputs, program.call_spec.out_spec))
 
 
 class _Chosen(torch.nn.Module):
     """A program of which only these of its flat results are wanted, in this order."""
 
-    def __init__(self, program: torch.nn.Module, positions: List[int]) -> None:
+    def __init__(self, program: torch.nn.Module, positions: Sequence[int]) -> None:
         super().__init__()
         self.program, self._positions = program, positions
 
@@ -79,8 +78,8 @@ def exported_to_onnx(step: Step) -> List[str]:
 def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen: Sequence[int] = ()) -> List[str]:
     """chosen: the positions of the served outputs among the program's results, if these are not all of them."""
     notes = []
-    if fp32_program.computes_in_bf16(program):
-        program, notes = fp32_program.in_fp32(program, example), [fp32_program.NOTE]
+    if datatypes := fp32_program.narrow_datatypes(program):
+        program, notes = fp32_program.in_fp32(program, example), [fp32_program.note(datatypes)]
     converted = torch.onnx.export(
         program, example, dynamo=True, verbose=False, input_names=[spec.name for spec in step.inputs]
     )
@@ -90,6 +89,7 @@ def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen
         graph.outputs[:] = [graph.outputs[position] for position in chosen]
         RemoveUnusedNodesPass()(converted.model)
     for output, spec in zip(graph.outputs, step.outputs):
+        refuse_shared([each.name for each in graph.inputs if each is not output], [spec.name])
         output.name = spec.name
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     converted.save(step.destination, external_data=size >= _MAX_IN_ONE_FILE)
@@ -119,15 +119,22 @@ def _example(step: Step) -> Tuple[Any, ...]:
     return tuple(to_tensor(example[spec.name].copy()) for spec in step.inputs)
 
 
-def _to_tflite(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
+def _to_tflite(step: Step, program: Any, example: Tuple[Any, ...], chosen: Sequence[int] = ()) -> List[str]:
+    """chosen: as for _exported_to_onnx."""
     import litert_torch
 
-    litert_torch.convert(module, example).export(step.destination)
+    notes = []
+    if datatypes := fp32_program.narrow_datatypes(program):
+        program, notes = fp32_program.in_fp32(program, example, widen_weights=True), [fp32_program.note(datatypes)]
+    module = program.module()
+    litert_torch.convert(_Chosen(module, chosen) if chosen else module, example).export(step.destination)
     set_names(step.destination, step)
+    return notes
 
 
 def _to_onnx(step: Step, module: Any, example: Tuple[Any, ...]) -> None:
     symbolics.register()
+    refuse_shared([spec.name for spec in step.inputs], [spec.name for spec in step.outputs])
     tensors = [*module.parameters(), *module.buffers(), *example]
     if any(tensor.dtype is torch.bfloat16 for tensor in tensors):
         raise Refused("it keeps BF16, for which ONNX Runtime has few kernels")

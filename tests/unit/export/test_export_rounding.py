@@ -1,4 +1,4 @@
-"""Exports of models that compute in BF16, or return FP8: what is noticed when the original in FP32 is known."""
+"""Exports of models that compute in FP16 or BF16, or return FP8: what is noticed when the original in FP32 is known."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +16,7 @@ RANDOM = np.random.default_rng(0)
 FIRST, SECOND = RANDOM.normal(0, 0.3, (8, 16)), RANDOM.normal(0, 0.3, (16, 4))
 BIAS = np.array([0.02, 0.04, -0.03, 0.02])
 CASES = [RANDOM.normal(0, 10.0**size, (rows, 8)) for size in (-1, 0, 1) for rows in (1, 2, 7, 7)]
-DATATYPES = ["BF16", "FP8_E4M3FN", "FP8_E5M2"]
+DATATYPES = ["FP16", "BF16", "FP8_E4M3FN", "FP8_E5M2"]
 
 
 def rounded(datatype: str, array: np.ndarray) -> np.ndarray:
@@ -132,6 +132,17 @@ def test_cases_in_which_the_original_is_mostly_rounding_are_not_compared() -> No
     assert (found.left_out, within(found, 1e-4)) == (["c3"], True)
     many = [each._replace(own={"y": each.original["y"] * 2}) for each in right]
     assert "mostly rounding" in differ(many).problem
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_cases_in_which_a_step_of_the_original_was_too_large_are_not_compared(value: float) -> None:
+    right = answers(partial(network, round_=exact), "FP16")
+    own = right[3].own["y"].copy()
+    own[0, 0] = value
+    found = differ([*right[:3], right[3]._replace(own={"y": own}), *right[4:]])
+    assert (found.left_out, within(found, 1e-4)) == (["c3"], True)
+    broken = right[3]._replace(other={"y": own})  # the export's own overflow is none of the original's
+    assert differ([*right[:3], broken, *right[4:]]).problem
 
 
 @pytest.mark.parametrize(("share", "matches"), [(0.1, True), (0.9, False)])

@@ -1,4 +1,4 @@
-"""Programs of PyTorch that compute in BF16: exports compute in FP32, and small mistakes in them are noticed."""
+"""Programs of PyTorch that compute in FP16 or BF16: exports compute in FP32, and small mistakes in them are noticed."""
 
 import asyncio
 import subprocess
@@ -24,7 +24,9 @@ from runtimes.contract import numpy_dtype
 from tests.support.export_runs import environments, run_export
 
 MAKE = Path(__file__).parent / "make_programs.py"
-TARGETS = ("onnx", "executorch")
+DATATYPES = {"bfloat16": "BF16", "float16": "FP16"}
+FILES = {"onnx": "model.onnx", "executorch": "model.pte"}
+EXPORTS = [("bfloat16", "onnx"), ("bfloat16", "executorch"), ("float16", "onnx")]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,15 @@ def repository(runtime_python: Callable[[str], Path], tmp_path_factory: pytest.T
 @pytest.fixture(scope="module")
 def exports(
     repository: Path, runtime_environment: Callable[[str], Environment], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, Report]]:
-    """Target → the model file of an export, and its report."""
+) -> dict[tuple[str, str], tuple[Path, Report]]:
+    """Model and target → the model file of an export, and its report."""
     runtime_environment("onnx")
-    folder = tmp_path_factory.mktemp("exports")
-    reports = {each: run_export("bfloat16", each, folder / each, repository=repository) for each in TARGETS}
-    files = {"onnx": "model.onnx", "executorch": "model.pte"}
-    return {each: (folder / each / files[each], report) for each, report in reports.items()}
+    folder, found = tmp_path_factory.mktemp("exports"), {}
+    for model, target in EXPORTS:
+        out = folder / model / target
+        report = run_export(model, target, out, repository=repository)
+        found[model, target] = (out / FILES[target], report)
+    return found
 
 
 def original(repository: Path, model: str, scratch: Path) -> tuple[Original, Workspace]:
@@ -72,20 +76,20 @@ def problem(target: str, artifact: Path, of: tuple[Original, Workspace]) -> str:
 
 
 @pytest.fixture(scope="module")
-def right(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Original, Workspace]:
-    return original(repository, "bfloat16", tmp_path_factory.mktemp("right"))
+def right(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Original, Workspace]]:
+    return {model: original(repository, model, tmp_path_factory.mktemp(model)) for model in DATATYPES}
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_model_that_computes_in_bf16_is_exported_in_fp32(
-    exports: dict[str, tuple[Path, Report]], target: str
+@pytest.mark.parametrize(("model", "target"), EXPORTS)
+def test_a_model_that_computes_in_16_bits_is_exported_in_fp32(
+    exports: dict[tuple[str, str], tuple[Path, Report]], model: str, target: str
 ) -> None:
-    report = exports[target][1]
+    report, datatype = exports[model, target][1], DATATYPES[model]
     datatypes = {name: datatype for name, datatype, *_ in (*report.inputs, *report.outputs)}
     assert [datatypes[name] for name in ("x", "y", "scores", "logits", "best", "zeros")] == [
-        "BF16", "BF16", "BF16", "BF16", "INT64", "BF16",
+        datatype, datatype, datatype, datatype, "INT64", datatype,
     ]  # fmt: skip
-    assert "it computes in FP32 what the original computes in BF16" in report.notes
+    assert f"it computes in FP32 what the original computes in {datatype}" in report.notes
     assert any(
         each.startswith("output 'logits' is compared with the original computed in FP32") for each in report.notes
     )
@@ -119,24 +123,29 @@ def with_a_leak(model: onnx.ModelProto) -> None:
 
 
 def with_weights_rounded_twice(model: onnx.ModelProto) -> None:
-    """To BF16, and then to FP8."""
+    """To FP16 or BF16, and then to FP8."""
     for tensor in list(model.graph.initializer):
         if len(tensor.dims) == 2:
             replaced(model, tensor.name, lambda values: values.astype(numpy_dtype("FP8_E4M3FN")).astype("f4"))
 
 
+@pytest.mark.parametrize("model", DATATYPES)
 @pytest.mark.parametrize("mistake", [without_bias, with_swapped_inputs, with_a_leak, with_weights_rounded_twice])
 def test_mistakes_in_an_onnx_file_are_noticed(
-    exports: dict[str, tuple[Path, Report]], right: Any, tmp_path: Path, mistake: Callable[[onnx.ModelProto], None]
+    exports: dict[tuple[str, str], tuple[Path, Report]],
+    right: Any,
+    tmp_path: Path,
+    model: str,
+    mistake: Callable[[onnx.ModelProto], None],
 ) -> None:
-    model = onnx.load(exports["onnx"][0])
-    mistake(model)
-    onnx.save(model, tmp_path / "model.onnx")
-    assert "of its largest value" in problem("onnx", tmp_path / "model.onnx", right)
+    wrong = onnx.load(exports[model, "onnx"][0])
+    mistake(wrong)
+    onnx.save(wrong, tmp_path / "model.onnx")
+    assert "of its largest value" in problem("onnx", tmp_path / "model.onnx", right[model])
 
 
 def test_a_bias_that_the_original_lacks_is_noticed_in_executorch(
-    exports: dict[str, tuple[Path, Report]], repository: Path, tmp_path: Path
+    exports: dict[tuple[str, str], tuple[Path, Report]], repository: Path, tmp_path: Path
 ) -> None:
-    artifact = exports["executorch"][0]
+    artifact = exports["bfloat16", "executorch"][0]
     assert "of its largest value" in problem("executorch", artifact, original(repository, "unbiased", tmp_path))
