@@ -1,35 +1,53 @@
-"""Images as bodies: how many the front decodes per second, against Pillow alone on all cores.
+"""Images as bodies: how many a gateway decodes per second, against Pillow alone on all cores, and at what CPU time.
 
     python -m benchmarks.images [--short] [--in-flight 16]
 
 JPEG and PNG of several sizes are scaled to 224x224 for an ONNX model that only averages them. All processes may use
-all cores, as may the references: a pool of threads in which Pillow decodes and scales (references/pillow.py), and a
-server that receives images, does the same with them, and nothing else (references/receive_and_decode.py). Contenders
-take turns. The CPU time per image is compared as well: of the front with all that it does for a request, and of both
-references.
+all cores, as may the references, which take turns with the gateway:
+
+    Pillow           a pool of threads that decodes and scales; no server (references/pillow.py)
+    received         a server that receives images, does the same with them, and nothing else
+                     (references/receive_and_decode.py)
+    handed over      a server that also writes the values for another process, which averages them
+                     (references/decode_and_hand_over.py)
+
+The first table compares images per second, the second CPU time per image: of Pillow, of everything that runs for one of
+the servers including its clients, and of each part of the gateway.
 """
 
 import argparse
 import io
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from benchmarks import h2load, models
 from benchmarks.h2load import Load
-from benchmarks.memory import pids
-from benchmarks.report import median_and_spread, ratio, table
+from benchmarks.memory import processes
+from benchmarks.report import ratio, table
 from benchmarks.servers import ROOT, cpu_seconds, gateway, reference
 
 _SIDE = 224
+_PILLOW, _CLIENT = "Pillow", "load generator"
+_RATIOS = (
+    ("received", _PILLOW),
+    ("handed over", _PILLOW),
+    ("gateway", _PILLOW),
+    ("gateway", "received"),
+    ("gateway", "handed over"),
+)
+_PARTS = (_CLIENT, "front's loop", "front's threads", "worker", "other processes")
 _IMAGES = ((320, 240, "JPEG"), (640, 480, "JPEG"), (1280, 960, "JPEG"), (640, 480, "PNG"))
 
 
@@ -68,65 +86,104 @@ def pillow(path: Path) -> Iterator[Pillow]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="7 rounds of 0.3 s instead of 15 of 1 s")
+    parser.add_argument("--short", action="store_true", help="rounds of 0.3 s instead of 1 s")
     parser.add_argument("--in-flight", type=int, default=16)
     options = parser.parse_args()
-    rounds, seconds = (7, 0.3) if options.short else (15, 1.0)
-    rows = []
+    rounds, seconds = 15, 0.3 if options.short else 1.0
+    rates, costs = [], []
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         folder = Path(made)
         models.channel_means(folder / "models" / "means" / "1" / "model.onnx", _SIDE)
         (folder / "models" / "means" / "model.toml").write_text(f"[preprocess]\nsize = [{_SIDE}, {_SIDE}]\n")
         cores = os.sched_getaffinity(0)
-        server = stack.enter_context(gateway(folder / "models", models=["means"], cores=cores))
-        receiver = stack.enter_context(reference("receive_and_decode", str(_SIDE), cores=cores))
-        (front,) = pids(server, "front-")
-        servers = {"received": (receiver.process.pid, receiver.ports["port"]), "ours": (front, server.ports["http"])}
+        references = {"received": "receive_and_decode", "handed over": "decode_and_hand_over"}
+        servers = {}
+        for name, module in references.items():
+            process = stack.enter_context(reference(module, str(_SIDE), cores=cores))
+            servers[name] = Server(process.ports["port"], {each.pid: name for each in process.tree()})
+        ours = stack.enter_context(gateway(folder / "models", models=["means"], cores=cores))
+        servers["gateway"] = Server(ours.ports["http"], processes(ours))
         for width, height, kind in _IMAGES:
             path = folder / f"{width}.{kind}"
             path.write_bytes(photo(width, height, kind))
-            headers = {"content-type": f"image/{kind.lower()}"}
-            data = path.read_bytes()
-            with pillow(path) as alone:
-                alone.seconds(8)
-                loads = {}
-                for name, (_, port) in servers.items():
-                    loads[name] = Load(f"http://127.0.0.1:{port}/predict/means", data, headers)
-                    h2load.run(loads[name], 4 * options.in_flight, options.in_flight)
-                count = max(int(seconds * 8 / alone.seconds(8)[1]), 2 * options.in_flight)
-                rates: dict[str, list[float]] = {name: [] for name in ("pillow", *servers)}
-                costs: dict[str, list[float]] = {name: [] for name in ("pillow", *servers)}
-                for _ in range(rounds):
-                    cpu, clock = alone.seconds(count)
-                    rates["pillow"].append(count / clock)
-                    costs["pillow"].append(cpu / count * 1e3)
-                    for name, (pid, _) in servers.items():
-                        before = cpu_seconds(pid)
-                        run = h2load.run(loads[name], count, options.in_flight)
-                        rates[name].append(count / run.seconds)
-                        costs[name].append((cpu_seconds(pid) - before) / count * 1e3)
-            rows.append(
-                [
-                    f"{width}x{height} {kind}, {len(data) // 1000} kB",
-                    *[f"{statistics.median(rate):.0f}" for rate in rates.values()],
-                    ratio(rates["received"], rates["pillow"]),
-                    ratio(rates["ours"], rates["pillow"]),
-                    ratio(rates["ours"], rates["received"]),
-                    *[median_and_spread(cost, 2) for cost in costs.values()],
-                    *[f"{min(costs[name]) / min(costs['ours']):.2f}" for name in ("pillow", "received")],
-                ]
-            )
-    head = ["image", "images/s: Pillow", "received and decoded", "gateway"]
-    head += ["received, of Pillow", "gateway, of Pillow", "gateway, of received"]
-    head += [
-        "CPU ms: Pillow",
-        "received and decoded",
-        "front",
-        "Pillow's CPU, of the front's (minima)",
-        "received, of it",
+            label = f"{width}x{height} {kind}, {path.stat().st_size // 1000} kB"
+            measured = _measure(path, f"image/{kind.lower()}", servers, rounds, seconds, options.in_flight)
+            rates.append([label, *_rates(measured)])
+            costs.append([label, *_costs(measured)])
+    print(f"{options.in_flight} in flight, {len(cores)} cores for everything, {rounds} rounds\n")
+    print(table(["image", f"images/s: {_PILLOW}", *servers, *[f"{a}, of {b}" for a, b in _RATIOS]], rates))
+    print("\nCPU ms per image, minima\n")
+    print(table(["image", _PILLOW, *[f"{name} (all)" for name in servers], *_PARTS], costs))
+
+
+class Server(NamedTuple):
+    """processes: pid → name"""
+
+    port: int
+    processes: dict[int, str]
+
+
+class Measured(NamedTuple):
+    """Of each contender, the images per second and the CPU ms per image of each round; of servers, by part."""
+
+    rates: dict[str, list[float]]
+    costs: dict[str, list[dict[str, float]]]
+
+
+def _measure(
+    path: Path, content_type: str, servers: dict[str, Server], rounds: int, seconds: float, in_flight: int
+) -> Measured:
+    measured = Measured(defaultdict(list), defaultdict(list))
+    loads = {
+        name: Load(f"http://127.0.0.1:{server.port}/predict/means", path.read_bytes(), {"content-type": content_type})
+        for name, server in servers.items()
+    }
+    with pillow(path) as alone:
+        alone.seconds(8)
+        for load in loads.values():
+            h2load.run(load, 4 * in_flight, in_flight)
+        count = max(int(seconds * 8 / alone.seconds(8)[1]), 2 * in_flight)
+        for _ in range(rounds):
+            cpu, clock = alone.seconds(count)
+            measured.rates[_PILLOW].append(count / clock)
+            measured.costs[_PILLOW].append({_PILLOW: cpu / count * 1e3})
+            for name, load in loads.items():
+                before = _cpu(servers[name])
+                run = h2load.run(load, count, in_flight)
+                measured.rates[name].append(count / run.seconds)
+                after = _cpu(servers[name])
+                measured.costs[name].append({part: (after[part] - before[part]) / count * 1e3 for part in after})
+    return measured
+
+
+def _cpu(server: Server) -> dict[str, float]:
+    """Return the CPU seconds so far, by part: of the load generator, which has ended, and of the server."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    parts = dict.fromkeys(_PARTS, 0.0)
+    parts[_CLIENT] = used.ru_utime + used.ru_stime
+    for pid, name in server.processes.items():
+        seconds = cpu_seconds(pid)
+        if name.startswith("front-"):
+            loop = cpu_seconds(pid, threads=[pid])
+            parts["front's loop"] += loop
+            parts["front's threads"] += seconds - loop
+        else:
+            parts["worker" if name.startswith("worker-") else "other processes"] += seconds
+    return parts
+
+
+def _rates(measured: Measured) -> list[str]:
+    every = measured.rates
+    return [
+        *[f"{statistics.median(rates):.0f}" for rates in every.values()],
+        *[ratio(every[ours], every[theirs]) for ours, theirs in _RATIOS],
     ]
-    print(f"{options.in_flight} in flight, {len(os.sched_getaffinity(0))} cores for everything, {rounds} rounds\n")
-    print(table(head, rows))
+
+
+def _costs(measured: Measured) -> list[str]:
+    totals = [min(sum(parts.values()) for parts in rounds) for rounds in measured.costs.values()]
+    parts = [min(each[part] for each in measured.costs["gateway"]) for part in _PARTS]
+    return [f"{value:.2f}" for value in [*totals, *parts]]
 
 
 if __name__ == "__main__":

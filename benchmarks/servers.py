@@ -53,13 +53,14 @@ class Server:
         return sum(cpu_seconds(process.pid) for process in self.tree())
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of the process's current threads.
+def cpu_seconds(pid: int, threads: Sequence[int] = ()) -> float:
+    """Return the CPU seconds of the process's current threads, or of these; the first one has the process's id.
 
     Reads schedstat, in which Linux counts nanoseconds; other files count ticks of 10 ms.
     """
     total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    tasks = Path(f"/proc/{pid}/task")
+    for task in [tasks / str(thread) for thread in threads] or tasks.iterdir():
         with suppress(OSError):  # the thread has just ended
             total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9

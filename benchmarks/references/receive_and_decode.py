@@ -12,24 +12,27 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from itertools import cycle
 
 from PIL import Image
 
 from benchmarks.references.receiving import receive, reply
 
+Finish = Callable[[Image.Image], bytes]
 
-def decode(data: memoryview, side: int) -> None:
+
+def decode(data: memoryview, side: int) -> Image.Image:
     """Do what Pillow alone does, without the copy that `convert` makes of an image that is RGB already."""
     image = Image.open(io.BytesIO(data))
-    (image if image.mode == "RGB" else image.convert("RGB")).resize((side, side), Image.Resampling.BILINEAR)
+    return (image if image.mode == "RGB" else image.convert("RGB")).resize((side, side), Image.Resampling.BILINEAR)
 
 
 class Decoder:
-    """A thread, and the connections that it serves."""
+    """A thread, and the connections that it serves. `finish` returns the body of the answer for a scaled image."""
 
-    def __init__(self, side: int) -> None:
-        self._side = side
+    def __init__(self, side: int, finish: Finish) -> None:
+        self._side, self._finish = side, finish
         self._poll = select.epoll()
         self._connections: dict[int, socket.socket] = {}
         threading.Thread(target=self._serve, daemon=True).start()
@@ -48,15 +51,19 @@ class Decoder:
                     del self._connections[descriptor]
                     connection.close()
                 else:
-                    decode(received[1], self._side)
-                    reply(connection, b"{}")
+                    reply(connection, self._finish(decode(received[1], self._side)))
+
+
+def serve(side: int, finishes: Sequence[Finish]) -> None:
+    """Serve with a thread for each of `finishes`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(f"port {listener.getsockname()[1]}", flush=True)
+    for decoder in cycle([Decoder(side, finish) for finish in finishes]):
+        decoder.add(listener.accept()[0])
 
 
 def main() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    print(f"port {listener.getsockname()[1]}", flush=True)
-    for decoder in cycle([Decoder(int(sys.argv[1])) for _ in os.sched_getaffinity(0)]):
-        decoder.add(listener.accept()[0])
+    serve(int(sys.argv[1]), [lambda image: b"{}" for _ in os.sched_getaffinity(0)])
 
 
 if __name__ == "__main__":
