@@ -28,7 +28,9 @@ def pt2_to_executorch(step: Step) -> List[str]:
     converted = []
     datatypes = narrow_datatypes(program)
     if datatypes:
-        program, converted = in_fp32(program, tensors, widen_weights=True), [note(datatypes)]
+        positions = positions_of(step.outputs, program.call_spec.out_spec)
+        served = dict(zip(positions, [spec.datatype for spec in step.outputs]))
+        program, converted = in_fp32(program, tensors, served, widen_weights=True), [note(datatypes)]
     chosen = _chosen(step, program)
     if not program.range_constraints and chosen is None:
         _lower(step, program)  # all sizes are fixed

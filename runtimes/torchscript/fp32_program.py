@@ -2,7 +2,7 @@
 these, round in other places than PyTorch, or sum up in them. Inputs, outputs and weights stay as they are.
 """
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch.export.graph_signature import OutputKind
@@ -12,7 +12,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from runtimes.contract import LoadError
 
-from .dtypes import NARROW
+from .dtypes import FLOATS, NARROW
+from .fp32_reference import InFp32
 
 _CASTS = (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype, torch.ops.aten._assert_tensor_metadata.default)
 
@@ -31,10 +32,23 @@ def note(datatypes: Sequence[str]) -> str:
     return "it computes in FP32 what the original computes in %s" % " and ".join(datatypes)
 
 
-def in_fp32(program: Any, example: Sequence[torch.Tensor], widen_weights: bool = False) -> Any:
+def of_script(module: Any, example: Tuple[Any, ...]) -> Any:
+    """Return a program that computes what a module of TorchScript does."""
+    from torch._export.converter import TS2EPConverter
+
+    # This private class is the only way. It computes constants of the graph, which must not round to 16 bits.
+    with torch.no_grad(), InFp32():
+        converter = TS2EPConverter(module, example)
+    return converter.convert()
+
+
+def in_fp32(
+    program: Any, example: Sequence[torch.Tensor], served: Mapping[int, str], widen_weights: bool = False
+) -> Any:
     """Return the program, whose arguments are tensors one after another then, in FP32. Raises LoadError.
 
     example        the inputs
+    served         position among the program's flat outputs → datatype, of those that are served
     widen_weights  whether weights become FP32, too, for converters that need them as constants
     """
     spec = program.call_spec.in_spec
@@ -50,7 +64,10 @@ def in_fp32(program: Any, example: Sequence[torch.Tensor], widen_weights: bool =
         for axis in shape:
             if tensors[index].shape[axis] == 1:  # torch.export takes a size of one for a fixed size
                 tensors[index] = torch.cat([tensors[index]] * 2, axis)
-    edges = _Edges(module, _output_dtypes(program), spec)
+    dtypes = _output_dtypes(program)
+    for position, datatype in served.items():  # constants of TorchScript may have made them FP32
+        dtypes[position] = FLOATS.get(datatype, dtypes[position])
+    edges = _Edges(module, dtypes, spec)
     return torch.export.export(edges, tuple(tensors), dynamic_shapes={"tensors": tuple(shapes)}, strict=False)
 
 

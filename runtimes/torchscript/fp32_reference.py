@@ -14,7 +14,7 @@ from .dtypes import NARROW
 _STORED = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-class _InFp32(TorchDispatchMode):
+class InFp32(TorchDispatchMode):
     """Gives FP32 to each operator in place of FP16 and BF16. unrounded: what was rounded to a tensor of FP8."""
 
     supports_higher_order_operators = True
@@ -70,7 +70,7 @@ def in_fp32(call: Callable[[List[Any]], Any], module: torch.nn.Module) -> Callab
     module._apply(_widened)  # operators that write to them in place must find them in FP32 already
 
     def call_in_fp32(values: List[Any]) -> Any:
-        with torch.no_grad(), _InFp32() as mode:
+        with torch.no_grad(), InFp32() as mode:
             result = call([_widened(value) for value in values])
         return tree_map(lambda each: mode.unrounded.get(each, each) if isinstance(each, torch.Tensor) else each, result)
 

@@ -22,11 +22,8 @@ _MAX_IN_ONE_FILE = 2_000_000_000
 
 
 def torchscript_to_tflite(step: Step) -> List[str]:
-    from torch._export.converter import TS2EPConverter
-
     module, example = _scripted(step)
-    # This private class is the only way from TorchScript to torch.export.
-    return _to_tflite(step, TS2EPConverter(module, example).convert(), example)
+    return _to_tflite(step, fp32_program.of_script(module, example), example)
 
 
 def exported_to_tflite(step: Step) -> List[str]:
@@ -54,18 +51,14 @@ def torchscript_to_onnx(step: Step) -> None:
 
 def torchscript_to_onnx_by_export(step: Step) -> List[str]:
     """Convert by way of torch.export, which infers shapes that the script does not contain."""
-    from torch._export.converter import TS2EPConverter
-
     module, example = _scripted(step)
-    return _exported_to_onnx(step, TS2EPConverter(module, example).convert(), example)
+    return _exported_to_onnx(step, fp32_program.of_script(module, example), example)
 
 
 def torchscript_to_pt2(step: Step) -> None:
     """Write a program of torch.export, whose sizes are those of the example."""
-    from torch._export.converter import TS2EPConverter
-
     module, example = _scripted(step)
-    torch.export.save(TS2EPConverter(module, example).convert(), step.destination)
+    torch.export.save(fp32_program.of_script(module, example), step.destination)
 
 
 def exported_to_onnx(step: Step) -> List[str]:
@@ -79,7 +72,10 @@ def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen
     """chosen: the positions of the served outputs among the program's results, if these are not all of them."""
     notes = []
     if datatypes := fp32_program.narrow_datatypes(program):
-        program, notes = fp32_program.in_fp32(program, example), [fp32_program.note(datatypes)]
+        program, notes = (
+            fp32_program.in_fp32(program, example, _datatypes(step, chosen)),
+            [fp32_program.note(datatypes)],
+        )
     converted = torch.onnx.export(
         program, example, dynamo=True, verbose=False, input_names=[spec.name for spec in step.inputs]
     )
@@ -94,6 +90,11 @@ def _exported_to_onnx(step: Step, program: Any, example: Tuple[Any, ...], chosen
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     converted.save(step.destination, external_data=size >= _MAX_IN_ONE_FILE)
     return notes
+
+
+def _datatypes(step: Step, chosen: Sequence[int]) -> Dict[int, str]:
+    """Return position among the program's results → datatype of the served output."""
+    return dict(zip(chosen or range(len(step.outputs)), [spec.datatype for spec in step.outputs]))
 
 
 def _scripted(step: Step) -> Tuple[Any, Tuple[Any, ...]]:
@@ -125,7 +126,8 @@ def _to_tflite(step: Step, program: Any, example: Tuple[Any, ...], chosen: Seque
 
     notes = []
     if datatypes := fp32_program.narrow_datatypes(program):
-        program, notes = fp32_program.in_fp32(program, example, widen_weights=True), [fp32_program.note(datatypes)]
+        program = fp32_program.in_fp32(program, example, _datatypes(step, chosen), widen_weights=True)
+        notes = [fp32_program.note(datatypes)]
     module = program.module()
     litert_torch.convert(_Chosen(module, chosen) if chosen else module, example).export(step.destination)
     set_names(step.destination, step)
