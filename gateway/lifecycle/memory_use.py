@@ -1,6 +1,7 @@
 """What the processes of the gateway take, by measurement, and what models that are being loaded will need."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.lifecycle.policy import VersionKey
@@ -86,6 +87,7 @@ class MemoryUse:
     joins. So it belongs to no model.
 
     base      what processes take that serve no model on demand, and all that is shared
+    growth    what these processes have grown by since that was measured
     spares    the own pages of processes that wait to become workers, or will: they come and go with each load
     ending    the own pages of processes that helped to start workers and were ended, but still have them
     measured  the own pages of each model on demand that has workers
@@ -93,7 +95,8 @@ class MemoryUse:
     """
 
     def __init__(self) -> None:
-        self.base = self.spares = self.ending = 0
+        self.base = self.growth = self.spares = self.ending = 0
+        self._before: dict[int, int] = {}
         self.measured: dict[VersionKey, int] = {}
         self.reserved: dict[VersionKey, int] = {}
 
@@ -103,17 +106,36 @@ class MemoryUse:
     @property
     def total(self) -> int:
         models = sum(self.of(key) for key in {*list(self.measured), *list(self.reserved)})
-        return self.base + self.spares + self.ending + models
+        return self.base + self.growth + self.spares + self.ending + models
 
-    def take(self, found: Mapping[int, Resident], workers: Mapping[VersionKey, Iterable[int]]) -> None:
+    def take(
+        self,
+        found: Mapping[int, Resident],
+        workers: Mapping[VersionKey, Iterable[int]],
+        helping: Iterable[int] = (),
+        starting: Iterable[int] = (),
+    ) -> None:
         """Take over a measurement of all processes, by id, after `spares` and `ending`.
 
-        workers: the processes of each model on demand
+        workers   the processes of each model on demand
+        helping   what `spares` and `ending` are about
+        starting  the processes that will be workers: they have their memory of what is reserved
         """
         for key, pids in workers.items():
             self.take_model(key, [found[pid] for pid in pids if pid in found])
         own = sum(self.measured[key] for key in workers)
+        own += sum(found[pid].private for pid in starting if pid in found)
         self.base = sum(each.share for each in found.values()) - own - self.spares - self.ending
+        others = found.keys() - {*helping, *starting, *itertools.chain(*workers.values())}
+        self._before, self.growth = {pid: found[pid].all for pid in others}, 0
+
+    def take_growth(self, size_of: Callable[[int], int], others: Iterable[int]) -> None:
+        """See what processes that serve no model on demand have grown by since they were measured.
+
+        size_of: returns what all pages of a process take. others: processes that may be new since then
+        """
+        every = {*self._before, *others}
+        self.growth = sum(max(0, size_of(pid) - self._before.get(pid, 0)) for pid in every)
 
     def take_model(self, key: VersionKey, found: Sequence[Resident]) -> None:
         """Take over a measurement of the processes of one model."""

@@ -16,7 +16,7 @@ from gateway.lifecycle.model_version import ModelVersion
 from gateway.lifecycle.models_in_memory import MIN_STAY_S, ModelsInMemory, may_leave
 from gateway.lifecycle.policy import State, VersionKey
 from gateway.lifecycle.spare_memory import Helpers, SpareMemory
-from gateway.process.resident import Resident, resident
+from gateway.process.resident import Resident, resident, resident_bytes
 
 log = logging.getLogger("models")
 
@@ -145,12 +145,13 @@ class Room:
                 self._measure(version)
             self._spares.take({pid: resident(pid) for pid in self._spares.pids})
         self.memory.spares = self._spares.total
+        self.memory.take_growth(resident_bytes, self._helpers.importing() if self._helpers is not None else ())
         if now - self._measured >= (self._pause_s if is_waited_for or self.models.loading else _MEASURE_S):
             await self._measure_all()
 
     async def _measure_all(self) -> None:
         now = time.monotonic()
-        before, changing = self._worker_pids(), self._that_change()
+        before, starting, changing = self._worker_pids(), self._starting(), self._that_change()
         found = await asyncio.to_thread(measure, os.getpid())
         after = self._worker_pids()
         for key, pids in before.items():
@@ -159,7 +160,8 @@ class Room:
         self._spares.take(found)
         self.memory.spares = self._spares.total
         self._take_ending(found)
-        self.memory.take(found, after)
+        starting = (starting | self._starting()).difference(*after.values())
+        self.memory.take(found, after, self._spares.pids | self._ending(), starting)
         self._measured, self._changing = now, changing | self._that_change()
         self._pause_s = min(_MEASURE_S, max(_MEASURE_LOADING_S, _MEASURE_PAUSE * (time.monotonic() - now)))
         for version, since in self.models.loaded.items():
@@ -171,6 +173,9 @@ class Room:
     def _that_change(self) -> "set[ModelVersion | int]":
         """Return the models that come or go, and the helping processes that go."""
         return {*self.models.loading, *self.models.leaving, *self._ending()}
+
+    def _starting(self) -> set[int]:
+        return set(self._helpers.starting()) if self._helpers is not None else set()
 
     def _ending(self) -> set[int]:
         return set(self._helpers.ending()) if self._helpers is not None else set()

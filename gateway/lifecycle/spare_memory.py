@@ -15,6 +15,12 @@ class Helpers(Protocol):
     def coming(self) -> Mapping[str, Collection[int]]:
         """Return the same for those that are being made; 0 for each that does not exist yet."""
 
+    def importing(self) -> Collection[int]:
+        """Return the processes that import frameworks, or have done so, to be copied."""
+
+    def starting(self) -> Collection[int]:
+        """Return the processes that are becoming workers, but are not known as such yet."""
+
     def end_spares(self) -> bool:
         """End all these processes, and make none for a while. Return whether there were any."""
 

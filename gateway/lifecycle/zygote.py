@@ -62,6 +62,7 @@ class Zygote:
         self._ends = self._retires = False
         self._pending = 0
         self._workers = 0  # and those that are to be started
+        self._starting: set[Copy] = set()
         self._idle: asyncio.TimerHandle | None = None
         self.spare = Spare(self.name, lambda: self._copy(is_spare=True))
         self._lock = asyncio.Lock()  # held from a request to its answer
@@ -146,11 +147,14 @@ class Zygote:
         return await self._become_worker(await self._copy(), start, worker_log)
 
     async def _become_worker(self, copy: Copy, start: WorkerStart, worker_log: logging.Logger) -> Child:
+        self._starting.add(copy)
         try:
             child = await Child.start(lambda output: copy.order(start, output), worker_log)
         except CannotFork:
             self.spare.discard(copy)  # nobody waits for the end of what hangs
             raise
+        finally:
+            self._starting.discard(copy)
         copy.on_end(self._on_worker_end)
         return child
 
@@ -229,6 +233,10 @@ class Zygote:
             self._idle.cancel()
         if self._child is not None:
             self._child.kill()
+
+    def starting(self) -> list[int]:
+        """Return the pids of copies that are becoming workers."""
+        return [copy.pid for copy in self._starting if copy.pid is not None]
 
     def ending(self) -> list[int]:
         """Return the pids of what was killed, but runs for a moment: of this process, and of its spares."""

@@ -52,6 +52,10 @@ class Zygotes:
                 found.setdefault(kind.name, []).append(pid)
         return found
 
+    def starting(self) -> list[int]:
+        """Return the pids of what is becoming a worker, of which nobody else knows yet."""
+        return [pid for each in self._zygotes.values() for pid in each.starting()]
+
     def ending(self) -> list[int]:
         """Return the pids of processes that were killed, but run for a moment, spares among them."""
         return [pid for each in self._zygotes.values() for pid in each.ending()]
@@ -59,6 +63,10 @@ class Zygotes:
     def pids(self) -> list[int]:
         """Return the pids of the processes that run. Their memory belongs to no worker."""
         return list(self.named().values())
+
+    def importing(self) -> list[int]:
+        """Return the pids of those that copies are made of, and that have, or will have, imported a framework."""
+        return [each.pid for each in self._zygotes.values() if each.pid is not None and not each.has_ended]
 
     async def start(self, kind: Kind, start: WorkerStart, worker_log: logging.Logger) -> Child | None:
         """Return a worker; None if workers of this kind cannot be copies, or if this one could not."""

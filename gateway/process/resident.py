@@ -1,7 +1,10 @@
 """How much memory processes take: their own pages, and their share of those that they have in common (PSS)."""
 
+import resource
 from pathlib import Path
 from typing import NamedTuple
+
+_PAGE_BYTES = resource.getpagesize()
 
 
 class Resident(NamedTuple):
@@ -10,11 +13,13 @@ class Resident(NamedTuple):
     share    the process's own pages, and its share of others: over all processes, these add up
     private  its own pages, which become free when it ends
     peak     the most that `private` may have been since the process started
+    all      its own pages, and all those that others have as well
     """
 
     share: int = 0
     private: int = 0
     peak: int = 0
+    all: int = 0
 
 
 def resident(pid: int) -> Resident:
@@ -27,7 +32,8 @@ def resident(pid: int) -> Resident:
     except OSError:
         return _private(pid)
     share, private = kilobytes[b"Pss"], kilobytes[b"Private_Clean"] + kilobytes[b"Private_Dirty"]
-    return Resident(share << 10, private << 10, (private + max(0, peak - kilobytes[b"Rss"])) << 10)
+    every = kilobytes[b"Rss"]
+    return Resident(share << 10, private << 10, (private + max(0, peak - every)) << 10, every << 10)
 
 
 def _fields(text: bytes) -> dict[bytes, int]:
@@ -38,7 +44,16 @@ def _fields(text: bytes) -> dict[bytes, int]:
 
 def _private(pid: int) -> Resident:
     private = anonymous_bytes(pid)
-    return Resident(private, private, private)
+    return Resident(private, private, private, resident_bytes(pid))
+
+
+def resident_bytes(pid: int) -> int:
+    """Return what `Resident.all` would be; 0 if the process has ended. Takes a hundredth of the time of `resident`."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
 
 
 def private_bytes(pid: int) -> int:

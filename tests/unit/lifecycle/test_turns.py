@@ -71,6 +71,7 @@ class Machine:
         self.spare_mib = self.idle_mib = self.ending_mib = 0
         self.spare_of = "fake"
         self.is_spare_coming = False
+        self.starting_mib = self.importing_mib = 0
         self._ending_measured = 0
         self.measurements = 0
         self.ends_soon = True  # whether what is ended has no memory any more when it is measured for the third time
@@ -91,6 +92,7 @@ class Machine:
         monkeypatch.setattr(room, "_MAX_HEADROOM", 0.0)
         monkeypatch.setattr(room, "measure", self._measure)
         monkeypatch.setattr(room, "resident", self._resident)
+        monkeypatch.setattr(room, "resident_bytes", self._resident_bytes)
         self.room.target = limit_mib * _MIB
         self.room.needs._runtimes["fake"] = _MIB
 
@@ -109,13 +111,17 @@ class Machine:
 
     def _resident(self, pid: int) -> Resident:
         name = next((name for name, worker in self.workers.items() if worker.pid == pid), "")
-        size = {-1: self.spare_mib, -2: self.ending_mib}.get(pid, self.sizes.get(name, 0)) * _MIB
+        size = {-1: self.spare_mib, -2: self.ending_mib, -3: self.starting_mib}.get(pid, self.sizes.get(name, 0)) * _MIB
         return Resident(size, size, size)
+
+    def _resident_bytes(self, pid: int) -> int:
+        return {0: self.others_mib + self.idle_mib, -4: self.importing_mib}.get(pid, 0) * _MIB
 
     def _measure(self, _: int) -> dict[int, Resident]:
         self.measurements += 1
-        others, spare = Resident((self.others_mib + self.idle_mib) * _MIB, 0, 0), self.spare_mib * _MIB
-        found = {0: others, -1: Resident(spare, spare, spare), -2: self._resident(-2)}
+        size, spare = (self.others_mib + self.idle_mib) * _MIB, self.spare_mib * _MIB
+        others = Resident(size, 0, 0, size)
+        found = {0: others, -1: Resident(spare, spare, spare), -2: self._resident(-2), -3: self._resident(-3)}
         self._ending_measured += self.ending_mib > 0
         if self._ending_measured > 2 and self.ends_soon:
             self.ending_mib = self._ending_measured = 0
@@ -126,6 +132,12 @@ class Machine:
 
     def coming(self) -> dict[str, list[int]]:
         return {self.spare_of: [0]} if self.is_spare_coming else {}
+
+    def importing(self) -> list[int]:
+        return [-4] if self.importing_mib else []
+
+    def starting(self) -> list[int]:
+        return [-3] if self.starting_mib else []
 
     def end_spares(self) -> bool:
         had = self.spare_mib > 0
@@ -561,6 +573,31 @@ async def test_a_spare_that_is_being_made_counts_before_it_exists(
         assert found.room.memory.total == 15 * _MIB
         assert found.room.missing(found.versions["a"], 30 * _MIB) == 15 * _MIB  # a load does not get it yet
         assert found.measurements == before
+
+
+@run
+async def test_what_processes_without_models_have_grown_by_counts_before_they_are_measured_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        found.others_mib = 5
+        await found.use("a")
+        await found.settle()
+        monkeypatch.setattr(room, "_MEASURE_S", 1000.0)
+        found.others_mib, found.importing_mib, before = 7, 3, found.measurements
+        await found.room.measure_if_due(is_waited_for=False)
+        assert found.room.memory.total == (5 + 2 + 3 + 10) * _MIB
+        assert found.measurements == before
+
+
+@run
+async def test_what_is_becoming_a_worker_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10) as found:
+        await found.use("a")
+        await found.settle()
+        found.starting_mib = 8  # of a load, for which that is reserved
+        await found.settle()
+        assert found.room.memory.total == 10 * _MIB
 
 
 @pytest.mark.parametrize(("environment", "saved_mib"), [("fake", 5), ("fake-1a2b3c4d", 0)])

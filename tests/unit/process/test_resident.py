@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gateway.process.resident import Resident, anonymous_bytes, private_bytes, process_tree, resident
+from gateway.process.resident import Resident, anonymous_bytes, private_bytes, process_tree, resident, resident_bytes
 
 _CHILD = """
 import subprocess, sys
@@ -26,9 +26,10 @@ def test_a_process_and_its_children_are_measured() -> None:
     found = resident(process.pid)
     assert (40 << 20) < found.private <= found.share
     assert found.peak >= found.private
+    assert found.share < found.all == resident_bytes(process.pid)
     assert 0 < resident(child).private < found.private
     process.communicate(b"\n")
-    assert resident(process.pid) == Resident()
+    assert (resident(process.pid), resident_bytes(process.pid)) == (Resident(), 0)
 
 
 def test_pages_of_a_forked_process_are_its_own_when_it_has_written_to_them() -> None:
