@@ -142,8 +142,13 @@ class ModelStatus:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model is one function from tensors to tensors. Only requests for such models take fast paths."""
-        return not (self.decoupled or self.calls_models or self.takes_context or self.sequence or self.steps)
+        """Whether the model is one function from tensors to tensors."""
+        return self.is_function and not self.steps
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it maps tensors to tensors, perhaps in steps. Only requests for such models take fast paths."""
+        return not (self.decoupled or self.calls_models or self.takes_context or self.sequence)
 
     @property
     def has_rows(self) -> bool:

@@ -61,10 +61,11 @@ class AdmittedRequests:
         rows, size, layout, _ = servable.validator.check(request)
         size += len(request.id)  # of any length, and kept as long as the inputs
         context = b""
-        if status.takes_context or status.sequence or status.steps:  # a pipeline passes it on
+        is_own = bool(request.parameters) or request.sequence is not None
+        if status.takes_context or status.sequence or (status.steps and is_own):  # a pipeline passes it on
             context = context_of(request)
             size += len(context)
-        elif request.parameters or request.sequence is not None:
+        elif is_own:
             # They would be kept as long as the inputs, and nobody counts their bytes.
             request = request._replace(parameters=NO_PARAMETERS, sequence=None)
         timeout_s, target_s = None, servable.target_s

@@ -37,6 +37,7 @@ from gateway.engine.child_requests import ChildRequests
 from gateway.engine.frames import Frames
 from gateway.engine.load_waits import LoadWaits
 from gateway.engine.metrics import FrontMetrics
+from gateway.engine.pipeline_compiled import BeginSteps, begin_nothing
 from gateway.engine.protocol import Acceptance, AnswerCallback, RequestHandle
 from gateway.engine.routes import Routes
 from gateway.engine.sequences import SequenceQueues
@@ -44,11 +45,7 @@ from gateway.engine.servable import QueuedRequest
 from gateway.engine.shadow import Shadows
 from gateway.engine.tally import Tally
 from gateway.engine.usage import Usages
-from gateway.errors import (
-    ModelportError,
-    NotFound,
-    Unavailable,
-)
+from gateway.errors import ModelportError, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +58,8 @@ class FrontEngine:
     `front` is the front's number, which makes request ids unique across fronts. `control` sends a request to the
     supervisor. `usage_page` is the file by which fronts share quotas; whoever makes an Identity gets its usage from
     `usages`. `compiled` is the module front/fast_path.pyx; without it, frames and tallies are Python's. The compiled
-    path does what `submit` and AdmittedRequests do for its own requests, with `routes`, `admission` and `requests`.
+    path does what `submit` and AdmittedRequests do for its own requests, with `routes`, `admission` and `requests`, and
+    sets `begin_steps`.
     """
 
     def __init__(
@@ -114,6 +112,7 @@ class FrontEngine:
         self._load_waits = LoadWaits(self.admission, deadlines, self.metrics, self.routes.want, self._accepted)
         self._children = ChildRequests(self.submit, self._load_waits, self.requests.new_id)
         self._control = control
+        self.begin_steps: BeginSteps = begin_nothing
 
     @property
     def ready(self) -> bool:

@@ -9,11 +9,13 @@ from gateway.engine.admission import AdmissionController
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.fair_queue import FairQueue
 from gateway.engine.metrics import ModelMetrics
+from gateway.engine.pipeline_compiled import BeginSteps, CompiledRun, Progress, Represented, answer_compiled, asked
 from gateway.engine.pipeline_plan import KnowsModels, Plan
-from gateway.engine.pipeline_run import Run, SubmitsChildren
+from gateway.engine.pipeline_run import Run, SubmitsChildren, result_of, step_error
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError, Unavailable
+from runtimes.tensor_bytes import Tensor
 
 # Until one request has shown how many bytes its steps make, only so many run at a time. More of them could fill the
 # memory; fewer would make the first burst of a new pipeline wait longer.
@@ -26,6 +28,11 @@ class Models(KnowsModels, SubmitsChildren, Protocol):
     @property
     def admission(self) -> AdmissionController:
         """The limits, and what is counted against them."""
+        ...
+
+    @property
+    def begin_steps(self) -> BeginSteps:
+        """See gateway.engine.pipeline_compiled."""
         ...
 
 
@@ -55,7 +62,7 @@ class Pipeline:
         self.closing = False  # as in ModelQueue
         self.max_response_bytes = max_response_bytes
         self._tidy = tidy
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, Run | CompiledRun] = {}
         self._waiting = FairQueue()
         self._max_bytes = models.admission.limits.max_bytes // 2
         self._run_bytes: int | None = None  # what the steps of one request make; None if that is not known yet
@@ -82,9 +89,8 @@ class Pipeline:
         is_other_kind  whether the pipeline has become decoupled, or has ceased to be: clients expect something else
         """
         for queued in list(self._waiting.items.values()):
-            assert queued.request is not None
             try:
-                self.validator.check(queued.request)
+                self.validator.check(asked(self.status.name, queued))
             except ModelportError:
                 fits = False
             else:
@@ -119,13 +125,41 @@ class Pipeline:
             return runs < _FIRST_RUNS
         return runs * self._run_bytes < self._max_bytes
 
-    def _start(self, queued: QueuedRequest, now: float) -> None:
-        assert isinstance(queued, AdmittedRequest)  # the compiled path does not know pipelines
+    @property
+    def plan(self) -> Plan:
         if self._plan is None:
             self._plan = Plan(self.status, self.models)
+        return self._plan
+
+    def _start(self, queued: QueuedRequest, now: float) -> None:
+        plan = self.plan
         queued.sent_at = now
-        run = self._runs[queued.id] = Run(self, self._plan, queued)
+        run = self.models.begin_steps(self, plan, queued) or Run(self, plan, self._represent(queued))
+        self._runs[queued.id] = run
         run.start()
+
+    def _represent(self, queued: QueuedRequest) -> AdmittedRequest:
+        return queued if isinstance(queued, AdmittedRequest) else Represented.of(queued, self)
+
+    def take_over(self, run: CompiledRun, plan: Plan, progress: Progress) -> Run:
+        """Go on with what compiled code has begun, and cannot go on with."""
+        later = self._runs[run.queued.id] = Run(self, plan, self._represent(run.queued), run)
+        later.resume(progress)
+        return later
+
+    def fail_step(self, queued: QueuedRequest, plan: Plan, number: int, error: Exception) -> None:
+        """Fail a request of compiled code, of which a step has failed."""
+        queued.fail(step_error(f"pipeline '{self.status.name}', ", plan, number, error))
+
+    def finish(self, queued: QueuedRequest, outputs: list[Tensor], compute_ns: tuple[int, int, int]) -> None:
+        """Answer a request whose steps ran in compiled code."""
+        results = result_of(queued.rows, compute_ns)
+        self.release(queued)
+        if isinstance(queued, AdmittedRequest):
+            queued.deliver(outputs, results, 0)
+        else:
+            answer_compiled(queued, outputs, results)
+        self.metrics.count_results(results, 1, queued.rows)
 
     def start_waiting(self) -> None:
         """Start the requests that there is room for."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.domain.pipeline import Step
 from gateway.domain.types import InferRequest, InferResponse
+from gateway.engine.pipeline_compiled import Progress
 from gateway.engine.pipeline_plan import Plan
 from gateway.engine.protocol import AnswerCallback
 from gateway.errors import Internal, InvalidRequest, ModelportError
@@ -79,6 +80,19 @@ class Pass:
                 self._put(name, None)  # it is optional
         self._go_on()
 
+    def resume(self, progress: Progress) -> None:
+        """Go on with what has been begun elsewhere."""
+        sent = {*progress.ended, *progress.under_way}
+        for number in sent:
+            for name in self._host.plan.steps[number].needs:
+                self._uses[name] -= 1
+        for name, tensor in progress.tensors.items():
+            self._put(name, tensor)
+        self._ready = deque(number for number in self._ready if number not in sent)
+        self.left -= len(progress.ended)
+        self.made = progress.made
+        self._go_on()
+
     def begin_with_answer(self, number: int, outputs: Sequence[Tensor]) -> None:
         """Run with an answer of the decoupled step, which has this number."""
         try:
@@ -141,7 +155,7 @@ class Pass:
         if number == plan.decoupled:
             host.submit_decoupled(child)
         else:
-            host.submit(child, partial(self._on_answer, number))
+            host.submit(child, partial(self.on_answer, number))
 
     def _skip(self, number: int) -> None:
         if number == self._host.plan.decoupled:
@@ -187,7 +201,8 @@ class Pass:
                 return None
         return inputs
 
-    def _on_answer(self, number: int, outcome: InferResponse | Exception) -> None:
+    def on_answer(self, number: int, outcome: InferResponse | Exception) -> None:
+        """A step has ended."""
         if self.failure is not None:
             return
         if isinstance(outcome, Exception):

@@ -32,9 +32,11 @@ class Plan:
     first      the steps that run once for a request, the decoupled one among them
     later      those that need what it makes, which run for each of its answers
     one_by_one whether they may not run for several answers side by side, because one of them has a state
+    graph      what compiled code has made of this; None before it has
     """
 
     def __init__(self, status: ModelStatus, models: KnowsModels) -> None:
+        self.graph: object = None
         self.steps = status.steps
         signature = status.signature()
         self.inputs = [spec.name for spec in signature.inputs] if signature else []

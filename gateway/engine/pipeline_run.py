@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.domain.types import InferRequest, InferResponse, ModelStatus
 from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.metrics import ModelMetrics
+from gateway.engine.pipeline_compiled import CompiledRun, Progress, Represented
 from gateway.engine.pipeline_pass import Pass
 from gateway.engine.pipeline_plan import Plan
 from gateway.engine.protocol import AnswerCallback, RequestHandle
@@ -65,11 +66,12 @@ class Run:
     So the client holds the model back as if there were no other steps.
     """
 
-    __slots__ = ("_answers", "_ended", "_failure", "_first", "_handle", "_is_busy", "_is_over", "_live", "_owner",
-                 "_passes", "_peak", "_unread", "plan", "queued")  # fmt: skip
+    __slots__ = ("_answers", "_before", "_ended", "_failure", "_first", "_handle", "_is_busy", "_is_over", "_live",
+                 "_owner", "_passes", "_peak", "_unread", "plan", "queued")  # fmt: skip
 
-    def __init__(self, owner: Owner, plan: Plan, queued: AdmittedRequest) -> None:
-        self.plan, self.queued, self._owner = plan, queued, owner
+    def __init__(self, owner: Owner, plan: Plan, queued: AdmittedRequest, before: "CompiledRun | None" = None) -> None:
+        """`before` has begun the request. It reports the outcomes of steps that are under way to `on_step`."""
+        self.plan, self.queued, self._owner, self._before = plan, queued, owner, before
         self._first = Pass(self)
         self._is_busy, self._ended = True, False  # busy: `start`, or a turn of `advance`, will look at what has changed
         # Bytes that the steps have made, without those of answers that the client has read; and the most of them.
@@ -104,6 +106,19 @@ class Run:
         self._is_busy = False
         if self._first.is_done:
             soon(self.advance)
+
+    def resume(self, progress: Progress) -> None:
+        """Go on with a request of compiled code."""
+        self.queued.compute_ns = progress.compute_ns
+        self._live = self._peak = progress.made
+        self._first.resume(progress)
+        self._is_busy = False
+        if self._first.is_done:
+            asyncio.get_running_loop().call_soon(self.advance)
+
+    def on_step(self, number: int, outcome: InferResponse | Exception) -> None:
+        """A step that was under way before has ended."""
+        self._first.on_answer(number, outcome)
 
     def submit(self, child: InferRequest, on_answer: AnswerCallback) -> None:
         """See gateway.engine.pipeline_pass.Host."""
@@ -151,6 +166,10 @@ class Run:
         self._passes.clear()
         self._answers.clear()
         self._failure = self._handle = None
+        if self._before is not None:
+            self._before.forget()
+        if isinstance(self.queued, Represented):
+            self.queued.leave()
 
     def advance(self) -> None:
         """Go on after a step has ended, or an answer has come or was read."""
@@ -233,24 +252,35 @@ class Run:
             self._end(error)
             return
         self._ended = True
-        # As in Triton, the times of a pipeline are the sums of its steps'.
-        results = ResultGroup((0,), (0,), *queued.compute_ns, queued.rows, _NO_OUTPUTS, True, True)
+        results = result_of(queued.rows, queued.compute_ns)
         owner.release(queued)
         queued.deliver(outputs, results, 0)
         owner.metrics.count_results(results, 1, queued.rows)
 
     def _fail(self, number: int, error: Exception) -> None:
-        step = self.plan.steps[number]
-        where = f"step {number + 1} (model {step})"
-        if self.queued.parent is None:  # otherwise, the parent's error names what the client has asked for
-            where = f"pipeline '{self._owner.status.name}', {where}"
-        if not isinstance(error, ModelportError):
-            log.exception("a step failed: %s", where, exc_info=error)
-            error = Internal("the gateway failed; its log says why")
-        elif isinstance(error, NotFound):  # the client asked for the pipeline, which exists
-            error = Unavailable(str(error))
-        self._end(prefixed(error, where))
+        # The error of a child's parent names what the client has asked for.
+        pipeline = f"pipeline '{self._owner.status.name}', " if self.queued.parent is None else ""
+        self._end(step_error(pipeline, self.plan, number, error))
 
     def _end(self, error: ModelportError) -> None:
         self._ended = True
         self.queued.fail(error)
+
+
+def result_of(rows: int, compute_ns: tuple[int, int, int]) -> ResultGroup:
+    """Return the results of a pipeline without its outputs. As in Triton, its times are the sums of its steps'."""
+    return ResultGroup((0,), (0,), *compute_ns, rows, _NO_OUTPUTS, True, True)
+
+
+def step_error(pipeline: str, plan: Plan, number: int, error: Exception) -> ModelportError:
+    """Return the error of a request of which a step has failed.
+
+    pipeline  what comes before the step's name
+    """
+    where = f"{pipeline}step {number + 1} (model {plan.steps[number]})"
+    if not isinstance(error, ModelportError):
+        log.exception("a step failed: %s", where, exc_info=error)
+        error = Internal("the gateway failed; its log says why")
+    elif isinstance(error, NotFound):  # the client asked for the pipeline, which exists
+        error = Unavailable(str(error))
+    return prefixed(error, where)

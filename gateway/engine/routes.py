@@ -59,7 +59,7 @@ class Routes:
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
         self._readers: dict[str, str] = {}
         # What `servable` returned for the name and version in a request ("" for none), until the table changes it.
-        # Only for plain models: the compiled path knows no others, and the engine looks at theirs more closely.
+        # Only for functions: the compiled path knows nothing else, and the engine looks at the others more closely.
         self.known: dict[tuple[str, str], Servable] = {}
         self.only_model = ""  # the name of the model if there is just one
         self.choice = VersionChoice()
@@ -87,7 +87,7 @@ class Routes:
             around = self._shadows.around(key, around or servable) or around
         is_divided = not version and self.choice.divides(name)
         is_loaded = status.state != "UNLOADED" and status.signatures
-        if version in ("", status.version) and status.is_plain and is_loaded and around is None and not is_divided:
+        if version in ("", status.version) and status.is_function and is_loaded and around is None and not is_divided:
             self.known[name, version] = servable
         return around or servable
 

@@ -16,7 +16,9 @@ The files in compiled/ are one module, which C compilers see whole; each is abou
     answers           the texts and values of answers
     frames            frames to and from a worker
     tally             what identities have in progress
-    requests          admission, and the life of a request between its transport and its worker
+    requests          the life of a request between its transport and its worker
+    admission         what the requests of a front share, and their admission
+    graphs, steps     pipelines whose steps all run: requests to the models of their steps
     http, grpc        the transports
 
     take ── head known? ── form known? ── layout valid? ── admitted? ── put into the model's queue
@@ -67,7 +69,7 @@ import orjson
 from numpy import frombuffer
 
 from gateway.domain.request_record import CANCELLED
-from gateway.domain.types import InferResponse
+from gateway.domain.types import InferRequest, InferResponse
 from gateway.engine import admitted_requests, frames
 from gateway.codecs.protobuf_fields import field as field_of
 from gateway.front.dialects.plain import predict as plain_predict, rest as plain_rest
@@ -76,6 +78,8 @@ from gateway.front.dialects.v2 import rest, rest_forms, rest_request, rest_respo
 from gateway.front.dialects.v2.known_input import code_of
 from gateway.front.dialects.v2.output_options import ALL_BINARY, ALL_JSON
 from gateway.front.base import dialect, nested_forms, parameters
+from gateway.engine.admitted import AdmittedRequest
+from gateway.engine.pipeline_compiled import Progress
 from gateway.engine.servable import as_request
 from gateway.errors import ModelportError
 from gateway.front.base.client_errors import to_client_error
@@ -86,7 +90,8 @@ from runtimes.bounded_cache import BoundedCache
 from runtimes.contract import DATATYPES, numpy_dtype
 from runtimes.fair_order import LEVEL_BITS as PYTHON_LEVEL_BITS
 from runtimes import wire
-from runtimes.layouts import GroupedTensors, layout_with_rows, is_by_row, pack_layout, unpack_layout
+from runtimes.layouts import GroupedTensors, cached, layout_with_rows, is_by_row, pack_layout, unpack_layout
+from runtimes.tensor_bytes import Tensor
 from runtimes.tensors import pack_bytes
 
 log = logging.getLogger("gateway.engine.engine")
@@ -132,6 +137,9 @@ include "compiled/frames.pxi"
 include "compiled/nested.pxi"
 include "compiled/tally.pxi"
 include "compiled/requests.pxi"
+include "compiled/admission.pxi"
+include "compiled/graphs.pxi"
+include "compiled/steps.pxi"
 include "compiled/http.pxi"
 include "compiled/grpc_parameters.pxi"
 include "compiled/grpc.pxi"

@@ -50,3 +50,38 @@ cdef list json_values(Results group, Texts texts, Py_ssize_t member):
         text = (<list>group.memo)[tensor]
         found.append(rest_response.values_of_one(group, tensor, member) if text is None else text[member])
     return found
+
+
+cdef Results joined(object layout, list data, tuple spent, Py_ssize_t rows):
+    """Return tensors as the results of a frame with one answer, for whatever writes the answers of plain models.
+
+    data  bytes, in the order of the layout
+    """
+    cdef Py_ssize_t count = len(data), number, position, size, total
+    cdef Results found = Results.__new__(Results)
+    # The time in the queue, the rows and the sizes of the tensors come first, as in a frame.
+    position = 16 + 8 * (count + (count & 1))
+    total = position
+    for number in range(count):
+        size = PyBytes_GET_SIZE(<object>PyList_GET_ITEM(data, number))
+        total += size + (-size & 15)
+    cdef bytes received = PyBytes_FromStringAndSize(NULL, total)
+    cdef char *begin = PyBytes_AS_STRING(received)
+    cdef uint64_t *head = <uint64_t *>begin
+    head[0], head[1] = 0, 1
+    for number in range(count):
+        each = <object>PyList_GET_ITEM(data, number)
+        size = PyBytes_GET_SIZE(each)
+        head[2 + number] = size
+        found.units[number] = -1 if (<tuple>(<tuple>layout)[2])[number][3] < 0 else size
+        found.sizes[number] = head + 2 + number
+        found.starts[number] = position
+        put_bytes(begin + position, each)
+        position += size + (-size & 15)
+    found.received, found.start, found.end = received, 0, total
+    found.queue, found.each_rows = head, head + 1
+    found.numbers, found.layout, found.count = (0,), layout, 1
+    found.final = found.first_of_batch = True
+    found.compute_input_ns, found.compute_infer_ns, found.compute_output_ns = spent
+    found.batch_rows = rows
+    return found

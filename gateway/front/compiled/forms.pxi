@@ -28,6 +28,8 @@ cdef class Form:
     # 0 for the default; such a request is not taken if it asks for no time.
     cdef double timeout_s
     cdef int priority
+    # Whether it has parameters of the client's own, or a sequence, which the fast path ignores. Pipelines do not.
+    cdef bint has_own
     cdef object layout
     # The version's validator that was asked last, and what it found for this layout.
     cdef object validator, layout_in_frames
@@ -74,6 +76,7 @@ cdef class Form:
             return None
         self.timeout_s = form.timeout_s or 0.0
         self.priority = form.priority
+        self.has_own = bool(form.parameters) or form.sequence is not None
         self.layout = form.layout
         return self
 

@@ -162,7 +162,7 @@ cdef class Calls:
                 return False
             timeout_s = min(timeout_s, <double>seconds) if timeout_s else seconds
         cdef Model model = self.path.model_of(self.model)
-        if model is None:
+        if model is None or (model.has_steps and parameters.has_own):
             return False
         if identity is not None and (identity is not self.allowed or self.model is not self.allowed_model):
             if not identity.allows("infer", self.model[0]):

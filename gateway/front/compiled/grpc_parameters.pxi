@@ -3,6 +3,8 @@ cdef struct Parameters:
     int priority
     # The time until the deadline; 0 for none.
     double timeout_s
+    # Whether there are others, of the client's own.
+    bint has_own
 
 
 cdef bint read_parameters(const char **position, const char *end, Parameters *found) except -1:
@@ -19,7 +21,7 @@ cdef bint read_parameters(const char **position, const char *end, Parameters *fo
     cdef uint64_t number = 0
     cdef bint is_integer
     cdef str text
-    found.priority, found.timeout_s = 0, 0
+    found.priority, found.timeout_s, found.has_own = 0, 0, False
     while position[0] < end and position[0][0] == 0x22:
         entry = read_field(position, end, 0x22, &size)
         if entry == NULL or position[0] - start > MAX_PARAMETERS:
@@ -32,7 +34,8 @@ cdef bint read_parameters(const char **position, const char *end, Parameters *fo
             return False
         text = name[:name_size].decode("ascii")
         if text not in DEFINED_PARAMETERS and not text.startswith(DEFINED_PREFIX):
-            continue  # the client's own, which only models that are not plain learn
+            found.has_own = True  # the client's own, which only models that are not plain learn
+            continue
         if not is_integer:
             return False
         if text == "priority":
