@@ -177,9 +177,21 @@ def _chunk_rows(model: Model, scorer: Scorer) -> int:
         prod(size for size in each.target.shape or () if size > 0) * DATATYPES[each.target.datatype or "FP32"].itemsize
         for each in scorer.inputs
     ]
-    rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(sum(sizes), 1)))
-    batch = max(model.max_batch_size, 1)
-    return -(-rows // batch) * batch
+    return rows_of_chunk(sum(sizes), max(model.max_batch_size, 1), model.spec.device == "cpu")
+
+
+def rows_of_chunk(row_bytes: int, batch: int, on_cpu: bool) -> int:
+    """Return how many rows to read and send at a time: whole batches.
+
+    If one batch exceeds _CHUNK_BYTES, a CPU gets a half of it, or a quarter, and so on: memory that is used for the
+    first time costs it more than larger batches save. Other devices get the whole batch.
+    """
+    rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(row_bytes, 1)))
+    if batch <= rows or not on_cpu:
+        return -(-rows // batch) * batch
+    while batch > rows:
+        batch = -(-batch // 2)
+    return batch
 
 
 class _Writer:

@@ -31,10 +31,12 @@ _LAST = ("FP32", "FP64", "FP16", "BF16")
 
 def undeclared_inputs(model: Model, schema: pa.Schema, options: ScoreOptions) -> list[InputColumns]:
     """Return the inputs that are made of the table's columns and have no datatype. Raises InvalidRequest."""
-    unknown = {spec.name for spec in model.declared.inputs if not spec.datatype} - set(options.datatypes)
-    if not unknown:
-        return []
-    return [each for each in Scorer(model, schema, options).inputs if each.target.name in unknown]
+    unknown = _unknown(model, options)
+    return [each for each in Scorer(model, schema, options).inputs if each.target.name in unknown] if unknown else []
+
+
+def _unknown(model: Model, options: ScoreOptions) -> set[str]:
+    return {spec.name for spec in model.declared.inputs if not spec.datatype} - set(options.datatypes)
 
 
 class Choice(NamedTuple):
@@ -57,8 +59,10 @@ def choose_datatypes(model: Model, schema: pa.Schema, rows: Iterable[pa.RecordBa
 
     Raises CannotScore if the model accepts the first rows with none of those that they could have.
     """
-    undeclared = undeclared_inputs(model, schema, options)
-    first = _first_rows(schema, rows, Scorer(model, schema, options).inputs) if undeclared else None
+    unknown = _unknown(model, options)
+    inputs = Scorer(model, schema, options).inputs if unknown else ()
+    undeclared = [each for each in inputs if each.target.name in unknown]
+    first = _first_rows(schema, rows, inputs) if undeclared else None
     if first is None:
         return Choice(options, None)
     candidates = {each.target.name: _candidates(each, first) for each in undeclared}

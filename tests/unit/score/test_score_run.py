@@ -338,3 +338,22 @@ def test_vectors_of_floats_have_no_dictionary_in_parquet(tmp_path: Path) -> None
         encodings = [group.column(column).encodings for column in range(group.num_columns)]
         expected = [table is names or name != "y" for name in table.schema.names]
         assert ["RLE_DICTIONARY" in each for each in encodings] == expected
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "batch", "on_cpu", "expected"),
+    [
+        (256, 32, True, 1024),  # the most rows
+        (0, 1, True, 1024),  # rows without bytes
+        (12_288, 32, True, 704),  # 8 MiB, as whole batches
+        (602_112, 32, True, 8),  # a batch of 18 MiB is quartered
+        (602_112, 32, False, 32),  # and only a CPU's is
+        (602_112, 24, True, 12),
+        (602_112, 25, True, 13),
+        (602_112, 4, True, 16),
+        (64 << 20, 32, True, 1),
+        (64 << 20, 1, False, 1),
+    ],
+)
+def test_rows_of_a_chunk(row_bytes: int, batch: int, on_cpu: bool, expected: int) -> None:
+    assert score_run.rows_of_chunk(row_bytes, batch, on_cpu) == expected
