@@ -18,7 +18,8 @@ def test_models_in_executors(tmp_path: Path, runtime_environment: Callable[[str]
         skip_or_fail("Spark needs Java 17 or newer: install it (make apt)")
     runtime_environment("onnx")
     add_fake(tmp_path / "repository", "plain")
-    add_fake(tmp_path / "repository", "slow", seconds_per_batch=0.5)
+    # A task has 16 rows that run one by one, because two others of their batch are refused: a second for each task.
+    add_fake(tmp_path / "repository", "slow", seconds_per_batch=0.06)
     # The driver has the fake runtime. Executors build it, and find the other runtimes.
     (tmp_path / "modelport.toml").write_text(f'[runtimes.fake]\npython = "{sys.executable}"\n')
     (tmp_path / "home" / "environments").mkdir(parents=True)
