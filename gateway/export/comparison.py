@@ -96,10 +96,17 @@ def compare(
     answers: Sequence[Answers],
     tolerance: float = TOLERANCES["float32"],
     classifiers: frozenset[str] = frozenset(),
+    few_neighbors: bool = False,
 ) -> list[OutputDifference]:
-    """Compare the named outputs over all cases. classifiers: outputs whose last dimension is classes."""
+    """Compare the named outputs over all cases.
+
+    classifiers    outputs whose last dimension is classes
+    few_neighbors  whether the original computes in FP32, so that few of its numbers in FP8 may be neighbors of the
+                   other model's
+    """
     allowed = {name: _allowed(name, answers) for name in names}
     own = {name: _own_errors(name, answers) for name in names}
+    neighbors = {name: _neighbors(name, answers, tolerance) if few_neighbors else "" for name in names}
     answers = [each._replace(**_unrounded(each)) for each in answers]
     ranked = [name for name in names if all(name in each.original for each in answers)]
     ranked = [name for name in ranked if parts.is_ranking([each.original[name] for each in answers])]
@@ -110,13 +117,19 @@ def compare(
         noisy = {case for case, error in errors.items() if error > rounding.MOST}
         difference = _output(name, answers, limit, name in classifiers, tied, noisy)
         most = max((error for case, error in errors.items() if case not in noisy), default=0.0)
-        found.append(replace(difference, allowed=allowed[name], own=most))
+        problem = difference.problem or neighbors[name]
+        found.append(replace(difference, allowed=allowed[name], own=most, problem=problem))
     return found
 
 
 def _allowed(name: str, answers: Sequence[Answers]) -> float:
     found = (each.original[name].dtype for each in answers if name in each.original and not each.own)
     return max((_OF_DATATYPE.get(datatype_of(dtype), 0.0) for dtype in found), default=0.0)
+
+
+def _neighbors(name: str, answers: Sequence[Answers], tolerance: float) -> str:
+    compared = [each for each in answers if not each.own and name in each.original and name in each.other]
+    return rounding.neighbors_problem([(each.original[name], each.other[name]) for each in compared], tolerance)
 
 
 def _own_errors(name: str, answers: Sequence[Answers]) -> dict[str, float]:

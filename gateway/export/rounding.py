@@ -7,6 +7,7 @@ it is the original's number in FP32, rounded once.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,13 @@ MOST = 2.0**-4
 _MOST_INTEGERS = 0.5
 # How far neighbors are apart at most, relative to the larger one.
 _COARSE = {"FP16": 2.0**-10, "BF16": 2.0**-7, "FP8_E4M3FN": 2.0**-3, "FP8_E5M2": 2.0**-2}
+
+# Models that compute the same round it to neighbors only where it is nearly half-way between them. This many of the
+# numbers in FP8 may be neighbors, and this many more for each unit of the tolerance, which is a part of their distance.
+_MOST_NEIGHBORS = 0.1
+_NEIGHBORS_PER_TOLERANCE = 16.0
+# Of fewer numbers, the share is chance.
+_LEAST_NUMBERS = 32
 
 
 def is_coarse(datatype: str) -> bool:
@@ -75,6 +83,23 @@ def own_error(precise: Array, own: Array, least: float) -> float:
     a = widened(precise)
     found = relative_difference(a, unrounded(precise, None, own), least)
     return found if a.dtype.kind == "f" or found > _MOST_INTEGERS else 0.0
+
+
+def neighbors_problem(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> str:
+    """Return why an output in FP8 is not that of the original although its numbers are equal or neighbors; "" if it
+    may be.
+
+    pairs: the original's own answers and the export's
+    """
+    kept = [(a, b) for a, b in pairs if datatype_of(a.dtype).startswith("FP8") and a.shape == b.shape]
+    if not kept:
+        return ""
+    ours, theirs = (np.concatenate([widened(each).ravel() for each in arrays]) for arrays in zip(*kept, strict=True))
+    numbers = np.isfinite(ours) & np.isfinite(theirs) & (ours != 0)
+    share = np.mean(ours[numbers] != theirs[numbers]) if np.sum(numbers) >= _LEAST_NUMBERS else 0.0
+    if share <= _MOST_NEIGHBORS + _NEIGHBORS_PER_TOLERANCE * tolerance:
+        return ""
+    return f"{share:.0%} of its numbers are neighbors of the original's, and few would be if both computed the same"
 
 
 def _overflows_between(precise: Array, own: Array) -> bool:

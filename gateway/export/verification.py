@@ -218,7 +218,7 @@ class _Comparison:
         names, scores = [spec.name for spec in specs], classifiers(specs, labels)
 
         def compare(answers: Sequence[Answers]) -> tuple[list[OutputDifference], set[str]]:
-            found = comparison.compare(names, answers, self._limits.tolerance, scores)
+            found = comparison.compare(names, answers, self._limits.tolerance, scores, few_neighbors=True)
             return found, {case for each in found for case in each.differing}
 
         if any(rounding.is_coarse(spec.datatype) for spec in specs):

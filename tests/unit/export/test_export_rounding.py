@@ -30,6 +30,17 @@ def exact(array: np.ndarray) -> np.ndarray:
 BF16, FP8 = partial(rounded, "BF16"), partial(rounded, "FP8_E4M3FN")
 
 
+MISTAKES: list[Mapping[str, Any]] = [
+    {"bias": np.zeros(4)},
+    {"bias": BIAS * [1, 0, 1, 1]},
+    {"leak": 0.05},
+    {"scale": 1.03},
+    {"scale": 0.97},
+    {"weights": FP8},
+    {"order": slice(None, None, -1)},
+]
+
+
 def network(
     x: np.ndarray,
     round_: Round,
@@ -87,23 +98,28 @@ def test_an_export_that_rounds_elsewhere_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        {"bias": np.zeros(4)},
-        {"bias": BIAS * [1, 0, 1, 1]},
-        {"leak": 0.05},
-        {"scale": 1.03},
-        {"scale": 0.97},
-        {"weights": FP8},
-        {"order": slice(None, None, -1)},
-    ],
-    ids=lambda mistake: next(iter(mistake)),
-)
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: next(iter(mistake)))
 def test_mistakes_are_noticed(mistake: Mapping[str, Any], datatype: str) -> None:
     found = differ(answers(partial(network, round_=exact, **mistake), datatype))
     assert not within(found, 1e-4)
     assert not found.problem
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP8_E4M3FN", "FP8_E5M2"])
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: next(iter(mistake)))
+def test_mistakes_are_noticed_where_the_original_in_fp32_is_not_known(
+    mistake: Mapping[str, Any], datatype: str
+) -> None:
+    def pairs(export: Callable[[np.ndarray], np.ndarray]) -> list[Answers]:
+        return [each._replace(original=each.own, own={}) for each in answers(export, datatype, exact)]
+
+    def differs(export: Callable[[np.ndarray], np.ndarray]) -> bool:
+        (found,) = compare(["y"], pairs(export), few_neighbors=True)
+        return not within(found, 1e-4)
+
+    assert differs(partial(network, round_=exact, **mistake))
+    assert not differs(partial(network, round_=exact))
+    assert not differs(lambda x: network(x, exact) * (1 + 1e-5))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
