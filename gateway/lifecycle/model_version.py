@@ -245,6 +245,8 @@ class ModelVersion(Version):
             self.workers.remove(worker)
             self._past = self._past.plus(WorkerCounts(0, 0, *worker.audits))
             if self._stop.is_set():
+                if worker.has_crashed:  # perhaps with requests that it had begun
+                    log.warning("%s: %s while it was being unloaded", self.key, worker.describe_end())
                 return
             if worker.failure and self.state is State.READY:
                 log.error("%s: one instance cannot be loaded: %s", self.key, worker.failure)

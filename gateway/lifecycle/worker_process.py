@@ -288,6 +288,11 @@ class WorkerProcess:
             self._kill_reason = f"{what} = {limit_s:g}"
             self.kill()
 
+    @property
+    def has_crashed(self) -> bool:
+        """Whether it ended although nobody wanted that, or because it broke a limit."""
+        return bool(self._kill_reason) or (not self._killed and self.exit_code not in (0, None))
+
     def describe_end(self) -> str:
         """Return why the worker ended, for logs and errors."""
         if self.failure:

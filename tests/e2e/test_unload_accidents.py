@@ -51,6 +51,7 @@ def test_its_requests_are_answered_by_the_version_that_is_loaded_now(gateway: St
         assert [answer(each) for each in moved] == [(200, "2")] * 7
         reason = "version 1 was unloaded before it answered; send the request to a version that is loaded"
         assert answer(lost) == (503, f"model 'm' {reason}")
+    running.wait_for("m version 1: its worker was killed by SIGKILL while it was being unloaded")
 
 
 def test_so_are_those_that_came_over_grpc(gateway: Start, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class Worker:
     failure = ""
     ready: Ready | None = None
     pid: int | None = 1
+    has_crashed = True
 
     def __init__(self, launch: Any, run_dir: Path, on_change: Any, check: Any, slot: int) -> None:
         self.is_ready, self.on_change, self.check = launch, on_change, check
@@ -177,3 +178,18 @@ def test_a_version_is_restarting_from_its_workers_end_until_fronts_have_caught_u
 
     version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), on_change)
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+@pytest.mark.parametrize("has_crashed", [True, False])
+def test_a_worker_that_crashes_while_its_version_is_unloaded_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_crashed: bool
+) -> None:
+    version = ModelVersion(VersionKey("m", "1", "print"), ModelConfig("m", "1", "print"), lambda: None)
+
+    def launch() -> bool:
+        version.stop()
+        return True
+
+    monkeypatch.setattr(Worker, "has_crashed", has_crashed)
+    keep(version, launch, monkeypatch)
+    assert ("m version 1: it ended while it was being unloaded" in caplog.text) == has_crashed
