@@ -2,10 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
 
 from gateway.domain.identity import Identity
 from gateway.errors import ModelportError
 from gateway.front.base.dialect import Reply
+from gateway.front.http.reading_threads import ReadingThreads
+
+_T = TypeVar("_T")
+
+
+class _LoopsExecutor(Executor):
+    """The default executor of the running event loop, which tests may replace."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+        return asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **keywords))
 
 
 class HotConnection:
@@ -15,6 +28,7 @@ class HotConnection:
         self.answered: list[Reply] = []
         self.rejected: list[Reply] = []
         self.replied = asyncio.Event()
+        self._threads = ReadingThreads(_LoopsExecutor())
 
     def check(self, identity: Identity, model: str, path: str) -> None:
         raise AssertionError("there is no access check")
@@ -24,6 +38,9 @@ class HotConnection:
 
     def ask_for_body(self) -> None:
         raise AssertionError("no client asked for it")
+
+    def in_thread(self, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]) -> None:
+        self._threads.submit(work, then, fail)
 
     def answer(self, reply: Reply, keep_alive: bool) -> None:
         self.answered.append(reply)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,6 +25,7 @@ from gateway.front.http.shared_state import SharedState
 from gateway.front.http.states import Answering, Receiving
 from gateway.front.http.upgrade import without_upgrade
 
+_T = TypeVar("_T")
 _AT_BOUNDARY, _HEAD, _BODY, _UPGRADE, _BROKEN = Receiving
 _READY, _DRAINING_PIPELINE, _WRITE_BLOCKED, _CLOSING = Answering
 
@@ -522,6 +523,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def ask_for_body(self) -> None:
         self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def in_thread(self, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]) -> None:
+        self._shared.threads.submit(work, then, fail)
 
     def answer(self, reply: Reply, keep_alive: bool) -> None:
         if self.transport.is_closing():

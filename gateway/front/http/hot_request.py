@@ -86,6 +86,9 @@ class Connection(Protocol):
     def ask_for_body(self) -> None:
         """Send "100 Continue", which the client awaits before it sends the body."""
 
+    def in_thread(self, work: Callable[[], _T], then: Callable[[_T], None], fail: Callable[[Exception], None]) -> None:
+        """Run `work` in a thread. Then call `then` with its result, or `fail` with its exception, on the event loop."""
+
     def answer(self, reply: Reply, keep_alive: bool) -> None:
         """Write the reply. Afterwards the connection accepts another request, or is closed."""
 
@@ -451,14 +454,7 @@ class HotRequest:
                 raise ClientDisconnected
             return work()
 
-        def done(future: asyncio.Future[_T]) -> None:
-            error = future.exception()
-            if error is None:
-                then(future.result())
-            else:
-                fail(error if isinstance(error, Exception) else ClientDisconnected())
-
-        asyncio.get_running_loop().run_in_executor(None, unless_done).add_done_callback(done)
+        self._connection.in_thread(unless_done, then, fail)
 
     def reserve_to_read(self, size: int) -> None:
         if self._stage is _DONE:

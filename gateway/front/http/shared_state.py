@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -16,6 +17,7 @@ from gateway.front.base.dialect import Route
 from gateway.front.base.limits import Limits
 from gateway.front.http.head_cache import MAX_HEAD_LENGTH, HeadCache
 from gateway.front.http.open_connections import UNLIMITED, ConnectionLimits, OpenConnections
+from gateway.front.http.reading_threads import ReadingThreads
 from gateway.front.http.routes import match
 from runtimes.bounded_cache import BoundedCache
 
@@ -59,6 +61,7 @@ class SharedState:
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._routes: BoundedCache[bytes, Route | None] = BoundedCache(_MAX_ROUTES)
         self.heads = HeadCache()
+        self.threads = ReadingThreads(ThreadPoolExecutor(thread_name_prefix="reading"))
         self._heads_of: BoundedCache[Sequence[str], HeadCache] = BoundedCache(_MAX_CERTIFICATES)
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._response_prefixes: dict[tuple[int, bytes], bytes] = {}
