@@ -26,9 +26,9 @@ from benchmarks.h2load import Load
 from benchmarks.report import median_and_spread, ratio, table
 from benchmarks.servers import ROOT, Server, gateway, reference
 
-_LARGE_ROWS = 27
+LARGE_ROWS = 27
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
-_FLOORS = {"received and run": "receive_and_run", "received and handed over": "receive_and_hand_over"}
+FLOORS = {"received and run": "receive_and_run", "received and handed over": "receive_and_hand_over"}
 FRAMEWORKS = {"onnx": "model.onnx", "torchscript": "model.pt"}
 
 
@@ -76,10 +76,10 @@ def main() -> None:
             call = requests.v2_grpc(ours.ports["grpc"], name, IMAGE)
             contenders[f"{name} gRPC"] = through(ours, call, options.in_flight)
             if name == "onnx":
-                large = requests.v2_binary(ours.ports["http"], name, np.repeat(IMAGE, _LARGE_ROWS, axis=0))
-                contenders["16MB alone"] = alone(framework, _LARGE_ROWS)
+                large = requests.v2_binary(ours.ports["http"], name, np.repeat(IMAGE, LARGE_ROWS, axis=0))
+                contenders["16MB alone"] = alone(framework, LARGE_ROWS)
                 contenders["16MB binary"] = through(ours, large, options.in_flight)
-                for what, program in _FLOORS.items() if options.in_flight == 1 else ():
+                for what, program in FLOORS.items() if options.in_flight == 1 else ():
                     floor = stack.enter_context(reference(program, str(folder / name / "1" / file)))
                     for label, load in (("onnx", binary), ("16MB", large)):
                         there = Load(f"http://127.0.0.1:{floor.ports['port']}/", load.body, load.headers)
@@ -94,7 +94,7 @@ def main() -> None:
             measure(max(5, options.in_flight))
         for _ in range(rounds):
             for name, measure in contenders.items():
-                share = 4 if "JSON" in name else _LARGE_ROWS if "16MB" in name else 1
+                share = 4 if "JSON" in name else LARGE_ROWS if "16MB" in name else 1
                 found[name].append(measure(max(count // share, options.in_flight)))
     print(f"{options.in_flight} in flight, one core, {rounds} rounds of {count} images, width {options.width}\n")
     rows = []

@@ -8,7 +8,7 @@ A frame of requests is served here if
 
 - no other request waits or runs, and no other frame has arrived (loop.py)
 - its requests may all run together, at once, as far as the batcher is concerned (`Batcher.fits_at_once`)
-- its tensors are in the frame itself, and are numbers
+- its tensors are in the frame itself or in the arena, and are numbers
 - the model is neither pipelined nor decoupled, does not take requests as they came, has neither a target nor a delay,
   its batches have the rows in the first dimension and are not padded, its signatures are known (loop.py), and it is not
   this batch that is considered for an audit

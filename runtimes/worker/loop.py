@@ -218,7 +218,7 @@ class Loop:
         arena = connection.arena if flags & wire.IN_ARENA else None
         requests = request_frames.unpack_requests(frame.body, arena, flags)
         now = time.monotonic()
-        if is_alone and not flags and not self._gaps:
+        if is_alone and not flags & ~wire.IN_ARENA and not self._gaps:
             done = self._fast_path.serve(connection, requests, now)
             if done is not None:
                 return done

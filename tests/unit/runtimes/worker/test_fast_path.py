@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.engine.arena import Arena
 from runtimes import request_frames, result_frames, status_page, wire
 from runtimes.contract import InvalidInput, Model, Signature, TensorSpec, Unsupported
 from runtimes.layouts import by_row, cached, new_layout
@@ -101,6 +102,12 @@ class Worker:
         self.served, self._is_fast, self._watched = 0, is_fast, None
         self._watch()
 
+    def share(self, arena: Arena) -> None:
+        """Have the worker map the memory from which it reads large inputs."""
+        greeting = wire.pack_json(wire.ARENA, {"size": arena.size, "results": 0})
+        socket.send_fds(self.front, [greeting], [arena.descriptor])
+        assert self.ask(b"") == [("arena", {})]
+
     def _watch(self) -> None:
         path = self.loop._fast_path
         if path is self._watched:
@@ -135,6 +142,9 @@ class Worker:
             for frame in self._reader.feed(data):
                 if frame.kind == wire.ERROR:
                     answers.append((frame.id, result_frames.unpack_failure(frame.body)[:2]))
+                    continue
+                if frame.kind == wire.ARENA:
+                    answers.append(("arena", wire.unpack_json(frame.body)))
                     continue
                 for number, result in result_frames.unpack_result(frame.body, frame.flags):
                     tensors = [(*tensor[:3], bytes(tensor.data)) for tensor in result.outputs]
@@ -185,7 +195,10 @@ def infer(ids: Sequence[int], each: Sequence[np.ndarray], dim: int | None = 0, *
     deadlines, priorities = given.get("deadlines") or [1e12] * count, given.get("priorities") or [1] * count
     rows = [1 if dim is None else array.shape[dim] for array in each]
     flags = wire.ISOLATED if given.get("isolated") else 0
-    packed = request_frames.pack_requests(ids, deadlines, priorities, rows, layout, [[data] for data in inputs], flags)
+    offsets = given.get("offsets", ())
+    flags |= wire.IN_ARENA if offsets else 0
+    data = [[each] for each in inputs]
+    packed = request_frames.pack_requests(ids, deadlines, priorities, rows, layout, data, flags, offsets)
     return b"".join(map(bytes, packed))
 
 
@@ -206,6 +219,40 @@ def test_whatever_a_model_returns_is_answered_alike(kind: str, max_rows: int, co
             assert fast.state() == general.state()
         assert fast.served == (3 if max_rows or count == 1 else 0) or kind == "fewer rows"
         assert not general.served
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("max_rows", [0, 16])
+def test_an_input_in_the_arena_is_answered_alike(kind: str, max_rows: int, isolated: bool) -> None:
+    arena = Arena(1 << 20)
+    with workers(Batching(max_rows, frozenset({"s"} if max_rows else ())), kind=kind) as (fast, general):
+        for worker in (fast, general):
+            worker.share(arena)
+        for turn in range(3):
+            rows = rows_of([turn + 1] * (1 + turn))
+            block = arena.allocate(1000 + rows.nbytes)  # the block before lies elsewhere
+            assert block is not None
+            block[1000:] = rows.tobytes()
+            offset = arena.offset_of(block[1000:])
+            assert offset is not None
+            sent = infer([turn], [rows], offsets=[offset], isolated=isolated)
+            assert fast.ask(sent) == general.ask(sent)
+            assert fast.state() == general.state()
+        assert fast.served == (0 if isolated else 3) or kind == "fewer rows"
+        assert not general.served
+
+
+def test_a_frame_that_names_bytes_beyond_the_arena_fails_alone() -> None:
+    arena = Arena(1 << 16)
+    with workers(Batching(16, frozenset({"s"}))) as (fast, general):
+        for worker in (fast, general):
+            worker.share(arena)
+            beyond, right = ([number, arena.size - size] for number, size in ((1, 4), (2, 8)))
+            ((number, failure), *_) = worker.ask(infer(beyond[:1], [rows_of([1])], offsets=beyond[1:]))
+            assert number == 1
+            assert failure[0] in ("internal", "invalid")
+            assert worker.ask(infer(right[:1], [rows_of([1])], offsets=right[1:]))[0][0] == 2
 
 
 @pytest.mark.parametrize(
