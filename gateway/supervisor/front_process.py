@@ -103,7 +103,9 @@ class FrontCallbacks:
 
 
 # numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# glibc would make up to eight heaps per core for the threads that read requests; each keeps the memory of its largest
+# request, because malloc_trim returns no free memory at the end of such a heap. Two are as fast (docs/performance.md).
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 _NUMBERS = itertools.count(1)
 # How long to wait for a front's newest metrics, and how often to look meanwhile whether it was stopped (SIGSTOP): then
 # it never answers. One that gets little of a busy machine's time does, and without it, statistics would lack requests
