@@ -102,10 +102,18 @@ class FrontCallbacks:
     on_end: Callable[[int], None]
 
 
-# numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
-# glibc would make up to eight heaps per core for the threads that read requests; each keeps the memory of its largest
-# request, because malloc_trim returns no free memory at the end of such a heap. Two are as fast (docs/performance.md).
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+_ENVIRONMENT = {
+    # numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # glibc's malloc would make up to eight heaps per core for threads. Each keeps the memory of the largest requests
+    # that its threads have read, because malloc_trim does not return what is free at the end of such a heap. With two
+    # heaps and the usual thresholds, threads that decode large images would return memory after each, and get it again.
+    # These thresholds are the largest: half of such a heap, and all of it.
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 _NUMBERS = itertools.count(1)
 # How long to wait for a front's newest metrics, and how often to look meanwhile whether it was stopped (SIGSTOP): then
 # it never answers. One that gets little of a busy machine's time does, and without it, statistics would lack requests

@@ -1,6 +1,8 @@
 """Clients that are known by their certificates, over REST, both gRPC servers and the metrics port."""
 
 import json
+import socket
+import ssl
 from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -38,6 +40,7 @@ class Certified:
             "long": self.authority.client("web", *(f"{number:060}.example" for number in range(100)), file="long"),
             "nobody": self.authority.client("CN:web", "web", "spiffe://example.org/ops/", file="nobody"),
         }
+        self.grpc_server = grpc_server
         self.connections: list[HTTPSConnection] = []
         self.key = new_key()
         self.file, self.audit = folder / "identities.toml", folder / "audit.jsonl"
@@ -147,6 +150,47 @@ def test_a_page_does_not_act_by_the_certificate_of_who_opens_it(certified: Certi
 def test_the_metrics_port(certified: Certified) -> None:
     for name, status in {"web": 403, "ops": 200, "nobody": 401, "both": 401}.items():
         assert ask(certified.connect(name, certified.gateway.metrics), "GET", "/metrics") == status
+
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("port", ["http", "metrics"])
+def test_a_resumed_session_is_that_of_its_client(certified: Certified, version: ssl.TLSVersion, port: str) -> None:
+    for name, status in {"web": 403, "ops": 200, "nobody": 401}.items():
+        context = certified.authority.client_context(certified.clients[name])
+        context.maximum_version, session = version, None
+        for resumed in (False, True, True):
+            connection = HTTPSConnection(getattr(certified.gateway, port), timeout=60)
+            plain = socket.create_connection((connection.host, connection.port), 60)
+            end = connection.sock = context.wrap_socket(plain, server_hostname=connection.host, session=session)
+            certified.connections.append(connection)
+            assert end.session_reused == resumed
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            assert answer.status == status
+            session = end.session  # with TLS 1.3, it has come before the answer
+            answer.read()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_over_grpc_is_resumed(certified: Certified, version: ssl.TLSVersion) -> None:
+    if certified.grpc_server == "grpcio":
+        pytest.skip("grpcio's server resumes no sessions")
+    host, _, port = certified.gateway.grpc.partition(":")
+    context = certified.authority.client_context(certified.clients["web"])
+    context.set_alpn_protocols(["h2"])
+    context.maximum_version, session = version, None
+    for resumed in (False, True):
+        with (
+            socket.create_connection((host, int(port)), 60) as plain,
+            context.wrap_socket(plain, server_hostname=host, session=session) as end,
+        ):
+            assert end.session_reused == resumed
+            end.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            assert end.recv(9)[3] == 4  # SETTINGS
+            session = end.session
 
 
 def test_grpc(certified: Certified) -> None:

@@ -1,7 +1,10 @@
 """Hostile requests and floods of connections to real gateways, in small numbers: `audit/hostile/` has the programs."""
 
+import platform
+import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,18 @@ def test_hostile_requests_do_no_harm(gateway: Callable[..., Gateway], repository
     answered = Counter({outcome: count for (door, outcome), count in result.tally.outcomes.items() if door == "REST"})
     assert answered["200"] > 100
     assert answered["400"] > 100
+    if platform.libc_ver()[0] == "glibc":
+        assert max(map(thread_heaps, running.front_pids())) <= 2  # 15 without a limit, each with free memory of its own
+
+
+def thread_heaps(pid: int) -> int:
+    """Count the heaps that glibc's malloc has made for threads: 64 MiB each, of which the rest is reserved."""
+    mapped = re.findall(r"^(\w+)-(\w+) (\S+)", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE)
+    spans = [(int(begin, 16), int(end, 16), mode) for begin, end, mode in mapped]
+    return sum(
+        (begin % (64 << 20), mode, rest, reserved) == (0, "rw-p", end, "---p")
+        for (begin, end, mode), (rest, _, reserved) in pairwise(spans)
+    )
 
 
 def test_hostile_requests_do_no_harm_where_clients_are_identified(
