@@ -10,8 +10,9 @@ from gateway.engine.admitted import AdmittedRequest
 from gateway.engine.fair_queue import FairQueue
 from gateway.engine.metrics import ModelMetrics
 from gateway.engine.pipeline_compiled import BeginSteps, CompiledRun, Progress, Represented, answer_compiled, asked
+from gateway.engine.pipeline_outcome import result_of, step_error
 from gateway.engine.pipeline_plan import KnowsModels, Plan
-from gateway.engine.pipeline_run import Run, SubmitsChildren, result_of, step_error
+from gateway.engine.pipeline_run import Run, SubmitsChildren
 from gateway.engine.servable import QueuedRequest
 from gateway.engine.validate import LayoutValidator
 from gateway.errors import ModelportError, Unavailable

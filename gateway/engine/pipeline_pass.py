@@ -1,7 +1,7 @@
-"""The steps of a pipeline that run once: for a request, or for one answer of its decoupled step."""
+"""The steps of a pipeline that run once: for a request, or for one answer of a decoupled step."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -23,11 +23,8 @@ class Host(Protocol):
     def request(self) -> InferRequest | None:
         """None once it is settled."""
 
-    def submit(self, child: InferRequest, on_answer: AnswerCallback) -> None:
+    def submit(self, child: InferRequest, on_answer: AnswerCallback) -> object:
         """Send a request to the model of a step."""
-
-    def submit_decoupled(self, child: InferRequest | None) -> None:
-        """Send a request to the model of the decoupled step; None if the step is skipped."""
 
     def note_bytes(self, size: int) -> None:
         """A step has made so many bytes."""
@@ -39,28 +36,33 @@ class Host(Protocol):
 class Pass:
     """Runs the steps of one part of the graph, each as soon as what it needs exists.
 
-    The first part has all steps up to the decoupled one, which counts for itself: its answers begin other passes. A
-    pass of the second part goes on from the tensors of the first, with those of one answer, and runs what depends on
-    them. Without a decoupled step, the first part is all of it.
+    A part has all steps up to a decoupled one, which counts for itself: its answers begin other passes. A pass of the
+    next part goes on from the tensors of this one, with those of one answer, and runs what depends on them. Without a
+    decoupled step, the first part is all of it.
 
+    part     its number
+    start    sends the request of the part's decoupled step; None stands for one that is skipped
     left     steps that have not ended
     failure  the step that has failed, and why; nothing goes on after that
     made     bytes
     """
 
-    __slots__ = ("_host", "_makers", "_missing", "_numbers", "_ready", "_tensors", "_uses", "failure", "left", "made")
+    __slots__ = ("_host", "_makers", "_missing", "_numbers", "_ready", "_tensors", "_uses", "failure", "left", "made",
+                 "part", "start")  # fmt: skip
 
     def __init__(self, host: Host, before: "Pass | None" = None) -> None:
         plan = host.plan
+        self.part: int = 0 if before is None else before.part + 1
+        self.start: Callable[[InferRequest | None], None] | None = None
         self._host = host
         # By the pipeline's names. None for those that do not exist, since nothing has made them.
         self._tensors: dict[str, Tensor | None] = {} if before is None else dict(before._tensors)
         self._missing: list[int] = list(plan.needs if before is None else before._missing)
         self._makers: dict[str, int] = dict(plan.makers if before is None else before._makers)
         self._uses: dict[str, int] = dict(plan.uses if before is None else before._uses)
-        self._numbers = plan.first if before is None else plan.later
+        self._numbers = plan.parts[self.part]
         self._ready = deque(number for number in sorted(self._numbers) if not self._missing[number])
-        self.left = len(self._numbers) - (before is None and plan.decoupled is not None)
+        self.left = len(self._numbers) - (self.part < len(plan.decoupled))
         self.made = 0
         self.failure: tuple[int, Exception] | None = None
 
@@ -94,7 +96,7 @@ class Pass:
         self._go_on()
 
     def begin_with_answer(self, number: int, outputs: Sequence[Tensor]) -> None:
-        """Run with an answer of the decoupled step, which has this number."""
+        """Run with an answer of a decoupled step, which has this number."""
         try:
             self._take(number, outputs)
         except Exception as error:
@@ -105,6 +107,7 @@ class Pass:
         """Free the tensors of a request that has ended, and the error, which refers back to this."""
         self._tensors = {}
         self.failure = None
+        self.start = None
 
     def _fail(self, number: int, error: Exception) -> None:
         """Note an error. Its traceback, which only those of our own need, would keep the tensors in a cycle."""
@@ -152,14 +155,16 @@ class Pass:
             signature="",
             layout=None,
         )
-        if number == plan.decoupled:
-            host.submit_decoupled(child)
+        if number in plan.decoupled:
+            assert self.start is not None
+            self.start(child)
         else:
             host.submit(child, partial(self.on_answer, number))
 
     def _skip(self, number: int) -> None:
-        if number == self._host.plan.decoupled:
-            self._host.submit_decoupled(None)
+        if number in self._host.plan.decoupled:
+            assert self.start is not None
+            self.start(None)
             return
         self.left -= 1
         for name in self._host.plan.steps[number].outputs.values():

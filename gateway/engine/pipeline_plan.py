@@ -28,10 +28,11 @@ class Plan:
     needed     of each step: the inputs that its model cannot do without
     batch_dim  of each step: the dimension of its model that counts rows; None if none does
     no_rows    of each step: what its model answers to inputs without rows; None if that is not known
-    decoupled  the step whose model gives any number of answers; None if each gives one
-    first      the steps that run once for a request, the decoupled one among them
-    later      those that need what it makes, which run for each of its answers
-    one_by_one whether they may not run for several answers side by side, because one of them has a state
+    decoupled  the steps whose models give any number of answers, each behind the one before it
+    parts      the steps that run once for a request, then those that run for each answer of the first decoupled step,
+               of the second, and so on; each decoupled step is among those of the part before its own
+    is_in_a_row whether each is; versions that weights choose may differ from those for which that was checked
+    one_by_one whether those of the last part may not run for several answers side by side, because one has a state
     graph      what compiled code has made of this; None before it has
     """
 
@@ -54,10 +55,8 @@ class Plan:
         self.needed: list[frozenset[str]] = []
         self.batch_dim: list[int | None] = []
         self.no_rows: list[Sequence[Tensor] | None] = []
-        self.decoupled: int | None = None
-        self.later: frozenset[int] = frozenset()
         found = [_model(step.model, step.version, models) for step in self.steps]
-        for number, (step, model) in enumerate(zip(self.steps, found, strict=True)):
+        for step, model in zip(self.steps, found, strict=True):
             # A pipeline refuses to answer if an output that was asked for does not exist; this one can do without.
             self.requested.append(() if model.steps else tuple(step.outputs))
             used = model.signature()
@@ -65,10 +64,14 @@ class Plan:
             self.batch_dim.append(model.batch_dim if model.has_rows else None)
             no_rows = _without_rows(used.outputs, step.outputs, model.batch_dim) if used else None
             self.no_rows.append(None if model.decoupled else no_rows)
-            if model.decoupled:
-                self.decoupled, self.later = number, steps_after(self.steps, number)
-        self.first = frozenset(range(len(self.steps))) - self.later
-        self.one_by_one = any(found[number].stateful for number in self.later)
+        behind = {number: steps_after(self.steps, number) for number, model in enumerate(found) if model.decoupled}
+        depths = [sum(number in each for each in behind.values()) for number in range(len(self.steps))]
+        self.decoupled = sorted(behind, key=depths.__getitem__)
+        self.parts = [
+            frozenset(number for number, each in enumerate(depths) if each == part) for part in range(len(behind) + 1)
+        ]
+        self.is_in_a_row = all(depths[number] == part for part, number in enumerate(self.decoupled))
+        self.one_by_one = bool(behind) and any(found[number].stateful for number in self.parts[-1])
 
 
 def _model(name: str, version: str, models: KnowsModels) -> ModelStatus:

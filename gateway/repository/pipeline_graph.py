@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import combinations
 
 from gateway.domain.pipeline import Step, steps_after
 
@@ -48,17 +49,20 @@ def decoupled_problem(steps: Sequence[Step], decoupled: Sequence[bool], sequence
     decoupled, sequences  of each step: whether its model gives any number of answers, and whether its requests form
                           sequences
     """
-    found = [number for number, each in enumerate(decoupled) if each]
-    if not found:
-        return ""
-    if len(found) > 1:
-        return f"its steps {_names(steps[number] for number in found)} are decoupled, and only one step may be"
-    for number in sorted(steps_after(steps, found[0])):
-        if sequences[number]:
+    behind = {number: steps_after(steps, number) for number, each in enumerate(decoupled) if each}
+    for one, other in combinations(behind, 2):
+        if one not in behind[other] and other not in behind[one]:
             return (
-                f"its step '{steps[number]}' runs sequences, and would get every answer of the decoupled step "
-                f"'{steps[found[0]]}' with the same sequence id and flags"
+                f"its steps {_names([steps[one], steps[other]])} are decoupled and neither needs what the other makes, "
+                "so nothing says which of their answers belong together; put one behind the other"
             )
+    for number, later in behind.items():
+        for each in sorted(later):
+            if sequences[each]:
+                return (
+                    f"its step '{steps[each]}' runs sequences, and would get every answer of the decoupled step "
+                    f"'{steps[number]}' with the same sequence id and flags"
+                )
     return ""
 
 

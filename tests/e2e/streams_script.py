@@ -1,7 +1,8 @@
 """Run tritonclient's streams, in its environment, against decoupled fake models.
 
 Usage: streams_script.py GRPC. `three` answers a row x three times, with 2x, 2x + 1 and 2x + 2; `three_behind` is a
-pipeline that doubles these; `rows` answers as often as the input has rows.
+pipeline that doubles these; `three_chain` answers each y twice, with 2y and 2y + 1; `rows` answers as often as the
+input has rows.
 """
 
 import asyncio
@@ -48,6 +49,11 @@ def check_callbacks(address: str) -> None:
             ("p", 6.0, False),
             ("p", 8.0, False),
             ("p", None, True),
+        ]
+        client.async_stream_infer("three_chain", inputs(), request_id="q", enable_empty_final_response=True)
+        assert [seen(answers.get(timeout=WAIT_S)[0]) for _ in range(7)] == [
+            *[("q", value, False) for value in (4.0, 5.0, 6.0, 7.0, 8.0, 9.0)],
+            ("q", None, True),
         ]
         client.async_stream_infer("rows", inputs(0), request_id="none", enable_empty_final_response=True)
         assert seen(answers.get(timeout=WAIT_S)[0]) == ("none", None, True)

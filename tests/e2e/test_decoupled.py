@@ -83,9 +83,19 @@ def running(scratch: Path) -> Iterator[Gateway]:
     wide = [{"name": "x", **WIDE}], [{"name": "y", **WIDE}]
     add_fake(repository, "wide", inputs=wide[0], outputs=wide[1], answers=MANY)
     add_fake(repository, "wide_plain", inputs=wide[0], outputs=wide[1])
+    add_fake(repository, "twice", answers=2)
+    add_fake(repository, "wide_twice", inputs=wide[0], outputs=wide[1], answers=2)
     for model, behind in {"gated": "plain", "wide": "wide_plain"}.items():
         (repository / f"{model}_behind" / "1").mkdir(parents=True)
         (repository / f"{model}_behind" / "model.toml").write_text(BEHIND.format(model=model, behind=behind))
+    chains = {
+        "three_chain": ("three", "twice"),
+        "gated_chain": ("three", "gated"),
+        "wide_chain": ("wide", "wide_twice"),
+    }
+    for name, (model, behind) in chains.items():
+        (repository / name / "1").mkdir(parents=True)
+        (repository / name / "model.toml").write_text(BEHIND.format(model=model, behind=behind))
     (repository / "three_behind" / "1").mkdir(parents=True)
     (repository / "three_behind" / "config.pbtxt").write_text(ENSEMBLE)
     gateway = start_gateway(repository, scratch, "--fronts", "2").wait_ready()
@@ -108,9 +118,10 @@ def first_number(raw: bytes) -> float:
 
 
 def memory(running: Gateway) -> int:
-    """The memory of the fronts and of the workers of both wide models, in bytes."""
+    """The memory of the fronts and of the workers of the wide models, in bytes."""
     total = 0
-    for pid in [*running.front_pids(), *running.worker_pids("wide"), *running.worker_pids("wide_plain")]:
+    workers = [pid for model in ("wide", "wide_plain", "wide_twice") for pid in running.worker_pids(model)]
+    for pid in [*running.front_pids(), *workers]:
         (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
         total += int(kilobytes) * 1024
     return total
@@ -121,7 +132,7 @@ def test_tritonclient_reads_streams(running: Gateway) -> None:
     assert "all of it worked" in run_client(python, Path(__file__).parent / "streams_script.py", running.grpc)
 
 
-@pytest.mark.parametrize("model", ["three", "three_behind"])
+@pytest.mark.parametrize("model", ["three", "three_behind", "three_chain"])
 def test_unary_rest_is_refused(running: Gateway, model: str) -> None:
     inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]
     for path, body in (
@@ -179,6 +190,49 @@ def test_a_worker_that_dies_in_the_middle_is_one_error(
             Path(f"{gate}.{number}").touch()
         call = channel.stream_stream(STREAM)(iter([request(model)]), timeout=WAIT_S)
         assert [first_number(raw) for raw in call] == [factor * value for value in (2.0, 3.0, 4.0)]
+
+
+def test_a_client_that_reads_slowly_holds_back_all_models_of_a_chain(running: Gateway) -> None:
+    """All answers would take 640 MB."""
+    before = memory(running)
+    with grpc.insecure_channel(running.grpc) as channel:
+        call = channel.stream_stream(STREAM)(iter([request("wide_chain", 40_000)]), timeout=WAIT_S)
+        expected = [2 * (2.0 + number) + extra for number in range(100) for extra in (0, 1)]
+        assert [first_number(next(call)) for _ in range(3)] == expected[:3]
+        for _ in range(20):
+            other = channel.stream_stream(STREAM)(iter([request("three")]), timeout=WAIT_S)
+            assert [first_number(raw) for raw in other] == [2.0, 3.0, 4.0]
+        assert memory(running) - before < 40 * MAX_UNREAD_BYTES + (24 << 20)
+        assert [first_number(next(call)) for _ in range(197)] == expected[3:]
+        mark = len(running.log)
+        call.cancel()
+        given_up = running.wait_for(r"worker\.wide: the request was given up after (\d+) answers", mark)
+        assert int(given_up[1]) < MANY
+
+
+def test_a_worker_of_a_chain_that_dies_is_one_error_after_the_answers_before(running: Gateway, gate: Path) -> None:
+    Path(f"{gate}.0").touch()
+    with grpc.insecure_channel(running.grpc) as channel:
+        call = channel.stream_stream(STREAM)(iter([request("gated_chain")]), timeout=WAIT_S)
+        assert first_number(next(call)) == 4.0
+        (pid,) = running.worker_pids("gated")
+        os.kill(pid, signal.SIGKILL)
+        (last,) = [pb.ModelStreamInferResponse.FromString(raw) for raw in call]
+        assert last.error_message.endswith(
+            "pipeline 'gated_chain', step 2 (model gated): the model's worker died while it ran this request; it will "
+            "not be retried"
+        )
+        for number in (1, 2):
+            Path(f"{gate}.{number}").touch()
+        call = channel.stream_stream(STREAM)(iter([request("gated_chain")]), timeout=WAIT_S)
+        assert [first_number(raw) for raw in call] == [4.0, 5.0, 6.0, 6.0, 7.0, 8.0, 8.0, 9.0, 10.0]
+
+
+def test_events_of_a_chain(running: Gateway) -> None:
+    url = f"http://{running.http}/v2/models/three_chain/generate_stream"
+    reply = httpx.post(url, json={"x": [1, 1, 1, 1]}, timeout=WAIT_S)
+    answers = [json.loads(line[len("data: ") :]) for line in reply.text.splitlines() if line.startswith("data: ")]
+    assert [answer["y"][0] for answer in answers] == [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
 
 
 def test_a_worker_behind_the_decoupled_one_that_dies_loses_nothing(running: Gateway) -> None:

@@ -35,7 +35,7 @@ outputs = { out = "mid" }
 
 [[steps]]
 model = "many"
-inputs = { x = "mid" }
+inputs = { x = "in" }
 outputs = { y = "out" }
 """
 ENSEMBLE = """
@@ -117,7 +117,8 @@ def test_each_state_has_one_sentence_that_names_the_step(running: Gateway) -> No
         assert index[name, "1"]["state"] == "READY", index[name, "1"]
     reasons = {name: index[name, "1"]["reason"] for name in ("both", "failed", "unfit", "missing")}
     assert reasons == {
-        "both": "its steps 'decoupled', 'many' are decoupled, and only one step may be",
+        "both": "its steps 'decoupled', 'many' are decoupled and neither needs what the other makes, so nothing says "
+        "which of their answers belong together; put one behind the other",
         "failed": "its step 'broken' is UNAVAILABLE: it is corrupt",
         "unfit": "input 'x' of step 'wide' has shape [-1, 5] (-1 is any size), but output 'y' of step 'first' has "
         "shape [-1, 4] (-1 is any size); make them fit",

@@ -56,7 +56,7 @@ cdef class Graph:
             0 < len(steps) <= MAX_STEPS
             and len(self.names) <= MAX_TENSORS
             and len(numbers) == len(self.names)  # one step makes each
-            and plan.decoupled is None
+            and not plan.decoupled
             and not any([step.when for step in steps])
             and all([set(step.inputs) <= needed and step.inputs for step, needed in zip(steps, plan.needed)])
             and all([name in numbers for step in steps for name in step.needs])

@@ -46,8 +46,8 @@ def follow(version: PipelineVersion, *statuses: ModelStatus, coming: tuple[str, 
         (
             [replace(READY, decoupled=True), replace(B, decoupled=True)],
             (),
-            "UNAVAILABLE",
-            "its steps 'a', 'b' are decoupled, and only one step may be",
+            "READY",
+            "",
         ),
         (
             [replace(READY, decoupled=True), replace(B, sequence=True)],
