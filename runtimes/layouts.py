@@ -150,6 +150,9 @@ def unpack_layout(packed: bytes) -> TensorLayout:
         _check_size(name, _DATATYPES[code], shape, size)
         tensors.append((name, _DATATYPES[code], shape, size))
         position += 8 * rank
+    if len({-1 in shape for _, _, shape, _ in tensors}) > 1:
+        # The first one says whether the rows are left open. The bytes of the others would not fit their shapes.
+        raise ValueError("some tensors leave the number of rows open, and others do not")
     layout = signature, tuple(outputs), tuple(tensors)
     if len(packed) <= _MAX_LAYOUT_BYTES:
         layout = cached(layout)

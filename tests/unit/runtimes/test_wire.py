@@ -214,6 +214,14 @@ def test_data_that_does_not_fit_its_shape_is_refused() -> None:
         to_array(Tensor("x", "FP32", (2,), b"\0" * 4))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_are_left_open_in_all_tensors_or_in_none(order: int) -> None:
+    """A front would take as many rows of the other tensor as of the first, and pass on bytes that exceed its shape."""
+    tensors = (("open", "FP32", (-1, 2), 8), ("fixed", "FP32", (1, 2), 8))[::order]
+    with pytest.raises(wire.MALFORMED):
+        layouts.unpack_layout(layouts.pack_layout(("", (), tensors)))
+
+
 def test_forms_that_clients_made_long_are_not_remembered() -> None:
     outputs = ["y" * 1000 + str(number) for number in range(10)]
     before = len(layouts._packed_layouts), len(layouts.unpacked_layouts)
