@@ -64,6 +64,7 @@ class Model:
                 "it out to wait as long as it takes"
             )
         self.name, self.version, self._fingerprint = chosen.name, chosen.version, chosen.fingerprint
+        self._batch_sizes = configs[0].toml.batch_sizes
         self._background = background()
         self._background.check()
         on_progress = print_progress if progress else _ignore
@@ -101,6 +102,11 @@ class Model:
     def max_batch_size(self) -> int:
         """The most rows that run together; 0 if the model runs each request alone (docs/batching.md)."""
         return self._status.max_batch_size
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The sizes that batches are filled up to, as model.toml declares them; empty if they may have any size."""
+        return self._batch_sizes
 
     @property
     def has_rows(self) -> bool:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -177,18 +177,23 @@ def _chunk_rows(model: Model, scorer: Scorer) -> int:
         prod(size for size in each.target.shape or () if size > 0) * DATATYPES[each.target.datatype or "FP32"].itemsize
         for each in scorer.inputs
     ]
-    return rows_of_chunk(sum(sizes), max(model.max_batch_size, 1), model.spec.device == "cpu")
+    batch, declared = max(model.max_batch_size, 1), model.batch_sizes if model.max_batch_size else ()
+    return rows_of_chunk(sum(sizes), batch, model.spec.device == "cpu", declared)
 
 
-def rows_of_chunk(row_bytes: int, batch: int, on_cpu: bool) -> int:
+def rows_of_chunk(row_bytes: int, batch: int, on_cpu: bool, declared: Sequence[int] = ()) -> int:
     """Return how many rows to read and send at a time: whole batches.
 
     If one batch exceeds _CHUNK_BYTES, a CPU gets a half of it, or a quarter, and so on: memory that is used for the
     first time costs it more than larger batches save. Other devices get the whole batch.
+
+    declared: the sizes that batches are filled up to. A part of one would be filled up too, which only adds work.
     """
     rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(row_bytes, 1)))
     if batch <= rows or not on_cpu:
         return -(-rows // batch) * batch
+    if declared:
+        return max((size for size in declared if size <= rows), default=min(declared))
     while batch > rows:
         batch = -(-batch // 2)
     return batch

@@ -21,7 +21,7 @@ from gateway.score import sinks
 from gateway.score.errors import CannotScore
 from gateway.score.parts import Parts
 from gateway.score.run import ScoreRequest, score
-from gateway.score.scorer import ScoreOptions, Scorer
+from gateway.score.scorer import ScoreOptions, Scorer, Submitted
 from gateway.score.sources.json_lines import JsonLinesSource
 from tests.support.embedded_models import add_model, use_fake_runtime
 
@@ -357,3 +357,30 @@ def test_vectors_of_floats_have_no_dictionary_in_parquet(tmp_path: Path) -> None
 )
 def test_rows_of_a_chunk(row_bytes: int, batch: int, on_cpu: bool, expected: int) -> None:
     assert score_run.rows_of_chunk(row_bytes, batch, on_cpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ((32,), 32),  # an artifact with a fixed batch: each part of one would be filled up to 32 rows
+        ((4, 12, 32), 12),  # the largest of at most 8 MiB, where 32 halved twice would be filled up to 12
+        ((16, 32), 16),  # none of them is
+    ],
+)
+def test_a_batch_that_would_be_filled_up_is_not_divided(declared: tuple[int, ...], expected: int) -> None:
+    assert score_run.rows_of_chunk(602_112, 32, True, declared) == expected
+
+
+def test_a_model_with_a_fixed_batch_gets_whole_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(score_run, "_CHUNK_BYTES", 64)  # four rows
+    write_input(tmp_path, rows({}))
+    sent, submit = list[int](), Scorer.submit
+
+    def observed(self: Scorer, batch: pa.RecordBatch) -> Submitted:
+        sent.append(batch.num_rows)
+        return submit(self, batch)
+
+    monkeypatch.setattr(Scorer, "submit", observed)
+    asked = request(tmp_path, location=add_model(tmp_path, toml="batch_sizes = [15]\n"))
+    score(replace(asked, batch_rows=0), Quiet())
+    assert sent == [15] * (COUNT // 15)
