@@ -267,8 +267,9 @@ class OnDemand:
         if missing <= 0:
             return True
         waited = time.monotonic() - turn.since
-        room.make(missing, also_in_use=waited >= _PATIENCE_S)
         most = room.most()
+        if turn.need <= most:  # nothing leaves for a load that would be refused all the same
+            room.make(missing, also_in_use=waited >= _PATIENCE_S)
         if waited >= _MAX_WAIT_S:
             self._refuse(turn, most if turn.need > most else max(0, room.target - room.memory.total))
         elif missing <= room.obtainable() or not room.is_certain(turn.measured):

@@ -505,6 +505,19 @@ async def test_a_load_that_was_put_back_and_does_not_fit_alone_is_refused(
 
 
 @run
+async def test_nothing_leaves_for_a_load_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with machine(monkeypatch, 30, tmp_path, a=10, large=40) as found:
+        large = found.versions["large"]
+        found.room.needs.needs_more(large.key, 40 * _MIB)
+        await found.use("a")
+        await found.settle()
+        large.want()
+        await found.until(lambda: large.state is State.UNAVAILABLE)
+        assert large.error_kind == "out_of_memory"
+        assert (found.loaded(), found.loads, found.room.evictions) == ({"a"}, ["a"], 0)
+
+
+@run
 async def test_nothing_is_refused_for_what_was_measured_while_another_model_was_loaded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
