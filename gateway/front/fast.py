@@ -20,8 +20,8 @@ def load(wanted: bool) -> ModuleType | None:
         return None
     try:
         module = importlib.import_module(_NAME)
-    except ImportError as error:
-        was_compiled = error.name != _NAME
+    except Exception as error:  # not only ImportError: one that was compiled from other sources may fail in any way
+        was_compiled = not (isinstance(error, ImportError) and error.name == _NAME)
         log.warning(
             _SLOWER, f"cannot be loaded ({error})" if was_compiled else "was not compiled when modelport was installed"
         )

@@ -67,6 +67,11 @@ def _broken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("importlib.import_module", lambda name: _raise(error))
 
 
+def _stale(patch: pytest.MonkeyPatch) -> None:
+    error = AttributeError("module 'gateway.engine.tally' has no attribute 'Gone'")
+    patch.setattr("importlib.import_module", lambda name: _raise(error))
+
+
 def _raise(error: Exception) -> None:
     raise error
 
@@ -76,6 +81,7 @@ def _raise(error: Exception) -> None:
     [
         (_absent, "was not compiled when modelport was installed"),
         (_broken, "cannot be loaded (fast_path.so: undefined symbol: PyFloat_Pack2)"),
+        (_stale, "cannot be loaded (module 'gateway.engine.tally' has no attribute 'Gone')"),
     ],
 )
 def test_without_a_module_the_log_says_what_to_do(
