@@ -13,6 +13,7 @@ from gateway.environments.runtime import discover
 from gateway.process.file_limit import raise_open_files
 from gateway.repository.archives import leaving_packed
 from gateway.repository.errors import RepositoryError
+from gateway.supervisor.fronts import NoFrontStarted
 from gateway.supervisor.log_output import LogOutput
 from gateway.supervisor.served import open_places
 from gateway.supervisor.supervisor import Supervisor
@@ -49,7 +50,11 @@ def serve(places: Sequence[str], settings: Settings, only: frozenset[str], reaso
         raise SettingsError(str(error)) from None
     except OSError as error:  # no permission for a folder, no space on the disk, and so on
         raise SettingsError(f"{error.filename or places[0]}: {error.strerror or error}") from None
-    asyncio.run(_serve(supervisor, live_table))
+    try:
+        asyncio.run(_serve(supervisor, live_table))
+    except NoFrontStarted as error:
+        log.error("%s", error)
+        return 1
     return 0
 
 

@@ -106,6 +106,9 @@ _ENVIRONMENT = {
     # numpy's library for matrices, which a front does not multiply, would start threads before the front is in its box.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+}
+# What the operator sets in the gateway's own environment takes precedence over these; GLIBC_TUNABLES does anyway.
+_MALLOC = {
     # glibc's malloc would make up to eight heaps per core for threads. Each keeps the memory of the largest requests
     # that its threads have read, because malloc_trim does not return what is free at the end of such a heap. With two
     # heaps and the usual thresholds, threads that decode large images would return memory after each, and get it again.
@@ -182,7 +185,7 @@ class FrontProcess:
         command += [str(control.fileno()), str(self._http.fileno()), json.dumps(asdict(options))]
         log = logging.getLogger(f"front.{self.number}")
         to_record = partial(from_front, logger=log.name)
-        return await Child.spawn(command, log, descriptors, {**os.environ, **_ENVIRONMENT}, to_record)
+        return await Child.spawn(command, log, descriptors, {**_MALLOC, **os.environ, **_ENVIRONMENT}, to_record)
 
     def send(self, message: Message) -> None:
         """Send a message, unless the process is still being started: it will get all that is current."""

@@ -1,20 +1,30 @@
-"""All front processes: a front that ends is replaced, until they drain."""
+"""All front processes: a front that ends is replaced, until they drain, unless none could ever start."""
 
 import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from gateway.front.options import FrontOptions
 from gateway.supervisor.front_process import FrontCallbacks, FrontProcess, Message
 
 log = logging.getLogger("gateway")
 
-# Delay before a front that could not start is replaced. Without it, a front that always fails would use up a core.
+# Delay before a front that could not start is replaced. It doubles with each that fails in a row, up to the maximum.
+# Without it, a front that always fails would use up a core. A longer one delays service once the cause is gone.
 _RESPAWN_S = 0.5
+_MAX_RESPAWN_S = 8.0
+# How many may fail in a row before the gateway gives up, if none has ever served: then the installation is at fault,
+# and whoever started the gateway should learn it. With fewer, it would not survive a short want of memory.
+_MAX_FAILED_STARTS = 5
 # The part of the grace period that is kept for fronts and workers to exit, after the last request. If it is too short,
 # they are killed while they close connections; if it is too long, requests are cut off early.
 _EXIT_S = 3.0
+
+
+class NoFrontStarted(Exception):
+    """No front has ever served, and several in a row could not start. Its text is one sentence for the operator."""
 
 
 class Fronts:
@@ -31,7 +41,8 @@ class Fronts:
         self._options = options
         self._running: dict[int, FrontProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._draining = False
+        self._draining = asyncio.Event()
+        self._has_served = False
 
     def __iter__(self) -> Iterator[FrontProcess]:
         return iter(list(self._running.values()))
@@ -42,6 +53,12 @@ class Fronts:
     def start(self, callbacks: FrontCallbacks, on_serving: Callable[[], None]) -> None:
         """Start the fronts. `on_serving` is called when one accepts requests."""
         self._tasks = [asyncio.create_task(self._keep_running(callbacks, on_serving)) for _ in range(self.count)]
+
+    async def until_failed(self) -> None:
+        """Wait until it is certain that none can start. Raises NoFrontStarted then; returns if they have drained."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
 
     def send(self, message: Message) -> None:
         """Send a message to every front."""
@@ -62,7 +79,7 @@ class Fronts:
         Returns when they have exited, or should have. Fronts and workers must exit within the grace period too: after
         it, a service manager may kill the gateway.
         """
-        self._draining = True
+        self._draining.set()
         exit_s = min(_EXIT_S, grace_s / 3)
         for front in self:
             front.drain(min(accept_s, grace_s - exit_s), grace_s - exit_s)
@@ -81,11 +98,17 @@ class Fronts:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep_running(self, callbacks: FrontCallbacks, on_serving: Callable[[], None]) -> None:
-        """Run a front, and replace it whenever it ends."""
-        while not self._draining:
+        """Run a front, and replace it whenever it ends. Raises NoFrontStarted."""
+
+        def serves() -> None:
+            self._has_served = True
+            on_serving()
+
+        failed = 0
+        while not self._draining.is_set():
             front = FrontProcess(self._options, self._http, callbacks)
             self._running[front.number] = front
-            serving = asyncio.create_task(_when_serving(front, on_serving))
+            serving = asyncio.create_task(_when_serving(front, serves))
             try:
                 code = await front.run()
             except OSError as error:
@@ -95,11 +118,20 @@ class Fronts:
                 serving.cancel()
                 del self._running[front.number]
                 callbacks.on_end(front.number)
-            if not self._draining:
-                self.restarts += 1
-                log.error("front %d exited with code %d; replacing it", front.number, code)
-                if not front.serving.is_set():
-                    await asyncio.sleep(_RESPAWN_S)  # it did not even start
+            if self._draining.is_set():
+                return
+            failed = 0 if front.serving.is_set() else failed + 1
+            if failed >= _MAX_FAILED_STARTS and not self._has_served:
+                raise NoFrontStarted(
+                    f"no front could start: {failed} in a row failed, the last with code {code}; "
+                    "the lines above say why, and if they name a module, install modelport again"
+                )
+            self.restarts += 1
+            log.error("front %d exited with code %d; replacing it", front.number, code)
+            if failed:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(_RESPAWN_S * 2.0 ** min(failed - 1, 8), _MAX_RESPAWN_S)):
+                        await self._draining.wait()
 
 
 async def _when_serving(front: FrontProcess, on_serving: Callable[[], None]) -> None:

@@ -150,7 +150,7 @@ class Supervisor:
     async def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
         """Run until a signal (see `handle_signals`); a second signal ends it immediately.
 
-        `on_serving` is called when a front accepts requests.
+        `on_serving` is called when a front accepts requests. Raises NoFrontStarted.
         """
         self._security.log()
         manager = asyncio.create_task(self._run_manager())
@@ -168,9 +168,11 @@ class Supervisor:
             metrics = serve_metrics(self.ports.metrics, self._registry, tls=tls, check=self.identities.check_metrics)
         try:
             stopping = asyncio.create_task(self._stop.wait())
-            done, _ = await asyncio.wait([stopping, manager], return_when=asyncio.FIRST_COMPLETED)
-            if manager in done:
-                manager.result()
+            failing = asyncio.create_task(self.fronts.until_failed())
+            watches.append(failing)
+            done, _ = await asyncio.wait([stopping, manager, failing], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
             log.info("stopping: requests in progress have up to %g s to finish", self.settings.grace_s)
             self.loads.stop()
             await self.fronts.drain(self.settings.drain_s, self.settings.grace_s)

@@ -20,7 +20,7 @@ from gateway.process.child import Child
 from gateway.supervisor import front_process as front_process_module
 from gateway.supervisor import fronts as fronts_module
 from gateway.supervisor.front_process import FrontCallbacks, FrontProcess, table_changes_message, table_message
-from gateway.supervisor.fronts import Fronts
+from gateway.supervisor.fronts import Fronts, NoFrontStarted
 from gateway.supervisor.options import front_options
 from gateway.supervisor.supervisor import Supervisor
 from runtimes.wire import FrameReader
@@ -63,6 +63,72 @@ def test_a_front_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Monke
         asyncio.run(main(http))
     assert [front.number for front in FakeFront.made] == [1, 2]
     assert ended == [1, 2]
+
+
+@pytest.mark.parametrize("served_first", [False, True])
+def test_fronts_that_never_start_end_the_gateway_unless_one_has_served(
+    monkeypatch: pytest.MonkeyPatch, served_first: bool
+) -> None:
+    """The installation is at fault, and nothing would say so but the same traceback twice a second."""
+    monkeypatch.setattr(fronts_module, "_RESPAWN_S", 0)
+
+    class Failing(FakeFront):
+        made: ClassVar[list[FakeFront]] = []
+
+        async def run(self) -> int:
+            if served_first and self.number in (1, 20):
+                self.serving.set()
+                await asyncio.sleep(0)
+                if self.number == 20:
+                    await asyncio.Event().wait()
+            return 3
+
+    async def main(http: socket.socket) -> None:
+        monkeypatch.setattr(fronts_module, "FrontProcess", Failing)
+        fronts, served = Fronts(1, http, refuse), asyncio.Queue[None]()
+        fronts.start(FrontCallbacks(*[refuse] * 8, on_end=lambda number: None), lambda: served.put_nowait(None))
+        if served_first:
+            await served.get()
+            await served.get()
+        else:
+            with pytest.raises(NoFrontStarted, match="5 in a row failed, the last with code 3"):
+                await fronts.until_failed()
+        await fronts.close()
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError
+
+    with socket.socket() as http:
+        asyncio.run(main(http))
+    assert len(Failing.made) == (20 if served_first else 5)
+
+
+def test_a_stop_does_not_wait_for_the_delay_before_a_front_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(FakeFront):
+        made: ClassVar[list[FakeFront]] = []
+
+        async def run(self) -> int:
+            return 3
+
+    async def main(http: socket.socket) -> None:
+        monkeypatch.setattr(fronts_module, "FrontProcess", Failing)
+        monkeypatch.setattr(fronts_module, "_RESPAWN_S", 3600)
+        monkeypatch.setattr(fronts_module, "_MAX_RESPAWN_S", 3600)
+        fronts, ended = Fronts(1, http, refuse), asyncio.Event()
+        fronts.start(FrontCallbacks(*[refuse] * 8, on_end=lambda number: ended.set()), refuse)
+        await ended.wait()
+        await fronts.drain(0, 3)
+        await fronts.until_failed()
+        await fronts.close()
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError
+
+    with socket.socket() as http:
+        asyncio.run(main(http))
+    assert caplog.messages == ["front 1 exited with code 3; replacing it"]
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -181,3 +247,30 @@ def test_what_changes_while_a_front_is_started_is_part_of_what_it_gets_first(
     with socket.socket() as http:
         asyncio.run(main(http))
     assert kinds == [TABLE, DRAIN]
+
+
+def test_an_operators_settings_of_malloc_reach_the_front_and_those_of_the_box_do_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environments: list[dict[str, str]] = []
+
+    async def spawn(command: Any, log: Any, descriptors: Any, environment: dict[str, str], *_: Any) -> Any:
+        environments.append(environment)
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    async def main(http: socket.socket) -> None:
+        callbacks = FrontCallbacks(lambda number: [], *[lambda *_: None] * 8)  # type: ignore[list-item]
+        front = FrontProcess(partial(front_options, Settings(), tmp_path, 0, False, -1, None), http, callbacks)
+        with pytest.raises(OSError, match="no more processes"):
+            await front.run()
+
+    monkeypatch.setattr(Child, "spawn", spawn)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    with socket.socket() as http:
+        asyncio.run(main(http))
+    (environment,) = environments
+    assert environment["MALLOC_ARENA_MAX"] == "7"
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "67108864"
+    assert environment["OPENBLAS_NUM_THREADS"] == "1"
