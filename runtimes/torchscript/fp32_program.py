@@ -20,9 +20,7 @@ _CASTS = (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype, torch.ops.at
 
 def narrow_datatypes(program: Any) -> List[str]:
     """Return which of FP16 and BF16 operators other than conversions read or return."""
-    parts = [each for each in program.graph_module.modules() if isinstance(each, GraphModule)]
-    nodes = [node for part in parts for node in part.graph.nodes if node.op == "call_function"]
-    computing = [node for node in nodes if node.target not in _CASTS]
+    computing = [node for node in _operators(program) if node.target not in _CASTS]
     found = {_dtype(each) for node in computing for each in (node, *node.all_input_nodes)}
     return [name for dtype, name in NARROW.items() if dtype in found]
 
@@ -54,6 +52,11 @@ def in_fp32(
     spec = program.call_spec.in_spec
     if spec.num_leaves != len(example):
         raise LoadError("the program has arguments that are not tensors, and computes in fewer bits than FP32")
+    if _reads_bits(program):
+        raise LoadError("the program reads the bits of numbers in FP16 or BF16, which it would not have in FP32")
+    if _writes_in_place(program):
+        # While conversions still copy, as those from FP32 to FP32 do not.
+        program = program.run_decompositions({})
     module = program.module(check_guards=False)
     if widen_weights:
         module._apply(_widened_tensor)
@@ -69,6 +72,21 @@ def in_fp32(
         dtypes[position] = FLOATS.get(datatype, dtypes[position])
     edges = _Edges(module, dtypes, spec)
     return torch.export.export(edges, tuple(tensors), dynamic_shapes={"tensors": tuple(shapes)}, strict=False)
+
+
+def _reads_bits(program: Any) -> bool:
+    views = [node for node in _operators(program) if node.target is torch.ops.aten.view.dtype]
+    return any(_dtype(each) in NARROW for node in views for each in (node, *node.all_input_nodes))
+
+
+def _writes_in_place(program: Any) -> bool:
+    schemas = [getattr(node.target, "_schema", None) for node in _operators(program)]
+    return any(schema is not None and schema.is_mutable for schema in schemas)
+
+
+def _operators(program: Any) -> List[Any]:
+    parts = [each for each in program.graph_module.modules() if isinstance(each, GraphModule)]
+    return [node for part in parts for node in part.graph.nodes if node.op == "call_function"]
 
 
 class _Edges(torch.nn.Module):

@@ -1,6 +1,7 @@
 """Runs a model in FP32 where it computes in FP16 or BF16, whatever its graph says: what an export is compared with."""
 
-from typing import Any, Callable, List, Tuple
+import functools
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
 from torch._ops import HigherOrderOperator
@@ -29,6 +30,8 @@ class InFp32(TorchDispatchMode):
             args, kwargs = tree_map(self._within, (args, kwargs))
         if operator is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], torch.Tensor):
             return args[0]  # PyTorch itself passes the numbers in a traced graph as Python's
+        if operator is torch.ops.aten.equal.default and not isinstance(args[0], torch.Tensor):
+            return args[0] == args[1]  # likewise, when it looks for numbers that are in the graph twice
         result = operator(*args, **kwargs)
         stored = [each for each in tree_leaves(result) if getattr(each, "dtype", None) in _STORED]
         if stored:
@@ -66,7 +69,11 @@ class InFp32(TorchDispatchMode):
 
 
 def in_fp32(call: Callable[[List[Any]], Any], module: torch.nn.Module) -> Callable[[List[Any]], Any]:
-    """Return the call in FP32, whose outputs are not rounded to FP16, BF16 or FP8. Widens the module's own tensors."""
+    """Return the call in FP32, whose outputs are not rounded to FP16, BF16 or FP8. Widens the module's own tensors.
+
+    From then on, conversions copy in this whole process.
+    """
+    _copying_conversions()
     module._apply(_widened)  # operators that write to them in place must find them in FP32 already
 
     def call_in_fp32(values: List[Any]) -> Any:
@@ -75,6 +82,34 @@ def in_fp32(call: Callable[[List[Any]], Any], module: torch.nn.Module) -> Callab
         return tree_map(lambda each: mode.unrounded.get(each, each) if isinstance(each, torch.Tensor) else each, result)
 
     return call_in_fp32
+
+
+@functools.lru_cache(maxsize=None)
+def _copying_conversions() -> Any:
+    """Have conversions copy, as those from FP16 to FP32 do: where both are FP32, PyTorch would return the same tensor,
+    and an operator that writes to the result would change what was converted, too.
+    """
+    library = torch.library.Library("aten", "IMPL")
+    for name, convert in _CONVERSIONS.items():
+        library.impl("to." + name, convert, "CompositeImplicitAutograd", allow_override=True)
+    return library  # which PyTorch needs as long as the conversions are in use
+
+
+def _copied(tensor: torch.Tensor, more: Sequence[Any] = (), **options: Any) -> torch.Tensor:
+    """more: non_blocking, copy and memory_format, as far as they are given."""
+    return torch.ops.aten._to_copy(tensor, memory_format=more[2] if len(more) > 2 else None, **options)
+
+
+_CONVERSIONS: Dict[str, Callable[..., torch.Tensor]] = {
+    "dtype": lambda tensor, dtype, *more: _copied(tensor, more, dtype=dtype),
+    "device": lambda tensor, device, dtype, *more: _copied(tensor, more, device=device, dtype=dtype),
+    "other": lambda tensor, other, *more: _copied(tensor, more, device=other.device, dtype=other.dtype),
+    "dtype_layout": lambda tensor, **given: _copied(
+        tensor,
+        (None, None, given.pop("memory_format", None)),
+        **{name: value for name, value in given.items() if name in ("dtype", "layout", "device")},
+    ),
+}
 
 
 def _widened(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from runtimes.contract import LoadError
 from runtimes.torchscript.dtypes import NARROW
 from runtimes.torchscript.fp32_program import in_fp32 as convert
 from runtimes.torchscript.fp32_program import of_script
@@ -58,6 +59,24 @@ class Computed(Layer):
         return torch.relu(self.layer(x)) * (torch.arange(1, 9, dtype=x.dtype) / 7).exp()
 
 
+class Written(Layer):
+    """Copies that a conversion makes, and that are written to."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        wide = x.float() if x.dtype in NARROW else x.clone()
+        wide.mul_(1.05)
+        back, like = wide.to(x.dtype) if x.dtype in NARROW else wide.clone(), wide.type_as(x).clone()
+        back.add_(0.1)
+        return torch.relu(x) + wide.to(x.dtype) + back + like
+
+
+class Bits(torch.nn.Module):
+    """Signs, read from the bits."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return (x.view(torch.int16) < 0).any(-1)
+
+
 class Moved(Layer):
     """FP8 that is moved after it was rounded."""
 
@@ -68,7 +87,7 @@ class Moved(Layer):
 
 
 def modules() -> Any:
-    for kind, dtype in product((Branches, Repeats, Numbers, Computed, Moved), NARROW):
+    for kind, dtype in product((Branches, Repeats, Numbers, Computed, Written, Moved), NARROW):
         torch.manual_seed(0)
         module, x = kind().to(dtype), X.to(dtype)
         right = kind()
@@ -84,23 +103,35 @@ def modules() -> Any:
             yield f"{kind.__name__} {dtype} {form}", x, found, right(x.float())
 
 
-def converted(dtype: torch.dtype) -> Any:
+def converted(kind: Any, dtype: torch.dtype, form: str) -> Any:
     """Return what a program for converters computes between inputs and outputs of `dtype`, and what is right."""
     torch.manual_seed(0)
-    module, x = Computed().to(dtype), X.to(dtype)
-    right = Computed()
+    module, x = kind().to(dtype), X.to(dtype)
+    right = kind()
     right.load_state_dict(module.state_dict())
-    program = of_script(torch.jit.trace(module, (x,)), (x,))
+    program = of_script(torch.jit.trace(module, (x,)), (x,)) if form == "traced" else torch.export.export(module, (x,))
     return convert(program, [x], {0: NARROW[dtype]}).module()(x), right(x.float()).to(dtype)
+
+
+def refusal_of_bits(dtype: torch.dtype) -> str:
+    program = torch.export.export(Bits(), (X.to(dtype),))
+    try:
+        convert(program, [X.to(dtype)], {0: "BOOL"})
+    except LoadError as error:
+        return str(error)
+    return ""
 
 
 wrong = {}
 for dtype in NARROW:
-    try:
-        found, expected = converted(dtype)
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    except Exception as error:
-        wrong[f"converted {dtype}"] = str(error)
+    for kind, form in product((Computed, Written), ("traced", "exported")):
+        try:
+            found, expected = converted(kind, dtype, form)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        except Exception as error:
+            wrong[f"converted {kind.__name__} {dtype} {form}"] = str(error)
+    if "reads the bits of numbers" not in refusal_of_bits(dtype):
+        wrong[f"bits {dtype}"] = "not refused"
 for name, x, module, right in modules():
     try:
         call = in_fp32(lambda values, module=module: module(*values), module)
