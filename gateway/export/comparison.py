@@ -70,7 +70,8 @@ class OutputDifference:
     problem    why the output cannot be compared, in words; "" if it can
     differing  the cases in which the output differs by more than allowed
     left_out   the cases in which the original's own answers are noise, or a choice among equal scores
-    own        how much the original itself differs from what it would compute in FP32, as `coarse`
+    own        how much the original itself differs from what it would compute in FP32, as `coarse`; for integers,
+               the share of values that differ
     allowed    the largest difference that its datatype allows, if that is more than the comparison does; else 0
     large      the exponent of two of the integers in inputs from which on the output differs; 0: it never does
     """
@@ -114,7 +115,11 @@ def compare(
     found = []
     for name in names:
         errors, limit = own[name], max(tolerance, allowed[name])
-        noisy = {case for case, error in errors.items() if error > rounding.MOST}
+        noisy = {
+            each.case
+            for each in answers
+            if each.case in errors and rounding.is_mostly_rounding(errors[each.case], each.original[name])
+        }
         difference = _output(name, answers, limit, name in classifiers, tied, noisy)
         most = max((error for case, error in errors.items() if case not in noisy), default=0.0)
         problem = difference.problem or neighbors[name]

@@ -74,15 +74,18 @@ def unrounded(precise: Array, own: Array | None, answer: Array) -> Array:
 
 def own_error(precise: Array, own: Array, least: float) -> float:
     """Return how much the original differs from itself in FP32, rounded once, relative to its largest value, which is
-    `least` at least. For integers, it is the share of those that differ, if that is most of them. Infinite if the two
-    have different shapes, as where the model reads the bits of BF16, or if the original is NaN or infinite where its
-    number in FP32 is not too large for its datatype, because a step in between was.
+    `least` at least. For integers, it is the share of those that differ. Infinite if the two have different shapes, as
+    where the model reads the bits of BF16, or if the original is NaN or infinite where its number in FP32 is not too
+    large for its datatype, because a step in between was.
     """
     if precise.shape != own.shape or _overflows_between(precise, own):
         return math.inf
-    a = widened(precise)
-    found = relative_difference(a, unrounded(precise, None, own), least)
-    return found if a.dtype.kind == "f" or found > _MOST_INTEGERS else 0.0
+    return relative_difference(widened(precise), unrounded(precise, None, own), least)
+
+
+def is_mostly_rounding(error: float, own: Array) -> bool:
+    """Return whether an original with this error is too far from itself in FP32 to be compared."""
+    return error > (MOST if widened(own).dtype.kind == "f" else _MOST_INTEGERS)
 
 
 def neighbors_problem(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from gateway.export import comparison, known, rounding
 from gateway.export.comparison import OutputDifference
 from gateway.export.report import Run
-from runtimes.contract import TensorSpec
+from runtimes.contract import TensorSpec, kind_of
 
 
 class Limits(NamedTuple):
@@ -67,15 +67,24 @@ def notes(runner: str, differences: Sequence[OutputDifference], refused: Sequenc
 
 
 def rounding_notes(outputs: Sequence[TensorSpec], differences: Sequence[OutputDifference]) -> list[str]:
-    coarse = {spec.name: spec.datatype for spec in outputs if rounding.is_coarse(spec.datatype)}
+    datatypes = {spec.name: spec.datatype for spec in outputs}
     return [
-        f"output '{each.name}' is compared with the original computed in FP32, from which the original itself differs "
-        f"by up to {each.own:.2g} of the largest value, because it rounds"
+        _compared_in_fp32(each, is_float=kind_of(datatypes[each.name]) == "float")
         if each.own
-        else f"output '{each.name}' is {coarse[each.name]}: numbers that differ only by being rounded to it are equal"
+        else f"output '{each.name}' is {datatypes[each.name]}: numbers that differ only by being rounded to it are "
+        "equal"
         for each in differences
-        if each.own or each.name in coarse
+        if each.own or rounding.is_coarse(datatypes[each.name])
     ]
+
+
+def _compared_in_fp32(difference: OutputDifference, is_float: bool) -> str:
+    start = f"output '{difference.name}' is compared with the original computed in FP32, from which"
+    if is_float:
+        own = f"the original itself differs by up to {difference.own:.2g} of the largest value"
+    else:
+        own = f"up to {difference.own:.0%} of the original's own numbers differ"
+    return f"{start} {own}, because it rounds"
 
 
 def _wrong_from(difference: OutputDifference) -> str:

@@ -9,7 +9,8 @@ import pytest
 from ml_dtypes import finfo
 
 from gateway.export.comparison import Answers, OutputDifference, compare, within
-from runtimes.contract import numpy_dtype
+from gateway.export.verdict import rounding_notes
+from runtimes.contract import TensorSpec, numpy_dtype
 
 Round = Callable[[np.ndarray], np.ndarray]
 RANDOM = np.random.default_rng(0)
@@ -167,6 +168,15 @@ def test_ranks_of_scores_may_differ_where_rounding_makes_scores_equal(share: flo
     own = np.where(ranks < share * 20, ranks + 1, ranks)
     (found,) = compare(["y"], [Answers("c", {"y": ranks}, {"y": ranks}, own={"y": own})])
     assert within(found, 1e-4) is matches
+
+
+def test_the_share_of_integers_in_which_the_original_differs_is_reported() -> None:
+    ranks = np.arange(20)
+    (found,) = compare(["y"], [Answers("c", {"y": ranks}, {"y": ranks}, own={"y": np.where(ranks < 5, 7, ranks)})])
+    assert rounding_notes([TensorSpec("y", "INT64", (20,))], [found]) == [
+        "output 'y' is compared with the original computed in FP32, from which up to 25% of the original's own numbers "
+        "differ, because it rounds"
+    ]
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
