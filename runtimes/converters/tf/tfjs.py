@@ -25,13 +25,21 @@ def savedmodel_to_tfjs(step: Step) -> None:
     """
     with tempfile.TemporaryDirectory(dir=os.path.dirname(step.destination)) as folder:
         save_plain(step, folder)
-        _convert()(
-            folder,
-            step.destination,
-            quantization_dtype_map=_WEIGHTS.get(step.options.get("quantize", "")),
-            control_flow_v2=True,  # TensorFlow 1's control flow does not support dynamic lengths, as in LSTMs
-            strip_debug_ops=True,
-        )
+        try:
+            _convert()(
+                folder,
+                step.destination,
+                quantization_dtype_map=_WEIGHTS.get(step.options.get("quantize", "")),
+                control_flow_v2=True,  # TensorFlow 1's control flow does not support dynamic lengths, as in LSTMs
+                strip_debug_ops=True,
+            )
+        except ValueError as error:
+            if "_GrapplerSpecializedFunc" not in str(error):
+                raise
+            raise Refused(
+                "TensorFlow specializes functions of this model, as in convolutional networks in FP16, in a way that "
+                "TensorFlow.js's converter cannot read: export it to onnx, which runs in browsers, too"
+            ) from error
     path = os.path.join(step.destination, "model.json")
     with open(path) as file:
         model = json.load(file)
