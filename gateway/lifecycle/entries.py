@@ -62,13 +62,22 @@ class TableEntries:
     ) -> None:
         steps = {name for pipeline in pipelines for name in pipeline.models}
         models = {name: self._statuses(name) for name in steps}
-        coming = {key.model for key in desired if key not in versions}
+        coming = {key.model for key in desired if key.model in steps and not self._is_described(key, versions)}
         for found, problem in in_order(pipelines):
             name = found[0].key.model
             for version in found:
                 version.follow(models, coming, problem)
             self._choose(found, desired, entry)
             models[name] = self._statuses(name)
+
+    def _is_described(self, key: VersionKey, versions: Mapping[VersionKey, Version]) -> bool:
+        """Return whether there is an entry, or will be one before pipelines that need it follow their steps.
+
+        While several models are being added, what one of them reports comes before the others have entries.
+        """
+        if isinstance(versions.get(key), PipelineVersion):
+            return True
+        return key in versions and key.version in self._chosen.get(key.model, {})
 
     def _statuses(self, name: str) -> list[ModelStatus]:
         return newest_first(entry.status for entry in self._chosen.get(name, {}).values())

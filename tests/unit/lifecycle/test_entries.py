@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+from gateway.domain.pipeline import Step
 from gateway.domain.table import TableEntry
 from gateway.domain.types import ModelStatus
 from gateway.lifecycle.entries import TableEntries
 from gateway.lifecycle.model_version import ModelVersion
+from gateway.lifecycle.pipeline_version import PipelineVersion
 from gateway.lifecycle.policy import VersionKey
 from gateway.lifecycle.version import Version
 from gateway.repository.model_config import ModelConfig
@@ -39,3 +41,23 @@ def test_equal_entries_stay_the_same_objects() -> None:
     before = entries.update(found, found, in_state())
     after = entries.update(found, found, in_state(b="LOADING"))
     assert [old is new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_a_step_whose_model_has_no_entry_yet_is_being_loaded() -> None:
+    """While several models are being added, a broken one is reported before the others are."""
+    entries, found = TableEntries(), versions("a", "broken")
+    key = VersionKey("p", "1", "print")
+    steps = (Step("a", "", {"x": "x"}, {"y": "y"}),)
+    pipeline = PipelineVersion(key, ModelConfig("p", "1", "print", steps=steps), lambda: None)
+    every = {**found, key: pipeline}
+
+    def entry(version: Version) -> TableEntry:
+        return version.entry() if version is pipeline else in_state(a="LOADING", broken="UNAVAILABLE")(version)
+
+    entries.update(every, every, entry, {"broken"})
+    assert (pipeline.state, pipeline.reason) == ("LOADING", "its step 'a' is being loaded")
+    entries.update(every, every, entry, {"a", "p"})
+    assert (pipeline.state, pipeline.reason) == ("LOADING", "its step 'a' is LOADING: ")
+    del every[VersionKey("a", "1", "print")]
+    entries.update(every, every, entry, {"a"})
+    assert pipeline.state == "UNAVAILABLE"
