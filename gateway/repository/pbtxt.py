@@ -72,6 +72,11 @@ _USED = frozenset(
 _OPTIONAL_USED = _USED | {"input.optional"}
 _DECOUPLED = "model_transaction_policy.decoupled"
 _PROGRAM_USED = _OPTIONAL_USED | {_DECOUPLED}
+# What is ignored in an ensemble, and what holds in place of it.
+_ENSEMBLE_NOTES = {
+    "input.optional": "an input is optional if every step that uses it can do without it",
+    "ensemble_scheduling.max_inflight_requests": "at most 16 answers are in progress between decoupled steps",
+}
 _GROUP_USED = frozenset({"name", "kind", "count", "gpus"})
 # Keys of model.toml in errors → their names in config.pbtxt.
 _KEYS = {
@@ -165,7 +170,10 @@ def read_settings(config: pb.ModelConfig, path: str, runtimes: Mapping[str, Runt
         toml = toml.without_batching_declared()
     known = _PROGRAM_USED if is_program else _OPTIONAL_USED if has_optional else _USED
     used = {*known, *([ACCELERATOR] if accelerators else []), *([_DECOUPLED] if steps else [])}
-    return toml, [*_unused(config, used), *ignored, *ignored_groups]
+    unused = list(_unused(config, used))
+    if steps:
+        unused = [f"{name} ({_ENSEMBLE_NOTES[name]})" if name in _ENSEMBLE_NOTES else name for name in unused]
+    return toml, [*unused, *ignored, *ignored_groups]
 
 
 def _parse(file: Path, path: str) -> tuple[pb.ModelConfig, list[str]]:

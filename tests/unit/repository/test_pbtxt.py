@@ -461,6 +461,20 @@ def test_an_ensemble_may_say_that_it_is_decoupled_which_follows_from_its_steps(t
     assert (len(toml.steps), toml.decoupled, left) == (1, False, [])
 
 
+def test_what_is_ignored_in_an_ensemble_has_a_note(tmp_path: Path) -> None:
+    step = 'step [ { model_name: "a" input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } ]'
+    _, left = read(
+        tmp_path,
+        'platform: "ensemble" input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] optional: true } ] '
+        f"ensemble_scheduling {{ max_inflight_requests: 2 {step} }} response_cache {{ enable: true }}",
+    )
+    assert sorted(left) == [
+        "ensemble_scheduling.max_inflight_requests (at most 16 answers are in progress between decoupled steps)",
+        "input.optional (an input is optional if every step that uses it can do without it)",
+        "response_cache.enable (the models of its steps may have one)",
+    ]
+
+
 def test_a_response_cache_is_the_one_that_models_share(tmp_path: Path) -> None:
     for enable, expected in (("true", True), ("false", False)):
         toml, left = read(tmp_path, f'name: "m" max_batch_size: 2 response_cache {{ enable: {enable} }}')
