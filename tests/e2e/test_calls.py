@@ -105,8 +105,8 @@ class TritonPythonModel:
             answers = await asyncio.gather(*[call("plain").async_exec() for _ in range(100)])
         elif how == b"exec":
             answers = [call("plain", model_version=1, request_id="7", timeout=10_000_000).exec()]
-        elif how == b"decoupled":
-            answers = list(call("three").exec(decoupled=True))
+        elif how in (b"decoupled", b"chain"):
+            answers = list(call("three" if how == b"decoupled" else "chain").exec(decoupled=True))
         elif how == b"async decoupled":
             answers = [each async for each in await call("three").async_exec(decoupled=True)]
         elif how == b"threads":
@@ -125,6 +125,50 @@ ROUND = """
 [[steps]]
 model = "step"
 inputs = { x = "x" }
+outputs = { y = "y" }
+"""
+# Two decoupled models, one in each form, in a pipeline. The first counts up to its input, and the second answers that
+# often to each number: not at all to 0.
+COUNTS = """
+from modelport import InvalidInput
+
+class Model:
+    def predict(self, x: "FP32[-1, 4]") -> {"y": "FP32[-1, 4]"}:
+        for number in range(int(x[0, 0])):
+            if number == 3:
+                raise InvalidInput("it counts to 3")
+            yield x * 0 + number
+"""
+REPEATS = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
+            sender = request.get_response_sender()
+            for number in range(int(x[0, 0])):
+                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("y", 10 * x + number)]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+REPEATS_PBTXT = """
+backend: "python"
+input [ { name: "x" data_type: TYPE_FP32 dims: [ -1, 4 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ -1, 4 ] } ]
+model_transaction_policy { decoupled: true }
+"""
+COUNTS_AND_REPEATS = """
+[[steps]]
+model = "counts"
+inputs = { x = "x" }
+outputs = { y = "number" }
+[[steps]]
+model = "plain"
+inputs = { x = "number" }
+outputs = { y = "twice" }
+[[steps]]
+model = "repeats"
+inputs = { x = "twice" }
 outputs = { y = "y" }
 """
 PBTXT = """
@@ -164,6 +208,10 @@ def running(scratch: Path) -> Iterator[Gateway]:
     add_python(repository, "step", CHAIN % "round")
     (repository / "round" / "1").mkdir(parents=True)
     (repository / "round" / "model.toml").write_text(ROUND)
+    add_python(repository, "counts", COUNTS, toml=declared)
+    add_python(repository, "repeats", REPEATS, pbtxt=REPEATS_PBTXT)
+    (repository / "chain" / "1").mkdir(parents=True)
+    (repository / "chain" / "model.toml").write_text(COUNTS_AND_REPEATS)
     add_fake(repository, "slow", toml=declared, waits_for=str(scratch / "slow"))
     add_fake(repository, "plain", toml="instances = 2")
     add_fake(repository, "three", answers=3)
@@ -180,8 +228,8 @@ def own(running: Gateway, target: str, value: float = 1.0) -> Reply:
     return running.post("/predict/own", {"inputs": {"x": [[value] * 4], "target": [target]}})
 
 
-def triton(running: Gateway, how: str) -> Reply:
-    return running.post("/predict/triton", {"inputs": {"x": ONES, "how": [how]}})
+def triton(running: Gateway, how: str, value: float = 1.0) -> Reply:
+    return running.post("/predict/triton", {"inputs": {"x": [[value] * 4], "how": [how]}})
 
 
 def first(reply: Reply) -> float:
@@ -203,6 +251,28 @@ def test_a_model_calls_another(running: Gateway) -> None:
 )
 def test_triton_s_form_calls_others(running: Gateway, how: str, result: float) -> None:
     assert first(triton(running, how)) == result
+
+
+def test_decoupled_python_models_in_a_row(running: Gateway) -> None:
+    def events(value: float) -> list[object]:
+        reply = running.post("/v2/models/chain/generate_stream", {"x": [[value] * 4]})
+        answers = [json.loads(line[6:]) for line in reply.body.decode().splitlines() if line.startswith("data: ")]
+        return [answer["y"][0] if "y" in answer else answer["error"] for answer in answers]
+
+    every = [20.0, 21.0, 40.0, 41.0, 42.0, 43.0]  # and nothing for the first number
+    failed = "step 1 (model counts): it counts to 3"
+    assert events(3.0) == every
+    assert events(1.0) == []
+    assert events(4.0) == [*every, f"pipeline 'chain', {failed}"]
+    assert first(own(running, "stream chain", 3.0)) == sum(every)
+    assert first(own(running, "first of chain", 3.0)) == every[0]
+    assert first(triton(running, "chain", 3.0)) == sum(every)
+    reply = own(running, "stream chain", 4.0)
+    assert (reply.status, reply.json()["error"]) == (
+        500,
+        f"model 'chain', which this model calls, has failed: {failed}",
+    )
+    assert events(3.0) == every  # what a model has left is free for others
 
 
 def test_a_stream_that_is_not_read_to_its_end_is_cancelled(running: Gateway) -> None:
