@@ -31,7 +31,7 @@ class NeedsFile:
                 return {}
             content = json.loads(self._path.read_bytes())
             return {VersionKey(*json.loads(key)): int(size) for key, size in content.items() if int(size) > 0}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
 
     def write(self, needs: Mapping[VersionKey, int]) -> None:

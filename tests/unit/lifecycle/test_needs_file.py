@@ -37,6 +37,7 @@ def test_the_oldest_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         b'{"a": 1}',
         b'{"[1]": 1}',
         b'{"[\\"a\\", \\"1\\", \\"x\\"]": "many"}',
+        b'{"[\\"a\\", \\"1\\", \\"x\\"]": 1e999}',
         b"[" * 100_000,
         b"\xff",
     ],
