@@ -141,9 +141,8 @@ class Pass:
         if inputs is None:
             self._skip(number)
             return
-        no_rows = plan.no_rows[number]
-        if no_rows is not None and self._have_no_rows(number, inputs):
-            # A step may find nothing, a detector for example. No model needs to run on nothing, and few can.
+        no_rows = plan.answer_without_rows(number, [tensor.shape for tensor in inputs])
+        if no_rows is not None:
             self.left -= 1
             self._take(number, no_rows)
             return
@@ -169,11 +168,6 @@ class Pass:
         self.left -= 1
         for name in self._host.plan.steps[number].outputs.values():
             self._miss(name)
-
-    def _have_no_rows(self, number: int, inputs: Sequence[Tensor]) -> bool:
-        """Return whether a step's inputs have rows, of which there are none."""
-        dim = self._host.plan.batch_dim[number]
-        return dim is not None and bool(inputs) and all(tensor.shape[dim : dim + 1] == (0,) for tensor in inputs)
 
     def _holds(self, step: Step) -> bool:
         """Return whether the step's condition is met."""

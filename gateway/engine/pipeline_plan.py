@@ -73,6 +73,15 @@ class Plan:
         self.is_in_a_row = all(depths[number] == part for part, number in enumerate(self.decoupled))
         self.one_by_one = bool(behind) and any(found[number].stateful for number in self.parts[-1])
 
+    def answer_without_rows(self, number: int, shapes: Sequence[Sequence[int]]) -> Sequence[Tensor] | None:
+        """Return what a step makes of inputs with these shapes if they have no rows; None if its model must run.
+
+        A step may find nothing, a detector for example. No model needs to run on nothing, and few can.
+        """
+        dim = self.batch_dim[number]
+        has_none = dim is not None and bool(shapes) and all(tuple(shape[dim : dim + 1]) == (0,) for shape in shapes)
+        return self.no_rows[number] if has_none else None
+
 
 def _model(name: str, version: str, models: KnowsModels) -> ModelStatus:
     try:

@@ -94,12 +94,17 @@ cdef class Graph:
         return True
 
     cdef StepForm form_of(self, Py_ssize_t step, Model model, list kinds, list data):
-        """Return the form of a request with these inputs. Raises ModelportError if they do not fit the model."""
+        """Return the form of a request with these inputs; None if they have no rows, so that the model need not run.
+
+        Raises ModelportError if they do not fit the model.
+        """
         key = kinds[0] if len(kinds) == 1 else tuple(kinds)
         cdef dict known = <dict>PyList_GET_ITEM(self.forms, step)
         cdef PyObject *entry = PyDict_GetItem(known, key)
         if entry != NULL and (<StepForm>entry).validator is model.validator:
             return <StepForm>entry
+        if self.plan.answer_without_rows(step, [shape for _, shape in kinds]) is not None:
+            return None
         names = self.source_names[step]
         inputs = [Tensor(name, *kind, each) for name, kind, each in zip(names, kinds, data)]
         name, version = self.keys[step]

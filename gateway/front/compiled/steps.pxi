@@ -117,6 +117,8 @@ cdef class StepRun:
             form = graph.form_of(step, model, kinds, buffers)
         except ModelportError:
             return False  # the Python code finds it again, and counts it
+        if form is None:
+            return False
         cdef StepRequest request = StepRequest.__new__(StepRequest)
         request.path, request.model, request.run, request.step = path, model, self, step
         request.buffers, request.is_large, request.layout = buffers, is_large, form.layout

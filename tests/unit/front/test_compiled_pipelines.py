@@ -275,6 +275,21 @@ def test_a_step_that_makes_something_unusual(run: Run, made: Tensor, rows: int) 
     run(test)
 
 
+def test_a_model_that_runs_each_request_alone_does_not_run_on_no_rows(run: Run) -> None:
+    """Its validator accepts them, because nothing is said of the rows of a model without batches."""
+
+    async def test(bench: Bench) -> None:
+        await bench.apply(replace(B, max_batch_size=0, was_batched=True))
+        await bench.learn(request("chain"))
+        await bench.send(request("chain"))
+        await bench.answer("a", Tensor("y", "FP32", (0, 2), b""), rows=0)
+        assert not bench.asked("b")
+        status, body = bench.reply()
+        assert (status, [each["shape"] for each in json.loads(body)["outputs"]]) == (200, [[0, 2], [0, 2]])
+
+    run(test)
+
+
 def test_python_takes_over_while_other_steps_are_under_way(run: Run) -> None:
     async def test(bench: Bench) -> None:
         await bench.learn(request("diamond"), "a b c")
