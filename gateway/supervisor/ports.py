@@ -80,7 +80,9 @@ def _bind(address: Address, key: str, reuse_port: bool) -> socket.socket:
         if sock is not None:
             sock.close()
         in_use = error.errno == errno.EADDRINUSE
-        reason = "it is in use; stop the process that listens there, or" if in_use else f"{error.strerror};"
+        # Also by a connection of any program that ended a minute ago, if the port is in the range for such connections.
+        busy = "it is in use; stop the process that listens there, wait a minute if there is none, or"
+        reason = busy if in_use else f"{error.strerror};"
         raise SettingsError(
             f"--{key}: {address} cannot be bound: {reason} choose another with --{key} HOST:PORT"
         ) from None
