@@ -1,11 +1,11 @@
 """Make models with the converter of TensorFlow.js: `PYTHON make_tfjs.py FOLDER`, in the environment export-tf.
 
-Each is a folder with model.json, and with inputs in given.json: name → [datatype, array].
+Each is a folder with model.json, and with inputs in given.json: name → [datatype, array]. The SavedModel that the
+graph models are made of is in "original" beside FOLDER.
 """
 
 import json
 import sys
-import tempfile
 import types
 from pathlib import Path
 
@@ -43,12 +43,12 @@ def main(folder):
     x = layers.Dense(3, activation="elu")(layers.Flatten()(x))
     fused = changed(tf_keras.Model(image, {"scores": layers.Dense(2)(x)}))
     given = {"image": rng.uniform(-1, 1, (3, 6, 6, 3)).astype(np.float32)}
-    with tempfile.TemporaryDirectory() as saved:
-        fused.save(saved)
-        for quantized in (None, "uint8"):
-            where = folder / f"graph_{quantized or 'float32'}"
-            convert_tf_saved_model(saved, str(where), quantization_dtype_map={quantized: True} if quantized else None)
-            write(where, given)
+    saved = str(folder.parent / "original" / "model.savedmodel")
+    fused.save(saved)
+    for quantized in (None, "uint8"):
+        where = folder / f"graph_{quantized or 'float32'}"
+        convert_tf_saved_model(saved, str(where), quantization_dtype_map={quantized: True} if quantized else None)
+        write(where, given)
 
 
 def changed(model):

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a folder for each model."""
-    folder = tmp_path_factory.mktemp("tfjs")
+    folder = tmp_path_factory.mktemp("tfjs") / "models"
+    folder.mkdir()
     environments = {name: ready_environment(converters()[name]) for name in ("export-tf", "export-web")}
     run_client(environments["export-tf"].python, HERE / "make_tfjs.py", str(folder))
     web = environments["export-web"].folder
@@ -58,6 +60,7 @@ def serving(
     scratch = tmp_path_factory.mktemp("serving")
     for name in MODELS:
         add_copy(scratch / "repository", name, files(made / name))
+    add_copy(scratch / "repository", "original", files(made.parent / "original"))
     for name in BROKEN:
         break_copy(
             name, add_copy(scratch / "repository", name, files(made / ("made" if name == "layer" else "graph_float32")))
@@ -102,6 +105,17 @@ def test_answers_equal_those_of_tensorflow_js(made: Path, serving: Gateway, name
 @pytest.mark.parametrize("name", MODELS)
 def test_batching_is_decided_by_the_graph(serving: Gateway, name: str) -> None:
     serving.wait_for(rf"{name} version 1 is READY, batching up to 32 rows")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "shown"),
+    [("graph_float32", 0, "they match within"), ("graph_uint8", 1, "they differ by more than")],
+)
+def test_a_model_for_browsers_is_compared_with_its_original(serving: Gateway, name: str, code: int, shown: str) -> None:
+    command = [sys.executable, "-m", "gateway", "compare", "--url", f"http://{serving.http}"]
+    done = subprocess.run([*command, "original", name], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert shown in done.stdout
 
 
 @pytest.mark.parametrize("name", BROKEN)
