@@ -69,6 +69,10 @@ class Stream:
             raise BlockingIOError
         return data
 
+    def recvmsg(self, size: int, ancillary: int) -> tuple[bytes, list[Any], int, None]:
+        """The first bytes, with which a front sends the descriptors of its memory. There are none here."""
+        return self.recv(size), [], 0, None
+
     def sendmsg(self, buffers: Any) -> int:
         size = sum(len(buffer) for buffer in buffers)
         self.written += size
